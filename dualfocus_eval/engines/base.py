@@ -1,0 +1,181 @@
+"""What the method asks of whatever runs the model: the contract of every engine.
+
+An engine is stateless for its caller. Conversations go in, completions and scores come out in the same order; batching,
+prefix reuse and retries are the engine's own business and never change an answer. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol
+
+from PIL import Image
+
+__all__ = [
+    "Completion",
+    "Conversation",
+    "Counters",
+    "Engine",
+    "Failure",
+    "FinishReason",
+    "GenerateRequest",
+    "Message",
+    "Picture",
+    "Score",
+    "ScoreRequest",
+    "mean_nll",
+]
+
+FinishReason = Literal["eos", "stop", "length"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An RGB image as the model is to see it, identified by its content.
+
+    Two pictures are equal when their size and pixels are; engines key cached features and prefixes by ``digest``.
+    """
+
+    pixels: Image.Image
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of size and RGB pixels (16 bytes of BLAKE2b)."""
+        content = hashlib.blake2b(repr(self.pixels.size).encode(), digest_size=16)
+        content.update(self.pixels.tobytes())
+        return content.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.
+
+    ``content`` holds text and pictures in reading order. An assistant message that the engine itself generated carries
+    the generated ``token_ids``; they are spliced in as they are, never re-tokenised from the text.
+    """
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[str | Picture, ...]
+    token_ids: tuple[int, ...] | None = None
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Greedy continuation of ``conversation`` by the assistant, up to ``max_new_tokens`` or the first ``stop`` string."""
+
+    conversation: Conversation
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """The likelihood of ``continuation`` (token ids, end token included where it counts) after ``conversation``."""
+
+    conversation: Conversation
+    continuation: tuple[int, ...]
+
+
+def mean_nll(logprobs: Sequence[float]) -> float:
+    """Mean negative log-likelihood per token in nats, the exponent of Eq. 7; NaN without tokens."""
+    return -math.fsum(logprobs) / len(logprobs) if logprobs else math.nan
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One greedy answer.
+
+    ``token_ids`` and ``logprobs`` run over every generated token, the end token included when ``finish`` is ``"eos"``;
+    ``text`` is their decoding without special tokens, cut before the first stop string.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: FinishReason
+
+    @property
+    def nll(self) -> float:
+        """Mean negative log-likelihood per generated token (Eq. 7 before the exponential)."""
+        return mean_nll(self.logprobs)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Per-token log-probabilities of a given continuation, and whether each token is the model's own first choice."""
+
+    logprobs: tuple[float, ...]
+    greedy: tuple[bool, ...]
+
+    @property
+    def nll(self) -> float:
+        """Mean negative log-likelihood per continuation token."""
+        return mean_nll(self.logprobs)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one request has no result; the other requests of the call are not affected.
+
+    ``kind`` is a short stable name that runs count by: ``out_of_memory``, ``too_long``, ``bad_image``, ...
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass
+class Counters:
+    """What an engine did, summed over its life. Tokens count real positions, never padding."""
+
+    images_encoded: int = 0
+    tokens_prefilled: int = 0
+    tokens_reused: int = 0
+    decode_steps: int = 0
+    """Tokens fed one at a time, summed over rows."""
+    batch_halvings: int = 0
+    """How often a batch did not fit into memory and was split."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by phase: preprocess, vision, prefill, decode."""
+
+
+class Engine(Protocol):
+    """Runs a vision-language model greedily; see the module's docstring for what callers may rely on."""
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        """Continue every conversation; results in the order of the requests."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        """Score every continuation after its conversation; results in the order of the requests."""
+        ...
+
+    def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
+        """Token ids of ``text`` as the assistant's answer to ``conversation``, end token included.
+
+        For texts that the model did not generate itself (options of a multiple-choice question, loglikelihood targets).
+        """
+        ...
+
+    def encoded_size(self, picture: Picture) -> tuple[int, int]:
+        """(width, height) in pixels of ``picture`` as the image processor feeds it to the vision encoder.
+
+        Box conventions in absolute pixels (Qwen2.5-VL) are relative to this size.
+        """
+        ...
