@@ -1,0 +1,13 @@
+"""Errors that a user can mend. The command line prints their message alone, without a traceback."""
+
+from __future__ import annotations
+
+__all__ = ["CheckpointError", "UserError"]
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for; the message says what is wrong, where, and what to do."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be loaded: missing files, an unsupported architecture, or pickled weights."""
