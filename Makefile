@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format prove tiny clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## Install everything into .venv.
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.11 setup" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes and show the scores.
+	$(BIN)/dualfocus demo
+
+test: $(INSTALLED)  ## Run the tests.
+	$(BIN)/python -m pytest -m "not prove"
+
+lint: $(INSTALLED)  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Reformat the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+prove: $(INSTALLED)  ## Run the long proofs.
+	$(BIN)/python -m pytest -m prove
+
+tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
+	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
+
+clean:  ## Remove what was built; .venv stays.
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

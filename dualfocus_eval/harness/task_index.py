@@ -1,0 +1,78 @@
+"""Make lmms-eval's task manager index our tasks folder, with no flag and no variable.
+
+lmms-eval offers models through entry points, but tasks only through ``--include_path``. Evaluation loads the entry
+points before it builds its task manager, so that code which runs then can still extend the manager.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from dualfocus_eval.resources import resource_folder
+
+__all__ = ["index_our_tasks"]
+
+_MODULE = "lmms_eval.tasks"
+
+
+def index_our_tasks() -> None:
+    """Extend ``lmms_eval.tasks.TaskManager`` by our folder, now or as soon as it is imported; repeated calls are free.
+
+    A task of the same name in lmms-eval or in the user's ``--include_path`` wins over ours.
+    """
+    module = sys.modules.get(_MODULE)
+    if module is not None:
+        _extend(module)
+    elif not any(isinstance(finder, _ExtendWhenImported) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _ExtendWhenImported())
+
+
+def _extend(module: ModuleType) -> None:
+    manager: Any = module.TaskManager
+    original = manager.initialize_tasks
+    if hasattr(original, "with_dualfocus"):
+        return
+    ours = str(resource_folder("tasks"))
+
+    @functools.wraps(original)
+    def initialize_tasks(
+        self: Any, include_path: str | Sequence[str] | None = None, include_defaults: bool = True
+    ) -> Any:
+        folders = [include_path] if isinstance(include_path, str) else list(include_path or ())
+        known = {os.path.realpath(folder) for folder in folders}
+        if include_defaults and os.path.realpath(ours) not in known:
+            folders.append(ours)
+        return original(self, include_path=folders or None, include_defaults=include_defaults)
+
+    initialize_tasks.with_dualfocus = True  # type: ignore[attr-defined]
+    manager.initialize_tasks = initialize_tasks
+
+
+class _ExtendWhenImported(MetaPathFinder):
+    """Lets the import of ``lmms_eval.tasks`` happen as ever, then extends it. Importing it here would cost seconds."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _MODULE:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_extend(module: ModuleType) -> None:
+            execute(module)
+            _extend(module)
+
+        spec.loader.exec_module = execute_and_extend  # type: ignore[method-assign]
+        return spec
