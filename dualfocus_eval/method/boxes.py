@@ -1,0 +1,248 @@
+"""Boxes: how models write them, what they are relative to, and how they compare.
+
+A `Box` is always a fraction of the raw image. Whatever a model writes passes through its convention (notation and
+scale) and its frame (raw image, or the square LLaVA-1.5 pads it to) on the way in and on the way out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+__all__ = [
+    "CONVENTIONS",
+    "Box",
+    "BoxOutcome",
+    "Convention",
+    "Frame",
+    "ParsedBox",
+    "Size",
+    "format_box",
+    "from_padded_square",
+    "iou",
+    "parse_box",
+    "to_padded_square",
+    "union",
+]
+
+Frame = Literal["image", "padded_square"]
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle as fractions of the raw image's width and height, origin at the top left."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def area(self) -> float:
+        """Area as a fraction of the image; 0 for an inverted box."""
+        return max(0.0, self.x2 - self.x1) * max(0.0, self.y2 - self.y1)
+
+    def clipped(self) -> Box:
+        """The part within the image; zero-sized where there is none."""
+        return Box(*(min(max(value, 0.0), 1.0) for value in (self.x1, self.y1, self.x2, self.y2)))
+
+
+class BoxOutcome(StrEnum):
+    """What became of a model's text; all but ``ok`` and ``clipped`` leave no usable box."""
+
+    OK = "ok"
+    CLIPPED = "clipped"
+    """Stuck out of the image and was cut to it."""
+    UNPARSABLE = "unparsable"
+    """No four numbers that read as one box."""
+    NOT_FINITE = "not_finite"
+    INVERTED = "inverted"
+    """x2 < x1 or y2 < y1."""
+    DEGENERATE = "degenerate"
+    """Thinner than one step of the convention."""
+    OUT_OF_RANGE = "out_of_range"
+    """Further out than `SLACK`, as with numbers on another scale, or nothing left within the image."""
+
+
+SLACK = 0.5
+"""How far a coordinate may stick out, as a fraction of the frame; further out the numbers mean something else."""
+
+
+@dataclass(frozen=True)
+class ParsedBox:
+    """The box in a text, or why there is none."""
+
+    box: Box | None
+    outcome: BoxOutcome
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How one family of models writes a box."""
+
+    template: str
+    """For ``str.format`` with four numbers."""
+    scale: float | None
+    """The number that stands for the whole width or height; None: pixels of the processor's resized image."""
+    decimals: int
+    smallest: float
+    """The thinnest box that counts, in the convention's own numbers."""
+    marker: str | None = None
+    """The box is looked for behind the first of these (a pattern), if the text has one."""
+
+
+CONVENTIONS: Mapping[str, Convention] = {
+    "unit": Convention("[{}, {}, {}, {}]", scale=1.0, decimals=2, smallest=1e-3),
+    "qwen_vl": Convention("<box>({},{}),({},{})</box>", scale=1000.0, decimals=0, smallest=1.0, marker=r"<box>"),
+    "qwen2_vl": Convention("({},{}),({},{})", scale=1000.0, decimals=0, smallest=1.0, marker=r"<\|box_start\|>"),
+    "qwen2_5_vl": Convention('{{"bbox_2d": [{}, {}, {}, {}]}}', scale=None, decimals=0, smallest=1.0, marker="bbox_2d"),
+}
+"""DualFocus's own LLaVA and LLaVA-NeXT; Qwen-VL; Qwen2-VL; Qwen2.5-VL."""
+
+_NUMBER = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf(?:inity)?)\b)"
+_COMMA = r"\s*[,;]\s*"
+_GAP = r"(?:\s*[,;]\s*|\s+)"
+_PAIR = f"{_NUMBER}{_GAP}{_NUMBER}"
+_END = rf"(?!\w|\.\d)(?!{_GAP}{_NUMBER})"
+_FLAT = rf"[\[({{<]\s*{_PAIR}{_GAP}{_PAIR}{_END}"
+_PAIRS = rf"[\[(]\s*{_PAIR}\s*[\])]\s*[,;]?\s*[\[(]\s*{_PAIR}{_END}"
+_BARE = rf"(?<![\w.,;-])(?<![,;]\s){_COMMA.join([_NUMBER] * 4)}{_END}"
+_BRACKETED = re.compile(f"{_FLAT}|{_PAIRS}", re.IGNORECASE)
+_UNBRACKETED = re.compile(_BARE, re.IGNORECASE)
+_PUNCTUATION = str.maketrans("【】〔〕、。\N{MINUS SIGN}\N{EN DASH}", "[][],.--")  # noqa: RUF001
+
+
+def parse_box(
+    text: str,
+    convention: str = "unit",
+    *,
+    image_size: Size,
+    encoded_size: Size | None = None,
+    frame: Frame = "image",
+) -> ParsedBox:
+    """The first box in ``text``, whatever prose is around it; never raises for any text.
+
+    Full-width digits, full-width and Chinese punctuation, and a missing bracket where four numbers stand alone are
+    understood. ``encoded_size`` is needed by conventions in pixels. Raises ValueError for an unknown convention.
+    """
+    rules = _convention(convention)
+    numbers = _first_four(text, rules)
+    if numbers is None:
+        return ParsedBox(None, BoxOutcome.UNPARSABLE)
+    if not all(map(math.isfinite, numbers)):
+        return ParsedBox(None, BoxOutcome.NOT_FINITE)
+    x1, y1, x2, y2 = numbers
+    if x2 < x1 or y2 < y1:
+        return ParsedBox(None, BoxOutcome.INVERTED)
+    width, height = _scale(rules, convention, encoded_size)
+    framed = Box(x1 / width, y1 / height, x2 / width, y2 / height)
+    if min(framed.x1, framed.y1) < -SLACK or max(framed.x2, framed.y2) > 1 + SLACK:
+        return ParsedBox(None, BoxOutcome.OUT_OF_RANGE)
+    if _thinner(framed, rules.smallest / width, rules.smallest / height):
+        return ParsedBox(None, BoxOutcome.DEGENERATE)
+    box = framed if frame == "image" else from_padded_square(framed, image_size)
+    clipped = box.clipped()
+    if _thinner(clipped, rules.smallest / width, rules.smallest / height):
+        return ParsedBox(None, BoxOutcome.OUT_OF_RANGE)
+    return ParsedBox(clipped, BoxOutcome.OK if clipped == box else BoxOutcome.CLIPPED)
+
+
+def format_box(
+    box: Box,
+    convention: str = "unit",
+    *,
+    image_size: Size,
+    encoded_size: Size | None = None,
+    frame: Frame = "image",
+) -> str:
+    """``box`` as the model is to write it, rounded to the convention's decimals. Raises like `parse_box`."""
+    rules = _convention(convention)
+    framed = box if frame == "image" else to_padded_square(box, image_size)
+    width, height = _scale(rules, convention, encoded_size)
+    numbers = (framed.x1 * width, framed.y1 * height, framed.x2 * width, framed.y2 * height)
+    return rules.template.format(*(f"{number:.{rules.decimals}f}" for number in numbers))
+
+
+def to_padded_square(box: Box, image_size: Size) -> Box:
+    """``box`` as fractions of the square that holds the image in its centre (LLaVA-1.5's preprocessing)."""
+    (width, height), side, left, top = image_size, *_padding(image_size)
+    return Box(
+        (box.x1 * width + left) / side,
+        (box.y1 * height + top) / side,
+        (box.x2 * width + left) / side,
+        (box.y2 * height + top) / side,
+    )
+
+
+def from_padded_square(box: Box, image_size: Size) -> Box:
+    """The inverse of `to_padded_square`; parts in the padding lie outside the image."""
+    (width, height), side, left, top = image_size, *_padding(image_size)
+    return Box(
+        (box.x1 * side - left) / width,
+        (box.y1 * side - top) / height,
+        (box.x2 * side - left) / width,
+        (box.y2 * side - top) / height,
+    )
+
+
+def iou(first: Box, second: Box) -> float:
+    """Intersection over union; 0 where both are empty."""
+    overlap = Box(
+        max(first.x1, second.x1), max(first.y1, second.y1), min(first.x2, second.x2), min(first.y2, second.y2)
+    ).area
+    together = first.area + second.area - overlap
+    return overlap / together if together > 0 else 0.0
+
+
+def union(*boxes: Box) -> Box:
+    """The smallest box that holds all of ``boxes`` (at least one)."""
+    return Box(
+        min(box.x1 for box in boxes),
+        min(box.y1 for box in boxes),
+        max(box.x2 for box in boxes),
+        max(box.y2 for box in boxes),
+    )
+
+
+def _convention(name: str) -> Convention:
+    if name not in CONVENTIONS:
+        raise ValueError(f"box convention {name!r} is not one of: {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[name]
+
+
+def _scale(rules: Convention, name: str, encoded_size: Size | None) -> tuple[float, float]:
+    if rules.scale is not None:
+        return rules.scale, rules.scale
+    if encoded_size is None:
+        raise ValueError(f"box convention {name!r} is in pixels of the resized image: pass its encoded_size")
+    return encoded_size
+
+
+def _first_four(text: str, rules: Convention) -> tuple[float, float, float, float] | None:
+    plain = unicodedata.normalize("NFKC", text).translate(_PUNCTUATION)
+    if rules.marker and (marker := re.search(rules.marker, plain)):
+        plain = plain[marker.end() :]
+    match = _BRACKETED.search(plain) or _UNBRACKETED.search(plain)
+    if not match:
+        return None
+    x1, y1, x2, y2 = (float(number) for number in match.groups() if number is not None)
+    return x1, y1, x2, y2
+
+
+def _thinner(box: Box, width: float, height: float) -> bool:
+    tolerance = 1 - 1e-9
+    return box.x2 - box.x1 < width * tolerance or box.y2 - box.y1 < height * tolerance
+
+
+def _padding(image_size: Size) -> tuple[int, int, int]:
+    """(side of the padded square, pixels left of the image, pixels above it)."""
+    width, height = image_size
+    side = max(width, height)
+    return side, (side - width) // 2, (side - height) // 2

@@ -1,0 +1,142 @@
+"""Which of the two candidates is the answer: Eq. 7 and 8 in three readings, and the multiple-choice rules.
+
+All rules compare mean negative log-likelihoods (NLL) instead of perplexities; the exponential keeps their order.
+
+- ``own``: each candidate in its own pathway, as the paper writes it.
+- ``micro``: both as continuations of the micro pathway's context under the scoring prompt.
+- ``released``: like ``micro``, the mean running over the tokens of A1 (the box) as well, as the released code computes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Literal
+
+from dualfocus_eval.engines.base import Completion, mean_nll
+from dualfocus_eval.method.question import AnswerKind, Question
+
+__all__ = [
+    "RULES",
+    "Decision",
+    "Pathway",
+    "Rule",
+    "is_confident",
+    "lower_nll",
+    "normalised",
+    "option_index",
+    "picks",
+    "released_nll",
+    "settled",
+]
+
+Pathway = Literal["macro", "micro"]
+Rule = Literal["own", "micro", "released"]
+RULES: tuple[Rule, ...] = ("own", "micro", "released")
+
+
+class Decision(StrEnum):
+    """What decided between the candidates."""
+
+    NLL = "nll"
+    AGREEMENT = "agreement"
+    """Equal after normalisation: the macro answer's own spelling is kept, whatever the rule."""
+    ONLY_VALID_LETTER = "only_valid_letter"
+    NO_VALID_LETTER = "no_valid_letter"
+    """Neither candidate names an option: macro."""
+    ONLY_CANDIDATE = "only_candidate"
+    NO_SCORES = "no_scores"
+    """The rule's scores could not be taken: macro."""
+
+
+def lower_nll(macro: float, micro: float) -> Pathway:
+    """Eq. 8: macro where its NLL is strictly lower, else micro. An NLL that is not a number loses."""
+    return "macro" if macro < micro or (micro != micro and macro == macro) else "micro"
+
+
+def released_nll(a1: Sequence[float], answer: Sequence[float]) -> float:
+    """(sum NLL(A1) + sum NLL(answer)) / (|A1| + |answer|), from log-probabilities; favours longer answers."""
+    return mean_nll([*a1, *answer])
+
+
+def is_confident(macro: Completion, threshold: float | None) -> bool:
+    """Whether the macro answer's NLL is below ``threshold``, so that the micro pathway is skipped (appendix C)."""
+    return threshold is not None and macro.nll < threshold
+
+
+def picks(
+    macro: Completion,
+    micro: Completion,
+    a1: Completion,
+    in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> dict[Rule, Pathway]:
+    """What each rule picks, for all rules that the log-probabilities at hand allow.
+
+    ``in_micro_context`` holds the token log-probabilities of the macro and the micro candidate there.
+    """
+    result: dict[Rule, Pathway] = {"own": lower_nll(macro.nll, micro.nll)}
+    if in_micro_context is not None:
+        rescored_macro, rescored_micro = in_micro_context
+        result["micro"] = lower_nll(mean_nll(rescored_macro), mean_nll(rescored_micro))
+        result["released"] = lower_nll(
+            released_nll(a1.logprobs, rescored_macro), released_nll(a1.logprobs, rescored_micro)
+        )
+    return result
+
+
+_LETTER = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?\s*:?\s*)?\(?([a-z])(?:[.):,](?=\s|$)|\)?\W*$)", re.I
+)
+
+
+def option_index(text: str, options: int) -> int | None:
+    """The option that an answer names by its letter, from 0; None without a letter or with one beyond ``options``.
+
+    The letter stands alone, or first and set off by a mark: ``B``, ``b.``, ``(B)``, ``B: red``, ``Answer: B``. Words
+    that begin with a letter (``Blue``, ``a dog``) name no option.
+    """
+    match = _LETTER.match(unicodedata.normalize("NFKC", text).strip())
+    if not match:
+        return None
+    index = ord(match[1].upper()) - ord("A")
+    return index if index < options else None
+
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_OUTER_MARKS = re.compile(r"^[^\w$€£+#%-]+|[^\w$€£+#%]+$|^-(?!\d)")
+_YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+
+
+def normalised(text: str, kind: AnswerKind, options: int = 0) -> str:
+    """The form in which two answers are compared: letter, yes or no, or words without case, articles, outer marks."""
+    plain = unicodedata.normalize("NFKC", text).strip()
+    if kind is AnswerKind.OPTION and (index := option_index(plain, options or 26)) is not None:
+        return chr(ord("A") + index)
+    if kind is AnswerKind.YES_NO and (match := _YES_NO.match(plain)):
+        return match[1].lower()
+    if kind is AnswerKind.OPEN:
+        return " ".join(plain.split())
+    words = [_OUTER_MARKS.sub("", word) for word in plain.casefold().split()]
+    kept = [word for word in words if word and word not in _ARTICLES]
+    return " ".join(kept) or plain.casefold()
+
+
+def settled(macro: str, micro: str, question: Question) -> tuple[Pathway, Decision] | None:
+    """The choice between two candidates that needs no scores, under every rule; None where scores have to decide."""
+    options = len(question.options)
+    if normalised(macro, question.kind, options) == normalised(micro, question.kind, options):
+        return "macro", Decision.AGREEMENT
+    if question.kind is AnswerKind.OPTION and options:
+        return _by_letter(option_index(macro, options), option_index(micro, options))
+    return None
+
+
+def _by_letter(macro: int | None, micro: int | None) -> tuple[Pathway, Decision] | None:
+    """The multiple-choice rule: the only valid letter wins, without any macro does; None where both are valid."""
+    if macro is None and micro is None:
+        return "macro", Decision.NO_VALID_LETTER
+    if macro is None or micro is None:
+        return ("micro" if macro is None else "macro"), Decision.ONLY_VALID_LETTER
+    return None

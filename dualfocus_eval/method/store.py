@@ -1,0 +1,188 @@
+"""The JSONL store of traces: what was answered survives a crash, a kill and a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.trace import Trace, TraceFormatError
+
+__all__ = ["LoadCounts", "StoreInUseError", "TraceStore", "join_traces", "trace_files"]
+
+_log = logging.getLogger(__name__)
+
+
+class StoreInUseError(OSError):
+    """Another live process writes this rank's file."""
+
+
+@dataclass
+class LoadCounts:
+    """What reading the files of all ranks found."""
+
+    loaded: int = 0
+    other_settings: int = 0
+    """Traces of other settings, checkpoints or versions of the method: not reused."""
+    damaged: int = 0
+    """Lines that are no trace of this version."""
+    truncated: int = 0
+    """Files whose last line was cut off, as by a kill or a full disk; that question is answered again."""
+
+
+class TraceStore:
+    """Traces of one run's settings in a folder, one append-only file per rank; a rerun resumes from all of them.
+
+    Each line reaches the operating system in one write before `put` returns, so an answer survives the death of the
+    process; `close` also forces it to the disk, so only a power cut in mid-run can lose answers. A failed write is
+    undone, counted in ``write_failures`` by error name and tried again with the next answer, while the run goes on.
+
+    Raises StoreInUseError when another live process writes the same rank's file, OSError when the folder cannot be
+    made.
+    """
+
+    def __init__(self, folder: Path | str, settings_key: str, *, rank: int = 0) -> None:
+        self.folder = Path(folder)
+        self.settings_key = settings_key
+        self.path = self.folder / f"traces.rank{rank:04d}.jsonl"
+        self.counts = LoadCounts()
+        self.reused = 0
+        self.write_failures: dict[str, int] = {}
+        self._unwritten: list[bytes] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = _open_locked(self.path)
+        self._answered = {
+            (trace.key, trace.question_digest): trace
+            for trace in join_traces(self.folder, settings_key, counts=self.counts)
+            if not trace.error
+        }
+        _end_last_line(self._file)
+
+    @property
+    def unwritten(self) -> int:
+        """Answers that could not be written so far."""
+        return len(self._unwritten)
+
+    def get(self, question: Question) -> Trace | None:
+        """The stored answer to exactly this question (text and images); failed ones are not reused but tried again."""
+        trace = self._answered.get((question.key, question.digest))
+        self.reused += trace is not None
+        return trace
+
+    def put(self, trace: Trace) -> None:
+        """Append ``trace``; never raises for a disk that is full or broken."""
+        if not trace.error:
+            self._answered[trace.key, trace.question_digest] = trace
+        self._unwritten.append(trace.to_json().encode() + b"\n")
+        self._write_out()
+
+    def close(self) -> None:
+        """Try once more to write what could not be written, force the file to disk and release it."""
+        if self._file < 0:
+            return
+        self._write_out()
+        with contextlib.suppress(OSError):
+            os.fsync(self._file)
+        os.close(self._file)
+        self._file = -1
+
+    def __enter__(self) -> TraceStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_out(self) -> None:
+        while self._unwritten:
+            try:
+                _append(self._file, self._unwritten[0])
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0, "OSError")
+                self.write_failures[name] = self.write_failures.get(name, 0) + 1
+                _log.warning("%s: %s; %d answers kept in memory only", self.path, error.strerror, self.unwritten)
+                return
+            del self._unwritten[0]
+
+
+def trace_files(folder: Path | str) -> list[Path]:
+    """The trace files of all ranks, in order."""
+    return sorted(Path(folder).glob("traces.rank*.jsonl"))
+
+
+def join_traces(
+    source: Path | str | Iterable[Path], settings_key: str | None = None, *, counts: LoadCounts | None = None
+) -> Iterator[Trace]:
+    """One trace per question from the files of all ranks in a folder (or from the files given), without duplicates.
+
+    Of several traces of a question the last answered one counts, a failed one only where there is no other. Lines that
+    are damaged, cut off or (with ``settings_key``) of other settings are left out and counted in ``counts``.
+    """
+    counts = counts if counts is not None else LoadCounts()
+    traces: dict[tuple[str, str, str], Trace] = {}
+    for path in trace_files(source) if isinstance(source, str | Path) else source:
+        for trace in _read(path, counts):
+            if settings_key is not None and trace.settings_key != settings_key:
+                counts.other_settings += 1
+                continue
+            identity = (trace.settings_key, trace.key, trace.question_digest)
+            if not trace.error or identity not in traces or traces[identity].error:
+                traces[identity] = trace
+    counts.loaded += len(traces)
+    yield from traces.values()
+
+
+def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                yield Trace.from_json(line)
+            except TraceFormatError:
+                if line.endswith(b"\n"):
+                    counts.damaged += 1
+                else:
+                    counts.truncated += 1
+
+
+def _open_locked(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise StoreInUseError(
+            f"{path}: another run is writing its answers here; wait for it, or pass another trace_dir"
+        ) from None
+    except OSError:
+        pass  # Some network file systems have no locks; the store works there without the check.
+    return file
+
+
+def _end_last_line(file: int) -> None:
+    """Cut-off text at the end of the file gets a line of its own, so that the next trace does not join it."""
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        with contextlib.suppress(OSError):
+            os.write(file, b"\n")
+
+
+def _append(file: int, line: bytes) -> None:
+    """Write the whole line, or leave the file as it was and raise OSError."""
+    size = os.fstat(file).st_size
+    try:
+        written = 0
+        while written < len(line):
+            written += os.write(file, line[written:])
+    except OSError:
+        os.ftruncate(file, size)
+        raise

@@ -1,0 +1,190 @@
+"""The record of one answer: all that reports, ablations and a resumed run need, as one JSON line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
+from dualfocus_eval.method.boxes import Box, BoxOutcome
+from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.selection import Decision, Pathway, Rule
+
+__all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
+
+TRACE_VERSION = 1
+
+
+class TraceFormatError(ValueError):
+    """A line that is not a trace of this version."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image of the question as the model saw it, after rotation and conversion."""
+
+    digest: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, picture: Picture) -> ImageInfo:
+        return cls(picture.digest, *picture.pixels.size)
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """A1: what the model wrote, the box in it as fractions of the raw image, and the crop in its pixels."""
+
+    a1: Completion
+    outcome: BoxOutcome
+    box: Box | None = None
+    crop: Crop | None = None
+
+
+@dataclass(frozen=True)
+class ContextScores:
+    """Token log-probabilities of both candidates in micro context, under the scoring prompt."""
+
+    scored: str
+    """``answer``: the answers as generated; ``option_text``: the texts of the options that they name."""
+    macro: tuple[float, ...]
+    micro: tuple[float, ...]
+
+    @property
+    def macro_nll(self) -> float:
+        return mean_nll(self.macro)
+
+    @property
+    def micro_nll(self) -> float:
+        return mean_nll(self.micro)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the engine did for one batch of questions. It stands in the batch's first trace only, so that sums hold."""
+
+    questions: int
+    images_encoded: int
+    tokens_prefilled: int
+    tokens_reused: int
+    decode_steps: int
+    batch_halvings: int
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def between(cls, before: Counters, after: Counters, questions: int) -> Cost:
+        return cls(
+            questions,
+            after.images_encoded - before.images_encoded,
+            after.tokens_prefilled - before.tokens_prefilled,
+            after.tokens_reused - before.tokens_reused,
+            after.decode_steps - before.decode_steps,
+            after.batch_halvings - before.batch_halvings,
+            {phase: spent - before.seconds.get(phase, 0.0) for phase, spent in after.seconds.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One question, answered or failed.
+
+    A failed question has an ``error`` and no ``selected``. ``fallback`` says why a question that was to be answered in
+    two passes has the macro answer: an outcome of the box (`BoxOutcome`), or one of `pipeline.Fallback`.
+    """
+
+    key: str
+    question_digest: str
+    settings_key: str
+    kind: str
+    images: tuple[ImageInfo, ...]
+    macro: Completion | None = None
+    micro: Completion | None = None
+    grounding: Grounding | None = None
+    scores: ContextScores | None = None
+    picks: Mapping[Rule, Pathway] = field(default_factory=dict)
+    """What each rule picks; a rule whose scores were not taken is missing."""
+    selected: Pathway | None = None
+    decision: Decision | None = None
+    skipped_micro: bool = False
+    """The macro answer was confident enough (``adaptive_nll``)."""
+    fallback: str | None = None
+    cause: Failure | None = None
+    """The engine's own words behind a fallback that a failure led to."""
+    error: Failure | None = None
+    cost: Cost | None = None
+    version: int = TRACE_VERSION
+
+    @property
+    def answer(self) -> Completion | None:
+        """The selected candidate; None for a failed question."""
+        return {"macro": self.macro, "micro": self.micro, None: None}[self.selected]
+
+    @property
+    def text(self) -> str:
+        """The selected candidate's text; empty for a failed question."""
+        return self.answer.text if self.answer else ""
+
+    def reselected(self, rule: Rule) -> Trace:
+        """The same trace decided by another rule; unchanged where that rule had nothing to decide."""
+        return replace(self, selected=self.picks[rule]) if rule in self.picks else self
+
+    def to_json(self) -> str:
+        """One line of strict JSON; numbers that are not finite become null."""
+        return json.dumps(_finite(asdict(self)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Trace:
+        """The inverse of `to_json`. Raises TraceFormatError, saying what is wrong."""
+        try:
+            fields = json.loads(line)
+            if fields["version"] != TRACE_VERSION:
+                raise TraceFormatError(f"trace version {fields['version']!r}, this is version {TRACE_VERSION}")
+            return cls(**fields | _nested(fields))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise TraceFormatError(f"not a trace: {type(error).__name__}: {error}") from error
+
+
+def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a decoded trace that are dataclasses, enums or tuples."""
+    grounding, scores, decision = fields["grounding"], fields["scores"], fields["decision"]
+    return {
+        "images": tuple(ImageInfo(**image) for image in fields["images"]),
+        "macro": _completion(fields["macro"]),
+        "micro": _completion(fields["micro"]),
+        "grounding": grounding
+        and Grounding(
+            _completion(grounding["a1"]),  # type: ignore[arg-type]
+            BoxOutcome(grounding["outcome"]),
+            grounding["box"] and Box(**grounding["box"]),
+            grounding["crop"] and Crop(**grounding["crop"]),
+        ),
+        "scores": scores and ContextScores(scores["scored"], _numbers(scores["macro"]), _numbers(scores["micro"])),
+        "decision": decision and Decision(decision),
+        "cause": fields["cause"] and Failure(**fields["cause"]),
+        "error": fields["error"] and Failure(**fields["error"]),
+        "cost": fields["cost"] and Cost(**fields["cost"]),
+    }
+
+
+def _completion(fields: Mapping[str, Any] | None) -> Completion | None:
+    if fields is None:
+        return None
+    return Completion(fields["text"], tuple(fields["token_ids"]), _numbers(fields["logprobs"]), fields["finish"])
+
+
+def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else value for value in values)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
