@@ -61,7 +61,7 @@ class TraceStore:
         self._answered = {
             (trace.key, trace.question_digest): trace
             for trace in join_traces(self.folder, settings_key, counts=self.counts)
-            if not trace.error
+            if _is_final(trace)
         }
         _end_last_line(self._file)
 
@@ -71,14 +71,17 @@ class TraceStore:
         return len(self._unwritten)
 
     def get(self, question: Question) -> Trace | None:
-        """The stored answer to exactly this question (text and images); failed ones are not reused but tried again."""
+        """The stored answer to exactly this question (text and images).
+
+        What an engine's failure led to (an error, or a fallback with a cause) is not reused but tried again.
+        """
         trace = self._answered.get((question.key, question.digest))
         self.reused += trace is not None
         return trace
 
     def put(self, trace: Trace) -> None:
         """Append ``trace``; never raises for a disk that is full or broken."""
-        if not trace.error:
+        if _is_final(trace):
             self._answered[trace.key, trace.question_digest] = trace
         self._unwritten.append(trace.to_json().encode() + b"\n")
         self._write_out()
@@ -138,6 +141,10 @@ def join_traces(
                 traces[identity] = trace
     counts.loaded += len(traces)
     yield from traces.values()
+
+
+def _is_final(trace: Trace) -> bool:
+    return not (trace.error or trace.cause)
 
 
 def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:

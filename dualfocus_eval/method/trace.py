@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
@@ -13,9 +14,22 @@ from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import Decision, Pathway, Rule
 
-__all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
+__all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
 
 TRACE_VERSION = 1
+
+
+class Fallback(StrEnum):
+    """Why a question has the macro answer, beside the outcomes of an unusable box (`boxes.BoxOutcome`)."""
+
+    NO_IMAGE = "no_image"
+    SEVERAL_IMAGES = "several_images"
+    VIDEO = "video"
+    EMPTY_STEM = "empty_stem"
+    CROP_TOO_SMALL = "crop_too_small"
+    GROUNDING_FAILED = "grounding_failed"
+    MICRO_FAILED = "micro_failed"
+    SCORING_FAILED = "scoring_failed"
 
 
 class TraceFormatError(ValueError):
@@ -93,7 +107,7 @@ class Trace:
     """One question, answered or failed.
 
     A failed question has an ``error`` and no ``selected``. ``fallback`` says why a question that was to be answered in
-    two passes has the macro answer: an outcome of the box (`BoxOutcome`), or one of `pipeline.Fallback`.
+    two passes has the macro answer: an outcome of the box (`BoxOutcome`), or a `Fallback`.
     """
 
     key: str
@@ -129,8 +143,13 @@ class Trace:
         return self.answer.text if self.answer else ""
 
     def reselected(self, rule: Rule) -> Trace:
-        """The same trace decided by another rule; unchanged where that rule had nothing to decide."""
-        return replace(self, selected=self.picks[rule]) if rule in self.picks else self
+        """The same trace decided by ``rule``; unchanged where there was only one candidate."""
+        if not self.picks:
+            return self
+        if rule not in self.picks:
+            return replace(self, selected="macro", decision=Decision.NO_SCORES, fallback=Fallback.SCORING_FAILED)
+        decision = Decision.NLL if self.decision is Decision.NO_SCORES else self.decision
+        return replace(self, selected=self.picks[rule], decision=decision, fallback=None)
 
     def to_json(self) -> str:
         """One line of strict JSON; numbers that are not finite become null."""
