@@ -1,19 +1,217 @@
-"""The in-process engine: transformers models behind ``engines.base.Engine``."""
+"""The in-process engine: transformers models behind ``engines.base.Engine``.
+
+Requests are rendered one by one, ordered so that those with a common beginning stand together, and run in chunks of at
+most ``batch_size`` rows. A chunk that does not fit into memory is halved.
+"""
 
 from __future__ import annotations
 
-from dualfocus_eval.engines.base import Engine
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Counters,
+    Failure,
+    GenerateRequest,
+    Picture,
+    Score,
+    ScoreRequest,
+)
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.decoding import Decoder
+from dualfocus_eval.engines.images import ImageEncoder
+from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint
+from dualfocus_eval.engines.prefill import Prefiller, Row
+from dualfocus_eval.engines.prefix_cache import PrefixCache
+from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
+from dualfocus_eval.families import Family
 
 __all__ = ["EngineConfig", "TransformersEngine", "load_engine"]
 
+logger = logging.getLogger(__name__)
 
-class TransformersEngine(Engine):
-    """Runs a checkpoint on this machine; ``identity`` names its content for the keys of stored answers."""
+R = TypeVar("R", Completion, Score)
 
-    identity: str
+
+class TransformersEngine:
+    """Runs one checkpoint on this machine; an ``engines.base.Engine``."""
+
+    def __init__(self, checkpoint: Checkpoint, batch_size: int, prefix_cache_bytes: int) -> None:
+        self.checkpoint = checkpoint
+        self.batch_size = batch_size
+        self._counters = Counters()
+        self.prefix_cache = PrefixCache(prefix_cache_bytes)
+        model = checkpoint.model
+        self._encoder = ImageEncoder(model, checkpoint.processor, checkpoint.family, self._counters)
+        self._renderer = Renderer(self._encoder, checkpoint.end_ids, checkpoint.default_end_id)
+        self._prefiller = Prefiller(
+            model,
+            self._encoder,
+            self.prefix_cache,
+            self._counters,
+            checkpoint.layers,
+            reuse=prefix_cache_bytes > 0 and checkpoint.reusable,
+        )
+        self._decoder = Decoder(
+            self._prefiller,
+            checkpoint.processor.tokenizer,
+            checkpoint.generation_config,
+            checkpoint.end_ids,
+            checkpoint.max_positions,
+        )
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    @property
+    def identity(self) -> str:
+        """Names the checkpoint's content and how it is run, for the keys of stored answers."""
+        return self.checkpoint.identity
+
+    @property
+    def family(self) -> Family:
+        return self.checkpoint.family
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        """Greedy completions in the order of the requests; see ``Engine.generate``."""
+        rows, results = self._render(requests, continuations=[()] * len(requests))
+        for row in list(rows):
+            if requests[row.index].max_new_tokens < 1:
+                results[row.index] = Completion("", (), (), "length")
+                rows.remove(row)
+        self._run(rows, results, lambda chunk: self._generate_chunk(chunk, requests))
+        return [result for result in results if result is not None]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        """Log-probabilities of given continuations, from the raw logits; see ``Engine.score``."""
+        rows, results = self._render(requests, continuations=[request.continuation for request in requests])
+        for row in list(rows):
+            if not row.continuation:
+                results[row.index] = Score((), ())
+                rows.remove(row)
+        self._run(rows, results, self._score_chunk)
+        return [result for result in results if result is not None]
+
+    def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
+        """Token ids of ``text`` as the answer to ``conversation``, the checkpoint's end token at its end."""
+        return self._renderer.answer_ids(conversation, text)
+
+    def encoded_size(self, picture: Picture) -> tuple[int, int]:
+        """(width, height) at which the vision encoder sees ``picture``."""
+        return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
+
+    def _render(
+        self, requests: Sequence[GenerateRequest] | Sequence[ScoreRequest], continuations: Sequence[tuple[int, ...]]
+    ) -> tuple[list[Row], list[R | Failure | None]]:
+        """Rows of the requests that can be rendered, and the results with a ``Failure`` for each that cannot."""
+        begin = time.perf_counter()
+        rows: list[Row] = []
+        results: list[R | Failure | None] = [None] * len(requests)
+        for index, (request, continuation) in enumerate(zip(requests, continuations, strict=True)):
+            try:
+                prompt = self._renderer.render(request.conversation)
+            except RenderingError as error:
+                results[index] = Failure(error.kind, str(error))
+                continue
+            row = Row(index, prompt, continuation)
+            limit = self.checkpoint.max_positions
+            if len(row.ids) >= limit:
+                results[index] = Failure("too_long", f"the prompt has {len(row.ids)} tokens, the model takes {limit}")
+                continue
+            rows.append(row)
+        seconds = self._counters.seconds
+        seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - begin
+        return self._ordered(rows), results
+
+    def _ordered(self, rows: list[Row]) -> list[Row]:
+        """Rows with a common first picture together, in the order of its first use; else by length."""
+        if not self._prefiller.reuse:
+            return sorted(rows, key=lambda row: len(row.ids))
+        first_use: dict[str, int] = {}
+        for row in rows:
+            first_use.setdefault(_root(row.prompt), len(first_use))
+        return sorted(rows, key=lambda row: (first_use[_root(row.prompt)], len(row.ids)))
+
+    def _run(
+        self,
+        rows: Sequence[Row],
+        results: list[R | Failure | None],
+        run_chunk: Callable[[Sequence[Row]], list[tuple[int, R]]],
+    ) -> None:
+        """Run all rows in chunks and put what comes of each into ``results``."""
+        limit = self.batch_size
+        pending = list(rows)
+        while pending:
+            chunk = [Row(row.index, row.prompt, row.continuation) for row in pending[:limit]]
+            problem = None
+            try:
+                with torch.inference_mode():
+                    for index, result in run_chunk(chunk):
+                        results[index] = result
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                problem = str(error).splitlines()[0]
+            if problem is None:
+                pending = pending[limit:]
+                continue
+            # Outside the handler the failed pass's tensors are no longer referenced.
+            self._release_memory()
+            if len(chunk) > 1:
+                limit = len(chunk) // 2
+                self._counters.batch_halvings += 1
+                logger.warning("out of memory with %d conversations in a batch; going on with %d", len(chunk), limit)
+            else:
+                results[chunk[0].index] = Failure("out_of_memory", f"one conversation alone does not fit: {problem}")
+                pending = pending[1:]
+
+    def _generate_chunk(self, rows: Sequence[Row], requests: Sequence[GenerateRequest]) -> list[tuple[int, Completion]]:
+        results: list[tuple[int, Completion]] = []
+        for batch in self._prefiller.prefill(rows, self.batch_size):
+            indices = [row.index for row in batch.rows]
+            completions = self._decoder.decode(batch, [requests[index] for index in indices])
+            results.extend(zip(indices, completions, strict=True))
+        return results
+
+    def _score_chunk(self, rows: Sequence[Row]) -> list[tuple[int, Score]]:
+        results: list[tuple[int, Score]] = []
+        for batch in self._prefiller.prefill(rows, self.batch_size):
+            for number, row in enumerate(batch.rows):
+                logits = batch.logits[number, -len(row.continuation) :]  # (tokens, vocabulary)
+                targets = torch.tensor(row.continuation, device=logits.device).unsqueeze(1)
+                logprobs = torch.log_softmax(logits, dim=-1).gather(1, targets).squeeze(1)
+                greedy = logits.argmax(dim=-1) == targets.squeeze(1)
+                results.append((row.index, Score(tuple(logprobs.tolist()), tuple(greedy.tolist()))))
+        return results
+
+    def _release_memory(self) -> None:
+        self._prefiller.held = {}
+        self.prefix_cache.clear()
+        self._encoder.features.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def load_engine(config: EngineConfig) -> TransformersEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
-    raise NotImplementedError
+    return TransformersEngine(load_checkpoint(config), config.batch_size, int(config.prefix_cache_gib * 2**30))
+
+
+def _root(prompt: Prompt) -> str:
+    return prompt.boundaries[0].key if prompt.boundaries else ""
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in text for sign in ("not enough memory", "DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC")
+    )

@@ -1,0 +1,117 @@
+"""Pictures on their way into the model: preprocessed one by one, encoded once, features kept by content."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from dualfocus_eval.engines.base import Counters, Picture
+from dualfocus_eval.families import Family, ImageInputs
+
+__all__ = ["ByteLRU", "ImageEncoder"]
+
+T = TypeVar("T")
+
+
+class ByteLRU(Generic[T]):
+    """A mapping with a byte budget that forgets what was used least recently."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.used = 0
+        self._entries: OrderedDict[str, tuple[T, int]] = OrderedDict()
+
+    def get(self, key: str) -> T | None:
+        """The entry of ``key``, which becomes the most recent, or None."""
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key][0]
+
+    def put(self, key: str, value: T, size: int) -> None:
+        """Keep ``value`` of ``size`` bytes; one that exceeds the whole budget is not kept."""
+        if key in self._entries or size > self.budget:
+            return
+        self._entries[key] = (value, size)
+        self.used += size
+        while self.used > self.budget:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self.used -= freed
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.used = 0
+
+
+def _bytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEncoder:
+    """Preprocesses and encodes pictures; one that was seen before costs nothing while its features are kept."""
+
+    model: Any
+    processor: Any
+    family: Family
+    counters: Counters
+    inputs: ByteLRU[ImageInputs] = field(default_factory=lambda: ByteLRU(512 << 20))
+    features: ByteLRU[torch.Tensor] = field(default_factory=lambda: ByteLRU(256 << 20))
+
+    def preprocess(self, picture: Picture) -> ImageInputs:
+        """The picture as the checkpoint's own processor prepares it, alone in its batch."""
+        known = self.inputs.get(picture.digest)
+        if known is not None:
+            return known
+        token_id = int(self.processor.image_token_id)
+        batch = self.processor(text=self.processor.image_token, images=[picture.pixels], return_tensors="pt")
+        tokens = int((batch["input_ids"] == token_id).sum())
+        text_keys = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
+        inputs = ImageInputs({k: v for k, v in batch.items() if k not in text_keys}, tokens, token_id)
+        self.inputs.put(picture.digest, inputs, _bytes(list(inputs.tensors.values())))
+        return inputs
+
+    def encode(self, pictures: Sequence[Picture], max_batch: int) -> dict[str, torch.Tensor]:
+        """Features, (tokens, hidden) each, by digest; at most ``max_batch`` pictures go through the encoder at once."""
+        distinct = {picture.digest: picture for picture in pictures}
+        result: dict[str, torch.Tensor] = {}
+        missing: list[Picture] = []
+        for digest, picture in distinct.items():
+            known = self.features.get(digest)
+            if known is None:
+                missing.append(picture)
+            else:
+                result[digest] = known
+        start = time.perf_counter()
+        for first in range(0, len(missing), max_batch):
+            batch = missing[first : first + max_batch]
+            inputs = [self._on_device(self.preprocess(picture)) for picture in batch]
+            encoded = self.family.encode(self.model, inputs)
+            for picture, item, features in zip(batch, inputs, encoded, strict=True):
+                if features.shape[0] != item.tokens:
+                    raise RuntimeError(
+                        f"the processor reserves {item.tokens} tokens for a picture that the model encodes into "
+                        f"{features.shape[0]}: the checkpoint's processor and model do not belong together"
+                    )
+                kept = features.clone()  # a view would keep the whole batch alive
+                result[picture.digest] = kept
+                self.features.put(picture.digest, kept, _bytes([kept]))
+            self.counters.images_encoded += len(batch)
+        if missing:
+            seconds = self.counters.seconds
+            seconds["vision"] = seconds.get("vision", 0.0) + time.perf_counter() - start
+        return result
+
+    def _on_device(self, inputs: ImageInputs) -> ImageInputs:
+        device, dtype = self.model.device, self.model.dtype
+        moved = {
+            name: tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+            for name, tensor in inputs.tensors.items()
+        }
+        return ImageInputs(moved, inputs.tokens, inputs.token_id)

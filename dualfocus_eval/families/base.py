@@ -1,0 +1,60 @@
+"""What differs between model families: the box convention and frame, and how pictures and positions reach the model.
+
+Nothing here imports torch; the hooks get tensors and return tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Family", "ImageInputs", "concatenate"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageInputs:
+    """One picture as the checkpoint's processor hands it to the model, with no trace of other pictures of a batch."""
+
+    tensors: Mapping[str, torch.Tensor]
+    """The model's image arguments by name; the first dimension counts patches or images."""
+    tokens: int
+    """Image tokens that the picture takes in the prompt."""
+    token_id: int
+    """The placeholder token that is repeated ``tokens`` times."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of checkpoints, found by the ``model_type`` of their configuration.
+
+    ``encode`` turns the pictures of one call into one (tokens, hidden) tensor each, and must give a picture the same
+    features whatever the others are. ``positions`` gives the (axes, length) position ids of a whole conversation from
+    its length, its image spans and their inputs; without it they are 0, 1, 2, ...
+    """
+
+    model_type: str
+    box_convention: str
+    """Name of the box notation that the checkpoints write (``Settings.box_convention``)."""
+    encode: Callable[[Any, Sequence[ImageInputs]], list[torch.Tensor]]
+    encoded_size: Callable[[ImageInputs, Any], tuple[int, int]]
+    """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
+    positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
+    box_frame: Literal["image", "padded_square"] = "image"
+    wording: Literal["released", "format1", "figure8"] = "released"
+    prefix_reuse: bool = True
+    """Whether attention is causal over the prompt and a picture's tokens depend on nothing that follows them."""
+    pixel_limits: bool = False
+    """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
+    pads_to_square: bool = False
+    """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
+
+
+def concatenate(inputs: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
+    """The tensors of several pictures joined along their first dimension, by argument name."""
+    import torch
+
+    return {name: torch.cat([item.tensors[name] for item in inputs]) for name in inputs[0].tensors}

@@ -1,0 +1,31 @@
+"""LLaVA-NeXT: a picture is a thumbnail and a grid of tiles, packed with a newline embedding after every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dualfocus_eval.families.base import Family, ImageInputs
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LLAVA_NEXT"]
+
+
+def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
+    import torch
+
+    # Pictures have different numbers of tiles. Joined as one list of tiles none is padded to the longest, so that a
+    # picture's features do not depend on its neighbours.
+    pixels = torch.cat([item.tensors["pixel_values"].flatten(0, 1) for item in inputs])  # (tiles, channels, side, side)
+    sizes = torch.cat([item.tensors["image_sizes"] for item in inputs])  # (images, 2)
+    return list(model.get_image_features(pixel_values=pixels, image_sizes=sizes).pooler_output)
+
+
+def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
+    height, width = inputs.tensors["image_sizes"][0].tolist()
+    return width, height
+
+
+LLAVA_NEXT = Family(model_type="llava_next", box_convention="unit", encode=_encode, encoded_size=_encoded_size)

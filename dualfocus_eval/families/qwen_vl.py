@@ -1,0 +1,58 @@
+"""Qwen2-VL and Qwen2.5-VL: pictures of any size, rotary positions with a time, a row and a column axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dualfocus_eval.families.base import Family, ImageInputs, concatenate
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["QWEN2_5_VL", "QWEN2_VL"]
+
+
+def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
+    tensors = concatenate(inputs)
+    outputs = model.get_image_features(
+        pixel_values=tensors["pixel_values"],  # (patches, patch values)
+        image_grid_thw=tensors["image_grid_thw"],  # (images, 3)
+    )
+    return list(outputs.pooler_output)
+
+
+def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
+    _, rows, columns = inputs.tensors["image_grid_thw"][0].tolist()
+    side = processor.image_processor.patch_size
+    return columns * side, rows * side
+
+
+def _positions(
+    model: Any, length: int, spans: Sequence[tuple[int, int]], inputs: Sequence[ImageInputs]
+) -> torch.Tensor:
+    import torch
+
+    # Only `generate` recomputes the offset between positions and lengths; a plain forward over a filled cache would
+    # use the previous conversation's. So positions are always computed for the whole conversation and passed on.
+    kinds = torch.zeros(1, length, dtype=torch.int)
+    for start, end in spans:
+        kinds[0, start:end] = 1
+    grids = torch.cat([item.tensors["image_grid_thw"] for item in inputs]).cpu() if inputs else None
+    positions, _ = model.model.get_rope_index(torch.zeros(1, length, dtype=torch.long), kinds, image_grid_thw=grids)
+    return positions[:, 0]  # type: ignore[no-any-return]  # (3, length)
+
+
+def _family(model_type: str, box_convention: str) -> Family:
+    return Family(
+        model_type=model_type,
+        box_convention=box_convention,
+        encode=_encode,
+        encoded_size=_encoded_size,
+        positions=_positions,
+        pixel_limits=True,
+    )
+
+
+QWEN2_VL = _family("qwen2_vl", "qwen2_vl")
+QWEN2_5_VL = _family("qwen2_5_vl", "qwen2_5_vl")
