@@ -1,0 +1,207 @@
+"""The model arguments of ``--model dualfocus``: their names, their types and the one place where they are resolved.
+
+Argument > recipe > the checkpoint's ``dualfocus.json`` > family > default. Imports nothing heavy, so that a wrong
+argument is refused at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.naming import refuse_unknown
+from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe
+from dualfocus_eval.resources import EMBEDDED_CHECKPOINT, resource_folder
+
+__all__ = ["ARGUMENTS", "RunConfig", "resolve"]
+
+_RUN_ARGUMENTS: dict[str, Any] = {
+    "batch_size": int,
+    "max_batch_size": int | None,
+    "recipe": str | None,
+    "system_prompt": str | None,
+    "trace_dir": str | None,
+}
+_ENGINE_ARGUMENTS: dict[str, Any] = {k: v for k, v in get_type_hints(EngineConfig).items() if k != "batch_size"}
+_SETTINGS: dict[str, Any] = get_type_hints(Settings)
+_TYPES = _RUN_ARGUMENTS | _ENGINE_ARGUMENTS | _SETTINGS
+
+ARGUMENTS = tuple(sorted(_TYPES))
+"""Every model argument."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything about a run that is decided before a model is loaded."""
+
+    settings: Settings
+    engine: EngineConfig
+    batch_size: int
+    """Questions answered together."""
+    system_prompt: str | None = None
+    trace_dir: Path | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting came from: argument, recipe, checkpoint, family or default."""
+
+
+def resolve(given: Mapping[str, Any]) -> RunConfig:
+    """Settle every setting of a run from its model arguments.
+
+    Raises ``UserError`` that names the argument or key at fault, where it stands and what is allowed.
+    """
+    refuse_unknown(given, ARGUMENTS, "--model_args", "argument")
+    arguments = {name: _typed(name, value, "--model_args") for name, value in given.items()}
+    recipe = load_recipe(arguments["recipe"]) if arguments.get("recipe") else None
+    pretrained = arguments.get("pretrained") or (recipe and recipe.pretrained) or _embedded_checkpoint()
+    revision = arguments.get("revision")
+    layers = {
+        "argument": {name: arguments[name] for name in INFERENCE_KEYS if name in arguments},
+        "recipe": _recipe_layer(recipe),
+        "checkpoint": _checkpoint_layer(pretrained, revision, arguments.get("peft")),
+        "family": _family_layer(pretrained, revision),
+    }
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(INFERENCE_KEYS, "default")
+    for source, layer in reversed(layers.items()):
+        values |= layer
+        sources |= dict.fromkeys(layer, source)
+    batch_size = arguments.get("batch_size", 1)
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size}: a batch is a number of questions, 1 or more")
+    engine = {name: arguments[name] for name in _ENGINE_ARGUMENTS if name in arguments}
+    engine |= {"pretrained": pretrained, "batch_size": 2 * batch_size}
+    if "image_aspect" in values:
+        engine["image_aspect"] = values.pop("image_aspect")
+    try:
+        settings = Settings(**values)
+    except ValueError as error:
+        name = str(error).partition("=")[0]
+        raise UserError(f"{error} (from: {sources.get(name, 'argument')})") from error
+    trace_dir = arguments.get("trace_dir")
+    return RunConfig(
+        settings=settings,
+        engine=EngineConfig(**engine),
+        batch_size=batch_size,
+        system_prompt=_system_prompt(arguments.get("system_prompt")),
+        trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
+        sources=sources,
+    )
+
+
+def _embedded_checkpoint() -> str:
+    folder = resource_folder("models") / EMBEDDED_CHECKPOINT
+    if not folder.is_dir():
+        raise UserError(
+            f"the embedded checkpoint {EMBEDDED_CHECKPOINT} is not part of this installation: name one with "
+            "pretrained=FOLDER_OR_HUB_ID"
+        )
+    return str(folder)
+
+
+def _recipe_layer(recipe: Recipe | None) -> dict[str, Any]:
+    if recipe is None:
+        return {}
+    return {name: _typed(name, value, f"recipe {recipe.path}") for name, value in recipe.inference.items()}
+
+
+def _checkpoint_layer(pretrained: str, revision: str | None, peft: str | None) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    for source, version in ((pretrained, revision), (peft, None)):
+        found = _checkpoint_json(source, "dualfocus.json", version) if source else {}
+        where = f"{source}/dualfocus.json"
+        refuse_unknown(found, INFERENCE_KEYS, where, "key")
+        layer |= {name: _typed(name, value, where) for name, value in found.items()}
+    return layer
+
+
+def _family_layer(pretrained: str, revision: str | None) -> dict[str, Any]:
+    family = FAMILIES.get(_checkpoint_json(pretrained, "config.json", revision).get("model_type", ""))
+    if family is None:  # the engine refuses the checkpoint with the reason
+        return {}
+    return {name: getattr(family, name) for name in ("box_convention", "box_frame", "wording")}
+
+
+def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:
+    """A JSON file of a checkpoint folder or hub repository; empty when there is none."""
+    path: Path | str | None = Path(checkpoint) / name
+    if not Path(checkpoint).is_dir():
+        from transformers.utils import cached_file
+
+        try:
+            path = cached_file(
+                checkpoint,
+                name,
+                revision=revision or "main",
+                _raise_exceptions_for_gated_repo=False,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+        except (OSError, ValueError):  # no such repository: the engine, which needs it, says so
+            return {}
+    if path is None or not Path(path).is_file():
+        return {}
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _system_prompt(value: str | None) -> str | None:
+    """The text itself, or the content of the file it names, as in lmms-eval's own models."""
+    if value and len(value) < 4096 and Path(value).is_file():
+        return Path(value).read_text(encoding="utf-8").strip()
+    return value or None
+
+
+def _typed(name: str, value: Any, where: str) -> Any:
+    """``value`` as the type of argument ``name``. lmms-eval has already turned what looks like a number into one."""
+    expected = _TYPES[name]
+    options = get_args(expected) if get_origin(expected) in (UnionType, Union) else (expected,)
+    if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+        if NoneType in options:
+            return None
+        raise UserError(f"{where}: {name} needs a value")
+    kind = next(option for option in options if option is not NoneType)
+    try:
+        return _converted(kind, value)
+    except (TypeError, ValueError):
+        if name == "batch_size" and str(value).startswith("auto"):
+            raise UserError(
+                f"{where}: batch_size={value} is not supported: a batch is a number of questions; one that does not "
+                "fit into memory is halved by itself. Give a number."
+            ) from None
+        raise UserError(f"{where}: {name}={value!r} is not {_KIND_NAMES.get(kind, 'text')}") from None
+
+
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a finite number"}
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    if kind is bool:
+        if str(value).lower() not in ("true", "false"):
+            raise ValueError
+        return str(value).lower() == "true"
+    if kind is int:
+        if isinstance(value, bool) or int(value) != float(value):
+            raise ValueError
+        return int(value)
+    if kind is float:
+        if isinstance(value, bool) or not math.isfinite(float(value)):
+            raise ValueError
+        return float(value)
+    if isinstance(value, bool | dict | list):
+        raise ValueError
+    text = str(value)
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

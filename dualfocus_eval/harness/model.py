@@ -1,0 +1,165 @@
+"""The model ``dualfocus`` as lmms-eval sees it: a chat and a simple class over one pipeline."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from accelerate import Accelerator
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from lmms_eval.utils import simple_parse_args_string
+from tqdm import tqdm
+
+from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.questions import chat_question, simple_question
+from dualfocus_eval.harness.requests import (
+    ImageKeys,
+    Request,
+    command_line_of,
+    group_by_image,
+    is_padding,
+    read_chat,
+    read_simple,
+)
+from dualfocus_eval.harness.run import Run
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.trace import Trace
+
+__all__ = ["DualFocusChat", "DualFocusSimple"]
+
+
+class _DualFocus(lmms):
+    """What both classes share: the run, the order of work, and answers in the order in which they were asked."""
+
+    _read: ClassVar[Callable[[Any], Request]]
+    _question: ClassVar[Callable[[Request, Any, str | None], Question]]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.accelerator = Accelerator()
+        self._rank: int = self.accelerator.process_index
+        self._world_size: int = self.accelerator.num_processes
+        if self._world_size > 1 and not (arguments.get("device") or arguments.get("device_map")):
+            arguments["device"] = str(self.accelerator.device)
+        self.run = Run(resolve(arguments), self.accelerator)
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> _DualFocus:
+        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there)."""
+        flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        for part in filter(None, arg_string.split(",")):
+            if "=" in part:
+                break
+            raise UserError(f"--model_args: {part!r} is not NAME=VALUE")
+        return cls(**(flags | simple_parse_args_string(arg_string)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where lmms-eval may put tensors that it exchanges between ranks."""
+        return self.accelerator.device
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Answers in the order of ``requests``; a question that failed is answered by an empty text."""
+        self.run.note_command_line(command_line_of(requests))
+        read = [None if is_padding(instance) else type(self)._read(instance) for instance in requests]
+        started, traces = time.perf_counter(), {}
+        for batch, questions in self._batches([request for request in read if request]):
+            for request, trace in zip(batch, self.run.answer(questions), strict=True):
+                traces[request.key] = trace
+        self._log_throughput(list(traces.values()), time.perf_counter() - started)
+        return [_result(traces[request.key]) if request else GenerationResult("") for request in read]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """(mean NLL per token, whether greedy decoding gives it) of each continuation; lower is better."""
+        self.run.note_command_line(command_line_of(requests))
+        self.run.refuse_two_pathways()
+        read = [None if is_padding(instance) else read_simple(instance) for instance in requests]
+        texts = [self._continuation(instance, request) for instance, request in zip(requests, read, strict=True)]
+        wanted: dict[str, list[str]] = {}
+        for request, text in zip(read, texts, strict=True):
+            if request and text not in wanted.setdefault(request.key, []):
+                wanted[request.key].append(text)
+        scores: dict[tuple[str, str], tuple[float, bool]] = {}
+        for _, questions in self._batches([request for request in read if request]):
+            targets = [(question, text) for question in questions for text in wanted[question.key]]
+            for (question, text), score in zip(targets, self.run.score(targets), strict=True):
+                failed = isinstance(score, Failure)
+                scores[question.key, text] = (math.inf, False) if failed else (score.nll, score.greedy)
+        return [
+            scores[request.key, text] if request else (math.inf, False)
+            for request, text in zip(read, texts, strict=True)
+        ]
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Refused: the two passes are DualFocus's own rounds."""
+        raise UserError(
+            f"task {requests[0].task_name}: tasks of several rounds (generate_until_multi_round) are not supported by "
+            "dualfocus; its two passes answer one question. Choose a task with output_type generate_until"
+        )
+
+    def clean(self) -> None:
+        """lmms-eval's only hook at the end of a run: close the traces, show what was done, free the model."""
+        self.run.finish()
+        super().clean()
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[list[Request], list[Question]]]:
+        """Batches of distinct questions, those about one image together; documents are decoded batch by batch."""
+        ordered = group_by_image(requests, ImageKeys(self.task_dict))
+        size = self.run.config.batch_size
+        with tqdm(total=len(ordered), desc="dualfocus", disable=self.rank != 0) as progress:
+            for begin in range(0, len(ordered), size):
+                batch = ordered[begin : begin + size]
+                yield batch, [self._ask(request) for request in batch]
+                progress.update(len(batch))
+
+    def _ask(self, request: Request) -> Question:
+        dataset = self.task_dict[request.task][request.split]
+        return type(self)._question(request, dataset, self.run.config.system_prompt)
+
+    def _continuation(self, instance: Instance, request: Request | None) -> str:
+        target = instance.args[1]
+        if request is None or isinstance(target, str):
+            return str(target)
+        return str(target(self.task_dict[request.task][request.split][request.doc_id]))
+
+    def _log_throughput(self, traces: Sequence[Trace], seconds: float) -> None:
+        tokens = sum(_generated_tokens(trace) for trace in traces)
+        log_metrics(
+            total_elapsed_time=seconds,
+            total_gen_tokens=tokens,
+            avg_speed=tokens / seconds if seconds else 0.0,
+            additional_metrics={"rank": self.rank, "questions": len(traces)},
+        )
+
+
+class DualFocusChat(_DualFocus):
+    """For tasks that lmms-eval hands out as messages: all that generate."""
+
+    is_simple = False
+    _read = staticmethod(read_chat)
+    _question = staticmethod(chat_question)
+
+
+class DualFocusSimple(_DualFocus):
+    """For ``--force_simple`` and for tasks that compare likelihoods."""
+
+    is_simple = True
+    _read = staticmethod(read_simple)
+    _question = staticmethod(simple_question)
+
+
+def _generated_tokens(trace: Trace) -> int:
+    """Tokens of every text that the question cost: box, macro and micro answer."""
+    completions = (trace.grounding and trace.grounding.a1, trace.macro, trace.micro)
+    return sum(len(completion.token_ids) for completion in completions if completion)
+
+
+def _result(trace: Trace) -> GenerationResult:
+    return GenerationResult(trace.text, TokenCounts(output_tokens=_generated_tokens(trace)))

@@ -1,0 +1,133 @@
+"""From a document to a Question: its images opened, its prompt read, its stem found.
+
+Whatever is wrong with one document becomes the question's named failure; nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from dualfocus_eval.engines.base import Failure, Picture
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.requests import Request
+from dualfocus_eval.method.images import prepare_picture
+from dualfocus_eval.method.question import AnswerKind, Question, stem_of
+
+__all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
+
+
+class UnusableDocumentError(Exception):
+    """A document that no question can be made of; ``kind`` is counted, the message shown."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def chat_question(request: Request, dataset: Any, system_prompt: str | None) -> Question:
+    """The question of a chat task's messages."""
+    return _question(request, dataset, system_prompt, _read_messages)
+
+
+def simple_question(request: Request, dataset: Any, system_prompt: str | None) -> Question:
+    """The question of a simple task's visuals and context."""
+    return _question(request, dataset, system_prompt, _read_visuals)
+
+
+def _question(request: Request, dataset: Any, system_prompt: str | None, read: Any) -> Question:
+    doc: Any = {}
+    system, text, media, failure = system_prompt, request.context, [], None
+    try:
+        doc = _document(request, dataset)
+        system, text, media = read(request, doc)
+        pictures = tuple(open_picture(medium) for medium in media)
+    except UnusableDocumentError as error:
+        pictures, failure = (), Failure(error.kind, f"{request.key}: {error}")
+    parsed = stem_of(text)
+    column = request.structure.get("stem")
+    stem = str(doc[column]).strip() if column in doc else parsed.stem
+    options = parsed.options if column is None else ()
+    return Question(
+        key=request.key,
+        prompt=text,
+        stem=stem,
+        images=pictures,
+        kind=_answer_kind(request, options),
+        options=options,
+        max_new_tokens=request.limits.max_new_tokens if request.limits else 1,
+        stop=request.limits.stop if request.limits else (),
+        system=system_prompt or system,
+        failure=failure,
+    )
+
+
+def _answer_kind(request: Request, options: Sequence[str]) -> AnswerKind:
+    declared = request.structure.get("answer")
+    if declared is not None and declared not in list(AnswerKind):
+        raise UserError(
+            f"task {request.task}: metadata.dualfocus.answer={declared!r} is not one of: {', '.join(AnswerKind)}"
+        )
+    if declared is not None:
+        return AnswerKind(declared)
+    return AnswerKind.OPTION if options else AnswerKind.SHORT
+
+
+def _document(request: Request, dataset: Any) -> Any:
+    try:
+        return dataset[request.doc_id]
+    except Exception as error:
+        raise UnusableDocumentError("bad_image", f"its document cannot be read: {_reason(error)}") from error
+
+
+def _read_messages(request: Request, doc: Any) -> tuple[str | None, str, list[Any]]:
+    """System text, user text and media of the messages. One user turn: examples as turns of their own are refused."""
+    try:
+        messages = request.read_doc(doc)
+    except Exception as error:
+        raise UnusableDocumentError("bad_document", f"its messages cannot be made: {_reason(error)}") from error
+    system: list[str] = []
+    text: list[str] = []
+    media: list[Any] = []
+    for message in messages:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if message["role"] == "assistant":
+            raise UnusableDocumentError("unsupported_conversation", "its messages have turns of the assistant")
+        for part in parts:
+            if part["type"] == "text":
+                (system if message["role"] == "system" else text).append(part["text"])
+            elif part["type"] == "image":
+                media.append(part["url"])
+            else:
+                raise UnusableDocumentError(f"unsupported_{part['type']}", f"it has {part['type']}, not only images")
+    return "".join(system) or None, "".join(text), media
+
+
+def _read_visuals(request: Request, doc: Any) -> tuple[str | None, str, list[Any]]:
+    try:
+        visuals = request.read_doc(doc)
+    except Exception as error:
+        raise UnusableDocumentError("bad_document", f"its visuals cannot be made: {_reason(error)}") from error
+    return None, request.context.replace("<image>", "").strip(), list(visuals or ())
+
+
+_IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def open_picture(medium: Any) -> Picture:
+    """The picture of an image or an image file. Raises ``UnusableDocumentError`` for what is none."""
+    if isinstance(medium, str) and not medium.lower().endswith(_IMAGE_SUFFIXES):
+        raise UnusableDocumentError("unsupported_video", f"{medium} is not an image file")
+    if not isinstance(medium, str | Image.Image):
+        raise UnusableDocumentError("unsupported_media", f"a {type(medium).__name__} is not an image")
+    picture = prepare_picture(medium)
+    if isinstance(picture, Failure):
+        raise UnusableDocumentError(picture.kind, picture.message)
+    return picture
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

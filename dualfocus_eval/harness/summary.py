@@ -1,0 +1,149 @@
+"""What a run did, counted question by question, merged over ranks, and shown as a short table at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dualfocus_eval.engines.base import Counters, Failure
+from dualfocus_eval.method.pipeline import Likelihood
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.selection import Decision
+from dualfocus_eval.method.trace import Trace
+
+__all__ = ["Summary", "print_summary"]
+
+
+@dataclass
+class Summary:
+    """Counts over the questions of this run; summaries of several ranks add up."""
+
+    questions: int = 0
+    resumed: int = 0
+    """Answers that were found in the trace store."""
+    grounded: int = 0
+    boxes_parsed: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    skipped_micro: int = 0
+    both_candidates: int = 0
+    agreeing: int = 0
+    """Questions whose two candidates are the same answer."""
+    selected: Counter[str] = field(default_factory=Counter)
+    unwritten: int = 0
+    """Answers that could not be stored."""
+    images_encoded: int = 0
+    tokens_prefilled: int = 0
+    tokens_reused: int = 0
+    decode_steps: int = 0
+    batch_halvings: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def add_trace(self, trace: Trace) -> None:
+        """Count one answered or failed question."""
+        self.questions += 1
+        if trace.error:
+            self.failures[trace.error.kind] += 1
+            return
+        if trace.grounding:
+            self.grounded += 1
+            self.boxes_parsed += trace.grounding.box is not None
+        if trace.fallback:
+            self.fallbacks[trace.fallback] += 1
+        self.skipped_micro += trace.skipped_micro
+        if trace.macro and trace.micro:
+            self.both_candidates += 1
+            self.agreeing += trace.decision is Decision.AGREEMENT
+        self.selected[trace.selected or "none"] += 1
+
+    def add_scores(self, targets: Sequence[tuple[Question, str]], results: Sequence[Likelihood | Failure]) -> None:
+        """Count the questions whose given texts were scored; one that failed for any text has failed."""
+        failed = {
+            question.key: result.kind
+            for (question, _), result in zip(targets, results, strict=True)
+            if isinstance(result, Failure)
+        }
+        fallen = {
+            question.key: result.fallback
+            for (question, _), result in zip(targets, results, strict=True)
+            if isinstance(result, Likelihood) and result.fallback
+        }
+        self.questions += len({question.key for question, _ in targets})
+        self.failures.update(failed.values())
+        self.fallbacks.update(fallen.values())
+
+    def add_counters(self, counters: Counters) -> None:
+        """Take over what the engine counted."""
+        for name in ("images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps", "batch_halvings"):
+            setattr(self, name, getattr(self, name) + getattr(counters, name))
+        self.seconds.update(counters.seconds)
+
+    @classmethod
+    def merged(cls, parts: Iterable[Summary]) -> Summary:
+        """The sum over ranks; seconds add up too, as processor time does."""
+        total = cls()
+        for part in parts:
+            for name, value in vars(part).items():
+                setattr(total, name, getattr(total, name) + value)
+        return total
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for the results file."""
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in asdict(self).items()}
+
+
+def print_summary(summary: Summary, traces: str, console: Console | None = None) -> None:
+    """Show the table; ``traces`` says where the answers are stored."""
+    table = Table(title="dualfocus", title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for what, value in _rows(summary):
+        table.add_row(what, value)
+    console = console or Console()
+    console.print(table)
+    console.print(f"traces: {traces}", soft_wrap=True, highlight=False)
+
+
+def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
+    yield "questions", f"{summary.questions}"
+    if summary.resumed:
+        yield "  answered earlier, from the traces", f"{summary.resumed}"
+    if summary.grounded:
+        yield "boxes parsed", _of(summary.boxes_parsed, summary.grounded)
+    yield from _by_kind("fallbacks to macro", summary.fallbacks)
+    if summary.skipped_micro:
+        yield "micro passes skipped (adaptive)", _of(summary.skipped_micro, summary.questions)
+    if summary.both_candidates:
+        yield "macro and micro agree", _of(summary.agreeing, summary.both_candidates)
+    for pathway, count in sorted(summary.selected.items()):
+        yield f"selected {pathway}", _of(count, summary.questions)
+    yield "images encoded", f"{summary.images_encoded:,}"
+    yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
+    yield "tokens reused", f"{summary.tokens_reused:,}"
+    if summary.batch_halvings:
+        yield "batches halved (out of memory)", f"{summary.batch_halvings}"
+    for phase, seconds in summary.seconds.items():
+        yield f"seconds in {phase}", f"{seconds:.1f}"
+    if summary.unwritten:
+        yield "[red]answers that could not be stored[/red]", f"[red]{summary.unwritten}[/red]"
+    yield from _by_kind("[red]failed questions[/red]", summary.failures)
+
+
+def _by_kind(title: str, counts: Mapping[str, int]) -> Iterable[tuple[str, str]]:
+    if counts:
+        yield title, f"{sum(counts.values())}"
+    for kind, count in sorted(counts.items()):
+        yield f"  {kind}", f"{count}"
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count} of {total} ({count / total:.1%})" if total else "0"
