@@ -36,11 +36,12 @@ from transformers import (
 
 __all__ = ["ARCHITECTURES", "WORDS", "build"]
 
-WORDS = (
+TEXT = (
     "is there a red cup on the left of table what colour has small ball behind tree how many people are in picture "
     "please provide bounding box coordinate region this question asks combine information from these two images and "
     "answer using single word or phrase yes no blue green yellow kitchen street 0 1 2 3 4 5 6 7 8 9"
-).split()
+)
+WORDS = tuple(TEXT.split())
 
 LLAVA_TEMPLATE = (
     "{% for m in messages %}{{ m['role'].upper() + ': ' }}"

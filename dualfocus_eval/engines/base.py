@@ -74,7 +74,7 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """Greedy continuation of ``conversation`` by the assistant, up to ``max_new_tokens`` or the first ``stop`` string."""
+    """Greedy continuation of ``conversation`` by the assistant, to ``max_new_tokens`` or the first ``stop`` string."""
 
     conversation: Conversation
     max_new_tokens: int

@@ -49,7 +49,8 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[misc]
         """Append (rows, heads, new, head_dim) states; returns views of all filled slots."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         end = self.length + key_states.shape[-2]
         if end > self.capacity:
             more = max(GROWTH, end - self.capacity)

@@ -69,7 +69,7 @@ class PrefixCache:
         return segment
 
     def put(self, segment: Segment) -> None:
-        """Keep ``segment`` if the budget allows; without its parent in the cache it could not outlive it, and is not."""
+        """Keep ``segment`` if the budget allows and its parent, without which it is of no use, is in the cache."""
         parent = segment.parent
         if segment.key in self._segments or (parent is not None and self._segments.get(parent.key) is not parent):
             return

@@ -82,7 +82,7 @@ class Renderer:
         pictures = tuple(part for message in conversation for part in message.content if isinstance(part, Picture))
         try:
             inputs = [self.encoder.preprocess(picture) for picture in pictures]
-        except (ValueError, TypeError, OSError, ZeroDivisionError) as error:
+        except Exception as error:  # whatever one picture provokes must not end the others
             raise RenderingError("bad_image", f"the processor cannot prepare a picture: {error}") from error
         image_id = self.encoder.processor.image_token_id
         ids: list[int] = []

@@ -82,23 +82,22 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
         """Greedy completions in the order of the requests; see ``Engine.generate``."""
-        rows, results = self._render(requests, continuations=[()] * len(requests))
-        for row in list(rows):
-            if requests[row.index].max_new_tokens < 1:
-                results[row.index] = Completion("", (), (), "length")
-                rows.remove(row)
+        results: dict[int, Completion | Failure] = {}
+        rows, failures = self._render([(request.conversation, ()) for request in requests])
+        results.update(failures)
+        results.update({row.index: Completion("", (), (), "length") for row in rows if not _asks(requests[row.index])})
+        rows = [row for row in rows if _asks(requests[row.index])]
         self._run(rows, results, lambda chunk: self._generate_chunk(chunk, requests))
-        return [result for result in results if result is not None]
+        return [results[index] for index in range(len(requests))]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
         """Log-probabilities of given continuations, from the raw logits; see ``Engine.score``."""
-        rows, results = self._render(requests, continuations=[request.continuation for request in requests])
-        for row in list(rows):
-            if not row.continuation:
-                results[row.index] = Score((), ())
-                rows.remove(row)
-        self._run(rows, results, self._score_chunk)
-        return [result for result in results if result is not None]
+        results: dict[int, Score | Failure] = {}
+        rows, failures = self._render([(request.conversation, request.continuation) for request in requests])
+        results.update(failures)
+        results.update({row.index: Score((), ()) for row in rows if not row.continuation})
+        self._run([row for row in rows if row.continuation], results, self._score_chunk)
+        return [results[index] for index in range(len(requests))]
 
     def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
         """Token ids of ``text`` as the answer to ``conversation``, the checkpoint's end token at its end."""
@@ -108,28 +107,25 @@ class TransformersEngine:
         """(width, height) at which the vision encoder sees ``picture``."""
         return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
 
-    def _render(
-        self, requests: Sequence[GenerateRequest] | Sequence[ScoreRequest], continuations: Sequence[tuple[int, ...]]
-    ) -> tuple[list[Row], list[R | Failure | None]]:
-        """Rows of the requests that can be rendered, and the results with a ``Failure`` for each that cannot."""
+    def _render(self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]) -> tuple[list[Row], dict[int, Failure]]:
+        """Rows of the (conversation, continuation) pairs that can be rendered, and why the others cannot."""
         begin = time.perf_counter()
         rows: list[Row] = []
-        results: list[R | Failure | None] = [None] * len(requests)
-        for index, (request, continuation) in enumerate(zip(requests, continuations, strict=True)):
+        failures: dict[int, Failure] = {}
+        for index, (conversation, continuation) in enumerate(requests):
             try:
-                prompt = self._renderer.render(request.conversation)
+                row = Row(index, self._renderer.render(conversation), continuation)
             except RenderingError as error:
-                results[index] = Failure(error.kind, str(error))
+                failures[index] = Failure(error.kind, str(error))
                 continue
-            row = Row(index, prompt, continuation)
             limit = self.checkpoint.max_positions
-            if len(row.ids) >= limit:
-                results[index] = Failure("too_long", f"the prompt has {len(row.ids)} tokens, the model takes {limit}")
-                continue
-            rows.append(row)
+            if len(row.ids) < limit:
+                rows.append(row)
+            else:
+                failures[index] = Failure("too_long", f"{len(row.ids)} tokens; the model takes less than {limit}")
         seconds = self._counters.seconds
         seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - begin
-        return self._ordered(rows), results
+        return self._ordered(rows), failures
 
     def _ordered(self, rows: list[Row]) -> list[Row]:
         """Rows with a common first picture together, in the order of its first use; else by length."""
@@ -143,7 +139,7 @@ class TransformersEngine:
     def _run(
         self,
         rows: Sequence[Row],
-        results: list[R | Failure | None],
+        results: dict[int, R | Failure],
         run_chunk: Callable[[Sequence[Row]], list[tuple[int, R]]],
     ) -> None:
         """Run all rows in chunks and put what comes of each into ``results``."""
@@ -154,8 +150,7 @@ class TransformersEngine:
             problem = None
             try:
                 with torch.inference_mode():
-                    for index, result in run_chunk(chunk):
-                        results[index] = result
+                    results.update(run_chunk(chunk))
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -204,6 +199,10 @@ class TransformersEngine:
 def load_engine(config: EngineConfig) -> TransformersEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
     return TransformersEngine(load_checkpoint(config), config.batch_size, int(config.prefix_cache_gib * 2**30))
+
+
+def _asks(request: GenerateRequest) -> bool:
+    return request.max_new_tokens > 0
 
 
 def _root(prompt: Prompt) -> str:

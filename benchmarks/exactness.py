@@ -1,0 +1,311 @@
+"""Proof that batching, ordering and prefix reuse change no answer.
+
+    python -m benchmarks.exactness --write                    # all architectures, docs/exactness.md
+    python -m benchmarks.exactness --checkpoint FOLDER --write  # and a real checkpoint
+
+The reference shares no code with the engine: per conversation one plain ``model.generate`` over what the checkpoint's
+processor makes of it (and one plain forward for scores), with transformers' default cache and no padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.random_models import WORDS, build
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    GenerateRequest,
+    Message,
+    Picture,
+    Score,
+    ScoreRequest,
+)
+from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint, prepare
+from dualfocus_eval.engines.transformers import TransformersEngine
+from dualfocus_eval.families import FAMILIES
+
+TOLERANCE = 1e-4
+"""Agreement of float32 log-probabilities, and the gap of two best logits below which rows may part."""
+MAX_PARTED = 0.01
+BATCH_SIZES = (1, 3, 16)
+CACHES = ("off", "on", "evicting")
+TABLE = Path(__file__).parent.parent / "docs" / "exactness.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What plain transformers makes of the conversations: per request an answer and the gaps of its two best logits."""
+
+    first: list[GenerateRequest]
+    second: list[GenerateRequest]
+    scores: list[ScoreRequest]
+    answers: list[tuple[Completion, list[float]]]
+    """Of ``first`` and then ``second``."""
+    scored: list[list[float]]
+
+
+@dataclass
+class Agreement:
+    """How one configuration of the engine compares with the reference."""
+
+    rows: int = 0
+    tokens: int = 0
+    worst: float = 0.0
+    """Largest difference of log-probabilities before rows part."""
+    parted: int = 0
+    """Rows whose tokens differ from where the reference's two best logits are within the tolerance."""
+    wrong: list[str] = field(default_factory=list)
+    """Rows whose tokens differ otherwise, or which failed."""
+    reused: float = 0.0
+    evictions: int = 0
+
+    def holds(self, exact: bool) -> bool:
+        """Whether the contract holds; ``exact`` (float64) allows no parting at all."""
+        parted = 0 if exact else math.floor(MAX_PARTED * self.rows)
+        return not self.wrong and self.worst <= TOLERANCE and self.parted <= parted
+
+
+def conversations(count: int, seed: int = 0) -> list[tuple[Conversation, Conversation, Picture, str]]:
+    """Per question: the macro conversation, the grounding conversation, a crop, and the text of the second round."""
+    rng = random.Random(seed)
+    noise = np.random.default_rng(seed)
+
+    def picture() -> Picture:
+        width, height = rng.randint(12, 90), rng.randint(12, 90)
+        return Picture(Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)))
+
+    def words(most: int) -> str:
+        return " ".join(rng.choices(WORDS, k=rng.randint(1, most)))
+
+    images = [picture() for _ in range(max(1, count // 3))]
+    questions = []
+    for _ in range(count):
+        image = rng.choice(images)
+        system = (Message("system", (words(6),)),) if rng.random() < 0.2 else ()
+        macro = (*system, Message("user", (image, words(25))))
+        grounding = (*system, Message("user", (image, "please provide " + words(12))))
+        questions.append((macro, grounding, picture(), words(25)))
+    return questions
+
+
+def reference(checkpoint: Checkpoint, count: int, seed: int = 0, longest: int = 24) -> Reference:
+    """Answer ``count`` questions in two passes, one conversation at a time, without the engine."""
+    rng = random.Random(seed)
+    first, second, scores = [], [], []
+    answers, scored = [], []
+    for macro, grounding, crop, text in conversations(count, seed):
+        requests = [
+            GenerateRequest(macro, rng.randint(1, longest)),
+            GenerateRequest(grounding, rng.randint(2, longest)),
+        ]
+        pair = [_plain_generate(checkpoint, request) for request in requests]
+        first += requests
+        answers += pair
+        told = Message("assistant", (pair[1][0].text,), pair[1][0].token_ids)
+        request = GenerateRequest((*grounding, told, Message("user", (crop, text))), rng.randint(1, longest))
+        second.append(request)
+        scores.append(ScoreRequest(request.conversation, pair[0][0].token_ids))
+        scored.append(_plain_score(checkpoint, scores[-1]))
+    answers += [_plain_generate(checkpoint, request) for request in second]
+    return Reference(first, second, scores, answers, scored)
+
+
+def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
+    """Model inputs by the processor alone; a generated turn stands between the texts before and after it."""
+    processor, model = checkpoint.processor, checkpoint.model
+    pictures = [part.pixels for message in conversation for part in message.content if isinstance(part, Picture)]
+
+    def template(messages: Sequence[Message], **kwargs: Any) -> str:
+        return str(
+            processor.apply_chat_template(
+                [
+                    {
+                        "role": m.role,
+                        "content": [
+                            {"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in m.content
+                        ],
+                    }
+                    for m in messages
+                ],
+                tokenize=False,
+                **kwargs,
+            )
+        )
+
+    turn = next((index for index, message in enumerate(conversation) if message.token_ids is not None), None)
+    if turn is None:
+        inputs = processor(
+            text=template(conversation, add_generation_prompt=True), images=pictures, return_tensors="pt"
+        )
+        ids = inputs["input_ids"]
+    else:
+        marked = [*conversation]
+        marked[turn] = Message("assistant", ("MARKER",))
+        rest = template(marked, add_generation_prompt=True).split("MARKER")[1]
+        before = processor(
+            text=template(conversation[:turn], add_generation_prompt=True), images=pictures[:1], return_tensors="pt"
+        )
+        after = processor(text=rest, images=pictures[1:], add_special_tokens=False, return_tensors="pt")
+        told = list(conversation[turn].token_ids or ())
+        told = told[:-1] if told and told[-1] in checkpoint.end_ids else told
+        ids = torch.cat([before["input_ids"], torch.tensor([told], dtype=torch.long), after["input_ids"]], dim=1)
+        texts = [processor.image_token] * len(pictures)
+        inputs = processor(text="".join(texts), images=pictures, return_tensors="pt")
+    inputs = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = (ids == processor.image_token_id).int()
+    floats = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
+    moved = {key: value.to(model.device) for key, value in (inputs | floats).items()}
+    return moved | {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
+
+
+@torch.inference_mode()
+def _plain_generate(checkpoint: Checkpoint, request: GenerateRequest) -> tuple[Completion, list[float]]:
+    inputs = _plain_inputs(checkpoint, request.conversation)
+    output = checkpoint.model.generate(
+        **inputs,
+        max_new_tokens=request.max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(checkpoint.end_ids),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    ids = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    scores = torch.cat(output.scores)  # (tokens, vocabulary)
+    logprobs = torch.log_softmax(scores, dim=-1)[torch.arange(len(ids)), ids].tolist()
+    best = scores.topk(2).values
+    text = checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)
+    finish = "eos" if ids[-1] in checkpoint.end_ids else "length"
+    return Completion(text, tuple(ids), tuple(logprobs), finish), (best[:, 0] - best[:, 1]).tolist()
+
+
+@torch.inference_mode()
+def _plain_score(checkpoint: Checkpoint, request: ScoreRequest) -> list[float]:
+    inputs = _plain_inputs(checkpoint, request.conversation)
+    told = torch.tensor([request.continuation], device=checkpoint.model.device)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, told.shape[1]))
+    logits = checkpoint.model(**inputs).logits[0, -told.shape[1] - 1 : -1].float()
+    return torch.log_softmax(logits, dim=-1).gather(1, told[0].unsqueeze(1))[:, 0].tolist()
+
+
+def compare(checkpoint: Checkpoint, expected: Reference, batch_size: int, cache: str, seed: int = 0) -> Agreement:
+    """Run the engine over the reference's requests in a random order and compare."""
+    budget = {"off": 0, "on": 1 << 30, "evicting": _small_budget(checkpoint)}[cache]
+    engine = TransformersEngine(checkpoint, batch_size, budget)
+    rng = random.Random(seed)
+    result = Agreement()
+    done = 0
+    for requests in (expected.first, expected.second):
+        order = rng.sample(range(len(requests)), len(requests))
+        for index, completion in zip(order, engine.generate([requests[i] for i in order]), strict=True):
+            _compare_answer(result, completion, *expected.answers[done + index])
+        done += len(requests)
+    order = rng.sample(range(len(expected.scores)), len(expected.scores))
+    for index, score in zip(order, engine.score([expected.scores[i] for i in order]), strict=True):
+        if not isinstance(score, Score):
+            result.wrong.append(f"score {index}: {score}")
+            continue
+        result.rows += 1
+        result.tokens += len(score.logprobs)
+        gaps = (abs(a - b) for a, b in zip(score.logprobs, expected.scored[index], strict=True))
+        result.worst = max(result.worst, *gaps)
+    counters = engine.counters
+    result.reused = counters.tokens_reused / (counters.tokens_reused + counters.tokens_prefilled)
+    result.evictions = engine.prefix_cache.evictions
+    return result
+
+
+def _compare_answer(result: Agreement, completion: Any, wanted: Completion, gaps: Sequence[float]) -> None:
+    result.rows += 1
+    if not isinstance(completion, Completion):
+        result.wrong.append(str(completion))
+        return
+    same = list(itertools.takewhile(lambda p: p[0] == p[1], zip(completion.token_ids, wanted.token_ids, strict=False)))
+    agreeing = len(same)
+    if completion.token_ids != wanted.token_ids:
+        if agreeing < len(gaps) and gaps[agreeing] <= TOLERANCE:
+            result.parted += 1
+        else:
+            result.wrong.append(f"{completion.token_ids} instead of {wanted.token_ids}")
+    elif completion.finish != wanted.finish:
+        result.wrong.append(f"ended by {completion.finish} instead of {wanted.finish}")
+    pairs = zip(completion.logprobs[:agreeing], wanted.logprobs[:agreeing], strict=True)
+    result.worst = max([result.worst, *(abs(a - b) for a, b in pairs)])
+    result.tokens += agreeing
+
+
+def _small_budget(checkpoint: Checkpoint) -> int:
+    """Bytes for about 120 tokens: a handful of prefixes at most."""
+    text = checkpoint.model.config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 120 * 2 * checkpoint.layers * text.num_key_value_heads * head * checkpoint.model.dtype.itemsize
+
+
+def random_checkpoint(architecture: str, dtype: torch.dtype) -> Checkpoint:
+    """A small random model of ``architecture``, ready for the engine."""
+    model, processor = build(architecture, dtype)
+    return prepare(model, processor, FAMILIES[architecture], architecture)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", action="append", default=[], help="a checkpoint folder to include")
+    parser.add_argument("--questions", type=int, default=70, help="questions; each is three conversations and a score")
+    parser.add_argument("--architectures", default=",".join(FAMILIES), help="random models to include")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = [
+        "| model | dtype | batch | prefix cache | rows | tokens | largest difference | parted at a tie | differing "
+        "| prompt tokens reused | evictions |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    sound = True
+    for name in [*filter(None, options.architectures.split(",")), *options.checkpoint]:
+        for dtype in ("float32", "float64", "bfloat16"):
+            if name in FAMILIES:
+                checkpoint = random_checkpoint(name, getattr(torch, dtype))
+            else:
+                checkpoint = load_checkpoint(EngineConfig(name, dtype=dtype, device="cpu"))
+            expected = reference(checkpoint, options.questions)
+            for number, (batch_size, cache) in enumerate(itertools.product(BATCH_SIZES, CACHES)):
+                result = compare(checkpoint, expected, batch_size, cache, seed=number)
+                # Half precision is measured, not promised.
+                sound &= dtype == "bfloat16" or result.holds(exact=dtype == "float64")
+                sound &= cache != "evicting" or result.evictions > 0
+                lines.append(
+                    f"| {Path(name).name} | {dtype} | {batch_size} | {cache} | {result.rows} | {result.tokens} "
+                    f"| {result.worst:.1e} | {result.parted} | {len(result.wrong)} "
+                    f"| {result.reused:.0%} | {result.evictions} |"
+                )
+                print(lines[-1], flush=True)
+                if dtype != "bfloat16":
+                    for line in result.wrong[:3]:
+                        print("   ", line, file=sys.stderr)
+    if options.write:
+        intro = TABLE.read_text().split("<!-- table -->")[0]
+        TABLE.write_text(intro + "<!-- table -->\n\n" + "\n".join(lines) + "\n")
+    print("holds" if sound else "DOES NOT HOLD")
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
