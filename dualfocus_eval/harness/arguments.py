@@ -22,7 +22,7 @@ from dualfocus_eval.naming import refuse_unknown
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe
 from dualfocus_eval.resources import EMBEDDED_CHECKPOINT, resource_folder
 
-__all__ = ["ARGUMENTS", "RunConfig", "resolve"]
+__all__ = ["ARGUMENTS", "RunConfig", "check", "resolve"]
 
 _RUN_ARGUMENTS: dict[str, Any] = {
     "batch_size": int,
@@ -53,18 +53,22 @@ class RunConfig:
     """Where each setting came from: argument, recipe, checkpoint, family or default."""
 
 
+def check(given: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` for what is wrong with model arguments and their recipe; needs no checkpoint."""
+    arguments, recipe = _parsed(given)
+    _settings(_recipe_layer(recipe) | _inference(arguments), {})
+
+
 def resolve(given: Mapping[str, Any]) -> RunConfig:
     """Settle every setting of a run from its model arguments.
 
     Raises ``UserError`` that names the argument or key at fault, where it stands and what is allowed.
     """
-    refuse_unknown(given, ARGUMENTS, "--model_args", "argument")
-    arguments = {name: _typed(name, value, "--model_args") for name, value in given.items()}
-    recipe = load_recipe(arguments["recipe"]) if arguments.get("recipe") else None
+    arguments, recipe = _parsed(given)
     pretrained = arguments.get("pretrained") or (recipe and recipe.pretrained) or _embedded_checkpoint()
     revision = arguments.get("revision")
     layers = {
-        "argument": {name: arguments[name] for name in INFERENCE_KEYS if name in arguments},
+        "argument": _inference(arguments),
         "recipe": _recipe_layer(recipe),
         "checkpoint": _checkpoint_layer(pretrained, revision, arguments.get("peft")),
         "family": _family_layer(pretrained, revision),
@@ -75,26 +79,39 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         values |= layer
         sources |= dict.fromkeys(layer, source)
     batch_size = arguments.get("batch_size", 1)
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size}: a batch is a number of questions, 1 or more")
     engine = {name: arguments[name] for name in _ENGINE_ARGUMENTS if name in arguments}
-    engine |= {"pretrained": pretrained, "batch_size": 2 * batch_size}
+    engine |= {"pretrained": pretrained, "batch_size": 2 * batch_size}  # two conversations of each question
     if "image_aspect" in values:
-        engine["image_aspect"] = values.pop("image_aspect")
-    try:
-        settings = Settings(**values)
-    except ValueError as error:
-        name = str(error).partition("=")[0]
-        raise UserError(f"{error} (from: {sources.get(name, 'argument')})") from error
+        engine["image_aspect"] = values["image_aspect"]
     trace_dir = arguments.get("trace_dir")
     return RunConfig(
-        settings=settings,
+        settings=_settings(values, sources),
         engine=EngineConfig(**engine),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
         trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
         sources=sources,
     )
+
+
+def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None]:
+    refuse_unknown(given, ARGUMENTS, "--model_args", "argument")
+    arguments = {name: _typed(name, value, "--model_args") for name, value in given.items()}
+    if arguments.get("batch_size", 1) < 1:
+        raise UserError(f"batch_size={arguments['batch_size']}: a batch is a number of questions, 1 or more")
+    return arguments, load_recipe(arguments["recipe"]) if arguments.get("recipe") else None
+
+
+def _inference(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in INFERENCE_KEYS if name in arguments}
+
+
+def _settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in values.items() if name in _SETTINGS})
+    except ValueError as error:
+        source = sources.get(str(error).partition("=")[0])
+        raise UserError(f"{error} (from: {source})" if source else str(error)) from error
 
 
 def _embedded_checkpoint() -> str:

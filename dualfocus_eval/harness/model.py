@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -35,11 +36,12 @@ from dualfocus_eval.method.trace import Trace
 __all__ = ["DualFocusChat", "DualFocusSimple"]
 
 
+_FAILED = (math.inf, False)
+"""A likelihood that could not be computed: never the lowest; the question counts as failed."""
+
+
 class _DualFocus(lmms):
     """What both classes share: the run, the order of work, and answers in the order in which they were asked."""
-
-    _read: ClassVar[Callable[[Any], Request]]
-    _question: ClassVar[Callable[[Request, Any, str | None], Question]]
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
@@ -63,12 +65,12 @@ class _DualFocus(lmms):
     @property
     def device(self) -> torch.device:
         """Where lmms-eval may put tensors that it exchanges between ranks."""
-        return self.accelerator.device
+        return torch.device(self.accelerator.device)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answers in the order of ``requests``; a question that failed is answered by an empty text."""
         self.run.note_command_line(command_line_of(requests))
-        read = [None if is_padding(instance) else type(self)._read(instance) for instance in requests]
+        read = [None if is_padding(instance) else self._read(instance) for instance in requests]
         started, traces = time.perf_counter(), {}
         for batch, questions in self._batches([request for request in read if request]):
             for request, trace in zip(batch, self.run.answer(questions), strict=True):
@@ -90,12 +92,8 @@ class _DualFocus(lmms):
         for _, questions in self._batches([request for request in read if request]):
             targets = [(question, text) for question in questions for text in wanted[question.key]]
             for (question, text), score in zip(targets, self.run.score(targets), strict=True):
-                failed = isinstance(score, Failure)
-                scores[question.key, text] = (math.inf, False) if failed else (score.nll, score.greedy)
-        return [
-            scores[request.key, text] if request else (math.inf, False)
-            for request, text in zip(read, texts, strict=True)
-        ]
+                scores[question.key, text] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
+        return [scores[request.key, text] if request else _FAILED for request, text in zip(read, texts, strict=True)]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Refused: the two passes are DualFocus's own rounds."""
@@ -116,18 +114,23 @@ class _DualFocus(lmms):
         with tqdm(total=len(ordered), desc="dualfocus", disable=self.rank != 0) as progress:
             for begin in range(0, len(ordered), size):
                 batch = ordered[begin : begin + size]
-                yield batch, [self._ask(request) for request in batch]
+                yield batch, [self._question(request) for request in batch]
                 progress.update(len(batch))
 
-    def _ask(self, request: Request) -> Question:
-        dataset = self.task_dict[request.task][request.split]
-        return type(self)._question(request, dataset, self.run.config.system_prompt)
+    @abstractmethod
+    def _read(self, instance: Instance) -> Request: ...
+
+    @abstractmethod
+    def _question(self, request: Request) -> Question: ...
+
+    def _dataset(self, request: Request) -> Any:
+        return self.task_dict[request.task][request.split]
 
     def _continuation(self, instance: Instance, request: Request | None) -> str:
         target = instance.args[1]
         if request is None or isinstance(target, str):
             return str(target)
-        return str(target(self.task_dict[request.task][request.split][request.doc_id]))
+        return str(target(self._dataset(request)[request.doc_id]))
 
     def _log_throughput(self, traces: Sequence[Trace], seconds: float) -> None:
         tokens = sum(_generated_tokens(trace) for trace in traces)
@@ -135,7 +138,7 @@ class _DualFocus(lmms):
             total_elapsed_time=seconds,
             total_gen_tokens=tokens,
             avg_speed=tokens / seconds if seconds else 0.0,
-            additional_metrics={"rank": self.rank, "questions": len(traces)},
+            additional_metrics={"questions": len(traces)},
         )
 
 
@@ -143,16 +146,24 @@ class DualFocusChat(_DualFocus):
     """For tasks that lmms-eval hands out as messages: all that generate."""
 
     is_simple = False
-    _read = staticmethod(read_chat)
-    _question = staticmethod(chat_question)
+
+    def _read(self, instance: Instance) -> Request:
+        return read_chat(instance)
+
+    def _question(self, request: Request) -> Question:
+        return chat_question(request, self._dataset(request), self.run.config.system_prompt)
 
 
 class DualFocusSimple(_DualFocus):
     """For ``--force_simple`` and for tasks that compare likelihoods."""
 
     is_simple = True
-    _read = staticmethod(read_simple)
-    _question = staticmethod(simple_question)
+
+    def _read(self, instance: Instance) -> Request:
+        return read_simple(instance)
+
+    def _question(self, request: Request) -> Question:
+        return simple_question(request, self._dataset(request), self.run.config.system_prompt)
 
 
 def _generated_tokens(trace: Trace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -54,7 +54,7 @@ class Summary:
             self.grounded += 1
             self.boxes_parsed += trace.grounding.box is not None
         if trace.fallback:
-            self.fallbacks[trace.fallback] += 1
+            self.fallbacks[str(trace.fallback)] += 1
         self.skipped_micro += trace.skipped_micro
         if trace.macro and trace.micro:
             self.both_candidates += 1
@@ -98,7 +98,7 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for the results file."""
-        return {name: dict(value) if isinstance(value, Counter) else value for name, value in asdict(self).items()}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
 
 def print_summary(summary: Summary, traces: str, console: Console | None = None) -> None:

@@ -1,0 +1,7 @@
+"""``python -m dualfocus_eval``, for launchers: ``accelerate launch -m dualfocus_eval eval --tasks ...``."""
+
+import sys
+
+from dualfocus_eval.cli import main
+
+sys.exit(main())

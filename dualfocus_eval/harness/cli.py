@@ -1,0 +1,113 @@
+"""``dualfocus eval``: lmms-eval with a place for traces and an exit status that tells success."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.arguments import check
+
+__all__ = ["main"]
+
+OK, QUESTIONS_FAILED, MISUSED, BROKEN = 0, 1, 2, 3
+
+_EPILOG = """All other options are lmms-eval's own (`lmms-eval eval --help`), e.g. --log_samples or --gen_kwargs.
+
+exit status: 0 every question was answered and stored; 1 some failed or could not be stored, the table at the end
+says how many and why; 2 the command was wrong; 3 the run broke before it was scored."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run lmms-eval with ``argv`` and return the exit status that the epilog of the help describes."""
+    parser = _parser()
+    chosen, _ = parser.parse_known_args(argv)
+    if not chosen.tasks and not chosen.config:
+        parser.error("--tasks is missing; e.g. --tasks df_pope_mini,df_scenes_mini (`lmms-eval --tasks list` names all)")
+    forwarded = list(argv)
+    if not chosen.config and not chosen.model:
+        forwarded += ["--model", "dualfocus"]
+    if chosen.model in (None, "dualfocus"):
+        check(_plain_arguments(chosen.model_args))
+        if not chosen.config:
+            forwarded += _with_trace_place(chosen)
+    return _run_lmms_eval(forwarded)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dualfocus eval",
+        description="Evaluate a model with lmms-eval, the model `dualfocus` if no other is named.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--tasks", metavar="NAMES", help="tasks and groups, separated by commas")
+    parser.add_argument("--model", metavar="NAME", help="a model of lmms-eval (default: dualfocus)")
+    parser.add_argument(
+        "--model_args", default="", metavar="NAME=VALUE,...", help="e.g. pretrained=FOLDER,strategy=macro"
+    )
+    parser.add_argument("--config", metavar="FILE", help="lmms-eval's YAML file of arguments")
+    parser.add_argument(
+        "--output_path",
+        metavar="FOLDER",
+        help="where lmms-eval writes results; the traces go into its folder traces unless trace_dir is among the "
+        "model arguments (without either: into the user's cache)",
+    )
+    return parser
+
+
+def _plain_arguments(model_args: str) -> dict[str, str]:
+    """Model arguments as far as they can be told without lmms-eval's parser, which takes seconds to import."""
+    if re.search(r"[\"'{\[]", model_args):
+        return {}
+    parts = [part.partition("=") for part in model_args.split(",") if part]
+    for name, equals, _ in parts:
+        if not equals:
+            raise UserError(f"--model_args: {name!r} is not NAME=VALUE")
+    return {name.strip(): value for name, _, value in parts}
+
+
+def _with_trace_place(chosen: argparse.Namespace) -> list[str]:
+    if not chosen.output_path or "trace_dir=" in chosen.model_args:
+        return []
+    together = ",".join(filter(None, [chosen.model_args, f"trace_dir={chosen.output_path}/traces"]))
+    return ["--model_args", together]
+
+
+def _run_lmms_eval(argv: Sequence[str]) -> int:
+    """lmms-eval prints what breaks a run and then ends with 0; its inner function is watched for the truth."""
+    from lmms_eval import __main__ as lmms_eval
+
+    statuses: list[int] = []
+    evaluate_one = lmms_eval.cli_evaluate_single
+
+    def watched(args: argparse.Namespace) -> Any:
+        statuses.append(BROKEN)
+        try:
+            results = evaluate_one(args)
+        except UserError as error:
+            print(f"dualfocus eval: error: {error}", file=sys.stderr)
+            raise SystemExit(MISUSED) from None
+        statuses[-1] = _status(getattr(args, "dualfocus", None))
+        return results
+
+    lmms_eval.cli_evaluate_single = watched
+    previous, sys.argv = sys.argv, ["lmms-eval", *argv]
+    try:
+        lmms_eval.cli_evaluate()
+    finally:
+        sys.argv = previous
+        lmms_eval.cli_evaluate_single = evaluate_one
+    return max(statuses, default=BROKEN)
+
+
+def _status(record: dict[str, Any] | None) -> int:
+    """The status of a run that was scored, by the record that the model left; other models leave none."""
+    if record is None:
+        return OK
+    summary = record["summary"]
+    return QUESTIONS_FAILED if summary["failures"] or summary["unwritten"] else OK
