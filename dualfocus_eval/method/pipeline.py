@@ -87,9 +87,10 @@ def loglikelihood(
     results: list[Likelihood | Failure] = []
     for (question, _), request in zip(targets, requests, strict=True):
         result = next(scores) if isinstance(request, ScoreRequest) else request
-        if isinstance(result, Score):
-            result = Likelihood(result.nll, all(result.greedy), works[question].fallback)
-        results.append(result)
+        if isinstance(result, Failure):
+            results.append(result)
+        else:
+            results.append(Likelihood(result.nll, all(result.greedy), works[question].fallback))
     return results
 
 

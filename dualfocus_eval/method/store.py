@@ -61,9 +61,8 @@ class TraceStore:
         self._answered = {
             (trace.key, trace.question_digest): trace
             for trace in join_traces(self.folder, settings_key, counts=self.counts)
-            if _is_final(trace)
+            if _completeness(trace) == _COMPLETE
         }
-        _end_last_line(self._file)
 
     @property
     def unwritten(self) -> int:
@@ -81,7 +80,7 @@ class TraceStore:
 
     def put(self, trace: Trace) -> None:
         """Append ``trace``; never raises for a disk that is full or broken."""
-        if _is_final(trace):
+        if _completeness(trace) == _COMPLETE:
             self._answered[trace.key, trace.question_digest] = trace
         self._unwritten.append(trace.to_json().encode() + b"\n")
         self._write_out()
@@ -126,8 +125,9 @@ def join_traces(
 ) -> Iterator[Trace]:
     """One trace per question from the files of all ranks in a folder (or from the files given), without duplicates.
 
-    Of several traces of a question the last answered one counts, a failed one only where there is no other. Lines that
-    are damaged, cut off or (with ``settings_key``) of other settings are left out and counted in ``counts``.
+    Of several traces of a question the last one counts that no failure of the engine impaired; an impaired or failed
+    one only where there is no better. Lines that are damaged, cut off or (with ``settings_key``) of other settings are
+    left out and counted in ``counts``.
     """
     counts = counts if counts is not None else LoadCounts()
     traces: dict[tuple[str, str, str], Trace] = {}
@@ -137,14 +137,18 @@ def join_traces(
                 counts.other_settings += 1
                 continue
             identity = (trace.settings_key, trace.key, trace.question_digest)
-            if not trace.error or identity not in traces or traces[identity].error:
+            if identity not in traces or _completeness(trace) >= _completeness(traces[identity]):
                 traces[identity] = trace
     counts.loaded += len(traces)
     yield from traces.values()
 
 
-def _is_final(trace: Trace) -> bool:
-    return not (trace.error or trace.cause)
+_COMPLETE = 2
+
+
+def _completeness(trace: Trace) -> int:
+    """0: failed; 1: answered, but an engine's failure took something away; 2: as good as it gets."""
+    return 0 if trace.error else 1 if trace.cause else _COMPLETE
 
 
 def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:
@@ -175,21 +179,17 @@ def _open_locked(path: Path) -> int:
     return file
 
 
-def _end_last_line(file: int) -> None:
-    """Cut-off text at the end of the file gets a line of its own, so that the next trace does not join it."""
-    size = os.fstat(file).st_size
-    if size and os.pread(file, 1, size - 1) != b"\n":
-        with contextlib.suppress(OSError):
-            os.write(file, b"\n")
-
-
 def _append(file: int, line: bytes) -> None:
     """Write the whole line, or leave the file as it was and raise OSError."""
     size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        # A line that was cut off before keeps its own, so that this one can be read.
+        line = b"\n" + line
     try:
         written = 0
         while written < len(line):
             written += os.write(file, line[written:])
     except OSError:
-        os.ftruncate(file, size)
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, size)
         raise

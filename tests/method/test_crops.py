@@ -1,0 +1,115 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.method.boxes import Box
+from dualfocus_eval.method.crops import MIN_CROP_SIDE, Crop, crop_of, crop_picture, shifted
+from tests.method.test_boxes import boxes, sizes
+
+
+def released_rule(box: Box, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
+    """The design's account of the released rule, step by step on a list of pixels; an independent reference."""
+    x1, y1, x2, y2 = box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height
+    side = max(x2 - x1, y2 - y1)
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    xs = [cx - side / 2, cx + side / 2]
+    ys = [cy - side / 2, cy + side / 2]
+    for _ in range(2):
+        xs = [sorted([0, x, width - 1])[1] for x in xs]
+        ys = [sorted([0, y, height - 1])[1] for y in ys]
+        if _ == 0:
+            xs = [xs[0] - margin, xs[1] + margin]
+            ys = [ys[0] - margin, ys[1] + margin]
+    return int(xs[0]), int(ys[0]), int(xs[1]), int(ys[1])
+
+
+def test_a_worked_example() -> None:
+    # 640x480, box (64, 96)-(320, 288): side 256 about (192, 192): (64, 64)-(320, 320), enlarged by 25.
+    assert crop_of(Box(0.1, 0.2, 0.5, 0.6), (640, 480)) == Crop(39, 39, 345, 345)
+    assert crop_of(Box(0.1, 0.2, 0.5, 0.6), (640, 480), rule="released") == Crop(39, 39, 345, 345)
+    assert crop_of(Box(0.1, 0.2, 0.5, 0.6), (640, 480), margin=0) == Crop(64, 64, 320, 320)
+
+
+def test_only_the_full_rule_reaches_the_last_row_and_column() -> None:
+    assert crop_of(Box(0, 0, 1, 1), (640, 480)) == Crop(0, 0, 640, 480)
+    assert crop_of(Box(0, 0, 1, 1), (640, 480), rule="released") == Crop(0, 0, 639, 479)
+
+
+def test_full_rounds_outwards_and_is_not_fooled_by_float_noise() -> None:
+    assert crop_of(Box(0.333, 0.333, 0.666, 0.666), (100, 100), margin=0) == Crop(33, 33, 67, 67)
+    assert 0.57 * 100 != 57
+    assert crop_of(Box(0.57, 0.57, 0.58, 0.58), (100, 100), margin=1) == Crop(56, 56, 59, 59)
+
+
+@given(box=boxes(0.001), size=sizes, margin=st.floats(0, 200))
+def test_the_released_rule_equals_its_reference(box: Box, size: tuple[int, int], margin: float) -> None:
+    crop = crop_of(box, size, rule="released", margin=margin)
+    left, top, right, bottom = released_rule(box, *size, margin)
+    if crop is None:
+        assert min(right - left, bottom - top) < MIN_CROP_SIDE
+    else:
+        # Equal up to the order of float operations, which truncation can turn into one pixel.
+        ours = (crop.left, crop.top, crop.right, crop.bottom)
+        assert all(abs(a - b) <= 1 for a, b in zip(ours, (left, top, right, bottom), strict=True))
+
+
+@given(box=boxes(), size=sizes, rule=st.sampled_from(["full", "released"]), margin=st.floats(0, 30_000))
+def test_a_crop_is_inside_the_image_and_not_empty_or_none(
+    box: Box, size: tuple[int, int], rule: str, margin: float
+) -> None:
+    crop = crop_of(box, size, rule=rule, margin=margin)
+    if crop is not None:
+        assert 0 <= crop.left < crop.right <= size[0]
+        assert 0 <= crop.top < crop.bottom <= size[1]
+        assert min(crop.size) >= MIN_CROP_SIDE
+
+
+@given(box=boxes(0.01), size=sizes)
+def test_the_full_crop_holds_the_box(box: Box, size: tuple[int, int]) -> None:
+    crop = crop_of(box, size)
+    if crop is None:
+        assert min(size) < 2 * MIN_CROP_SIDE
+    else:
+        assert crop.left <= box.x1 * size[0] + 1e-5
+        assert crop.bottom >= box.y2 * size[1] - 1e-5
+
+
+@pytest.mark.parametrize("rule", ["full", "released"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5_000), (5_000, 1)])
+def test_an_image_of_one_pixel_has_no_crop(size: tuple[int, int], rule: str) -> None:
+    assert crop_of(Box(0, 0, 1, 1), size, rule=rule) is None
+
+
+def test_the_crop_is_pixels_of_the_original() -> None:
+    image = Image.new("RGB", (40, 30))
+    for x, y in itertools.product(range(40), range(30)):
+        image.putpixel((x, y), (x, y, 0))
+    pixels = crop_picture(Picture(image), Crop(5, 7, 25, 17)).pixels
+    assert pixels.size == (20, 10)
+    assert pixels.getpixel((0, 0)) == (5, 7, 0)
+    assert pixels.getpixel((19, 9)) == (24, 16, 0)
+
+
+@given(box=boxes(), size=sizes, pixels=st.floats(0, 1_000), seed=st.text())
+def test_a_shifted_box_keeps_its_size_and_stays_inside(
+    box: Box, size: tuple[int, int], pixels: float, seed: str
+) -> None:
+    moved = shifted(box, size, pixels, seed)
+    assert 0 <= moved.x1 <= moved.x2 <= 1
+    assert 0 <= moved.y1 <= moved.y2 <= 1
+    assert moved.x2 - moved.x1 == pytest.approx(box.x2 - box.x1, abs=1e-9)
+    assert abs(moved.x1 - box.x1) * size[0] <= pixels + 1e-6
+    assert moved == shifted(box, size, pixels, seed)
+
+
+def test_shifts_go_in_all_four_directions_by_the_given_pixels() -> None:
+    box = Box(0.4, 0.4, 0.6, 0.6)
+    offsets = {
+        (round((moved.x1 - 0.4) * 1000), round((moved.y1 - 0.4) * 500))
+        for moved in (shifted(box, (1000, 500), 10, f"0/q{number}") for number in range(40))
+    }
+    assert offsets == {(-10, -10), (-10, 10), (10, -10), (10, 10)}

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualfocus_eval.engines.base import Completion
+from dualfocus_eval.method.question import AnswerKind, Question
+from dualfocus_eval.method.selection import (
+    Decision,
+    is_confident,
+    lower_nll,
+    normalised,
+    option_index,
+    picks,
+    released_nll,
+    settled,
+)
+
+
+def generated(*logprobs: float) -> Completion:
+    return Completion("", tuple(range(len(logprobs))), logprobs, "eos")
+
+
+def test_the_lower_nll_wins_and_micro_wins_a_tie() -> None:
+    assert lower_nll(0.1, 0.2) == "macro"
+    assert lower_nll(0.2, 0.1) == "micro"
+    assert lower_nll(0.1, 0.1) == "micro"
+
+
+def test_an_nll_that_is_no_number_loses() -> None:
+    assert lower_nll(math.nan, 5.0) == "micro"
+    assert lower_nll(5.0, math.nan) == "macro"
+    assert lower_nll(math.nan, math.nan) == "micro"
+    assert lower_nll(math.inf, 5.0) == "micro"
+
+
+@given(st.floats(0, 50), st.floats(0, 50))
+def test_nll_and_perplexity_choose_alike(macro: float, micro: float) -> None:
+    by_perplexity = "macro" if math.exp(macro) < math.exp(micro) else "micro"
+    # The exponential may round two neighbouring values to one.
+    assert lower_nll(macro, micro) == by_perplexity or math.isclose(macro, micro, abs_tol=1e-12)
+
+
+def test_the_released_mean_runs_over_the_box_too_and_favours_length() -> None:
+    a1 = [-0.1] * 18
+    assert released_nll(a1, [-1.0, -1.0]) == pytest.approx((18 * 0.1 + 2.0) / 20)
+    macro, micro = [-1.0, -1.0], [-0.5]
+    assert lower_nll(1.0, 0.5) == "micro"
+    assert released_nll(a1, macro) > released_nll(a1, micro)
+    # Sure of the box, unsure of the answer: the same mean over more tokens costs more here ...
+    assert released_nll(a1, [-0.5] * 2) > released_nll(a1, [-0.5])
+    # ... and unsure of the box, the longer of two equally sure answers wins.
+    unsure = [-2.0] * 18
+    assert released_nll(unsure, [-0.5] * 2) < released_nll(unsure, [-0.5])
+
+
+def test_every_rule_that_has_scores_picks() -> None:
+    macro, micro, a1 = generated(-0.1), generated(-0.2), generated(-2.0, -2.0)
+    assert picks(macro, micro, a1) == {"own": "macro"}
+    # In micro context: 0.4 for macro's three tokens, 0.3 for micro's one.
+    rescored = ((-0.4, -0.4, -0.4), (-0.3,))
+    assert picks(macro, micro, a1, rescored) == {"own": "macro", "micro": "micro", "released": "macro"}
+
+
+def test_confidence_is_an_nll_strictly_below_the_threshold() -> None:
+    assert is_confident(generated(-0.1), 0.2)
+    assert not is_confident(generated(-0.2), 0.2)
+    assert not is_confident(generated(-0.1), None)
+    assert not is_confident(generated(-0.1), 0.0)
+    assert not is_confident(generated(), 0.7)
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("B", 1),
+        ("b", 1),
+        (" B. ", 1),
+        ("(B)", 1),
+        ("(b", 1),
+        ("B) red", 1),
+        ("B. red", 1),
+        ("B: red", 1),
+        ("B, the red one", 1),
+        ("Answer: B", 1),
+        ("The answer is B.", 1),
+        ("The correct option is (C)", 2),
+        ("\uff22", 1),
+        ("\uff08B\uff09", 1),
+        ("D", 3),
+        ("E", None),
+        ("z", None),
+        ("Blue", None),
+        ("blue", None),
+        ("a dog", None),
+        ("A dog", None),
+        ("Banana.", None),
+        ("Both", None),
+        ("a.m.", None),
+        ("e.g. a dog", None),
+        ("", None),
+        ("1", None),
+        ("\u00e4", None),
+        ("The dog", None),
+        ("Answer", None),
+    ],
+)
+def test_letters_are_read_strictly(text: str, index: int | None) -> None:
+    assert option_index(text, 4) == index
+
+
+@given(st.text(), st.integers(0, 30))
+def test_any_text_names_an_option_there_is_or_none(text: str, options: int) -> None:
+    index = option_index(text, options)
+    assert index is None or 0 <= index < options
+
+
+def ask(kind: AnswerKind, *options: str) -> Question:
+    return Question("k", "?", "?", (), kind, options)
+
+
+@pytest.mark.parametrize(
+    ("macro", "micro", "kind"),
+    [
+        ("Yes", "yes, there is.", AnswerKind.YES_NO),
+        ("No", "no", AnswerKind.YES_NO),
+        ("A red car.", "red car", AnswerKind.SHORT),
+        ("Stop!", "stop", AnswerKind.SHORT),
+        ("", "", AnswerKind.SHORT),
+        ("A  clock", "A clock ", AnswerKind.OPEN),
+        ("B", "(b)", AnswerKind.OPTION),
+        ("\u3002\u72d7\u3002", "\u72d7", AnswerKind.SHORT),
+    ],
+)
+def test_equal_answers_need_no_scores(macro: str, micro: str, kind: AnswerKind) -> None:
+    assert settled(macro, micro, ask(kind, *"wxyz")) == ("macro", Decision.AGREEMENT)
+
+
+@pytest.mark.parametrize(
+    ("macro", "micro", "kind"),
+    [
+        ("Yes", "No", AnswerKind.YES_NO),
+        ("Yes", "Not sure", AnswerKind.YES_NO),
+        ("red", "blue", AnswerKind.SHORT),
+        ("3.5", "35", AnswerKind.SHORT),
+        ("-5", "5", AnswerKind.SHORT),
+        ("$5", "5", AnswerKind.SHORT),
+        ("5%", "5", AnswerKind.SHORT),
+        ("C++", "C", AnswerKind.SHORT),
+        ("?", "!", AnswerKind.SHORT),
+        ("a", "the", AnswerKind.SHORT),
+        ("A clock", "a clock", AnswerKind.OPEN),
+        ("A", "B", AnswerKind.OPTION),
+    ],
+)
+def test_different_answers_do(macro: str, micro: str, kind: AnswerKind) -> None:
+    assert settled(macro, micro, ask(kind, *"wxyz")) is None
+
+
+@given(st.text(), st.sampled_from(AnswerKind))
+def test_normalising_never_raises_and_changes_nothing_the_second_time(text: str, kind: AnswerKind) -> None:
+    once = normalised(text, kind, 4)
+    assert isinstance(once, str)
+    if kind is AnswerKind.OPEN:
+        assert normalised(once, kind, 4) == once
+
+
+def test_the_only_valid_letter_wins_and_without_any_macro_does() -> None:
+    question = ask(AnswerKind.OPTION, *"wxyz")
+    assert settled("Blue", "B", question) == ("micro", Decision.ONLY_VALID_LETTER)
+    assert settled("B", "Blue", question) == ("macro", Decision.ONLY_VALID_LETTER)
+    assert settled("E", "D", question) == ("micro", Decision.ONLY_VALID_LETTER)
+    assert settled("Blue", "Red", question) == ("macro", Decision.NO_VALID_LETTER)
+
+
+def test_without_known_options_there_is_no_letter_rule() -> None:
+    assert settled("Blue", "B", ask(AnswerKind.OPTION)) is None

@@ -1,0 +1,183 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.engines.base import Completion, Failure
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.store import StoreInUseError, TraceStore, join_traces
+from dualfocus_eval.method.trace import Trace
+
+KEY = "settings"
+
+
+def ask(number: int) -> Question:
+    return Question(f"q{number}", f"What is {number}?", f"What is {number}?", ())
+
+
+def trace_of(question: Question, text: str = "red", key: str = KEY) -> Trace:
+    macro = Completion(text, (1, 0), (-0.5, -0.5), "eos")
+    return Trace(question.key, question.digest, key, "short", (), macro, selected="macro")
+
+
+def fill(folder: Path, numbers: range, *, rank: int = 0, key: str = KEY) -> Path:
+    with TraceStore(folder, key, rank=rank) as store:
+        for number in numbers:
+            store.put(trace_of(ask(number), key=key))
+        return store.path
+
+
+def test_an_answer_is_found_again_by_question_text_and_images(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    with TraceStore(tmp_path, KEY) as store:
+        assert store.get(ask(1)) == trace_of(ask(1))
+        assert store.get(ask(7)) is None
+        assert store.get(replace(ask(1), prompt="What else?")) is None
+        assert store.get(replace(ask(1), key="other")) is None
+        assert store.reused == 1
+        assert store.counts.loaded == 3
+
+
+def test_all_ranks_are_read_whatever_their_number_is_now(tmp_path: Path) -> None:
+    fill(tmp_path, range(0, 3), rank=0)
+    fill(tmp_path, range(3, 5), rank=1)
+    with TraceStore(tmp_path, KEY, rank=0) as store:
+        assert all(store.get(ask(number)) for number in range(5))
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+
+
+def test_other_settings_are_ignored_and_counted(tmp_path: Path) -> None:
+    fill(tmp_path, range(2), key="other")
+    with TraceStore(tmp_path, KEY) as store:
+        assert store.get(ask(0)) is None
+        assert store.counts.other_settings == 2
+        store.put(trace_of(ask(0)))
+    assert [trace.settings_key for trace in join_traces(tmp_path)] == ["other", "other", KEY]
+    assert len(list(join_traces(tmp_path, "other"))) == 2
+
+
+def test_a_cut_off_last_line_costs_one_answer_and_hides_no_other(tmp_path: Path) -> None:
+    path = fill(tmp_path, range(3))
+    path.write_bytes(path.read_bytes()[:-40])
+    with TraceStore(tmp_path, KEY) as store:
+        assert (store.counts.loaded, store.counts.truncated, store.counts.damaged) == (2, 1, 0)
+        store.put(trace_of(ask(9)))
+    with TraceStore(tmp_path, KEY) as store:
+        assert store.get(ask(9)) == trace_of(ask(9))
+        # The stump now has a line of its own.
+        assert (store.counts.loaded, store.counts.truncated, store.counts.damaged) == (3, 0, 1)
+
+
+def test_damaged_lines_are_counted_and_the_others_read(tmp_path: Path) -> None:
+    path = fill(tmp_path, range(2))
+    path.write_bytes(b'{"half": \n\xff\xfe\n\n' + path.read_bytes())
+    with TraceStore(tmp_path, KEY) as store:
+        assert (store.counts.loaded, store.counts.damaged) == (2, 2)
+
+
+def test_a_failed_question_is_tried_again(tmp_path: Path) -> None:
+    failed = replace(trace_of(ask(0)), macro=None, selected=None, error=Failure("out_of_memory", ""))
+    impaired = replace(trace_of(ask(1)), fallback="micro_failed", cause=Failure("out_of_memory", ""))
+    with TraceStore(tmp_path, KEY) as store:
+        store.put(failed)
+        store.put(impaired)
+        assert store.get(ask(0)) is None
+    with TraceStore(tmp_path, KEY) as store:
+        assert store.get(ask(0)) is None
+        assert store.get(ask(1)) is None
+        store.put(trace_of(ask(0)))
+        store.put(failed)
+    # Both are on record for the report, the better one of each question counts.
+    assert list(join_traces(tmp_path)) == [trace_of(ask(0)), impaired]
+
+
+def test_the_last_of_several_answers_counts(tmp_path: Path) -> None:
+    with TraceStore(tmp_path, KEY) as store:
+        store.put(trace_of(ask(0), "red"))
+        store.put(trace_of(ask(0), "blue"))
+    (trace,) = join_traces(tmp_path)
+    assert trace.text == "blue"
+
+
+def test_two_live_processes_cannot_write_one_file(tmp_path: Path) -> None:
+    with TraceStore(tmp_path, KEY):
+        with pytest.raises(StoreInUseError, match="another run"):
+            TraceStore(tmp_path, KEY)
+        TraceStore(tmp_path, KEY, rank=1).close()
+    TraceStore(tmp_path, KEY).close()
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """The kernel cuts writes off at ``size`` bytes, as a full disk or a quota does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_loses_nothing_and_stops_nothing(tmp_path: Path) -> None:
+    with TraceStore(tmp_path, KEY) as store:
+        store.put(trace_of(ask(0)))
+        size = store.path.stat().st_size
+        with file_size_limit(size + 100):
+            store.put(trace_of(ask(1)))
+            store.put(trace_of(ask(2)))
+            assert store.path.stat().st_size == size  # no half line
+            assert store.unwritten == 2
+            assert store.write_failures == {"EFBIG": 2}
+            assert store.get(ask(2)) == trace_of(ask(2))
+            assert list(join_traces(tmp_path)) == [trace_of(ask(0))]
+        store.put(trace_of(ask(3)))
+        assert store.unwritten == 0
+    assert [trace.key for trace in join_traces(tmp_path)] == ["q0", "q1", "q2", "q3"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_no_space_left_is_named(tmp_path: Path) -> None:
+    (tmp_path / "traces.rank0000.jsonl").symlink_to("/dev/full")
+    store = TraceStore.__new__(TraceStore)
+    with pytest.MonkeyPatch.context() as patch:
+        # /dev/full is endless to read.
+        patch.setattr("dualfocus_eval.method.store.trace_files", lambda folder: [])
+        store.__init__(tmp_path, KEY)
+    store.put(trace_of(ask(0)))
+    store.close()
+    assert store.write_failures == {"ENOSPC": 2}
+    assert store.unwritten == 1
+
+
+WRITER = """
+import sys
+from tests.method.test_store import KEY, ask, trace_of
+from dualfocus_eval.method.store import TraceStore
+store = TraceStore(sys.argv[1], KEY)
+for number in range(1_000_000):
+    store.put(trace_of(ask(number)))
+    print(number, flush=True)
+"""
+
+
+def test_every_answer_that_was_put_survives_kill_9(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+    ) as writer:
+        assert writer.stdout
+        for _ in range(200):
+            last = int(writer.stdout.readline())
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+    with TraceStore(tmp_path, KEY) as store:
+        assert all(store.get(ask(number)) == trace_of(ask(number)) for number in range(last + 1))
+        assert store.counts.damaged == 0
