@@ -129,8 +129,8 @@ def parse_box(
 ) -> ParsedBox:
     """The first box in ``text``, whatever prose is around it; never raises for any text.
 
-    Full-width digits, full-width and Chinese punctuation, and a missing bracket where four numbers stand alone are
-    understood. ``encoded_size`` is needed by conventions in pixels. Raises ValueError for an unknown convention.
+    Full-width digits, full-width and Chinese punctuation are understood, and so are four numbers with commas but
+    without brackets where no bracketed box is found. ``encoded_size`` is needed by conventions in pixels. Raises ValueError for an unknown convention.
     """
     rules = _convention(convention)
     numbers = _first_four(text, rules)

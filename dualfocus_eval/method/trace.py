@@ -114,6 +114,7 @@ class Trace:
     question_digest: str
     settings_key: str
     kind: str
+    """`question.AnswerKind`."""
     images: tuple[ImageInfo, ...]
     macro: Completion | None = None
     micro: Completion | None = None
