@@ -130,7 +130,8 @@ def parse_box(
     """The first box in ``text``, whatever prose is around it; never raises for any text.
 
     Full-width digits, full-width and Chinese punctuation are understood, and so are four numbers with commas but
-    without brackets where no bracketed box is found. ``encoded_size`` is needed by conventions in pixels. Raises ValueError for an unknown convention.
+    without brackets where no bracketed box is found. ``encoded_size`` is needed by conventions in pixels. Raises
+    ValueError for an unknown convention.
     """
     rules = _convention(convention)
     numbers = _first_four(text, rules)
