@@ -153,8 +153,8 @@ class Trace:
         return replace(self, selected=self.picks[rule], decision=decision, fallback=None)
 
     def to_json(self) -> str:
-        """One line of strict JSON; numbers that are not finite become null."""
-        return json.dumps(_finite(asdict(self)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        """One line of strict JSON in ASCII; numbers that are not finite become null."""
+        return json.dumps(_finite(asdict(self)), allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:

@@ -162,6 +162,13 @@ def test_a_swapped_frame_moves_the_box() -> None:
     assert iou(image, padded) < 0.6
 
 
+def test_a_tall_image_is_padded_left_and_right() -> None:
+    padded = parse_box("[0.40, 0.10, 0.60, 0.50]", image_size=(100, 200), frame="padded_square").box
+    assert padded is not None
+    assert (padded.x1, padded.x2) == pytest.approx(((0.4 * 200 - 50) / 100, (0.6 * 200 - 50) / 100))
+    assert (padded.y1, padded.y2) == (0.1, 0.5)
+
+
 def test_a_box_in_the_padding_is_out_of_range() -> None:
     parsed = parse_box("[0.10, 0.00, 0.50, 0.20]", image_size=(200, 100), frame="padded_square")
     assert parsed.outcome is BoxOutcome.OUT_OF_RANGE
