@@ -1,0 +1,154 @@
+"""The questions that a scene answers, each with the region it is about.
+
+Only objects whose name occurs once in the scene are referred to by name, so that no question is ambiguous. What a
+question says never gives its answer away: colours, shapes and characters are drawn independently of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from dualfocus_eval.data.scenes.layout import COMMON, NAMES, Item, PixelBox, Scene
+
+__all__ = ["DETAIL_KINDS", "KINDS", "NEGATIVES", "SceneQuestion", "absent_objects", "ask", "balanced", "existence"]
+
+KINDS = (
+    "existence", "object_color", "count", "relation", "scene",
+    "mark_color", "mark_shape", "mark_size", "text",
+)  # fmt: skip
+NEGATIVES = ("random", "popular", "adversarial")
+"""POPE's three ways to choose an absent object."""
+DETAIL_KINDS = ("mark_color", "mark_shape", "mark_size", "text")
+
+
+@dataclass(frozen=True)
+class SceneQuestion:
+    """A question, its answer and the region of the image that holds the answer."""
+
+    kind: str
+    question: str
+    answer: str
+    region: PixelBox
+    """Union of the objects that the question refers to; the whole image for global questions and absent objects."""
+    referents: tuple[int, ...] = ()
+    """Indices into ``Scene.items``."""
+
+    @property
+    def level(self) -> Literal["detail", "global"]:
+        """``detail`` where the answer is on a mark too small for the whole image at encoder resolution."""
+        return "detail" if self.kind in DETAIL_KINDS else "global"
+
+
+def ask(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
+    """Every question of the scene; of absent objects only some, of each negative split."""
+    counts = Counter(item.name for item in scene.items)
+    single = [(index, item) for index, item in enumerate(scene.items) if counts[item.name] == 1]
+    questions = [SceneQuestion("scene", "What kind of place is this?", scene.place, _whole(scene))]
+    for name, count in counts.items():
+        region, indices = _region(scene, name)
+        questions.append(SceneQuestion("count", f"How many {_plural(name)} are there?", str(count), region, indices))
+    for index, item in single:
+        questions.append(_about(index, item, "object_color", f"What color is the {item.name}?", item.color))
+        questions.extend(_about_mark(index, item))
+    questions.extend(_relations(single))
+    questions.extend(existence(scene, name, True) for name in counts)
+    absent = {name for split in NEGATIVES for name in absent_objects(scene, split, 2, rng)}
+    questions.extend(existence(scene, name, False) for name in sorted(absent))
+    return questions
+
+
+def balanced(questions: list[SceneQuestion], rng: random.Random) -> list[SceneQuestion]:
+    """A random order in which every kind is as likely to come early, however many questions of it there are."""
+    groups: dict[tuple[str, str], list[SceneQuestion]] = {}
+    for entry in questions:
+        # These answers take turns too, so that the rarer ones are not drowned.
+        answer = entry.answer if entry.kind in ("existence", "relation", "count") else ""
+        groups.setdefault((entry.kind, answer), []).append(entry)
+    keyed = []
+    for group in groups.values():
+        rng.shuffle(group)
+        keyed.extend((position + rng.random(), entry) for position, entry in enumerate(group))
+    return [entry for _, entry in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def existence(scene: Scene, name: str, present: bool) -> SceneQuestion:
+    """POPE's question; its region is the object, or the whole image where there is none (figure 8's global rule)."""
+    article = "an" if name[0] in "aeiou" else "a"
+    question = f"Is there {article} {name} in the image?"
+    if not present:
+        return SceneQuestion("existence", question, "no", _whole(scene))
+    region, indices = _region(scene, name)
+    return SceneQuestion("existence", question, "yes", region, indices)
+
+
+def absent_objects(scene: Scene, split: str, count: int, rng: random.Random) -> list[str]:
+    """Up to ``count`` names that the scene does not hold, by POPE's rules.
+
+    ``random``: any; ``popular``: the most frequent over all places; ``adversarial``: those that usually occur in this
+    place, then the most frequent.
+    """
+    present = {item.name for item in scene.items}
+    absent = [name for name in NAMES if name not in present]
+    rng.shuffle(absent)
+    frequency = Counter(name for names in COMMON.values() for name in names)
+    if split in ("popular", "adversarial"):
+        absent.sort(key=lambda name: -frequency[name])
+    if split == "adversarial":
+        absent.sort(key=lambda name: name not in COMMON[scene.place])
+    return absent[:count]
+
+
+def _about(index: int, item: Item, kind: str, question: str, answer: str) -> SceneQuestion:
+    return SceneQuestion(kind, question, answer, item.box, (index,))
+
+
+def _about_mark(index: int, item: Item) -> list[SceneQuestion]:
+    mark = item.mark
+    if mark is None:
+        return []
+    color = _about(index, item, "mark_color", f"What color is the {mark.kind} on the {item.name}?", mark.color)
+    if mark.kind == "label":
+        return [color, _about(index, item, "text", f"What is written on the {item.name}?", mark.shape)]
+    return [
+        color,
+        _about(index, item, "mark_shape", f"What shape is the sticker on the {item.name}?", mark.shape),
+        _about(index, item, "mark_size", f"How big is the sticker on the {item.name}?", mark.size),
+    ]
+
+
+def _relations(single: list[tuple[int, Item]]) -> list[SceneQuestion]:
+    questions = []
+    for index, item in single:
+        for other_index, other in single:
+            if index == other_index:
+                continue
+            region = _union([item.box, other.box])
+            for axis, phrase in ((0, "to the left of"), (1, "above")):
+                gap = (other.box[axis] + other.box[axis + 2] - item.box[axis] - item.box[axis + 2]) / 2
+                if abs(gap) < 60:  # neither clearly so nor clearly not
+                    continue
+                question = f"Is the {item.name} {phrase} the {other.name}?"
+                answer = "yes" if gap > 0 else "no"
+                questions.append(SceneQuestion("relation", question, answer, region, (index, other_index)))
+    return questions
+
+
+def _region(scene: Scene, name: str) -> tuple[PixelBox, tuple[int, ...]]:
+    indices = tuple(index for index, item in enumerate(scene.items) if item.name == name)
+    return _union([scene.items[index].box for index in indices]), indices
+
+
+def _union(boxes: list[PixelBox]) -> PixelBox:
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return (min(x1), min(y1), max(x2), max(y2))
+
+
+def _whole(scene: Scene) -> PixelBox:
+    return (0, 0, scene.width, scene.height)
+
+
+def _plural(name: str) -> str:
+    return name + ("es" if name[-1] in "sxh" else "s") if name != "fish" else "fish"

@@ -1,0 +1,31 @@
+"""The words of the embedded checkpoint: everything that its prompts, questions and answers are made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from dualfocus_eval.data.scenes.layout import COLORS, NAMES, compose
+from dualfocus_eval.data.scenes.questions import ask
+from dualfocus_eval.method.prompts import WORDINGS, micro_prompt
+from dualfocus_eval.train.conversations import as_question
+from dualfocus_eval.train.patch_labels import SLOTS
+
+__all__ = ["scene_corpus"]
+
+SCENES = 400
+"""Enough scenes to meet every question template, object name and answer many times."""
+
+
+def scene_corpus(wording: str) -> Iterator[str]:
+    """Texts whose every word becomes one token of the vocabulary."""
+    rng = random.Random("dualfocus-corpus")
+    yield from ("USER: \nASSISTANT: [0.00, 0.00, 1.00, 1.00]", "Answer with the option's letter from the given choices directly.")
+    for words in SLOTS.values():
+        yield from words
+    yield from (f"the {word}" for word in (*NAMES, *COLORS))
+    yield from (f"{entry.grounding}: {entry.micro}: " for entry in WORDINGS.values())
+    for index in range(SCENES):
+        for entry in ask(compose(-1, index), rng):
+            yield micro_prompt(as_question(entry), wording)
+            yield entry.answer

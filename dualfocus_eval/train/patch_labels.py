@@ -1,0 +1,180 @@
+"""Vision first: teach the encoder what lies under each of its patches, in the decoder's own words.
+
+Every patch of a scene, or of a crop of one, is labelled with what it shows: the object's name and colour, its mark, its
+box in the frame; the place where there is no object. The classifiers are the language model's token embeddings, so
+that when the decoder starts to learn, a question's word and the patches that show the thing already point the same way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dualfocus_eval.data.scenes.layout import COLORS, GLYPHS, NAMES, PLACES, STICKER_SHAPES, PixelBox, Scene, compose
+from dualfocus_eval.data.scenes.render import paint
+
+__all__ = ["SLOTS", "PatchFrames", "PatchLabeller", "random_crop", "resized", "whiten_patches"]
+
+BACKGROUND = "?"
+COORDINATES = tuple(f"{value / 100:.2f}" for value in range(101))
+SLOTS: dict[str, tuple[str, ...]] = {
+    "name": (BACKGROUND, *(f" {name}" for name in NAMES)),
+    "color": tuple(COLORS),
+    "place": PLACES,
+    "mark_color": tuple(COLORS),
+    "mark_shape": (*STICKER_SHAPES, *GLYPHS),
+    "mark_size": ("small", "large"),
+    "x1": COORDINATES,
+    "y1": COORDINATES,
+    "x2": COORDINATES,
+    "y2": COORDINATES,
+}
+IGNORED = -100
+COVERED = 0.2
+"""Share of a patch that an object's box must cover for the patch to be the object's."""
+
+
+class PatchFrames(Sequence[list[dict[str, Any]]]):
+    """Per scene two frames with a label per patch and slot: the whole image, and a crop of it."""
+
+    def __init__(self, seed: int, start: int, scenes: int, side: int, grid: int) -> None:
+        self.seed, self.start, self.scenes, self.side, self.grid = seed, start, scenes, side, grid
+        self.codes = {slot: {word: code for code, word in enumerate(words)} for slot, words in SLOTS.items()}
+
+    def __len__(self) -> int:
+        return self.scenes
+
+    def __getitem__(self, index: Any) -> Any:
+        """``image`` (side, side, 3) uint8 and ``labels`` (grid * grid, slots) int64 of both frames."""
+        scene = compose(self.seed, self.start + index)
+        whole: PixelBox = (0, 0, scene.width, scene.height)
+        picture = paint(scene)
+        return [
+            {"image": resized(picture.crop(frame), self.side), "labels": self._labels(scene, frame)}
+            for frame in (whole, random_crop(scene, random.Random(f"patch-crops/{self.seed}/{scene.index}")))
+        ]
+
+    def _labels(self, scene: Scene, frame: PixelBox) -> NDArray[np.int64]:
+        labels = np.full((self.grid, self.grid, len(SLOTS)), IGNORED)
+        labels[..., 0] = self.codes["name"][BACKGROUND]
+        labels[..., 2] = self.codes["place"][scene.place]
+        width, height = frame[2] - frame[0], frame[3] - frame[1]
+        for item in scene.items:
+            x1, x2 = ((item.box[k] - frame[0]) / width for k in (0, 2))
+            y1, y2 = ((item.box[k] - frame[1]) / height for k in (1, 3))
+            box = [min(max(value, 0.0), 1.0) for value in (x1, y1, x2, y2)]
+            words = {"name": f" {item.name}", "color": item.color}
+            if item.mark is not None:
+                words |= {"mark_color": item.mark.color, "mark_shape": item.mark.shape}
+                if item.mark.kind == "sticker":
+                    words["mark_size"] = item.mark.size
+            words |= dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.2f}" for value in box), strict=True))
+            covered = np.outer(self._overlap(box[1], box[3]), self._overlap(box[0], box[2])) > COVERED
+            labels[covered] = [self.codes[slot].get(words.get(slot, ""), IGNORED) for slot in SLOTS]
+        return labels.reshape(-1, len(SLOTS))
+
+    def _overlap(self, low: float, high: float) -> NDArray[np.float64]:
+        """Share of each grid cell along one axis that [low, high] covers: (grid,)."""
+        edges = np.arange(self.grid + 1) / self.grid
+        return (np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)).clip(min=0) * self.grid
+
+
+def resized(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """``image`` squeezed to the encoder's square, as its processor would: (side, side, 3)."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def random_crop(scene: Scene, rng: random.Random) -> PixelBox:
+    """A square around one object or two, loosely framed, clipped to the image: what a predicted box leads to."""
+    items = rng.sample(scene.items, min(len(scene.items), rng.choice((1, 1, 1, 2))))
+    boxes = [item.box for item in items] or [(0, 0, scene.width, scene.height)]
+    x1, y1 = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    x2, y2 = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    half = max(x2 - x1, y2 - y1) / 2 * rng.uniform(0.95, 1.35) + rng.uniform(0, 16)
+    center_x = (x1 + x2) / 2 + rng.uniform(-0.15, 0.15) * half
+    center_y = (y1 + y2) / 2 + rng.uniform(-0.15, 0.15) * half
+    return (
+        max(0, int(center_x - half)),
+        max(0, int(center_y - half)),
+        min(scene.width, int(center_x + half) + 1),
+        min(scene.height, int(center_y + half) + 1),
+    )
+
+
+class PatchLabeller(nn.Module):
+    """Classifies the projected patch features of a LLaVA against its own token embeddings, one linear map per slot.
+
+    Scores are scaled cosines, as in CLIP. The map of ``name`` is the identity: an object's patches are drawn to the
+    embedding of its name.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.width = model.get_input_embeddings().embedding_dim
+        self.maps = nn.Linear(self.width, (len(SLOTS) - 1) * self.width, bias=False)
+        for slot, words in SLOTS.items():
+            ids = [_single_token(tokenizer, word) for word in words]
+            self.register_buffer(f"{slot}_ids", torch.tensor(ids), persistent=False)
+        # Neighbouring coordinates are nearly as right: a Gaussian of one hundredth of the image instead of one class.
+        steps = torch.arange(101.0)
+        self.register_buffer("soft", torch.softmax(-((steps[:, None] - steps) ** 2) / 2, dim=-1), persistent=False)
+        self.log_scale = nn.Parameter(torch.full((len(SLOTS),), 2.3))
+
+    def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``pixel_values`` (batch, 3, side, side), ``labels`` (batch, patches, slots) -> the mean loss of the slots."""
+        features = torch.cat(tuple(self.model.get_image_features(pixel_values).pooler_output))  # (rows, width)
+        labels = labels.flatten(0, 1)  # (rows, slots)
+        objects = (labels[:, 0] > 0).nonzero().squeeze(1)
+        grounds = (labels[:, 0] == 0).nonzero().squeeze(1)
+        mapped = {False: self._mapped(features[grounds]), True: self._mapped(features[objects])}
+        losses = []
+        for position, slot in enumerate(SLOTS):
+            if slot == "name":
+                losses.append(self._loss(slot, features, labels[:, 0]))
+                continue
+            rows = grounds if slot == "place" else objects
+            losses.append(self._loss(slot, mapped[slot != "place"][:, position - 1], labels[rows, position]))
+        return {"loss": torch.stack(losses).mean()}
+
+    def _mapped(self, features: Tensor) -> Tensor:
+        return self.maps(features).unflatten(-1, (-1, self.width))  # (rows, slots - 1, width)
+
+    def _loss(self, slot: str, features: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of one slot over the rows that have it; 0 where none has: ``features`` (rows, width)."""
+        words = F.normalize(self.model.get_input_embeddings()(getattr(self, f"{slot}_ids")), dim=-1)
+        scale = self.log_scale[list(SLOTS).index(slot)].exp()
+        logits = scale * F.normalize(features, dim=-1) @ words.T  # (rows, words)
+        if slot in ("x1", "y1", "x2", "y2"):
+            return F.cross_entropy(logits, self.soft[targets])
+        known = (targets != IGNORED).sum().clamp(min=1)
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / known
+
+
+@torch.no_grad()
+def whiten_patches(model: nn.Module, pixel_values: Tensor, floor: float = 0.01) -> None:
+    """Start the patch embedding as the principal components of real patches, each scaled to unit variance.
+
+    In a random start a patch is little more than its mean colour, since that is where nearly all of its variance is;
+    textures and edges take thousands of steps to come out. ``pixel_values`` (batch, 3, side, side).
+    """
+    weight = model.vision_tower.embeddings.patch_embedding.weight  # (width, 3, patch, patch)
+    patches = F.unfold(pixel_values, weight.shape[-1], stride=weight.shape[-1]).transpose(1, 2).flatten(0, 1)
+    variances, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+    chosen = components[:, -weight.shape[0] :] / (variances[-weight.shape[0] :] + floor).sqrt()
+    weight.copy_(chosen.T.unflatten(1, weight.shape[1:]))
+
+
+def _single_token(tokenizer: Any, word: str) -> int:
+    ids = tokenizer(word, add_special_tokens=False).input_ids
+    if len(ids) != 1:
+        raise ValueError(f"patch label {word!r} is {len(ids)} tokens, not one: it is missing from the tokenizer's corpus")
+    return int(ids[0])

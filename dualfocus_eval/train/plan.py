@@ -1,0 +1,94 @@
+"""The ``train`` section of a recipe, validated before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.naming import refuse_unknown
+from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.scratch import ModelShape
+
+__all__ = ["MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
+
+Objective = Literal["patch_labels", "conversations"]
+MIXTURE = ("macro", "grounding", "dualfocus")
+"""Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the Trainer; the next stage starts from its weights."""
+
+    name: str
+    objective: Objective
+    samples: int
+    """Scenes; each gives a frame and a crop for ``patch_labels``, one conversation otherwise."""
+    batch_size: int
+    learning_rate: float
+    mix: Mapping[str, float] = field(default_factory=dict)
+    """Weights of the kinds in `MIXTURE`, for ``conversations``."""
+    freeze: tuple[str, ...] = ()
+    """Submodules that keep their weights, e.g. ``vision_tower``."""
+    epochs: int = 1
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    decay: float = 0.3
+    """Share of the steps in which it falls to zero; constant in between."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """How a checkpoint comes about: the model's shape, the scenes it sees, the stages it goes through."""
+
+    seed: int
+    scenes: int
+    """Seed of the training scenes; held-out sets are rendered from other seeds."""
+    model: ModelShape
+    stages: tuple[Stage, ...]
+    wording: str = "released"
+    margin: float = 25.0
+
+
+def train_plan(recipe: Recipe) -> TrainPlan:
+    """The validated plan of ``recipe``. Raises ``UserError`` naming the key that is wrong."""
+    where = f"recipe {recipe.path}, train"
+    if not recipe.train:
+        raise UserError(f"recipe {recipe.path} has no train section: it only says how a checkpoint answers")
+    section = dict(recipe.train)
+    refuse_unknown(section, ("seed", "scenes", "model", "stages"), where, "key")
+    stages = section.get("stages")
+    if not isinstance(stages, list) or not stages:
+        raise UserError(f"{where}: stages must be a list of at least one stage")
+    return TrainPlan(
+        seed=int(section.get("seed", 0)),
+        scenes=int(section.get("scenes", 0)),
+        model=_record(ModelShape, section.get("model") or {}, f"{where}, model"),
+        stages=tuple(_stage(stage, f"{where}, stage {number}") for number, stage in enumerate(stages, 1)),
+        wording=str(recipe.inference.get("wording", "released")),
+        margin=float(recipe.inference.get("margin", 25.0)),
+    )
+
+
+def _stage(values: Any, where: str) -> Stage:
+    stage: Stage = _record(Stage, values, where)
+    if stage.objective not in get_args(Objective):
+        raise UserError(f"{where}: objective {stage.objective!r} is not one of: {', '.join(get_args(Objective))}")
+    refuse_unknown(stage.mix, MIXTURE, f"{where}, mix", "kind")
+    if stage.objective == "conversations" and not sum(stage.mix.values()) > 0:
+        raise UserError(f"{where}: mix needs a positive weight for at least one of: {', '.join(MIXTURE)}")
+    return stage
+
+
+def _record(kind: type[Any], values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected keys with values, found {type(values).__name__}")
+    refuse_unknown(values, [entry.name for entry in fields(kind)], where, "key")
+    converted = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise UserError(f"{where}: {error}") from error
