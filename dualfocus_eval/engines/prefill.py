@@ -34,6 +34,8 @@ class Row:
     continuation: tuple[int, ...] = ()
     base: Segment | None = None
     """The longest reusable beginning; later the last segment cut from the row's own states."""
+    shares_prompt: bool = False
+    """Whether another row has the same prompt, as two continuations that are compared have."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -45,10 +47,17 @@ class Row:
         extra = torch.arange(len(self.continuation[:-1])) + self.prompt.next_position
         return torch.cat([self.prompt.positions, extra.expand(len(self.prompt.positions), -1)], dim=1)
 
+    @property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """The prompt's, and where several rows have it in common its own end but for the last token."""
+        if not self.shares_prompt:
+            return self.prompt.boundaries
+        return (*self.prompt.boundaries, self.prompt.last_boundary)
+
     def missing(self) -> list[Boundary]:
         """The places after ``base`` where the prompt's states may be cut for reuse."""
         done = self.base.end if self.base else 0
-        return [b for b in self.prompt.boundaries if b.stored and b.end > done]
+        return [b for b in self.boundaries if b.stored and b.end > done]
 
 
 @dataclass(eq=False)
@@ -117,7 +126,7 @@ class Prefiller:
         self._keep(Segment(key, row.base, end, states))
 
     def _longest_known(self, row: Row) -> Segment | None:
-        for boundary in reversed(row.prompt.boundaries):
+        for boundary in reversed(row.boundaries):
             if row.base is not None and boundary.end <= row.base.end:
                 break
             segment = self.held.get(boundary.key) or self.cache.get(boundary.key)

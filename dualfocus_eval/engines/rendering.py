@@ -58,6 +58,13 @@ class Prompt:
         """The position (on every axis) of the first token after the prompt."""
         return int(self.positions[:, -1].max()) + 1 if len(self.ids) else 0
 
+    @property
+    def last_boundary(self) -> Boundary:
+        """The cut before the last token, which is always computed for its logits."""
+        digest = self.prefix_hash.copy()
+        digest.update(array("q", self.ids[self.hashed : -1]).tobytes())
+        return Boundary(len(self.ids) - 1, digest.hexdigest())
+
     def key_with(self, continuation: Sequence[int]) -> str:
         """The key of the prompt followed by ``continuation``."""
         digest = self.prefix_hash.copy()

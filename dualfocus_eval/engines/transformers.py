@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -96,7 +98,11 @@ class TransformersEngine:
         rows, failures = self._render([(request.conversation, request.continuation) for request in requests])
         results.update(failures)
         results.update({row.index: Score((), ()) for row in rows if not row.continuation})
-        self._run([row for row in rows if row.continuation], results, self._score_chunk)
+        rows = [row for row in rows if row.continuation]
+        copies = Counter(row.prompt.key_with(()) for row in rows)
+        for row in rows:
+            row.shares_prompt = copies[row.prompt.key_with(())] > 1 and row.prompt.hashed < len(row.prompt.ids)
+        self._run(rows, results, self._score_chunk)
         return [results[index] for index in range(len(requests))]
 
     def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
@@ -146,7 +152,7 @@ class TransformersEngine:
         limit = self.batch_size
         pending = list(rows)
         while pending:
-            chunk = [Row(row.index, row.prompt, row.continuation) for row in pending[:limit]]
+            chunk = [replace(row, base=None) for row in pending[:limit]]
             problem = None
             try:
                 with torch.inference_mode():
