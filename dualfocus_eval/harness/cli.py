@@ -26,7 +26,9 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     chosen, _ = parser.parse_known_args(argv)
     if not chosen.tasks and not chosen.config:
-        parser.error("--tasks is missing; e.g. --tasks df_pope_mini,df_scenes_mini (`lmms-eval --tasks list` names all)")
+        parser.error(
+            "--tasks is missing; e.g. --tasks df_pope_mini,df_scenes_mini (`lmms-eval --tasks list` names all)"
+        )
     forwarded = list(argv)
     if not chosen.config and not chosen.model:
         forwarded += ["--model", "dualfocus"]

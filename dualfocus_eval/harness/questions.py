@@ -83,20 +83,25 @@ def _document(request: Request, dataset: Any) -> Any:
 
 
 def _read_messages(request: Request, doc: Any) -> tuple[str | None, str, list[Any]]:
-    """System text, user text and media of the messages. One user turn: examples as turns of their own are refused."""
+    """System text, user text and media of a chat task's messages."""
     try:
-        messages = request.read_doc(doc)
+        return _flattened(request.read_doc(doc))
+    except UnusableDocumentError:
+        raise
     except Exception as error:
-        raise UnusableDocumentError("bad_document", f"its messages cannot be made: {_reason(error)}") from error
+        raise UnusableDocumentError("bad_document", f"its messages cannot be read: {_reason(error)}") from error
+
+
+def _flattened(messages: Any) -> tuple[str | None, str, list[Any]]:
+    """One user turn: examples as turns of their own are refused."""
     system: list[str] = []
     text: list[str] = []
     media: list[Any] = []
     for message in messages:
         content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if message["role"] == "assistant":
             raise UnusableDocumentError("unsupported_conversation", "its messages have turns of the assistant")
-        for part in parts:
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
             if part["type"] == "text":
                 (system if message["role"] == "system" else text).append(part["text"])
             elif part["type"] == "image":
@@ -107,10 +112,11 @@ def _read_messages(request: Request, doc: Any) -> tuple[str | None, str, list[An
 
 
 def _read_visuals(request: Request, doc: Any) -> tuple[str | None, str, list[Any]]:
+    """No system text, the context without image placeholders, and a simple task's visuals."""
     try:
         visuals = request.read_doc(doc)
     except Exception as error:
-        raise UnusableDocumentError("bad_document", f"its visuals cannot be made: {_reason(error)}") from error
+        raise UnusableDocumentError("bad_document", f"its visuals cannot be read: {_reason(error)}") from error
     return None, request.context.replace("<image>", "").strip(), list(visuals or ())
 
 

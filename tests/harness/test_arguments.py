@@ -1,0 +1,120 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness import arguments
+from dualfocus_eval.harness.arguments import ARGUMENTS, check, resolve
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("checkpoint: checkpoint\ninference: {strategy: micro, margin: 3, wording: format1}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"selecton": "own"}, "Did you mean selection?"),
+        ({"zzz": 1}, "Known: adaptive_nll, "),
+        ({"selection": "best"}, "not one of: own, micro, released"),
+        ({"batch_size": "auto"}, "batch_size=auto is not supported"),
+        ({"batch_size": "auto:4"}, "Give a number"),
+        ({"batch_size": 0}, "1 or more"),
+        ({"batch_size": 2.5}, "not a whole number"),
+        ({"margin": "wide"}, "margin='wide' is not a finite number"),
+        ({"score_all": "maybe"}, "not true or false"),
+        ({"strategy": None}, "needs a value"),
+        ({"recipe": "no-such"}, "neither a file nor one of"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_loaded(given: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        check(given)
+
+
+def test_the_documented_arguments_exist() -> None:
+    documented = (
+        "pretrained revision peft device device_map dtype attn_implementation batch_size max_batch_size strategy "
+        "selection adaptive_nll recipe prefix_cache_gib trace_dir system_prompt min_pixels max_pixels trust_remote_code"
+    )
+    assert set(documented.split()) <= set(ARGUMENTS)
+
+
+def test_argument_over_recipe_over_checkpoint_over_family(checkpoint: Path, recipe: Path) -> None:
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"margin": 7, "wording": "figure8", "jitter_seed": 5}))
+    config = resolve({"recipe": str(recipe), "strategy": "macro"})
+    settings, sources = config.settings, config.sources
+    assert (settings.strategy, sources["strategy"]) == ("macro", "argument")
+    assert (settings.margin, sources["margin"]) == (3.0, "recipe")
+    assert (settings.wording, sources["wording"]) == ("format1", "recipe")
+    assert (settings.jitter_seed, sources["jitter_seed"]) == (5, "checkpoint")
+    assert (settings.box_convention, sources["box_convention"]) == ("qwen2_5_vl", "family")
+    assert (settings.crop, sources["crop"]) == ("full", "default")
+    assert Path(config.engine.pretrained) == checkpoint
+
+
+def test_without_recipe_the_checkpoint_speaks(checkpoint: Path) -> None:
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"adaptive_nll": 0.25, "image_aspect": "pad"}))
+    config = resolve({"pretrained": str(checkpoint)})
+    assert config.settings.adaptive_nll == 0.25
+    assert config.engine.image_aspect == "pad"
+    assert resolve({"pretrained": str(checkpoint), "adaptive_nll": "none"}).settings.adaptive_nll is None
+
+
+def test_a_wrong_key_in_the_checkpoint_is_named_with_its_file(checkpoint: Path) -> None:
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"margins": 7}))
+    with pytest.raises(UserError, match=r"dualfocus.json: unknown key 'margins'. Did you mean margin\?"):
+        resolve({"pretrained": str(checkpoint)})
+
+
+def test_a_wrong_value_is_named_with_its_source(checkpoint: Path) -> None:
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"crop": "round"}))
+    with pytest.raises(UserError, match=r"crop='round' is not one of: full, released \(from: checkpoint\)"):
+        resolve({"pretrained": str(checkpoint)})
+
+
+def test_the_adapter_speaks_after_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"margin": 1, "jitter_seed": 1}))
+    (adapter / "dualfocus.json").write_text(json.dumps({"margin": 2}))
+    settings = resolve({"pretrained": str(checkpoint), "peft": str(adapter)}).settings
+    assert (settings.margin, settings.jitter_seed) == (2, 1)
+
+
+def test_a_batch_of_questions_is_twice_as_many_conversations(checkpoint: Path) -> None:
+    config = resolve({"pretrained": str(checkpoint), "batch_size": 3, "max_batch_size": 64})
+    assert (config.batch_size, config.engine.batch_size) == (3, 6)
+
+
+def test_text_that_lmms_eval_turned_into_numbers_is_text_again(checkpoint: Path) -> None:
+    assert resolve({"pretrained": str(checkpoint), "revision": 123}).engine.revision == "123"
+    assert resolve({"pretrained": str(checkpoint), "system_prompt": '"Be brief, please"'}).system_prompt == (
+        "Be brief, please"
+    )
+
+
+def test_a_system_prompt_may_be_a_file(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "system.txt").write_text("Be brief.\n")
+    config = resolve({"pretrained": str(checkpoint), "system_prompt": str(tmp_path / "system.txt")})
+    assert config.system_prompt == "Be brief."
+
+
+def test_an_installation_without_embedded_checkpoint_asks_for_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(arguments, "resource_folder", lambda _: tmp_path)
+    with pytest.raises(UserError, match="pretrained=FOLDER_OR_HUB_ID"):
+        resolve({})

@@ -1,0 +1,36 @@
+from typing import Any
+
+import pytest
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.generation import GenerationLimits, read_generation_kwargs
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "limits"),
+    [
+        ({"max_new_tokens": 16, "temperature": 0, "do_sample": False, "until": ["\n\n"]}, (16, ("\n\n",))),
+        ({"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "num_beams": 1}, (128, ())),
+        ({"until": None}, (1024, ())),
+        ({"until": "\n"}, (1024, ("\n",))),
+        ({"until": ["", "###"], "temperature": None, "num_beams": None}, (1024, ("###",))),
+        ({"do_sample": True, "temperature": 0}, (1024, ())),
+    ],
+)
+def test_greedy_limits(kwargs: dict[str, Any], limits: tuple[int, tuple[str, ...]]) -> None:
+    assert read_generation_kwargs(kwargs, "pope") == GenerationLimits(*limits)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"temperature": 0.7}, "task pope: generation argument temperature=0.7 .* --gen_kwargs temperature=0"),
+        ({"num_beams": 4}, "num_beams=4 .* --gen_kwargs num_beams=1"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty=1.2"),
+        ({"do_sample": True}, "do_sample=True"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0 must be 1 or more"),
+    ],
+)
+def test_what_is_not_greedy_is_refused_by_name(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_generation_kwargs(kwargs, "pope")

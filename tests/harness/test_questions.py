@@ -1,0 +1,105 @@
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.generation import GenerationLimits
+from dualfocus_eval.harness.questions import chat_question, simple_question
+from dualfocus_eval.harness.requests import Request
+from dualfocus_eval.method.question import AnswerKind, Question
+
+RED = Image.new("RGB", (6, 4), "red")
+PROMPT = "What is it?\nA. a cat\nB. a dog\nAnswer with the option's letter from the given choices directly."
+
+
+def user(*content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(content)}]
+
+
+def image(pixels: Any = RED) -> dict[str, Any]:
+    return {"type": "image", "url": pixels}
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+def ask(messages: Any, structure: dict[str, str] | None = None, doc: Any = None, system: str | None = None) -> Question:
+    request = Request("t", "test", 0, "ctx", lambda _: messages, GenerationLimits(5, ("\n",)), structure or {})
+    return chat_question(request, [doc if doc is not None else {}], system)
+
+
+def failure_kind(question: Question) -> str | None:
+    return question.failure.kind if question.failure else None
+
+
+def test_prompt_image_and_limits() -> None:
+    question = ask(user(image(), text("Is it red?")))
+    assert (question.key, question.prompt, question.stem) == ("t/0", "Is it red?", "Is it red?")
+    assert question.images[0].pixels.size == (6, 4)
+    assert (question.max_new_tokens, question.stop, question.kind) == (5, ("\n",), AnswerKind.SHORT)
+
+
+def test_options_are_found_in_the_prompt() -> None:
+    question = ask(user(image(), text(PROMPT)))
+    assert (question.stem, question.options, question.kind) == (
+        "What is it?",
+        ("a cat", "a dog"),
+        AnswerKind.OPTION,
+    )
+
+
+def test_a_task_that_declares_its_structure_is_believed() -> None:
+    declared = {"stem": "question", "answer": "yes_no"}
+    question = ask(user(image(), text("Look! Is it red? Say yes or no.")), declared, {"question": " Is it red? "})
+    assert (question.stem, question.kind) == ("Is it red?", AnswerKind.YES_NO)
+    assert ask(user(text("Is it red?")), {"stem": "missing"}, {"question": "x"}).stem == "Is it red?"
+
+
+def test_a_wrong_declaration_is_the_tasks_fault() -> None:
+    with pytest.raises(UserError, match=r"task t: metadata\.dualfocus\.answer='maybe' is not one of: yes_no"):
+        ask(user(text("Is it?")), {"answer": "maybe"})
+
+
+def test_system_text_comes_from_the_argument_or_the_task() -> None:
+    messages = [{"role": "system", "content": [text("Be kind.")]}, *user(text("Is it?"))]
+    assert ask(messages).system == "Be kind."
+    assert ask(messages, system="Be brief.").system == "Be brief."
+
+
+@pytest.mark.parametrize(
+    ("messages", "kind"),
+    [
+        (user(image("no/such/file.png"), text("Is it?")), "bad_image"),
+        (user(image("clip.mp4"), text("Is it?")), "unsupported_video"),
+        (user({"type": "video", "url": "clip.mp4"}, text("Is it?")), "unsupported_video"),
+        (user({"type": "audio", "url": b""}, text("Is it?")), "unsupported_audio"),
+        (user(image(7), text("Is it?")), "unsupported_media"),
+        ([*user(text("2+2?")), {"role": "assistant", "content": [text("4")]}], "unsupported_conversation"),
+        (None, "bad_document"),
+        ([{"role": "user"}], "bad_document"),
+    ],
+)
+def test_what_cannot_be_asked_becomes_a_named_failure(messages: Any, kind: str) -> None:
+    question = ask(messages)
+    assert failure_kind(question) == kind
+    assert question.failure
+    assert question.failure.message.startswith("t/0: ")
+
+
+def test_a_document_that_cannot_be_read_fails_alone() -> None:
+    class Broken:
+        def __getitem__(self, number: int) -> Any:
+            raise OSError("cannot identify image file")
+
+    request = Request("t", "test", 0, "ctx", lambda doc: [], GenerationLimits(5, ()))
+    assert failure_kind(chat_question(request, Broken(), None)) == "bad_image"
+
+
+def test_simple_models_are_asked_the_context_with_their_visuals() -> None:
+    request = Request("t", "test", 0, "<image>\nIs it red?", lambda doc: [RED], GenerationLimits(5, ()))
+    question = simple_question(request, [{}], None)
+    assert (question.prompt, len(question.images)) == ("Is it red?", 1)
+    without = Request("t", "test", 0, "Is it?", lambda doc: None, GenerationLimits(5, ()))
+    assert simple_question(without, [{}], None).images == ()

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+from dualfocus_eval.cli import main
+
+HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas")
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        ([], 2, "commands:"),
+        (["--help"], 0, "evaluate a model"),
+        (["--version"], 0, "dualfocus-eval "),
+        (["evaluate"], 2, "invalid choice: 'evaluate'"),
+        (["eval"], 2, "--tasks is missing"),
+        (["eval", "--help"], 0, "exit status: 0"),
+        (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),
+        (["eval", "--tasks", "x", "--model_args", "macro"], 2, "'macro' is not NAME=VALUE"),
+        (["eval", "--tasks", "x", "--model_args", "selection=best"], 2, "not one of: own, micro, released"),
+        (["eval", "--tasks", "x", "--model_args", "recipe=nope"], 2, "neither a file nor one of"),
+    ],
+)
+def test_help_and_mistakes_are_answered_without_heavy_imports(argv: list[str], status: int, words: str) -> None:
+    code = (
+        "import sys; from dualfocus_eval.cli import main\n"
+        f"try: status = main({argv!r})\n"
+        "except SystemExit as stop: status = stop.code\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_tasks_folder_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks"]) == 0
+    assert capsys.readouterr().out.strip().endswith("tasks")

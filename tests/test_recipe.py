@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.recipe import load_recipe, recipe_names
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_checkpoint_is_relative_to_its_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "checkpoint: mine\ninference: {margin: 8}\ntrain: {steps: 3}\n"))
+    assert recipe.pretrained == str(tmp_path / "mine")
+    assert recipe.inference == {"margin": 8}
+    assert recipe.train == {"steps": 3}
+
+
+def test_pretrained_is_taken_as_it_stands(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, "pretrained: owner/name\n")).pretrained == "owner/name"
+    assert load_recipe(write(tmp_path, "")).pretrained is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("checkpont: mine", r"unknown key 'checkpont'. Did you mean checkpoint\?"),
+        ("inference: {selektion: own}", r"inference: unknown key 'selektion'. Did you mean selection\?"),
+        ("checkpoint: a\npretrained: b", "exclude each other"),
+        ("- a\n- b", "expected keys with values, found list"),
+        ("inference: [1]", "inference: expected keys with values"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=message) as refusal:
+        load_recipe(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match="neither a file nor one of"):
+        load_recipe("no-such-recipe")
+
+
+def test_recipes_of_the_package_load() -> None:
+    for name in recipe_names():
+        assert load_recipe(name).path.stem == name
