@@ -186,6 +186,12 @@ def test_a_confident_macro_answer_skips_the_second_pass_only() -> None:
     assert traces[0].grounding is not None
 
 
+def test_only_a_micro_pass_that_could_run_counts_as_skipped() -> None:
+    engine = ScriptedEngine(rule(macro=("blue", 0.1), a1="nowhere"))
+    (trace,) = answer([ask()], engine, Settings(adaptive_nll=0.7))
+    assert (trace.skipped_micro, trace.fallback) == (False, "unparsable")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -277,6 +283,21 @@ def test_a_failure_to_score_leaves_the_own_rule(failure: Failure | Exception) ->
     assert trace.cause is not None
     (trace,) = answer([ask()], engine, Settings(selection="own"))
     assert (trace.text, trace.decision, trace.fallback) == ("green", Decision.NLL, None)
+
+
+def test_an_option_text_that_cannot_be_tokenised_costs_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ScriptedEngine(rule(macro="A", micro="B"), nll=prefer("blue"))
+
+    def continuation(conversation: Conversation, text: str) -> tuple[int, ...]:
+        if text == "odd":
+            raise ValueError("no such token")
+        return text_ids(text)
+
+    monkeypatch.setattr(engine, "continuation", continuation)
+    odd, even = answer([ask(0, **OPTIONS | {"options": ("odd", "blue")}), ask(1, **OPTIONS)], engine, Settings())
+    assert (odd.text, odd.fallback) == ("A", "scoring_failed")
+    assert odd.cause == Failure("engine_error", "ValueError: no such token")
+    assert (even.text, even.decision) == ("B", Decision.NLL)
 
 
 def test_boxes_in_pixels_are_relative_to_what_the_processor_feeds() -> None:
