@@ -33,7 +33,9 @@ format: $(INSTALLED)  ## Reformat the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-prove: $(INSTALLED)  ## Run the long proofs.
+prove: $(INSTALLED)  ## Run the long proofs (hours) and write the table of docs/exactness.md.
+	$(BIN)/python -m benchmarks.exactness --checkpoint models/dualfocus-tiny --write
+	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.

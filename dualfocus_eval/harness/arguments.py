@@ -20,7 +20,7 @@ from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.naming import refuse_unknown
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe
-from dualfocus_eval.resources import EMBEDDED_CHECKPOINT, resource_folder
+from dualfocus_eval.resources import EMBEDDED_CHECKPOINT
 
 __all__ = ["ARGUMENTS", "RunConfig", "check", "resolve"]
 
@@ -99,7 +99,10 @@ def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None]:
     arguments = {name: _typed(name, value, "--model_args") for name, value in given.items()}
     if arguments.get("batch_size", 1) < 1:
         raise UserError(f"batch_size={arguments['batch_size']}: a batch is a number of questions, 1 or more")
-    return arguments, load_recipe(arguments["recipe"]) if arguments.get("recipe") else None
+    if arguments.get("recipe"):
+        return arguments, load_recipe(arguments["recipe"])
+    # Without a word on the model, it is the embedded checkpoint with its own recipe.
+    return arguments, None if arguments.get("pretrained") else load_recipe(EMBEDDED_CHECKPOINT)
 
 
 def _inference(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,13 +118,7 @@ def _settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> Settings
 
 
 def _embedded_checkpoint() -> str:
-    folder = resource_folder("models") / EMBEDDED_CHECKPOINT
-    if not folder.is_dir():
-        raise UserError(
-            f"the embedded checkpoint {EMBEDDED_CHECKPOINT} is not part of this installation: name one with "
-            "pretrained=FOLDER_OR_HUB_ID"
-        )
-    return str(folder)
+    return load_recipe(EMBEDDED_CHECKPOINT).pretrained or ""
 
 
 def _recipe_layer(recipe: Recipe | None) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.harness import arguments
 from dualfocus_eval.harness.arguments import ARGUMENTS, check, resolve
+from dualfocus_eval.recipe import load_recipe
 
 
 @pytest.fixture
@@ -112,9 +112,16 @@ def test_a_system_prompt_may_be_a_file(checkpoint: Path, tmp_path: Path) -> None
     assert config.system_prompt == "Be brief."
 
 
-def test_an_installation_without_embedded_checkpoint_asks_for_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(arguments, "resource_folder", lambda _: tmp_path)
-    with pytest.raises(UserError, match="pretrained=FOLDER_OR_HUB_ID"):
-        resolve({})
+def test_without_a_word_on_the_model_it_is_the_embedded_one_with_its_recipe() -> None:
+    config = resolve({"strategy": "macro"})
+    recipe = load_recipe("dualfocus-tiny")
+    assert config.engine.pretrained == recipe.pretrained
+    assert config.settings.margin == recipe.inference["margin"]
+    assert config.sources["margin"] == "recipe"
+
+
+def test_a_recipe_of_settings_alone_speaks_for_the_embedded_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text("inference: {margin: 99}")
+    config = resolve({"recipe": str(tmp_path / "wide.yaml")})
+    assert config.engine.pretrained == load_recipe("dualfocus-tiny").pretrained
+    assert config.settings.margin == 99

@@ -1,0 +1,110 @@
+"""lmms-eval as a user runs it: real processes, a working directory of its own, no network, a cache of this session."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_llava import save_tiny_llava
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Outcome:
+    """How a process ended, and what it left in its output folder."""
+
+    status: int
+    output: str
+    results: dict[str, Any] = field(default_factory=dict)
+    samples: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    """By task and document number."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the model left in the results."""
+        record: dict[str, Any] = self.results["config"]["resolved_cli_args"]["dualfocus"]
+        return record
+
+    @property
+    def answers(self) -> dict[tuple[str, int], str]:
+        return {place: sample["filtered_resps"] for place, sample in self.samples.items()}
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        scores: dict[str, dict[str, Any]] = self.results["results"]
+        return scores
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("cache")
+    private = {"XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface"), "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **private, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(tmp_path: Path, environment: dict[str, str]) -> Run:
+    """Run a command (a script of this environment and its arguments) that writes results and samples."""
+
+    def run(
+        *command: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        output: str = "output",
+        before: Callable[[], None] | None = None,
+    ) -> Outcome:
+        folder = tmp_path / output
+        arguments = [*map(str, command), "--output_path", str(folder), "--log_samples"]
+        arguments[0] = str(BIN / arguments[0])
+        working = cwd or tmp_path / "working"
+        working.mkdir(exist_ok=True)
+        done = subprocess.run(
+            arguments,
+            cwd=working,
+            env={**environment, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+            preexec_fn=before,
+        )
+        return Outcome(done.returncode, done.stdout, *read_output(folder))
+
+    return run
+
+
+def read_output(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, int], dict[str, Any]]]:
+    """The last results file under ``folder``, and all sample files' lines."""
+    results = sorted(folder.rglob("*_results.json"))
+    samples = {}
+    for path in sorted(folder.rglob("*_samples_*.jsonl")):
+        task = path.stem.split("_samples_")[1]
+        for line in path.read_text().splitlines():
+            sample = json.loads(line)
+            samples[task, sample["doc_id"]] = sample
+    return (json.loads(results[-1].read_text()) if results else {}), samples
+
+
+def read_traces(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in trace_files(folder) for line in path.read_text().splitlines()]
+
+
+def trace_files(folder: Path) -> Sequence[Path]:
+    return sorted(folder.glob("traces.rank*.jsonl"))
