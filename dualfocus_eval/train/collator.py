@@ -62,7 +62,7 @@ class SampleEncoder:
     def __call__(self, sample: Sample) -> list[dict[str, Any]]:
         """``input_ids`` and ``labels`` (length,) int32 and ``images`` (images, side, side, 3) uint8."""
         messages = list(sample.messages)
-        images = [resized(part["image"], self.side) for part in _images(sample)]
+        images = [resized(image, self.side) for image in _images(sample)]
         # The processor can return this mask too, but walks over every character offset of every image token for it.
         short = self.processor.tokenizer.apply_chat_template(
             messages, chat_template=self.processor.chat_template, return_dict=True, return_assistant_tokens_mask=True

@@ -37,6 +37,8 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "x2": COORDINATES,
     "y2": COORDINATES,
 }
+WEIGHTS = dict.fromkeys(SLOTS, 1.0) | {"name": 6.0, "mark_shape": 2.0} | dict.fromkeys(("x1", "y1", "x2", "y2"), 0.5)
+"""Names are what questions refer to, and the slowest to learn; their gradient must not drown in the coordinates'."""
 IGNORED = -100
 COVERED = 0.2
 """Share of a patch that an object's box must cover for the patch to be the object's."""
@@ -130,20 +132,19 @@ class PatchLabeller(nn.Module):
         self.log_scale = nn.Parameter(torch.full((len(SLOTS),), 2.3))
 
     def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``pixel_values`` (batch, 3, side, side), ``labels`` (batch, patches, slots) -> the mean loss of the slots."""
+        """``pixel_values`` (batch, 3, side, side), ``labels`` (batch, patches, slots) -> the slots' weighted mean loss."""
         features = torch.cat(tuple(self.model.get_image_features(pixel_values).pooler_output))  # (rows, width)
         labels = labels.flatten(0, 1)  # (rows, slots)
         objects = (labels[:, 0] > 0).nonzero().squeeze(1)
         grounds = (labels[:, 0] == 0).nonzero().squeeze(1)
         mapped = {False: self._mapped(features[grounds]), True: self._mapped(features[objects])}
-        losses = []
+        loss = WEIGHTS["name"] * self._loss("name", features, labels[:, 0])
         for position, slot in enumerate(SLOTS):
-            if slot == "name":
-                losses.append(self._loss(slot, features, labels[:, 0]))
-                continue
-            rows = grounds if slot == "place" else objects
-            losses.append(self._loss(slot, mapped[slot != "place"][:, position - 1], labels[rows, position]))
-        return {"loss": torch.stack(losses).mean()}
+            if slot != "name":
+                rows = grounds if slot == "place" else objects
+                found = mapped[slot != "place"][:, position - 1]
+                loss = loss + WEIGHTS[slot] * self._loss(slot, found, labels[rows, position])
+        return {"loss": loss / sum(WEIGHTS.values())}
 
     def _mapped(self, features: Tensor) -> Tensor:
         return self.maps(features).unflatten(-1, (-1, self.width))  # (rows, slots - 1, width)

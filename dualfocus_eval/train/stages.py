@@ -11,17 +11,20 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from dualfocus_eval import __version__
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import scene_corpus
-from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller
+from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan, train_plan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
 
 __all__ = ["train"]
+
+WHITENING_FRAMES = 512
 
 
 def train(recipe: Recipe, out: Path) -> Path:
@@ -66,7 +69,7 @@ def _run(stage: Stage, plan: TrainPlan, model: Any, processor: Any, folder: Path
         parameter.requires_grad = not any(part in name.split(".") for part in stage.freeze)
     trained, dataset, collator = _objective(stage, plan, model, processor, first_scene)
     trainer = Trainer(model=trained, args=_arguments(stage, plan, folder), train_dataset=dataset, data_collator=collator)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder / "trainer") if (folder / "trainer").exists() else None)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     record = {
@@ -84,7 +87,10 @@ def _objective(stage: Stage, plan: TrainPlan, model: Any, processor: Any, first_
     shape, cores = plan.model, os.cpu_count() or 1
     if stage.objective == "patch_labels":
         frames = PatchFrames(plan.scenes, first_scene, stage.samples, shape.image_size, shape.image_size // shape.patch_size)
-        return PatchLabeller(model.model, processor.tokenizer), Prepared(frames, list, cores), PatchCollator(processor)
+        dataset, collator = Prepared(frames, list, cores), PatchCollator(processor)
+        if first_scene == 0:
+            whiten_patches(model.model, collator(dataset.examples[:WHITENING_FRAMES])["pixel_values"])
+        return PatchLabeller(model.model, processor.tokenizer), dataset, collator
     conversations = SceneConversations(
         plan.scenes, first_scene, stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
     )
@@ -111,7 +117,9 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path) -> TrainingArguments
         data_seed=plan.seed,
         remove_unused_columns=False,
         logging_steps=50,
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=500,
+        save_total_limit=1,
         report_to="none",
     )
 

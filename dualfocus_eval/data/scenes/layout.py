@@ -40,7 +40,7 @@ COMMON: dict[str, tuple[str, ...]] = {
 }
 NAMES = ("ball", "box", "cone", "star", "ring", "kite", "cross", "moon", "house", "tree", "mug", "boat", "fish", "arrow")
 
-OBJECT_SIDE = (84, 132)
+OBJECT_SIDE = (100, 144)
 GROUP_SIDE = (40, 58)
 
 
@@ -88,13 +88,13 @@ class Scene:
 def compose(seed: int, index: int) -> Scene:
     """Scene ``index`` of the endless series ``seed``.
 
-    Three to five single objects, each the only one of its name, and in half of the scenes a group of two to four small
+    Three or four single objects, each the only one of its name, and in half of the scenes a group of two to four small
     ones that share a name and a colour.
     """
     rng = random.Random(f"dualfocus-scenes/{seed}/{index}")
     width, height = rng.choice(SIZES)
     place = rng.choice(PLACES)
-    names = _names(rng, place, count=rng.randint(3, 5) + 1)
+    names = _names(rng, place, count=rng.randint(3, 4) + 1)
     placed: list[Item] = []
     for name in names[:-1]:
         box = _free_box(rng, width, height, rng.randint(*OBJECT_SIDE), placed)
@@ -135,9 +135,9 @@ def _mark(rng: random.Random, object_color: str, box: PixelBox) -> Mark:
     center_y = box[1] + side * 11 // 20 + rng.randint(-side // 14, side // 14)
     color = rng.choice([name for name in COLORS if name != object_color])
     if rng.random() < 0.5:
-        return Mark("label", color, rng.choice(GLYPHS), "small", _around(center_x, center_y, 18))
+        return Mark("label", color, rng.choice(GLYPHS), "small", _around(center_x, center_y, 20))
     size = rng.choice(("small", "large"))
-    return Mark("sticker", color, rng.choice(STICKER_SHAPES), size, _around(center_x, center_y, 10 if size == "small" else 17))
+    return Mark("sticker", color, rng.choice(STICKER_SHAPES), size, _around(center_x, center_y, 11 if size == "small" else 19))
 
 
 def _around(center_x: int, center_y: int, side: int) -> PixelBox:

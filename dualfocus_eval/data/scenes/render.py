@@ -165,7 +165,7 @@ def _paint_mark(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(17)
+    return ImageFont.load_default(19)
 
 
 def _scaled(points: Points, box: PixelBox) -> list[tuple[float, float]]:
