@@ -1,0 +1,134 @@
+"""Checkpoints on disk: what loads, and what is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import BertConfig, BertModel
+
+from dualfocus_eval.engines.base import Completion, GenerateRequest, Message, Picture
+from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.loading import Checkpoint
+from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
+from dualfocus_eval.errors import CheckpointError, UserError
+
+
+@pytest.fixture(scope="module")
+def saved(llava: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny-llava"
+    llava.model.save_pretrained(folder)
+    llava.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def broken(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "broken"))
+
+
+def test_a_saved_checkpoint_answers_like_the_model_it_was(saved: Path, llava: Checkpoint) -> None:
+    engine = load_engine(EngineConfig(str(saved), device="cpu"))
+    request = GenerateRequest((Message("user", (Picture(Image.new("RGB", (30, 40), "red")), "is there")),), 10)
+    assert engine.generate([request]) == TransformersEngine(llava, 1, 0).generate([request])
+    assert engine.checkpoint.model.dtype == torch.float32
+    assert engine.checkpoint.end_ids == llava.end_ids
+    assert engine.identity.startswith("tiny-llava-")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_engine(EngineConfig(str(tmp_path / "nothing")))
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("config.json", "config.json is missing"),
+        ("model.safetensors", "no weights"),
+        ("tokenizer.json", "processor"),
+        ("chat_template.jinja", "no chat template"),
+    ],
+)
+def test_a_folder_that_lacks_a_file(broken: Path, lost: str, message: str) -> None:
+    (broken / lost).unlink()
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_engine(EngineConfig(str(broken), device="cpu"))
+    assert str(broken) in str(caught.value)
+
+
+def test_pickled_weights_are_refused(broken: Path) -> None:
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pickle"):
+        load_engine(EngineConfig(str(broken)))
+
+
+def test_a_missing_shard_is_named(broken: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (broken / "model.safetensors").unlink()
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="model-00001-of-00002"):
+        load_engine(EngineConfig(str(broken)))
+
+
+def test_weights_of_another_shape_are_refused(broken: Path) -> None:
+    config = json.loads((broken / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 5
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="not in the checkpoint"):
+        load_engine(EngineConfig(str(broken), device="cpu"))
+
+
+def test_another_architecture_is_refused_with_the_supported_ones(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=10, **sizes)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"'bert' is not supported.*llava, llava_next, qwen2_vl, qwen2_5_vl"):
+        load_engine(EngineConfig(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dtype": "int8"}, "allowed: auto, float32"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"prefix_cache_gib": -1.0}, "0 turns the cache off"),
+        ({"device": "cpu", "device_map": "auto"}, "exclude each other"),
+        ({"pretrained": ""}, "name a checkpoint"),
+    ],
+)
+def test_wrong_options_name_the_right_ones(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EngineConfig(**{"pretrained": "x", **wrong})  # type: ignore[arg-type]
+
+
+def test_options_of_other_families_are_refused(saved: Path) -> None:
+    with pytest.raises(UserError, match="min_pixels and max_pixels do not apply to llava"):
+        load_engine(EngineConfig(str(saved), max_pixels=1000))
+    with pytest.raises(UserError, match="device='abacus' is unknown"):
+        load_engine(EngineConfig(str(saved), device="abacus"))
+
+
+def test_padding_keeps_the_borders_that_cropping_loses(broken: Path) -> None:
+    name = "processor_config.json" if (broken / "processor_config.json").is_file() else "preprocessor_config.json"
+    settings = json.loads((broken / name).read_text())
+    images = settings.get("image_processor", settings)
+    # As on the hub: the shorter side is resized, the rest cropped away.
+    images |= {"size": {"shortest_edge": 24}, "do_center_crop": True, "crop_size": {"height": 24, "width": 24}}
+    (broken / name).write_text(json.dumps(settings))
+
+    def sees_the_left_border(**options: str) -> bool:
+        engine = load_engine(EngineConfig(str(broken), device="cpu", **options))  # type: ignore[arg-type]
+        plain, marked = Image.new("RGB", (96, 24), "blue"), Image.new("RGB", (96, 24), "blue")
+        marked.paste("red", (0, 0, 12, 24))
+        request = [GenerateRequest((Message("user", (Picture(i), "is there")),), 4) for i in (plain, marked)]
+        answers = engine.generate(request)
+        assert all(isinstance(answer, Completion) for answer in answers)
+        return answers[0] != answers[1]
+
+    assert not sees_the_left_border()
+    assert sees_the_left_border(image_aspect="pad")

@@ -1,0 +1,101 @@
+"""Prompts: the processor's own ids, generated turns spliced in as they are, keys that tell contents apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dualfocus_eval.engines.base import Conversation, Counters, Message, Picture
+from dualfocus_eval.engines.images import ImageEncoder
+from dualfocus_eval.engines.loading import Checkpoint
+from dualfocus_eval.engines.rendering import Renderer, RenderingError
+from dualfocus_eval.families import FAMILIES
+
+RED, BLUE = (Picture(Image.new("RGB", (50, 40), colour)) for colour in ("red", "blue"))
+
+
+def renderer(checkpoint: Checkpoint) -> Renderer:
+    encoder = ImageEncoder(checkpoint.model, checkpoint.processor, checkpoint.family, Counters())
+    return Renderer(encoder, checkpoint.end_ids, checkpoint.default_end_id)
+
+
+def two_rounds(told: tuple[int, ...], image: Picture = RED, crop: Picture = BLUE) -> Conversation:
+    return (
+        Message("user", (image, "please provide the box")),
+        Message("assistant", ("unused",), told),
+        Message("user", (crop, "what colour is it")),
+    )
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_ids_are_the_processors(checkpoint_of: Callable[..., Checkpoint], architecture: str) -> None:
+    checkpoint = checkpoint_of(architecture)
+    conversation = (Message("system", ("be brief",)), Message("user", (RED, "is there a cup")))
+    prompt = renderer(checkpoint).render(conversation)
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "be brief"}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "is there a cup"}]},
+    ]
+    text = checkpoint.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    expected = checkpoint.processor(text=text, images=[RED.pixels], return_tensors="pt")["input_ids"][0].tolist()
+    assert list(prompt.ids) == expected
+    image_id = checkpoint.processor.image_token_id
+    assert [n for n, token in enumerate(expected) if token == image_id] == list(range(*prompt.spans[0]))
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_second_round_begins_with_the_first_and_its_answer(
+    checkpoint_of: Callable[..., Checkpoint], architecture: str
+) -> None:
+    checkpoint = checkpoint_of(architecture)
+    render = renderer(checkpoint).render
+    first = render(two_rounds(())[:1])
+    end = checkpoint.default_end_id
+    told = (70, 71, 72)
+    for generated in (told, (*told, end)):  # the end token is the template's to write
+        second = render(two_rounds(generated))
+        assert second.ids[: len(first.ids) + 3] == (*first.ids, *told)
+        ends = [boundary.end for boundary in second.boundaries]
+        assert ends == [first.spans[0][1], len(first.ids) + 2, len(first.ids) + 3, second.spans[1][1]]
+    # The key under which generation leaves its states is the key that the second round asks for.
+    assert second.boundaries[2].key == first.key_with(told)
+    assert second.boundaries[1].key == first.key_with(told[:-1])
+
+
+def test_keys_tell_pictures_and_tokens_apart(llava: Checkpoint) -> None:
+    render = renderer(llava).render
+    prompts = [render(two_rounds(*rest)) for rest in [((70, 71),), ((70, 72),), ((70, 71), BLUE), ((70, 71), RED, RED)]]
+    keys = [[boundary.key for boundary in prompt.boundaries] for prompt in prompts]
+    assert keys[0][0] == keys[1][0] == keys[3][0] != keys[2][0]
+    assert keys[0][2] == keys[3][2] != keys[1][2]
+    assert len({chain[-1] for chain in keys}) == 4
+
+
+def test_a_template_that_rewrites_turns_is_refused(llava: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = llava.processor.apply_chat_template
+
+    def counting(messages: list[dict[str, Any]], **kwargs: Any) -> str:
+        return f"{len(messages)} turns. {original(messages, **kwargs)}"
+
+    monkeypatch.setattr(llava.processor, "apply_chat_template", counting)
+    with pytest.raises(RenderingError) as caught:
+        renderer(llava).render(two_rounds((70,)))
+    assert caught.value.kind == "chat_template"
+
+
+@pytest.mark.parametrize("architecture", ["qwen2_vl", "qwen2_5_vl"])
+def test_rotary_positions_cover_the_whole_conversation(
+    checkpoint_of: Callable[..., Checkpoint], architecture: str
+) -> None:
+    checkpoint = checkpoint_of(architecture)
+    prompt = renderer(checkpoint).render(two_rounds((70, 71)))
+    assert prompt.positions.shape == (3, len(prompt.ids))
+    start, end = prompt.spans[0]
+    # A picture takes as many positions as its longer side has merged patches, fewer than it has tokens.
+    _, rows, columns = renderer(checkpoint).encoder.preprocess(RED).tensors["image_grid_thw"][0].tolist()
+    assert prompt.positions[:, end].tolist() == [start + max(rows, columns) // 2] * 3
+    assert end - start == rows * columns // 4
+    assert prompt.next_position < len(prompt.ids)
