@@ -1,0 +1,185 @@
+"""The model class in this process, over a small checkpoint: order, batches, repeats, padding, refusals."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, Features, Image, Value
+from lmms_eval.api.instance import Instance
+from PIL import Image as PILImage
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
+from tests.tiny_llava import save_tiny_llava
+
+WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def documents() -> Dataset:
+    """18 questions, six about each of three images, the images taking turns."""
+    rows = {"question": [f"is there a {WORDS[n // 3]}" for n in range(18)], "image": [png(n % 3) for n in range(18)]}
+    return Dataset.from_dict(rows, features=Features({"question": Value("string"), "image": Image()}))
+
+
+def png(number: int) -> dict[str, Any]:
+    file = io.BytesIO()
+    image = PILImage.new("RGB", (60, 50), (80 * number, 30, 200 - 70 * number))
+    image.paste((255, 255, 0), (10 * number, 5, 10 * number + 15, 30))
+    image.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+class Task:
+    """As much of a task as travels with an instance."""
+
+    def __init__(self, **flags: Any) -> None:
+        self.args = argparse.Namespace(tasks="t", **flags)
+
+    def doc_to_messages(self, doc: Any) -> list[dict[str, Any]]:
+        content = [{"type": "image", "url": doc["image"]}, {"type": "text", "text": doc["question"]}]
+        return [{"role": "user", "content": content}]
+
+    def doc_to_visual(self, doc: Any) -> list[Any]:
+        return [doc["image"]]
+
+
+def chat(number: int, task: Task, **metadata: Any) -> Instance:
+    arguments = ("ctx", task.doc_to_messages, {"max_new_tokens": 6, "until": None}, number, "t", "test")
+    return Instance("generate_until", arguments, 0, {"task": "t", "doc_id": number, "repeats": 1, **metadata})
+
+
+@pytest.fixture
+def model(checkpoint: Path, documents: Dataset, tmp_path: Path) -> Iterator[DualFocusChat]:
+    made = DualFocusChat(pretrained=str(checkpoint), batch_size=6, dtype="float64", trace_dir=str(tmp_path / "traces"))
+    made.task_dict = {"t": {"test": documents}}
+    yield made
+    made.clean()
+
+
+def test_answers_come_back_in_the_asked_order_whatever_the_order_of_work(model: DualFocusChat) -> None:
+    task = Task()
+    forward = [result.text for result in model.generate_until([chat(n, task) for n in range(18)])]
+    assert len(set(forward)) > 6
+    model.run.store._answered.clear()
+    backward = [result.text for result in model.generate_until([chat(n, task) for n in reversed(range(18))])]
+    assert backward == forward[::-1]
+
+
+def test_an_image_is_encoded_once_for_its_six_questions(model: DualFocusChat) -> None:
+    model.generate_until([chat(n, Task()) for n in range(18)])
+    counters, traces = model.run.engine.counters, model.run.store._answered.values()
+    crops = {(trace.images[0].digest, trace.grounding.crop) for trace in traces if trace.micro and trace.grounding}
+    assert counters.images_encoded == 3 + len(crops)
+    assert counters.tokens_reused > counters.images_encoded * 16
+
+
+def test_repeats_and_padding_are_neither_computed_nor_stored_twice(model: DualFocusChat) -> None:
+    task = Task()
+    once = chat(0, task)
+    padding = chat(1, task, __padding_only__=True)
+    first, second, padded = model.generate_until([once, once, padding])
+    assert first.text == second.text
+    assert padded.text == ""
+    assert [key for key, _ in model.run.store._answered] == ["t/0"]
+    assert first.token_counts
+    assert first.token_counts.output_tokens >= 6
+
+
+def test_the_record_travels_with_the_command_line(
+    model: DualFocusChat, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    task = Task(limit=None, use_cache=None)
+    before = [result.text for result in model.generate_until([chat(n, task) for n in range(4)])]
+    model.clean()
+    assert task.args.dualfocus["summary"]["questions"] == 4
+    assert task.args.dualfocus["traces"] == str(tmp_path / "traces")
+    assert "questions" in capsys.readouterr().out
+    again = model.generate_until([chat(n, task) for n in range(4)])
+    assert [result.text for result in again] == before
+    assert model.run.record["summary"]["resumed"] == 4
+
+
+def test_flags_that_work_against_it_are_warned_of(model: DualFocusChat) -> None:
+    from loguru import logger
+
+    heard: list[str] = []
+    sink = logger.add(heard.append, format="{message}")
+    task = Task(limit=3, use_cache="cache")
+    task.args.tasks = "mmbench_en_dev_static"
+    model.generate_until([chat(0, task)])
+    logger.remove(sink)
+    assert any("--use_cache" in line and "drop the flag" in line for line in heard)
+    assert any("--limit cuts MMBench's circular groups apart" in line for line in heard)
+
+
+def test_sampling_is_refused_before_anything_is_answered(model: DualFocusChat) -> None:
+    sampling = chat(1, Task())
+    sampling.arguments[2]["temperature"] = 0.5
+    with pytest.raises(UserError, match=r"temperature=0\.5"):
+        model.generate_until([chat(0, Task()), sampling])
+    assert not model.run.store._answered
+
+
+def test_tasks_of_several_rounds_are_refused(model: DualFocusChat) -> None:
+    with pytest.raises(UserError, match="generate_until_multi_round"):
+        model.generate_until_multi_round([chat(0, Task())])
+
+
+def test_an_argument_wins_over_the_flag_of_its_name(checkpoint: Path, tmp_path: Path) -> None:
+    made = DualFocusChat.create_from_arg_string(
+        f"pretrained={checkpoint},batch_size=5,trace_dir={tmp_path}",
+        {"batch_size": 1, "max_batch_size": None, "device": "cpu"},
+    )
+    assert (made.run.config.batch_size, made.run.config.engine.device) == (5, "cpu")
+    with pytest.raises(UserError, match="'macro' is not NAME=VALUE"):
+        DualFocusChat.create_from_arg_string("macro")
+
+
+def likelihood(number: int, text: Any, task: Task, **metadata: Any) -> Instance:
+    arguments = ("is there a cup", text, task.doc_to_visual, number, "t", "test")
+    return Instance("loglikelihood", arguments, 0, {"task": "t", "doc_id": number, "repeats": 1, **metadata})
+
+
+def test_likelihoods_belong_to_their_texts(checkpoint: Path, documents: Dataset, tmp_path: Path) -> None:
+    made = DualFocusSimple(pretrained=str(checkpoint), strategy="macro", dtype="float64", trace_dir=str(tmp_path))
+    made.task_dict = {"t": {"test": documents}}
+    task = Task()
+    asked = [(4, " yes"), (5, " no"), (4, " no"), (4, " yes"), (4, lambda doc: " yes")]
+    together = made.loglikelihood([likelihood(number, text, task) for number, text in asked])
+    alone = [made.loglikelihood([likelihood(number, text, task)])[0] for number, text in asked]
+    assert [nll for nll, _ in together] == pytest.approx([nll for nll, _ in alone])
+    assert together[0] == together[3] == together[4]
+    assert len({nll for nll, _ in together}) == 3
+    assert not any(is_greedy for _, is_greedy in together)
+    assert all(nll > 0 for nll, _ in together)
+    padded = made.loglikelihood([likelihood(4, " yes", task, __padding_only__=True)])
+    assert padded == [(float("inf"), False)]
+    made.clean()
+
+
+def test_likelihood_between_two_pathways_is_refused(checkpoint: Path, documents: Dataset, tmp_path: Path) -> None:
+    made = DualFocusSimple(pretrained=str(checkpoint), trace_dir=str(tmp_path))
+    made.task_dict = {"t": {"test": documents}}
+    with pytest.raises(UserError, match="strategy=macro or strategy=micro"):
+        made.loglikelihood([likelihood(0, " yes", Task())])
+
+
+def test_two_runs_cannot_write_the_same_traces(checkpoint: Path, documents: Dataset, tmp_path: Path) -> None:
+    made = [DualFocusChat(pretrained=str(checkpoint), trace_dir=str(tmp_path)) for _ in range(2)]
+    for one in made:
+        one.task_dict = {"t": {"test": documents}}
+    made[0].generate_until([chat(0, Task())])
+    with pytest.raises(UserError, match="cannot be used"):
+        made[1].generate_until([chat(1, Task())])
+    made[0].clean()
