@@ -56,11 +56,11 @@ class _DualFocus(lmms):
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> _DualFocus:
         """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there)."""
         flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        for part in filter(None, arg_string.split(",")):
-            if "=" in part:
-                break
-            raise UserError(f"--model_args: {part!r} is not NAME=VALUE")
-        return cls(**(flags | simple_parse_args_string(arg_string)))
+        try:
+            arguments = simple_parse_args_string(arg_string)
+        except ValueError as error:
+            raise UserError(f"--model_args: {arg_string!r} is not NAME=VALUE,NAME=VALUE,...") from error
+        return cls(**(flags | arguments))
 
     @property
     def device(self) -> torch.device:
@@ -84,16 +84,23 @@ class _DualFocus(lmms):
         self.run.refuse_two_pathways()
         read = [None if is_padding(instance) else read_simple(instance) for instance in requests]
         texts = [self._continuation(instance, request) for instance, request in zip(requests, read, strict=True)]
-        wanted: dict[str, list[str]] = {}
+        wanted: dict[tuple[str, str], list[str]] = {}
         for request, text in zip(read, texts, strict=True):
-            if request and text not in wanted.setdefault(request.key, []):
-                wanted[request.key].append(text)
-        scores: dict[tuple[str, str], tuple[float, bool]] = {}
-        for _, questions in self._batches([request for request in read if request]):
-            targets = [(question, text) for question in questions for text in wanted[question.key]]
-            for (question, text), score in zip(targets, self.run.score(targets), strict=True):
-                scores[question.key, text] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
-        return [scores[request.key, text] if request else _FAILED for request, text in zip(read, texts, strict=True)]
+            if request and text not in wanted.setdefault(request.identity, []):
+                wanted[request.identity].append(text)
+        scores: dict[tuple[tuple[str, str], str], tuple[float, bool]] = {}
+        for batch, questions in self._batches([request for request in read if request]):
+            places = [(request.identity, text) for request in batch for text in wanted[request.identity]]
+            targets = [
+                (question, text)
+                for request, question in zip(batch, questions, strict=True)
+                for text in wanted[request.identity]
+            ]
+            for place, score in zip(places, self.run.score(targets), strict=True):
+                scores[place] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
+        return [
+            scores[request.identity, text] if request else _FAILED for request, text in zip(read, texts, strict=True)
+        ]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Refused: the two passes are DualFocus's own rounds."""

@@ -34,6 +34,11 @@ class Request:
         """Names the question within a run: task and document number."""
         return f"{self.task}/{self.doc_id}"
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Tells requests apart: a task that compares contexts asks several of one document."""
+        return self.key, self.context
+
 
 def read_chat(instance: Any) -> Request:
     """A ``generate_until`` instance for a chat model."""
@@ -125,7 +130,7 @@ def _feed(digest: Any, value: Any) -> None:
 
 def group_by_image(requests: Sequence[Request], keys: ImageKeys) -> list[Request]:
     """The distinct questions, those about one image together, images in the order in which they first appear."""
-    groups: dict[str, dict[str, Request]] = {}
+    groups: dict[str, dict[tuple[str, str], Request]] = {}
     for request in requests:
-        groups.setdefault(keys.key(request), {}).setdefault(request.key, request)
+        groups.setdefault(keys.key(request), {}).setdefault(request.identity, request)
     return [request for group in groups.values() for request in group.values()]

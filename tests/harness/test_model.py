@@ -142,12 +142,12 @@ def test_an_argument_wins_over_the_flag_of_its_name(checkpoint: Path, tmp_path: 
         {"batch_size": 1, "max_batch_size": None, "device": "cpu"},
     )
     assert (made.run.config.batch_size, made.run.config.engine.device) == (5, "cpu")
-    with pytest.raises(UserError, match="'macro' is not NAME=VALUE"):
-        DualFocusChat.create_from_arg_string("macro")
+    with pytest.raises(UserError, match="is not NAME=VALUE"):
+        DualFocusChat.create_from_arg_string("strategy=macro,own")
 
 
-def likelihood(number: int, text: Any, task: Task, **metadata: Any) -> Instance:
-    arguments = ("is there a cup", text, task.doc_to_visual, number, "t", "test")
+def likelihood(number: int, text: Any, task: Task, context: str = "is there a cup", **metadata: Any) -> Instance:
+    arguments = (context, text, task.doc_to_visual, number, "t", "test")
     return Instance("loglikelihood", arguments, 0, {"task": "t", "doc_id": number, "repeats": 1, **metadata})
 
 
@@ -163,6 +163,9 @@ def test_likelihoods_belong_to_their_texts(checkpoint: Path, documents: Dataset,
     assert len({nll for nll, _ in together}) == 3
     assert not any(is_greedy for _, is_greedy in together)
     assert all(nll > 0 for nll, _ in together)
+    contexts = ["is there a cup", "is there a tree", "is there a cup"]
+    compared = made.loglikelihood([likelihood(4, " yes", task, context) for context in contexts])
+    assert compared[0] == compared[2] != compared[1]
     padded = made.loglikelihood([likelihood(4, " yes", task, __padding_only__=True)])
     assert padded == [(float("inf"), False)]
     made.clean()
