@@ -230,7 +230,7 @@ def _fingerprint(model: Any, processor: Any) -> str:
         flat = weight.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 64)][:64]
         content.update(name.encode())
-        content.update(sample.to("cpu", torch.float64).numpy().tobytes())
+        content.update(sample.cpu().double().numpy().tobytes())
     return content.hexdigest()
 
 

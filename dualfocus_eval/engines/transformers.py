@@ -48,6 +48,7 @@ class TransformersEngine:
     def __init__(self, checkpoint: Checkpoint, batch_size: int, prefix_cache_bytes: int) -> None:
         self.checkpoint = checkpoint
         self.batch_size = batch_size
+        """Most rows in one forward pass; halved for good when they do not fit into memory."""
         self._counters = Counters()
         self.prefix_cache = PrefixCache(prefix_cache_bytes)
         model = checkpoint.model
@@ -118,12 +119,15 @@ class TransformersEngine:
         begin = time.perf_counter()
         rows: list[Row] = []
         failures: dict[int, Failure] = {}
+        prompts: dict[Conversation, Prompt] = {}
         for index, (conversation, continuation) in enumerate(requests):
             try:
-                row = Row(index, self._renderer.render(conversation), continuation)
+                if conversation not in prompts:
+                    prompts[conversation] = self._renderer.render(conversation)
             except RenderingError as error:
                 failures[index] = Failure(error.kind, str(error))
                 continue
+            row = Row(index, prompts[conversation], continuation)
             limit = self.checkpoint.max_positions
             if len(row.ids) < limit:
                 rows.append(row)
@@ -149,10 +153,10 @@ class TransformersEngine:
         run_chunk: Callable[[Sequence[Row]], list[tuple[int, R]]],
     ) -> None:
         """Run all rows in chunks and put what comes of each into ``results``."""
-        limit = self.batch_size
         pending = list(rows)
+        retried = False
         while pending:
-            chunk = [replace(row, base=None) for row in pending[:limit]]
+            chunk = [replace(row, base=None) for row in pending[: self.batch_size]]
             problem = None
             try:
                 with torch.inference_mode():
@@ -161,18 +165,23 @@ class TransformersEngine:
                 if not _is_out_of_memory(error):
                     raise
                 problem = str(error).splitlines()[0]
-            if problem is None:
-                pending = pending[limit:]
-                continue
-            # Outside the handler the failed pass's tensors are no longer referenced.
-            self._release_memory()
-            if len(chunk) > 1:
-                limit = len(chunk) // 2
+            if problem is not None:
+                # Outside the handler the failed pass's tensors are no longer referenced.
+                self._release_memory()
+            if problem is not None and len(chunk) > 1:
+                self.batch_size = len(chunk) // 2
                 self._counters.batch_halvings += 1
-                logger.warning("out of memory with %d conversations in a batch; going on with %d", len(chunk), limit)
+                logger.warning(
+                    "out of memory with %d conversations in a batch; going on with %d", len(chunk), self.batch_size
+                )
+            elif problem is not None and not retried:
+                retried = True  # the caches are empty now
             else:
-                results[chunk[0].index] = Failure("out_of_memory", f"one conversation alone does not fit: {problem}")
-                pending = pending[1:]
+                if problem is not None:
+                    message = f"one conversation alone does not fit: {problem}"
+                    results[chunk[0].index] = Failure("out_of_memory", message)
+                pending = pending[len(chunk) :]
+                retried = False
 
     def _generate_chunk(self, rows: Sequence[Row], requests: Sequence[GenerateRequest]) -> list[tuple[int, Completion]]:
         results: list[tuple[int, Completion]] = []

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.exactness import Reference, compare, random_checkpoint, reference
+from benchmarks.exactness import compare, random_checkpoint
+from benchmarks.plain_reference import Reference, reference
 from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.families import FAMILIES
 

@@ -185,6 +185,22 @@ def test_a_row_that_does_not_fit_is_named(llava: Checkpoint, monkeypatch: pytest
     assert results[0].kind == "out_of_memory"
 
 
+def test_a_row_is_tried_again_with_empty_caches(llava: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine(llava, 1, MIB)
+    wanted = engine.generate([ask(picture(), "is there"), ask(picture(1), "is there")])
+    forward = llava.model.forward
+
+    def scarce(*args: Any, **kwargs: Any) -> Any:
+        if engine.prefix_cache.used > MIB // 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    assert engine.prefix_cache.used > MIB // 20
+    monkeypatch.setattr(llava.model, "forward", scarce)
+    again = engine.generate([ask(picture(), "is there"), ask(picture(1), "is there")])
+    assert [completed(c).token_ids for c in again] == [completed(c).token_ids for c in wanted]
+
+
 def test_other_errors_are_not_taken_for_memory(llava: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("shapes do not match")
