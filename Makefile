@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format prove tiny clean
+.PHONY: help setup demo effect test lint format prove tiny clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes and show the scores.
-	$(BIN)/dualfocus demo
+	$(BIN)/dualfocus demo --output build/demo
+
+effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and the picture of README and docs.
+	rm -rf build/effect
+	$(BIN)/dualfocus demo --output build/effect --picture docs/figures/example.png --markdown README.md docs/effect.md
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest -m "not prove"

@@ -116,10 +116,10 @@ def _above(axis: Any, text: str) -> None:
 
 
 def _below(axis: Any, label: str, value: str, color: str, remark: str, size: int) -> None:
-    place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "annotation_clip": False}
-    axis.annotate(label, (0, 0), xytext=(0, -8), fontsize=10, color=_MUTED, **place)
-    axis.annotate(value, (0, 0), xytext=(0, -24), fontsize=size, weight="bold", color=color, **place)
-    axis.annotate(remark, (0, 0), xytext=(0, -50), fontsize=11, color=_INK, **place)
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "baseline", "annotation_clip": False}
+    axis.annotate(label, (0, 0), xytext=(0, -16), fontsize=10, color=_MUTED, **place)
+    axis.annotate(value, (0, 0), xytext=(0, -38), fontsize=size, weight="bold", color=color, **place)
+    axis.annotate(remark, (0, 0), xytext=(0, -57), fontsize=11, color=_INK, **place)
 
 
 def _size(image: Image.Image) -> str:
