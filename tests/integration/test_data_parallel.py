@@ -1,0 +1,34 @@
+"""Two ranks share the work, each with its own trace file, and report together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.conftest import Run, read_traces, trace_files
+
+TASK = ["--tasks", "df_pope_mini", "--limit", "7", "--batch_size", "2"]
+
+
+def test_two_ranks_answer_as_one(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    # What `accelerate launch` runs for several GPUs; on CPU that command itself wants MPI.
+    both = run(
+        "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "dualfocus_eval", "eval",
+        "--model_args", f"pretrained={checkpoint},dtype=float64,trace_dir={tmp_path / 'both'}", *TASK,
+        env={"ACCELERATE_USE_CPU": "true"}, output="both",
+    )  # fmt: skip
+    alone = run(
+        "dualfocus", "eval", "--model_args",
+        f"pretrained={checkpoint},dtype=float64,trace_dir={tmp_path / 'alone'}", *TASK, output="alone",
+    )  # fmt: skip
+    assert both.status == 0, both.output
+    assert both.answers == alone.answers
+    assert both.record["summary"]["questions"] == 21
+    assert both.record["summary"]["selected"] == alone.record["summary"]["selected"]
+    assert both.output.count("boxes parsed") == 1
+
+    files = trace_files(tmp_path / "both")
+    assert [path.name for path in files] == ["traces.rank0000.jsonl", "traces.rank0001.jsonl"]
+    keys = [trace["key"] for trace in read_traces(tmp_path / "both")]
+    assert sorted(keys) == sorted(f"{task}/{number}" for task, number in both.answers)
+    for path in files:
+        assert path.stat().st_size > 0

@@ -1,0 +1,55 @@
+"""``dualfocus demo`` as a user runs it, and that one run shows what separate runs of each pathway would."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from PIL import Image
+
+from dualfocus_eval.report.answers import read_run
+from tests.integration.conftest import BIN, Run
+
+LIMIT = ["--limit", "9", "--batch_size", "4"]
+
+
+def test_one_run_holds_what_runs_of_each_pathway_answer(
+    run: Run, environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- scores -->\n<!-- end of scores -->\n<!-- run -->\n<!-- end of run -->\n")
+    (tmp_path / "working").mkdir()
+    demo = subprocess.run(
+        [
+            str(BIN / "dualfocus"), "demo", "--model_args", f"pretrained={checkpoint}", "--markdown", str(page),
+            "--output_path", str(tmp_path / "output"), *LIMIT,
+        ],
+        cwd=tmp_path / "working", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
+    )  # fmt: skip
+    assert demo.returncode == 0, demo.stdout
+    shown = read_run(tmp_path / "output")
+    assert len(shown.answers) == 4 * 9
+    assert sum(answer.trace.micro is not None for answer in shown.answers) > 20
+
+    for pathway in ("macro", "micro"):
+        alone = run(
+            "dualfocus", "eval", "--model_args", f"pretrained={checkpoint},strategy={pathway}",
+            "--tasks", "df_pope_mini,df_scenes_mini", *LIMIT, output=pathway,
+        )  # fmt: skip
+        expected = {place: (text, alone.samples[place]["score"]) for place, text in alone.answers.items()}
+        found = {
+            (answer.task, answer.doc_id): (
+                ((answer.trace.micro if pathway == "micro" else None) or answer.trace.macro).text.strip(),  # type: ignore[union-attr]
+                answer.score(pathway),  # type: ignore[arg-type]
+            )
+            for answer in shown.answers
+        }
+        assert found == expected
+
+    for heading in ("Scores", "Differences", "Boxes of detail questions", "oracle", "wall time"):
+        assert heading in demo.stdout
+    assert "| details |" in page.read_text()
+    assert "| wall time |" in page.read_text()
+    with Image.open(tmp_path / "output" / "example.png") as picture:
+        picture.verify()
+    assert list((tmp_path / "working").iterdir()) == []

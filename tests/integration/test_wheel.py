@@ -1,0 +1,75 @@
+"""The built wheel runs outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.resources import resource_folder
+from tests.integration.conftest import read_output
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def succeed(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, CHECKOUT, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def evaluate(python: Path, folder: Path, environment: dict[str, str], *more: str) -> None:
+    """The command of the issue, started outside the checkout, with what the environment of ``python`` brings."""
+    private = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+    place = succeed(python, "-c", "import dualfocus_eval; print(dualfocus_eval.__file__)", cwd=folder, env=private)
+    assert Path(place.strip()).is_relative_to(python.parents[1])
+    tasks = succeed(python, "-m", "dualfocus_eval", "tasks", cwd=folder, env=private).strip()
+    assert Path(tasks).is_relative_to(python.parents[1])
+    succeed(
+        python, "-m", "lmms_eval", "--model", "dualfocus", "--tasks", "df_pope_mini", "--batch_size", "4",
+        "--output_path", folder / "output", "--log_samples", *more, cwd=folder, env=private,
+    )  # fmt: skip
+    results, samples = read_output(folder / "output")
+    assert "df_pope_mini" in results["results"]
+    assert samples
+
+
+def embedded_checkpoint_or(checkpoint: Path) -> list[str]:
+    embedded = resource_folder("models") / "dualfocus-tiny"
+    return [] if embedded.is_dir() else ["--model_args", f"pretrained={checkpoint}"]
+
+
+def test_the_wheel_runs_beside_installed_dependencies(
+    wheel: Path, environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    succeed(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    succeed(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    # A path file's folder is searched after this environment's own, and path files inside it are not followed.
+    purelib = Path(
+        succeed(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
+    )
+    (purelib / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    evaluate(python, tmp_path, environment, *embedded_checkpoint_or(checkpoint), "--limit", "4")
+
+
+@pytest.mark.prove
+def test_the_wheel_installs_and_runs_in_a_clean_environment(
+    wheel: Path, environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    succeed(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    succeed(python, "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path, env=dict(os.environ))
+    evaluate(python, tmp_path, environment, *embedded_checkpoint_or(checkpoint))
