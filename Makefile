@@ -19,11 +19,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes and show the scores.
-	$(BIN)/dualfocus demo --output build/demo
+	$(BIN)/dualfocus demo --output_path build/demo
 
 effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and the picture of README and docs.
 	rm -rf build/effect
-	$(BIN)/dualfocus demo --output build/effect --picture docs/figures/example.png --markdown README.md docs/effect.md
+	$(BIN)/dualfocus demo --output_path build/effect --picture docs/figures/example.png --markdown README.md docs/effect.md
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest -m "not prove"

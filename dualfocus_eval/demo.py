@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     for page in chosen.markdown:
         if not page.is_file():
             raise UserError(f"--markdown: no page {page}; it must exist and have a place to fill")
-    output: Path = chosen.output or _default_output()
+    output: Path = chosen.output_path or _default_output()
     status = _evaluate(chosen, output)
     if status > 1:
         return status
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--output",
+        "--output_path",
         type=Path,
         metavar="FOLDER",
         help="results, traces and picture (default: in the user's cache); answers found there are not computed again",

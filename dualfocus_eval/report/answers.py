@@ -7,7 +7,7 @@ micro alone, every rule and the oracle are worth.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from dualfocus_eval.method.selection import RULES, Rule
 from dualfocus_eval.method.store import join_traces
 from dualfocus_eval.method.trace import Trace
 
-__all__ = ["CHOICES", "Choice", "RunAnswers", "ScoredAnswer", "read_run", "rule_choice"]
+__all__ = ["CHOICES", "Choice", "RunAnswers", "ScoredAnswer", "read_run", "rule_choice", "score_choices"]
 
 Choice = Literal["macro", "micro", "own rule", "micro rule", "released rule", "oracle"]
 CHOICES: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "released rule", "oracle")
@@ -116,7 +116,7 @@ def _scored(sample: Mapping[str, Any], task: Any, name: str, traces: Mapping[str
     if trace is None:
         raise UserError(f"question {name}/{doc_id} has no trace: run again, only what is missing is computed")
     doc = task.eval_docs_no_media[doc_id]
-    metrics = _metrics(trace, lambda text: task.process_results(doc, [text.strip()]))
+    metrics = score_choices(trace, lambda text: task.process_results(doc, [text.strip()]))
     answer = ScoredAnswer(name, doc_id, doc, trace, metrics)
     if answer.score(rule_choice(rule)) != sample["score"]:
         raise UserError(
@@ -126,8 +126,12 @@ def _scored(sample: Mapping[str, Any], task: Any, name: str, traces: Mapping[str
     return answer
 
 
-def _metrics(trace: Trace, score: Any) -> dict[Choice, Mapping[str, Any]]:
-    """Without a micro candidate the micro pathway falls back to macro; a failed question answers nothing."""
+def score_choices(trace: Trace, score: Callable[[str], Mapping[str, Any]]) -> dict[Choice, Mapping[str, Any]]:
+    """What ``score`` says about the text of each choice.
+
+    Without a micro candidate the micro pathway falls back to macro, as it does when it runs alone; a failed question
+    answers nothing.
+    """
     macro = score(trace.macro.text if trace.macro else "")
     micro = score(trace.micro.text) if trace.micro else macro
     metrics: dict[Choice, Mapping[str, Any]] = {"macro": macro, "micro": micro}

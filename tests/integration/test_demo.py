@@ -24,7 +24,8 @@ def test_one_run_holds_what_runs_of_each_pathway_answer(
             str(BIN / "dualfocus"), "demo", "--model_args", f"pretrained={checkpoint}", "--markdown", str(page),
             "--output_path", str(tmp_path / "output"), *LIMIT,
         ],
-        cwd=tmp_path / "working", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
+        cwd=tmp_path / "working", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=900,
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout
     shown = read_run(tmp_path / "output")
