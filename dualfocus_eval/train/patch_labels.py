@@ -42,6 +42,8 @@ WEIGHTS = dict.fromkeys(SLOTS, 1.0) | {"name": 6.0, "mark_shape": 2.0} | dict.fr
 IGNORED = -100
 COVERED = 0.2
 """Share of a patch that an object's box must cover for the patch to be the object's."""
+MARKED = 0.06
+"""The same for a mark, of which a patch may hold only a corner."""
 
 
 class PatchFrames(Sequence[list[dict[str, Any]]]):
@@ -74,14 +76,25 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
             y1, y2 = ((item.box[k] - frame[1]) / height for k in (1, 3))
             box = [min(max(value, 0.0), 1.0) for value in (x1, y1, x2, y2)]
             words = {"name": f" {item.name}", "color": item.color}
-            if item.mark is not None:
-                words |= {"mark_color": item.mark.color, "mark_shape": item.mark.shape}
-                if item.mark.kind == "sticker":
-                    words["mark_size"] = item.mark.size
             words |= dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.2f}" for value in box), strict=True))
-            covered = np.outer(self._overlap(box[1], box[3]), self._overlap(box[0], box[2])) > COVERED
-            labels[covered] = [self.codes[slot].get(words.get(slot, ""), IGNORED) for slot in SLOTS]
+            self._assign(labels, frame, item.box, COVERED, words)
+            if item.mark is not None:
+                marked = {"mark_color": item.mark.color, "mark_shape": item.mark.shape}
+                if item.mark.kind == "sticker":
+                    marked["mark_size"] = item.mark.size
+                self._assign(labels, frame, item.mark.box, MARKED, marked)
         return labels.reshape(-1, len(SLOTS))
+
+    def _assign(
+        self, labels: NDArray[np.int64], frame: PixelBox, box: PixelBox, share: float, words: dict[str, str]
+    ) -> None:
+        """Write the codes of ``words`` where ``box`` covers more than ``share`` of a patch."""
+        columns = self._overlap((box[0] - frame[0]) / (frame[2] - frame[0]), (box[2] - frame[0]) / (frame[2] - frame[0]))
+        rows = self._overlap((box[1] - frame[1]) / (frame[3] - frame[1]), (box[3] - frame[1]) / (frame[3] - frame[1]))
+        covered = np.outer(rows, columns) > share
+        for position, slot in enumerate(SLOTS):
+            if slot in words:
+                labels[covered, position] = self.codes[slot][words[slot]]
 
     def _overlap(self, low: float, high: float) -> NDArray[np.float64]:
         """Share of each grid cell along one axis that [low, high] covers: (grid,)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -118,7 +119,7 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path) -> TrainingArguments
         remove_unused_columns=False,
         logging_steps=50,
         save_strategy="steps",
-        save_steps=500,
+        save_steps=250,
         save_total_limit=1,
         report_to="none",
     )
@@ -127,11 +128,25 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path) -> TrainingArguments
 def _export(recipe: Recipe, trained: Path, target: Path, log: list[dict[str, Any]]) -> Path:
     """The final weights in bfloat16 with processor, chat template and ``dualfocus.json``: what the harness loads."""
     model, processor = _load(trained)
-    model.to(torch.bfloat16).save_pretrained(target)
+    model.to(torch.bfloat16)
+    for config in (model.config.text_config, model.config.vision_config):
+        config.dtype = torch.bfloat16
+    model.save_pretrained(target)
     processor.save_pretrained(target)
+    _to_hub_layout(target / "model.safetensors")
     settings = {"inference": dict(recipe.inference), "provenance": _provenance(recipe, log)}
     (target / "dualfocus.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return target
+
+
+def _to_hub_layout(path: Path) -> None:
+    """Rename the vision encoder's weights as the hub's llava-hf checkpoints and vLLM have them; transformers reads both."""
+    weights = load_file(path)
+    renamed = {
+        name.replace("vision_tower.", "vision_tower.vision_model.", 1) if name.startswith("vision_tower.") else name: value
+        for name, value in weights.items()
+    }
+    save_file(renamed, path, metadata={"format": "pt"})
 
 
 def _provenance(recipe: Recipe, log: list[dict[str, Any]]) -> dict[str, Any]:

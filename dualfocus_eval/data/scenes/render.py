@@ -64,11 +64,14 @@ OUTLINES: dict[str, list[tuple[float, float]]] = {
     "arrow": [(0.0, 0.32), (0.52, 0.32), (0.52, 0.04), (1.0, 0.5), (0.52, 0.96), (0.52, 0.68), (0.0, 0.68)],
 }  # fmt: skip
 
-# Two names share a texture at most, and those two look nothing alike.
-TEXTURES = {
-    "ball": "horizontal", "box": "grid", "cone": "vertical", "star": "plain", "ring": "dots", "kite": "rising",
-    "cross": "falling", "moon": "plain", "house": "horizontal", "tree": "falling", "mug": "dots", "boat": "rising",
-    "fish": "grid", "arrow": "vertical",
+# What things are made of: a texture and its ink, which is never an object's colour. Two names share each ink, and those
+# two look nothing alike.
+MATERIALS: dict[str, tuple[str, Color]] = {
+    "ball": ("horizontal", (255, 150, 190)), "box": ("grid", (120, 70, 30)), "cone": ("vertical", (235, 205, 170)),
+    "star": ("dots", (80, 220, 230)), "ring": ("dots", (120, 70, 30)), "kite": ("rising", (255, 150, 190)),
+    "cross": ("falling", (20, 20, 100)), "moon": ("vertical", (130, 130, 130)), "house": ("horizontal", (115, 125, 20)),
+    "tree": ("falling", (115, 125, 20)), "mug": ("dots", (235, 205, 170)), "boat": ("rising", (130, 130, 130)),
+    "fish": ("grid", (80, 220, 230)), "arrow": ("vertical", (20, 20, 100)),
 }  # fmt: skip
 
 STICKERS: dict[str, list[tuple[float, float]]] = {
@@ -130,15 +133,14 @@ def _paint_texture(image: Image.Image, item: Item, outline: Points) -> None:
     side = x2 - x1
     inside = Image.new("1", (side, y2 - y1))
     ImageDraw.Draw(inside).polygon([(x - x1, y - y1) for x, y in outline], fill=1)
+    texture, ink = MATERIALS[item.name]
     strokes = Image.new("1", inside.size)
-    _stroke(ImageDraw.Draw(strokes), TEXTURES[item.name], side, step=max(side // 6, 8))
-    red, green, blue = COLORS[item.color]
-    shade = (red // 2, green // 2, blue // 2) if item.color != "black" else (95, 95, 95)
-    image.paste(shade, (x1, y1), ImageChops.logical_and(inside, strokes))
+    _stroke(ImageDraw.Draw(strokes), texture, side, step=max(side // 6, 8))
+    image.paste(ink, (x1, y1), ImageChops.logical_and(inside, strokes))
 
 
 def _stroke(draw: ImageDraw.ImageDraw, texture: str, side: int, step: int) -> None:
-    width = step // 3
+    width = step // 3 if texture == "grid" else step // 2
     for start in range(-side + step // 2, 2 * side, step):
         if texture in ("horizontal", "grid"):
             draw.line((0, start, side, start), fill=1, width=width)
@@ -150,7 +152,7 @@ def _stroke(draw: ImageDraw.ImageDraw, texture: str, side: int, step: int) -> No
             draw.line((start, 0, start + side, side), fill=1, width=width)
         if texture == "dots":
             for row in range(step // 2, side, step):
-                draw.ellipse((start - width, row - width, start + width, row + width), fill=1)
+                draw.ellipse((start - step // 3, row - step // 3, start + step // 3, row + step // 3), fill=1)
 
 
 def _paint_mark(draw: ImageDraw.ImageDraw, mark: Mark) -> None:

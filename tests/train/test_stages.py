@@ -1,0 +1,74 @@
+"""``dualfocus train`` end to end on a few scenes: stages, export, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from dualfocus_eval.train.cli import main
+from tests.train.conftest import SHAPE
+
+RECIPE = f"""
+inference: {{margin: 12, selection: own}}
+train:
+  seed: 1
+  scenes: 7
+  model: {{image_size: {SHAPE.image_size}, patch_size: {SHAPE.patch_size}, vision_width: 32, vision_layers: 1,
+    vision_heads: 2, text_width: 32, text_layers: 1, text_heads: 2, text_mlp: 64}}
+  stages:
+    - {{name: vision, objective: patch_labels, samples: 16, batch_size: 8, learning_rate: 0.001}}
+    - {{name: mix, objective: conversations, mix: {{macro: 1, grounding: 1, dualfocus: 1}}, freeze: [vision_tower],
+        samples: 16, batch_size: 8, learning_rate: 0.001}}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "small.yaml").write_text(RECIPE)
+    assert main([str(folder / "small.yaml"), "--out", str(folder / "run")]) == 0
+    return folder
+
+
+def test_the_checkpoint_loads_and_answers(run: Path) -> None:
+    checkpoint = run / "run" / "checkpoint"
+    model, info = AutoModelForImageTextToText.from_pretrained(checkpoint, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert model.dtype == torch.bfloat16
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    inputs = processor(text="USER: <image>\nIs it?\nASSISTANT: ", images=[torch.zeros(3, 40, 50)], return_tensors="pt")
+    assert model.generate(**inputs, max_new_tokens=2).shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_the_checkpoint_has_the_hub_layout_and_its_provenance(run: Path) -> None:
+    checkpoint = run / "run" / "checkpoint"
+    with safe_open(checkpoint / "model.safetensors", "pt") as weights:
+        assert "vision_tower.vision_model.embeddings.class_embedding" in weights.keys()  # noqa: SIM118
+    record = json.loads((checkpoint / "dualfocus.json").read_text())
+    assert record["inference"] == {"margin": 12, "selection": "own"}
+    assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "mix"]
+
+
+def test_frozen_weights_do_not_move(run: Path) -> None:
+    def encoder(stage: str) -> dict[str, torch.Tensor]:
+        with safe_open(run / "run" / stage / "model.safetensors", "pt") as weights:
+            return {name: weights.get_tensor(name) for name in weights.keys() if "vision_tower" in name}  # noqa: SIM118
+
+    before, after = encoder("1-vision"), encoder("2-mix")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_finished_stage_is_not_run_again(run: Path) -> None:
+    stages = [run / "run" / stage / "stage.json" for stage in ("1-vision", "2-mix")]
+    before = [path.stat().st_mtime_ns for path in stages]
+    stages[1].unlink()
+    assert main([str(run / "small.yaml"), "--out", str(run / "run")]) == 0
+    assert stages[0].stat().st_mtime_ns == before[0]
+    assert stages[1].exists()
