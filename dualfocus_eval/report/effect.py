@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dualfocus_eval.data.scenes.questions import DETAIL_KINDS, KINDS, NEGATIVES
 from dualfocus_eval.method.boxes import Box, iou
@@ -117,13 +118,12 @@ def box_iou(answer: ScoredAnswer) -> float:
 
 
 def _accuracies(name: str, answers: Sequence[ScoredAnswer], *, intervals: bool) -> tuple[str, ...]:
-    estimates = [_mean(answers, lambda answer, choice=choice: answer.score(choice)) for choice in CHOICES]  # type: ignore[misc]
+    estimates = [_mean(answers, [answer.score(choice) for answer in answers]) for choice in CHOICES]
     return (name, f"{len(answers):,}", *(_percent(estimate, interval=intervals) for estimate in estimates))
 
 
-def _f1(name: str, answers: Sequence[ScoredAnswer], task: object) -> tuple[str, ...]:
-    aggregate: Callable[[list[Mapping[str, str]]], float] = task.aggregation()["f1"]  # type: ignore[attr-defined]
-    clusters = [answer.cluster for answer in answers]
+def _f1(name: str, answers: Sequence[ScoredAnswer], task: Any) -> tuple[str, ...]:
+    clusters, aggregate = [answer.cluster for answer in answers], task.aggregation()["f1"]
     estimates = [
         aggregate_of([answer.metrics[choice]["f1"] for answer in answers], clusters, aggregate) for choice in CHOICES
     ]
@@ -131,24 +131,23 @@ def _f1(name: str, answers: Sequence[ScoredAnswer], task: object) -> tuple[str, 
 
 
 def _difference(name: str, answers: Sequence[ScoredAnswer], better: Choice, than: Choice) -> tuple[str, ...]:
-    estimate = _mean(answers, lambda answer: answer.score(better) - answer.score(than))
-    interval = "" if math.isnan(estimate.margin) else f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}"
-    images = len({answer.cluster for answer in answers})
-    points = "" if math.isnan(estimate.value) else f"{100 * estimate.value:+.1f}"
-    return (name, f"{len(answers):,}", f"{images:,}", points, interval)
+    images = f"{len({answer.cluster for answer in answers}):,}"
+    found = _mean(answers, [answer.score(better) - answer.score(than) for answer in answers])
+    points = "" if math.isnan(found.value) else f"{100 * found.value:+.1f}"
+    interval = "" if math.isnan(found.margin) else f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return (name, f"{len(answers):,}", images, points, interval)
 
 
 def _boxes(name: str, answers: Sequence[ScoredAnswer]) -> tuple[str, ...]:
-    parsed = _mean(answers, lambda answer: float(bool(answer.trace.grounding and answer.trace.grounding.box)))
-    overlap = _mean(answers, box_iou)
-    hits = _mean(answers, lambda answer: float(box_iou(answer) > 0.5))
+    overlaps = [box_iou(answer) for answer in answers]
+    parsed = _mean(answers, [bool(answer.trace.grounding and answer.trace.grounding.box) for answer in answers])
+    overlap, hits = _mean(answers, overlaps), _mean(answers, [value > 0.5 for value in overlaps])
     mean = "" if math.isnan(overlap.value) else f"{overlap.value:.2f}{_margin(overlap.margin, 2)}"
     return (name, f"{len(answers):,}", _percent(parsed), mean, _percent(hits))
 
 
-def _mean(answers: Iterable[ScoredAnswer], value: Callable[[ScoredAnswer], float]) -> Estimate:
-    answers = list(answers)
-    return mean_of([value(answer) for answer in answers], [answer.cluster for answer in answers])
+def _mean(answers: Sequence[ScoredAnswer], values: Sequence[float]) -> Estimate:
+    return mean_of(values, [answer.cluster for answer in answers])
 
 
 def _percent(estimate: Estimate, *, interval: bool = False) -> str:

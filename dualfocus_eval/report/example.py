@@ -20,6 +20,7 @@ from dualfocus_eval.report.effect import SCENES
 
 __all__ = ["choose_example", "draw_example"]
 
+_PATHWAYS: tuple[Pathway, Pathway] = ("macro", "micro")
 _INK, _MUTED, _BOX, _RIGHT, _WRONG = "#1b1f24", "#6a737d", "#d6336c", "#1a7f37", "#b42318"
 
 
@@ -60,7 +61,8 @@ def draw_example(run: RunAnswers, answer: ScoredAnswer, path: Path) -> None:
     widths = [panel.width / panel.height for panel in panels]
     grid = {"left": 0.03, "right": 0.97, "top": 0.82, "bottom": 0.25, "wspace": 0.1, "width_ratios": widths}
     axes = figure.subplots(1, 3, gridspec_kw=grid)
-    figure.text(0.03, 0.94, answer.doc["question"], fontsize=18, weight="bold", color=_INK, va="center")
+    question = shorten(answer.doc["question"], 80, placeholder=" ...")
+    figure.text(0.03, 0.94, question, parse_math=False, fontsize=18, weight="bold", color=_INK, va="center")
     for axis, panel in zip(axes, panels, strict=True):
         axis.imshow(np.asarray(panel), interpolation="nearest")
         axis.set(xticks=[], yticks=[], anchor="NW")
@@ -70,7 +72,7 @@ def draw_example(run: RunAnswers, answer: ScoredAnswer, path: Path) -> None:
     _above(axes[1], f"macro: the image as the model sees it, {_size(panels[1])}")
     _above(axes[2], f"micro: the sub-region as it sees it, {_size(panels[2])}")
     _below(axes[0], "box", format_box(grounding.box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
-    for axis, pathway, text, perplexity in zip(axes[1:], PATHWAYS, texts, perplexities, strict=True):
+    for axis, pathway, text, perplexity in zip(axes[1:], _PATHWAYS, texts, perplexities, strict=True):
         selected = " (selected)" if trace.selected == pathway else ""
         color = _RIGHT if answer.score(pathway) > 0 else _WRONG
         shown = shorten(text.strip(), 22, placeholder=" ...") or "(nothing)"
@@ -78,13 +80,10 @@ def draw_example(run: RunAnswers, answer: ScoredAnswer, path: Path) -> None:
     figure.text(
         0.97, 0.03,
         f"right answer: {answer.doc['answer']}.  Rule {rule}: the answer with the lower perplexity is selected.",
-        fontsize=9.5, color=_MUTED, ha="right", va="center",
+        parse_math=False, fontsize=9.5, color=_MUTED, ha="right", va="center",
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
-
-
-PATHWAYS: tuple[Pathway, Pathway] = ("macro", "micro")
 
 
 def _perplexities(trace: Trace, rule: Rule) -> tuple[float, float]:
@@ -116,7 +115,13 @@ def _above(axis: Any, text: str) -> None:
 
 
 def _below(axis: Any, label: str, value: str, color: str, remark: str, size: int) -> None:
-    place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "baseline", "annotation_clip": False}
+    place = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "va": "baseline",
+        "annotation_clip": False,
+        "parse_math": False,
+    }
     axis.annotate(label, (0, 0), xytext=(0, -16), fontsize=10, color=_MUTED, **place)
     axis.annotate(value, (0, 0), xytext=(0, -38), fontsize=size, weight="bold", color=color, **place)
     axis.annotate(remark, (0, 0), xytext=(0, -57), fontsize=11, color=_INK, **place)
