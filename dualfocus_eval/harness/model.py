@@ -78,8 +78,11 @@ class _DualFocus(lmms):
         self._log_throughput(list(traces.values()), time.perf_counter() - started)
         return [_result(traces[request.key]) if request else GenerationResult("") for request in read]
 
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """(mean NLL per token, whether greedy decoding gives it) of each continuation; lower is better."""
+    def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
+        """(mean NLL per token, whether greedy decoding gives it) of each continuation; lower is better.
+
+        lmms-eval 0.7.3 turns a bare pair into text before it scores; inside its own result type it arrives whole.
+        """
         self.run.note_command_line(command_line_of(requests))
         self.run.refuse_two_pathways()
         read = [None if is_padding(instance) else read_simple(instance) for instance in requests]
@@ -98,9 +101,10 @@ class _DualFocus(lmms):
             ]
             for place, score in zip(places, self.run.score(targets), strict=True):
                 scores[place] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
-        return [
+        pairs = [
             scores[request.identity, text] if request else _FAILED for request, text in zip(read, texts, strict=True)
         ]
+        return [GenerationResult(pair) for pair in pairs]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Refused: the two passes are DualFocus's own rounds."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Features, Image, Value
-from lmms_eval.api.instance import Instance
+from lmms_eval.api.instance import Instance, unwrap_generation_output
 from PIL import Image as PILImage
 
 from dualfocus_eval.errors import UserError
@@ -151,22 +151,27 @@ def likelihood(number: int, text: Any, task: Task, context: str = "is there a cu
     return Instance("loglikelihood", arguments, 0, {"task": "t", "doc_id": number, "repeats": 1, **metadata})
 
 
+def pairs(model: DualFocusSimple, requests: list[Instance]) -> list[tuple[float, bool]]:
+    """What lmms-eval makes of the model's likelihoods before it scores them."""
+    return [unwrap_generation_output(result)[0] for result in model.loglikelihood(requests)]
+
+
 def test_likelihoods_belong_to_their_texts(checkpoint: Path, documents: Dataset, tmp_path: Path) -> None:
     made = DualFocusSimple(pretrained=str(checkpoint), strategy="macro", dtype="float64", trace_dir=str(tmp_path))
     made.task_dict = {"t": {"test": documents}}
     task = Task()
     asked = [(4, " yes"), (5, " no"), (4, " no"), (4, " yes"), (4, lambda doc: " yes")]
-    together = made.loglikelihood([likelihood(number, text, task) for number, text in asked])
-    alone = [made.loglikelihood([likelihood(number, text, task)])[0] for number, text in asked]
+    together = pairs(made, [likelihood(number, text, task) for number, text in asked])
+    alone = [pairs(made, [likelihood(number, text, task)])[0] for number, text in asked]
     assert [nll for nll, _ in together] == pytest.approx([nll for nll, _ in alone])
     assert together[0] == together[3] == together[4]
     assert len({nll for nll, _ in together}) == 3
     assert not any(is_greedy for _, is_greedy in together)
     assert all(nll > 0 for nll, _ in together)
     contexts = ["is there a cup", "is there a tree", "is there a cup"]
-    compared = made.loglikelihood([likelihood(4, " yes", task, context) for context in contexts])
+    compared = pairs(made, [likelihood(4, " yes", task, context) for context in contexts])
     assert compared[0] == compared[2] != compared[1]
-    padded = made.loglikelihood([likelihood(4, " yes", task, __padding_only__=True)])
+    padded = pairs(made, [likelihood(4, " yes", task, __padding_only__=True)])
     assert padded == [(float("inf"), False)]
     made.clean()
 

@@ -141,7 +141,9 @@ def test_likelihoods_in_either_pathway_but_not_between_them(run: Run, checkpoint
         done = run("dualfocus", "eval", "--model_args", arguments, *shared, output=strategy)
         assert done.status == 0, done.output
         ranked[strategy] = [done.samples["mine", number]["filtered_resps"] for number in range(3)]
-        assert all(nll > 0 for choices in ranked[strategy] for nll, _ in choices)
+        assert all(float(nll) > 0 for choices in ranked[strategy] for nll, _ in choices)
+        best = [min(range(2), key=lambda choice: float(choices[choice][0])) for choices in ranked[strategy]]
+        assert done.scores["mine"]["acc,none"] == pytest.approx(best.count(0) / 3)
     assert ranked["macro"] != ranked["micro"]
     refused = run("dualfocus", "eval", "--model_args", f"pretrained={checkpoint}", *shared, output="refused")
     assert refused.status == 2
