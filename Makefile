@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect test lint format prove tiny clean
+.PHONY: help setup demo effect test lint format prove bench tiny clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ prove: $(INSTALLED)  ## Run the long proofs (hours) and write the table of docs/
 	$(BIN)/python -m benchmarks.exactness --checkpoint models/dualfocus-tiny --write
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
+
+bench: $(INSTALLED)  ## Measure speed and write docs/performance.md.
+	$(BIN)/python -m benchmarks.performance --write
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
