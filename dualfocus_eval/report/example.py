@@ -69,8 +69,8 @@ def draw_example(run: RunAnswers, answer: ScoredAnswer, path: Path) -> None:
         axis.spines[:].set_edgecolor("#d0d7de")
     _outline(axes[0], grounding.box, crop, image.size)
     _above(axes[0], f"image, {image.width} x {image.height} pixels")
-    _above(axes[1], f"macro: the image as the model sees it, {_size(panels[1])}")
-    _above(axes[2], f"micro: the sub-region as it sees it, {_size(panels[2])}")
+    _above(axes[1], f"what the macro pass sees, {_size(panels[1])}")
+    _above(axes[2], f"what the micro pass adds, {_size(panels[2])}")
     _below(axes[0], "box", format_box(grounding.box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
     for axis, pathway, text, perplexity in zip(axes[1:], _PATHWAYS, texts, perplexities, strict=True):
         selected = " (selected)" if trace.selected == pathway else ""
