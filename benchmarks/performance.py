@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from benchmarks.flop_count import count_flops
 from benchmarks.flop_floor import Floor
 from benchmarks.naive import Answer, NaiveTwoPass
 from benchmarks.performance_model import BOX_TOKENS, SIZES, WORDING, ScriptedEngine, build, questions
-from benchmarks.performance_page import NAIVE, SINGLE, Comparison, Contender, named, page, verdicts
+from benchmarks.performance_page import NAIVE, SINGLE, Comparison, Contender, named, page, table, verdicts
 from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.engines.images import ImageEncoder
 from dualfocus_eval.engines.loading import Checkpoint, prepare
@@ -192,26 +193,35 @@ def _unlike(trace: Any, wanted: Answer) -> list[str]:
     return [f"scores differ by {worst:.1e}"] if worst > TOLERANCE else []
 
 
-def measure(
-    checkpoint: Checkpoint, single: Any, images: int, per_image: int, options: argparse.Namespace
-) -> Comparison:
-    """One counted round, then the timed ones."""
-    asked, boxes = questions(images, per_image, options.seed)
-    counted = contenders(checkpoint, boxes, single, options)
-    play(counted, asked, options.device, count=True)
-    floor = floor_of(checkpoint, asked, counted[0].answers)
-    problems: list[str] = []
-    for number in range(options.rounds):
-        fresh = contenders(checkpoint, boxes, single, options)
-        play(fresh, asked, options.device, count=False)
-        for total, one in zip(counted, fresh, strict=True):
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A comparison in the making: so many images with so many questions each."""
+
+    checkpoint: Checkpoint
+    single: Callable[[Sequence[Question]], list[str]]
+    options: argparse.Namespace
+    images: int
+    per_image: int
+
+    def counted(self) -> Comparison:
+        """Operations and their floor; no times yet."""
+        asked, boxes = questions(self.images, self.per_image, self.options.seed)
+        entrants = contenders(self.checkpoint, boxes, self.single, self.options)
+        play(entrants, asked, self.options.device, count=True)
+        floor = floor_of(self.checkpoint, asked, entrants[0].answers)
+        return Comparison(self.images, self.per_image, entrants, floor)
+
+    def timed(self, result: Comparison) -> Comparison:
+        """``result`` with one more round of times, and what is wrong with the answers."""
+        asked, boxes = questions(self.images, self.per_image, self.options.seed)
+        entrants = contenders(self.checkpoint, boxes, self.single, self.options)
+        play(entrants, asked, self.options.device, count=False)
+        for total, one in zip(result.entrants, entrants, strict=True):
             total.wall += one.wall
             total.cpu += one.cpu
-        if checkpoint.model.dtype == torch.float32:
-            problems += [f"round {number + 1}: {problem}" for problem in differing(fresh)]
-        times = ", ".join(f"{c.name} (batch {c.batch}) {c.wall[0]:.2f}" for c in fresh)
-        print(f"{per_image} per image, round {number + 1}, s per question: {times}", file=sys.stderr, flush=True)
-    return Comparison(images, per_image, counted, floor, problems)
+        # In half precision the order of sums decides near ties; agreement is promised for float32.
+        exact = self.checkpoint.model.dtype == torch.float32
+        return replace(result, problems=(*result.problems, *(differing(entrants) if exact else ())))
 
 
 def main() -> int:
@@ -233,14 +243,19 @@ def main() -> int:
     model, processor = build(options.size, options.device, getattr(torch, options.dtype))
     checkpoint = prepare(model, processor, FAMILIES["llava"], options.size)
     single = single_pass(model, processor, options.device)
-    results = [
-        measure(checkpoint, single, options.images, 1, options),
-        measure(checkpoint, single, options.shared_images, 6, options),
+    measurements = [
+        Measurement(checkpoint, single, options, options.images, 1),
+        Measurement(checkpoint, single, options, options.shared_images, 6),
     ]
-    text = page(results, model, options, (time.perf_counter() - began) / 60)
+    results = [measurement.counted() for measurement in measurements]
+    for number in range(options.rounds + 1):
+        if number:
+            results = [measurement.timed(one) for measurement, one in zip(measurements, results, strict=True)]
+        text = page(results, model, options, (time.perf_counter() - began) / 60)
+        print(f"after {number} of {options.rounds} rounds:", *table(results), sep="\n", file=sys.stderr, flush=True)
+        if options.write:  # after every round, so that a run that is cut short leaves what it has
+            PAGE.write_text(text)
     print(text)
-    if options.write:
-        PAGE.write_text(text)
     met = all(kept for result in results for _, kept in verdicts(result))
     return 0 if met and not any(result.problems for result in results) else 1
 

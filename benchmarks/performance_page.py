@@ -17,7 +17,7 @@ import torch
 from benchmarks.performance_model import ANSWER_TOKENS, BOX_TOKENS
 from dualfocus_eval.method.question import Question
 
-__all__ = ["NAIVE", "SINGLE", "Comparison", "Contender", "named", "page", "verdicts"]
+__all__ = ["NAIVE", "SINGLE", "Comparison", "Contender", "named", "page", "table", "verdicts"]
 
 NAIVE = "naive two-pass"
 SINGLE = "llava_hf, single pass"
@@ -25,9 +25,10 @@ MOST_WORK = 1.15
 MOST_WALL = {1: 0.5, 6: 0.3}
 COMMAND = "python -m benchmarks.performance --write"
 NEWLINE = "\n"
-HEADER = """\
-| questions per image | system | batch | GFLOP per question | ÷ floor | wall s | ÷ naive | CPU s | ÷ naive |
-|---|---|---|---|---|---|---|---|---|"""
+HEADER = (
+    "| questions per image | system | batch | GFLOP per question | ÷ floor | wall s | ÷ naive | CPU s | ÷ naive |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
 """Seconds are per question."""
 
 
@@ -63,7 +64,7 @@ class Comparison:
     entrants: Sequence[Contender]
     floor: float
     """Operations per question."""
-    problems: Sequence[str]
+    problems: Sequence[str] = ()
 
     @property
     def ours(self) -> list[Contender]:
@@ -81,8 +82,12 @@ class Comparison:
         return min(self.ours, key=lambda contender: _ratio(contender.wall, self.naive.wall))
 
 
-def rows(result: Comparison) -> list[str]:
-    """The table's lines for one number of questions per image."""
+def table(results: Sequence[Comparison]) -> list[str]:
+    """Markdown."""
+    return [*HEADER, *(line for result in results for line in _rows(result))]
+
+
+def _rows(result: Comparison) -> list[str]:
     lines = []
     for contender in result.entrants:
         times = ["", "", "", ""]
@@ -135,7 +140,7 @@ def page(results: Sequence[Comparison], model: Any, options: argparse.Namespace,
     same = "All gave the same answers, token for token, and scores that agree to 0.001."
     if problems:
         same = "**Not all gave the same answers:**\n" + "\n".join(f"- {problem}" for problem in problems)
-    elif not options.rounds:
+    elif not results[0].naive.wall:
         same = "Operations only: nothing was timed, and answers were not compared."
     elif model.dtype != torch.float32:
         same = "Answers were not compared: agreement is promised for float32."
@@ -145,8 +150,7 @@ def page(results: Sequence[Comparison], model: Any, options: argparse.Namespace,
 
 Written by `{COMMAND}`, which measures and writes this page; nothing here is typed by hand.
 
-{HEADER}
-{NEWLINE.join(line for result in results for line in rows(result))}
+{NEWLINE.join(table(results))}
 
 {NEWLINE.join(targets)}
 
@@ -177,7 +181,7 @@ of {options.sample}.
 - Answers of {ANSWER_TOKENS} tokens, boxes of {BOX_TOKENS}; the end token's output weight is zero, so that nothing ends
   earlier. Random weights write no box: what they generate is kept token for token and read as a given box, in both
   two-pass systems. The micro answer's last token is changed in both, so that the candidates differ and are scored.
-- Images: {images} questions; seed {options.seed}, the weights' seed 0; {options.rounds} timed rounds.
+- Images: {images} questions; seed {options.seed}, the weights' seed 0; {len(results[0].naive.wall)} timed rounds.
 - Machine: {machine(options.device)}; load average (1, 5, 15 minutes) {loads} at the end of {minutes:.0f} minutes.
 - {versions}, Python {platform.python_version()}.
 """
