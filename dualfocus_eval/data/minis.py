@@ -31,9 +31,16 @@ def _write_scenes(path: Path) -> Path:
     text = Value("string")
     features = Features(
         {
-            "question_id": text, "image_id": text, "image": Image(), "question": text, "answer": text, "kind": text,
-            "level": text, "box": List(Value("float32"), length=4), "object_size": Value("float32"),
-        }  # fmt: skip
+            "question_id": text,
+            "image_id": text,
+            "image": Image(),
+            "question": text,
+            "answer": text,
+            "kind": text,
+            "level": text,
+            "box": List(Value("float32"), length=4),
+            "object_size": Value("float32"),
+        }
     )
     rows = [row for index in range(SCENES) for row in _scene_rows(compose(HELD_OUT_SEED, index))]
     return _write(path, rows, features)

@@ -85,7 +85,9 @@ def _targets(spoken: np.ndarray[Any, Any], trained: Sequence[bool]) -> np.ndarra
     """Of the runs of spoken tokens, one per assistant turn, those that are trained: bool (length,)."""
     starts = spoken & ~np.concatenate([[False], spoken[:-1]])
     if int(starts.sum()) != len(trained):
-        raise ValueError(f"the chat template marks {int(starts.sum())} assistant turns where the sample has {len(trained)}")
+        raise ValueError(
+            f"the chat template marks {int(starts.sum())} assistant turns where the sample has {len(trained)}"
+        )
     turn = starts.cumsum() - 1
     chosen: np.ndarray[Any, Any] = spoken & np.array(trained)[turn.clip(min=0)]
     return chosen
@@ -98,7 +100,7 @@ class ConversationCollator:
         self.image_processor, self.padding = processor.image_processor, processor.tokenizer.pad_token_id
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask`` and ``labels`` (batch, length); ``pixel_values`` (images, 3, side, side)."""
+        """``input_ids``, ``attention_mask``, ``labels`` (batch, length); ``pixel_values`` (images, 3, side, side)."""
         ids = [torch.from_numpy(sample["input_ids"]).long() for sample in samples]
         labels = [torch.from_numpy(sample["labels"]).long() for sample in samples]
         images = [image for sample in samples for image in sample["images"]]

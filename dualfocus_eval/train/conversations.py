@@ -72,7 +72,9 @@ class SceneConversations(Sequence[Sample]):
         ]
         return _sample([image], [0], turns)
 
-    def _dualfocus(self, scene: Scene, image: Image.Image, questions: list[SceneQuestion], rng: random.Random) -> Sample:
+    def _dualfocus(
+        self, scene: Scene, image: Image.Image, questions: list[SceneQuestion], rng: random.Random
+    ) -> Sample:
         """Round one grounds the first question; round two asks it and others about the same objects."""
         asked = questions[0]
         region = asked.region
@@ -113,12 +115,17 @@ def _blurred(box: Box, rng: random.Random) -> Box:
 
 
 def _sample(
-    images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequence[tuple[str, str]], untrained: Sequence[int] = ()
+    images: Sequence[Image.Image],
+    rounds: Sequence[int],
+    turns: Sequence[tuple[str, str]],
+    untrained: Sequence[int] = (),
 ) -> Sample:
     """Chat messages of ``turns`` with image k at the head of turn ``rounds[k]``."""
     messages: list[Mapping[str, Any]] = []
     for number, (prompt, answer) in enumerate(turns):
-        pictures = [{"type": "image", "image": image} for image, turn in zip(images, rounds, strict=True) if turn == number]
+        pictures = [
+            {"type": "image", "image": image} for image, turn in zip(images, rounds, strict=True) if turn == number
+        ]
         messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": prompt}]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return Sample(tuple(messages), tuple(number not in untrained for number in range(len(turns))))

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from dualfocus_eval.data.scenes.layout import COLORS, NAMES, compose
 from dualfocus_eval.data.scenes.questions import ask
 from dualfocus_eval.method.prompts import WORDINGS, micro_prompt
-from dualfocus_eval.train.conversations import as_question
+from dualfocus_eval.train.conversations import FORMAT_HINT, as_question
 from dualfocus_eval.train.patch_labels import SLOTS
 
-__all__ = ["scene_corpus"]
+__all__ = ["PHRASES", "scene_corpus"]
 
+PHRASES = (
+    *dict.fromkeys(text for wording in WORDINGS.values() for text in (wording.grounding, wording.micro)),
+    FORMAT_HINT.removesuffix("."),
+)
+"""The instructions that every prompt repeats."""
 SCENES = 400
 """Enough scenes to meet every question template, object name and answer many times."""
 
@@ -20,7 +25,10 @@ SCENES = 400
 def scene_corpus(wording: str) -> Iterator[str]:
     """Texts whose every word becomes one token of the vocabulary."""
     rng = random.Random("dualfocus-corpus")
-    yield from ("USER: \nASSISTANT: [0.00, 0.00, 1.00, 1.00]", "Answer with the option's letter from the given choices directly.")
+    yield from (
+        "USER: \nASSISTANT: [0.00, 0.00, 1.00, 1.00]",
+        "Answer with the option's letter from the given choices directly.",
+    )
     for words in SLOTS.values():
         yield from words
     yield from (f"the {word}" for word in (*NAMES, *COLORS))

@@ -14,12 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
-from dualfocus_eval.data.scenes.layout import COLORS, GLYPHS, NAMES, PLACES, STICKER_SHAPES, PixelBox, Scene, compose
-from dualfocus_eval.data.scenes.render import paint
+from dualfocus_eval.data.scenes.layout import (
+    COLORS,
+    GLYPHS,
+    NAMES,
+    PLACES,
+    STICKER_SHAPES,
+    Mark,
+    PixelBox,
+    Scene,
+    compose,
+    mark_at,
+)
+from dualfocus_eval.data.scenes.render import paint, paint_mark
 
 __all__ = ["SLOTS", "PatchFrames", "PatchLabeller", "random_crop", "resized", "whiten_patches"]
 
@@ -39,6 +50,8 @@ SLOTS: dict[str, tuple[str, ...]] = {
 }
 WEIGHTS = dict.fromkeys(SLOTS, 1.0) | {"name": 6.0, "mark_shape": 2.0} | dict.fromkeys(("x1", "y1", "x2", "y2"), 0.5)
 """Names are what questions refer to, and the slowest to learn; their gradient must not drown in the coordinates'."""
+CHART_STEP = 32
+"""Pixels from mark to mark of a chart."""
 IGNORED = -100
 COVERED = 0.2
 """Share of a patch that an object's box must cover for the patch to be the object's."""
@@ -47,24 +60,47 @@ MARKED = 0.06
 
 
 class PatchFrames(Sequence[list[dict[str, Any]]]):
-    """Per scene two frames with a label per patch and slot: the whole image, and a crop of it."""
+    """Per scene two frames with a label per patch and slot: the whole image and a crop of it; and a chart if asked for.
 
-    def __init__(self, seed: int, start: int, scenes: int, side: int, grid: int) -> None:
-        self.seed, self.start, self.scenes, self.side, self.grid = seed, start, scenes, side, grid
+    A crop holds one mark or two; a chart, like an optician's, holds dozens of them at the same scale.
+    """
+
+    def __init__(self, seed: int, start: int, scenes: int, side: int, grid: int, *, charts: bool) -> None:
+        self.seed, self.start, self.scenes = seed, start, scenes
+        self.side, self.grid, self.charts = side, grid, charts
         self.codes = {slot: {word: code for code, word in enumerate(words)} for slot, words in SLOTS.items()}
 
     def __len__(self) -> int:
         return self.scenes
 
     def __getitem__(self, index: Any) -> Any:
-        """``image`` (side, side, 3) uint8 and ``labels`` (grid * grid, slots) int64 of both frames."""
+        """``image`` (side, side, 3) uint8 and ``labels`` (grid * grid, slots) int64 of each frame."""
         scene = compose(self.seed, self.start + index)
         whole: PixelBox = (0, 0, scene.width, scene.height)
+        rng = random.Random(f"patch-frames/{self.seed}/{scene.index}")
         picture = paint(scene)
-        return [
+        frames = [
             {"image": resized(picture.crop(frame), self.side), "labels": self._labels(scene, frame)}
-            for frame in (whole, random_crop(scene, random.Random(f"patch-crops/{self.seed}/{scene.index}")))
+            for frame in (whole, random_crop(scene, rng))
         ]
+        return [*frames, self._chart(rng)] if self.charts else frames
+
+    def _chart(self, rng: random.Random) -> dict[str, Any]:
+        """Marks in rows and columns on patches of colour, as large as a crop shows them."""
+        side = rng.randint(130, 190)
+        frame: PixelBox = (0, 0, side, side)
+        image = Image.new("RGB", (side, side), COLORS[rng.choice(list(COLORS))])
+        draw = ImageDraw.Draw(image)
+        labels = np.full((self.grid, self.grid, len(SLOTS)), IGNORED)
+        columns = side // CHART_STEP
+        for cell in range(columns**2):
+            x, y = (int((place + 0.5) * side / columns) + rng.randint(-2, 2) for place in divmod(cell, columns))
+            ground = rng.choice(list(COLORS))
+            mark = mark_at(rng, ground, x, y)
+            draw.rectangle((x - 15, y - 15, x + 15, y + 15), fill=COLORS[ground])
+            paint_mark(draw, mark, ground)
+            self._assign(labels, frame, mark.box, MARKED, _mark_words(mark))
+        return {"image": resized(image, self.side), "labels": labels.reshape(-1, len(SLOTS))}
 
     def _labels(self, scene: Scene, frame: PixelBox) -> NDArray[np.int64]:
         labels = np.full((self.grid, self.grid, len(SLOTS)), IGNORED)
@@ -79,17 +115,16 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
             words |= dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.2f}" for value in box), strict=True))
             self._assign(labels, frame, item.box, COVERED, words)
             if item.mark is not None:
-                marked = {"mark_color": item.mark.color, "mark_shape": item.mark.shape}
-                if item.mark.kind == "sticker":
-                    marked["mark_size"] = item.mark.size
-                self._assign(labels, frame, item.mark.box, MARKED, marked)
+                self._assign(labels, frame, item.mark.box, MARKED, _mark_words(item.mark))
         return labels.reshape(-1, len(SLOTS))
 
     def _assign(
         self, labels: NDArray[np.int64], frame: PixelBox, box: PixelBox, share: float, words: dict[str, str]
     ) -> None:
         """Write the codes of ``words`` where ``box`` covers more than ``share`` of a patch."""
-        columns = self._overlap((box[0] - frame[0]) / (frame[2] - frame[0]), (box[2] - frame[0]) / (frame[2] - frame[0]))
+        columns = self._overlap(
+            (box[0] - frame[0]) / (frame[2] - frame[0]), (box[2] - frame[0]) / (frame[2] - frame[0])
+        )
         rows = self._overlap((box[1] - frame[1]) / (frame[3] - frame[1]), (box[3] - frame[1]) / (frame[3] - frame[1]))
         covered = np.outer(rows, columns) > share
         for position, slot in enumerate(SLOTS):
@@ -100,6 +135,11 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
         """Share of each grid cell along one axis that [low, high] covers: (grid,)."""
         edges = np.arange(self.grid + 1) / self.grid
         return (np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)).clip(min=0) * self.grid
+
+
+def _mark_words(mark: Mark) -> dict[str, str]:
+    words = {"mark_color": mark.color, "mark_shape": mark.shape}
+    return words | {"mark_size": mark.size} if mark.kind == "sticker" else words
 
 
 def resized(image: Image.Image, side: int) -> NDArray[np.uint8]:
@@ -131,7 +171,9 @@ class PatchLabeller(nn.Module):
     embedding of its name.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    soft: Tensor
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
         self.width = model.get_input_embeddings().embedding_dim
@@ -145,10 +187,13 @@ class PatchLabeller(nn.Module):
         self.log_scale = nn.Parameter(torch.full((len(SLOTS),), 2.3))
 
     def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``pixel_values`` (batch, 3, side, side), ``labels`` (batch, patches, slots) -> the slots' weighted mean loss."""
+        """Weighted mean of the slots' losses.
+
+        ``pixel_values`` are (batch, 3, side, side), ``labels`` (batch, patches, slots).
+        """
         features = torch.cat(tuple(self.model.get_image_features(pixel_values).pooler_output))  # (rows, width)
         labels = labels.flatten(0, 1)  # (rows, slots)
-        objects = (labels[:, 0] > 0).nonzero().squeeze(1)
+        objects = (labels[:, 0] != 0).nonzero().squeeze(1)
         grounds = (labels[:, 0] == 0).nonzero().squeeze(1)
         mapped = {False: self._mapped(features[grounds]), True: self._mapped(features[objects])}
         loss = WEIGHTS["name"] * self._loss("name", features, labels[:, 0])
@@ -160,28 +205,31 @@ class PatchLabeller(nn.Module):
         return {"loss": loss / sum(WEIGHTS.values())}
 
     def _mapped(self, features: Tensor) -> Tensor:
-        return self.maps(features).unflatten(-1, (-1, self.width))  # (rows, slots - 1, width)
+        mapped: Tensor = self.maps(features)
+        return mapped.view(len(features), -1, self.width)  # (rows, slots - 1, width)
 
     def _loss(self, slot: str, features: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of one slot over the rows that have it; 0 where none has: ``features`` (rows, width)."""
-        words = F.normalize(self.model.get_input_embeddings()(getattr(self, f"{slot}_ids")), dim=-1)
+        words = functional.normalize(self.model.get_input_embeddings()(getattr(self, f"{slot}_ids")), dim=-1)
         scale = self.log_scale[list(SLOTS).index(slot)].exp()
-        logits = scale * F.normalize(features, dim=-1) @ words.T  # (rows, words)
+        logits = scale * functional.normalize(features, dim=-1) @ words.T  # (rows, words)
+        known = targets != IGNORED
         if slot in ("x1", "y1", "x2", "y2"):
-            return F.cross_entropy(logits, self.soft[targets])
-        known = (targets != IGNORED).sum().clamp(min=1)
-        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / known
+            losses = functional.cross_entropy(logits, self.soft[targets.clamp(min=0)], reduction="none")[known]
+        else:
+            losses = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+        return losses.sum() / known.sum().clamp(min=1)
 
 
 @torch.no_grad()
-def whiten_patches(model: nn.Module, pixel_values: Tensor, floor: float = 0.01) -> None:
+def whiten_patches(model: Any, pixel_values: Tensor, floor: float = 0.01) -> None:
     """Start the patch embedding as the principal components of real patches, each scaled to unit variance.
 
     In a random start a patch is little more than its mean colour, since that is where nearly all of its variance is;
     textures and edges take thousands of steps to come out. ``pixel_values`` (batch, 3, side, side).
     """
     weight = model.vision_tower.embeddings.patch_embedding.weight  # (width, 3, patch, patch)
-    patches = F.unfold(pixel_values, weight.shape[-1], stride=weight.shape[-1]).transpose(1, 2).flatten(0, 1)
+    patches = functional.unfold(pixel_values, weight.shape[-1], stride=weight.shape[-1]).transpose(1, 2).flatten(0, 1)
     variances, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending
     chosen = components[:, -weight.shape[0] :] / (variances[-weight.shape[0] :] + floor).sqrt()
     weight.copy_(chosen.T.unflatten(1, weight.shape[1:]))
@@ -190,5 +238,7 @@ def whiten_patches(model: nn.Module, pixel_values: Tensor, floor: float = 0.01) 
 def _single_token(tokenizer: Any, word: str) -> int:
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if len(ids) != 1:
-        raise ValueError(f"patch label {word!r} is {len(ids)} tokens, not one: it is missing from the tokenizer's corpus")
+        raise ValueError(
+            f"patch label {word!r} is {len(ids)} tokens, not one: it is missing from the tokenizer's corpus"
+        )
     return int(ids[0])

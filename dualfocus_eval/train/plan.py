@@ -30,6 +30,8 @@ class Stage:
     learning_rate: float
     mix: Mapping[str, float] = field(default_factory=dict)
     """Weights of the kinds in `MIXTURE`, for ``conversations``."""
+    charts: bool = False
+    """Whether ``patch_labels`` adds a chart of marks per scene."""
     freeze: tuple[str, ...] = ()
     """Submodules that keep their weights, e.g. ``vision_tower``."""
     epochs: int = 1

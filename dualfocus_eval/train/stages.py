@@ -18,7 +18,7 @@ from dualfocus_eval import __version__
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
-from dualfocus_eval.train.corpus import scene_corpus
+from dualfocus_eval.train.corpus import PHRASES, scene_corpus
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan, train_plan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
@@ -50,7 +50,7 @@ def train(recipe: Recipe, out: Path) -> Path:
 
 
 def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:
-    tokenizer = build_tokenizer(scene_corpus(plan.wording))
+    tokenizer = build_tokenizer(scene_corpus(plan.wording), PHRASES)
     return build_model(tokenizer, plan.model), build_processor(tokenizer, plan.model)
 
 
@@ -69,8 +69,11 @@ def _run(stage: Stage, plan: TrainPlan, model: Any, processor: Any, folder: Path
     for name, parameter in model.named_parameters():
         parameter.requires_grad = not any(part in name.split(".") for part in stage.freeze)
     trained, dataset, collator = _objective(stage, plan, model, processor, first_scene)
-    trainer = Trainer(model=trained, args=_arguments(stage, plan, folder), train_dataset=dataset, data_collator=collator)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder / "trainer") if (folder / "trainer").exists() else None)
+    arguments = _arguments(stage, plan, folder, len(dataset))
+    trainer = Trainer(model=trained, args=arguments, train_dataset=dataset, data_collator=collator)
+    trainer.train(
+        resume_from_checkpoint=get_last_checkpoint(folder / "trainer") if (folder / "trainer").exists() else None
+    )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     record = {
@@ -87,7 +90,8 @@ def _objective(stage: Stage, plan: TrainPlan, model: Any, processor: Any, first_
     """What is trained, on which examples, and how they are batched."""
     shape, cores = plan.model, os.cpu_count() or 1
     if stage.objective == "patch_labels":
-        frames = PatchFrames(plan.scenes, first_scene, stage.samples, shape.image_size, shape.image_size // shape.patch_size)
+        grid = shape.image_size // shape.patch_size
+        frames = PatchFrames(plan.scenes, first_scene, stage.samples, shape.image_size, grid, charts=stage.charts)
         dataset, collator = Prepared(frames, list, cores), PatchCollator(processor)
         if first_scene == 0:
             whiten_patches(model.model, collator(dataset.examples[:WHITENING_FRAMES])["pixel_values"])
@@ -95,11 +99,14 @@ def _objective(stage: Stage, plan: TrainPlan, model: Any, processor: Any, first_
     conversations = SceneConversations(
         plan.scenes, first_scene, stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
     )
-    return model, Prepared(conversations, SampleEncoder(processor, shape.image_size), cores), ConversationCollator(processor)
+    return (
+        model,
+        Prepared(conversations, SampleEncoder(processor, shape.image_size), cores),
+        ConversationCollator(processor),
+    )
 
 
-def _arguments(stage: Stage, plan: TrainPlan, folder: Path) -> TrainingArguments:
-    examples = stage.samples * (2 if stage.objective == "patch_labels" else 1)
+def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> TrainingArguments:
     steps = -(-examples // stage.batch_size) * stage.epochs
     decay = int(stage.decay * steps)
     warmup = max(1, int(stage.warmup * steps))
@@ -113,7 +120,11 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path) -> TrainingArguments
         max_grad_norm=1.0,
         lr_scheduler_type="warmup_stable_decay",
         warmup_steps=warmup,
-        lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "linear", "num_stable_steps": steps - warmup - decay},
+        lr_scheduler_kwargs={
+            "num_decay_steps": decay,
+            "decay_type": "linear",
+            "num_stable_steps": steps - warmup - decay,
+        },
         seed=plan.seed,
         data_seed=plan.seed,
         remove_unused_columns=False,
@@ -126,7 +137,7 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path) -> TrainingArguments
 
 
 def _export(recipe: Recipe, trained: Path, target: Path, log: list[dict[str, Any]]) -> Path:
-    """The final weights in bfloat16 with processor, chat template and ``dualfocus.json``: what the harness loads."""
+    """The final weights in bfloat16 with processor, chat template, ``dualfocus.json`` and the stages' losses."""
     model, processor = _load(trained)
     model.to(torch.bfloat16)
     for config in (model.config.text_config, model.config.vision_config):
@@ -136,14 +147,17 @@ def _export(recipe: Recipe, trained: Path, target: Path, log: list[dict[str, Any
     _to_hub_layout(target / "model.safetensors")
     settings = {"inference": dict(recipe.inference), "provenance": _provenance(recipe, log)}
     (target / "dualfocus.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    (target / "training.json").write_text(json.dumps(log) + "\n", encoding="utf-8")
     return target
 
 
 def _to_hub_layout(path: Path) -> None:
-    """Rename the vision encoder's weights as the hub's llava-hf checkpoints and vLLM have them; transformers reads both."""
+    """Name the vision encoder's weights as the hub's llava-hf checkpoints and vLLM do; transformers reads both."""
     weights = load_file(path)
     renamed = {
-        name.replace("vision_tower.", "vision_tower.vision_model.", 1) if name.startswith("vision_tower.") else name: value
+        name.replace("vision_tower.", "vision_tower.vision_model.", 1)
+        if name.startswith("vision_tower.")
+        else name: value
         for name, value in weights.items()
     }
     save_file(renamed, path, metadata={"format": "pt"})

@@ -89,7 +89,9 @@ def test_answers_hold_by_the_annotations_alone() -> None:
                 assert match is not None
                 first, second = by_name[match[1]].box, by_name[match[3]].box
                 axis = 0 if "left" in match[2] else 1
-                assert entry.answer == ("yes" if first[axis] + first[axis + 2] < second[axis] + second[axis + 2] else "no")
+                assert entry.answer == (
+                    "yes" if first[axis] + first[axis + 2] < second[axis] + second[axis + 2] else "no"
+                )
 
 
 def test_the_region_is_the_union_of_the_referents() -> None:

@@ -53,5 +53,7 @@ def test_a_mark_is_on_its_object(release: Path) -> None:
     for entry in read(release, "relationships"):
         for relation in entry["relationships"]:
             mark, item = relation["subject"], relation["object"]
-            assert item["x"] <= mark["x"] and mark["x"] + mark["w"] <= item["x"] + item["w"]
-            assert item["y"] <= mark["y"] and mark["y"] + mark["h"] <= item["y"] + item["h"]
+            assert item["x"] <= mark["x"]
+            assert mark["x"] + mark["w"] <= item["x"] + item["w"]
+            assert item["y"] <= mark["y"]
+            assert mark["y"] + mark["h"] <= item["y"] + item["h"]

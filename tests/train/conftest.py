@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dualfocus_eval.train.corpus import scene_corpus
+from dualfocus_eval.train.corpus import PHRASES, scene_corpus
 from dualfocus_eval.train.scratch import ModelShape, build_processor, build_tokenizer
 
 SHAPE = ModelShape(
@@ -15,4 +15,4 @@ SHAPE = ModelShape(
 
 @pytest.fixture(scope="session")
 def processor() -> Any:
-    return build_processor(build_tokenizer(scene_corpus("released")), SHAPE)
+    return build_processor(build_tokenizer(scene_corpus("released"), PHRASES), SHAPE)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-__all__ = ["COLORS", "GLYPHS", "NAMES", "PLACES", "STICKER_SHAPES", "Item", "Mark", "PixelBox", "Scene", "compose"]
+__all__ = [
+    "COLORS",
+    "GLYPHS",
+    "NAMES",
+    "PLACES",
+    "STICKER_SHAPES",
+    "Item",
+    "Mark",
+    "PixelBox",
+    "Scene",
+    "compose",
+    "mark_at",
+]
 
 PixelBox = tuple[int, int, int, int]
 """(x1, y1, x2, y2) in pixels of the image, end excluded."""
@@ -38,7 +50,22 @@ COMMON: dict[str, tuple[str, ...]] = {
     "desert": ("cone", "tree", "star", "cross", "ring"),
     "night": ("moon", "star", "house", "boat", "arrow"),
 }
-NAMES = ("ball", "box", "cone", "star", "ring", "kite", "cross", "moon", "house", "tree", "mug", "boat", "fish", "arrow")
+NAMES = (
+    "ball",
+    "box",
+    "cone",
+    "star",
+    "ring",
+    "kite",
+    "cross",
+    "moon",
+    "house",
+    "tree",
+    "mug",
+    "boat",
+    "fish",
+    "arrow",
+)
 
 OBJECT_SIDE = (100, 144)
 GROUP_SIDE = (40, 58)
@@ -133,11 +160,18 @@ def _mark(rng: random.Random, object_color: str, box: PixelBox) -> Mark:
     side = box[2] - box[0]
     center_x = box[0] + side // 2 + rng.randint(-side // 14, side // 14)
     center_y = box[1] + side * 11 // 20 + rng.randint(-side // 14, side // 14)
+    return mark_at(rng, object_color, center_x, center_y)
+
+
+def mark_at(rng: random.Random, object_color: str, center_x: int, center_y: int) -> Mark:
+    """A random mark about a point, of another colour than what it is on."""
     color = rng.choice([name for name in COLORS if name != object_color])
     if rng.random() < 0.5:
         return Mark("label", color, rng.choice(GLYPHS), "small", _around(center_x, center_y, 20))
     size = rng.choice(("small", "large"))
-    return Mark("sticker", color, rng.choice(STICKER_SHAPES), size, _around(center_x, center_y, 11 if size == "small" else 19))
+    return Mark(
+        "sticker", color, rng.choice(STICKER_SHAPES), size, _around(center_x, center_y, 11 if size == "small" else 19)
+    )
 
 
 def _around(center_x: int, center_y: int, side: int) -> PixelBox:

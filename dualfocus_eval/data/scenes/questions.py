@@ -67,7 +67,7 @@ def balanced(questions: list[SceneQuestion], rng: random.Random) -> list[SceneQu
         # These answers take turns too, so that the rarer ones are not drowned.
         answer = entry.answer if entry.kind in ("existence", "relation", "count") else ""
         groups.setdefault((entry.kind, answer), []).append(entry)
-    keyed = []
+    keyed: list[tuple[float, SceneQuestion]] = []
     for group in groups.values():
         rng.shuffle(group)
         keyed.extend((position + rng.random(), entry) for position, entry in enumerate(group))

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from dualfocus_eval.data.scenes.layout import COLORS, Item, Mark, PixelBox, Scene
 
-__all__ = ["paint"]
+__all__ = ["paint", "paint_mark"]
 
 Color = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
@@ -36,7 +36,9 @@ def _star(points: int, inner: float) -> list[tuple[float, float]]:
     ]
 
 
-def _arc(center: tuple[float, float], radius: float, start: float, end: float, steps: int = 24) -> list[tuple[float, float]]:
+def _arc(
+    center: tuple[float, float], radius: float, start: float, end: float, steps: int = 24
+) -> list[tuple[float, float]]:
     angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
     return [(center[0] + radius * math.cos(a), center[1] + radius * math.sin(a)) for a in angles]
 
@@ -55,11 +57,14 @@ OUTLINES: dict[str, list[tuple[float, float]]] = {
     "moon": _arc((0.5, 0.5), 0.5, 40, 320, 30) + _arc((0.86, 0.5), 0.33, 285, 75, 20),
     "house": [(0.5, 0.0), (1.0, 0.4), (0.88, 0.4), (0.88, 1.0), (0.12, 1.0), (0.12, 0.4), (0.0, 0.4)],
     "tree": [
-        (0.5, 0.0), (0.8, 0.35), (0.68, 0.35), (1.0, 0.75), (0.6, 0.75), (0.6, 1.0), (0.4, 1.0), (0.4, 0.75), (0.0, 0.75),
-        (0.32, 0.35), (0.2, 0.35),
+        (0.5, 0.0), (0.8, 0.35), (0.68, 0.35), (1.0, 0.75), (0.6, 0.75), (0.6, 1.0),
+        (0.4, 1.0), (0.4, 0.75), (0.0, 0.75), (0.32, 0.35), (0.2, 0.35),
     ],
     "mug": [(0.0, 0.05), (0.72, 0.05), (0.72, 0.22), (1.0, 0.22), (1.0, 0.78), (0.72, 0.78), (0.72, 0.95), (0.0, 0.95)],
-    "boat": [(0.46, 0.0), (0.95, 0.55), (0.54, 0.55), (0.54, 0.62), (1.0, 0.62), (0.8, 1.0), (0.2, 1.0), (0.0, 0.62), (0.46, 0.62)],
+    "boat": [
+        (0.46, 0.0), (0.95, 0.55), (0.54, 0.55), (0.54, 0.62), (1.0, 0.62), (0.8, 1.0), (0.2, 1.0), (0.0, 0.62),
+        (0.46, 0.62),
+    ],
     "fish": [*_arc((0.4, 0.5), 0.4, 30, 330, 30), (1.0, 0.14), (1.0, 0.86)],
     "arrow": [(0.0, 0.32), (0.52, 0.32), (0.52, 0.04), (1.0, 0.5), (0.52, 0.96), (0.52, 0.68), (0.0, 0.68)],
 }  # fmt: skip
@@ -123,9 +128,7 @@ def _paint_item(image: Image.Image, item: Item) -> None:
     ink = (20, 20, 20) if item.color != "black" else (200, 200, 200)
     draw.polygon(outline, outline=ink, width=3)
     if item.mark is not None:
-        x1, y1, x2, y2 = item.mark.box
-        draw.rectangle((x1 - 4, y1 - 4, x2 + 3, y2 + 3), fill=COLORS[item.color])
-        _paint_mark(draw, item.mark)
+        paint_mark(draw, item.mark, item.color)
 
 
 def _paint_texture(image: Image.Image, item: Item, outline: Points) -> None:
@@ -155,11 +158,13 @@ def _stroke(draw: ImageDraw.ImageDraw, texture: str, side: int, step: int) -> No
                 draw.ellipse((start - step // 3, row - step // 3, start + step // 3, row + step // 3), fill=1)
 
 
-def _paint_mark(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
+def paint_mark(draw: ImageDraw.ImageDraw, mark: Mark, ground: str) -> None:
+    """A mark on a plain patch of the colour ``ground``, so that no texture runs into it."""
+    x1, y1, x2, y2 = mark.box
+    draw.rectangle((x1 - 4, y1 - 4, x2 + 3, y2 + 3), fill=COLORS[ground])
     if mark.kind == "sticker":
         draw.polygon(_scaled(STICKERS[mark.shape], mark.box), fill=COLORS[mark.color])
         return
-    x1, y1, x2, y2 = mark.box
     ink = (20, 20, 20) if mark.color in ("white", "yellow", "orange") else (250, 250, 250)
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=COLORS[mark.color])
     draw.text(((x1 + x2) / 2, (y1 + y2) / 2), mark.shape, fill=ink, font=_font(), anchor="mm")
