@@ -78,11 +78,11 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
         done = subprocess.run(
             arguments,
             cwd=working,
-            env={**environment, **(env or {})},
+            env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache"), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=1800,
             preexec_fn=before,
         )
         return Outcome(done.returncode, done.stdout, *read_output(folder))
