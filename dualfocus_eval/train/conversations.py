@@ -50,6 +50,8 @@ class SceneConversations(Sequence[Sample]):
         return self.samples
 
     def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self.samples:
+            raise IndexError(index)
         rng = random.Random(f"conversations/{self.seed}/{self.start + index}")
         scene = compose(self.seed, self.start + index)
         image = paint(scene)

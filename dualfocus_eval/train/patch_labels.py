@@ -74,7 +74,9 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
         return self.scenes
 
     def __getitem__(self, index: Any) -> Any:
-        """``image`` (side, side, 3) uint8 and ``labels`` (grid * grid, slots) int64 of each frame."""
+        """One scene's frames: ``image`` (side, side, 3) uint8 and ``labels`` (grid * grid, slots) int64 of each frame."""
+        if not 0 <= index < self.scenes:
+            raise IndexError(index)
         scene = compose(self.seed, self.start + index)
         whole: PixelBox = (0, 0, scene.width, scene.height)
         rng = random.Random(f"patch-frames/{self.seed}/{scene.index}")

@@ -30,7 +30,6 @@ CHAT_TEMPLATE = (
 # Words with their leading space are one token each, and so is a coordinate with two decimals: grounding then predicts
 # four tokens and not four runs of digits.
 PRETOKENS = r"(?:USER|ASSISTANT): |, (?=\d)|\d\.\d\d| ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]|\s"
-MATCHING_GAIN = 3.0
 SPECIAL_TOKENS = ("<pad>", "</s>", "<image>")
 
 
@@ -140,7 +139,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> LlavaF
     )
     model = LlavaForConditionalGeneration(config)
     _place_patches(model.model.vision_tower, shape)
-    _match_like_with_like(model.model.language_model)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -161,18 +159,3 @@ def _place_patches(vision_tower: Any, shape: ModelShape) -> None:
     with torch.no_grad():
         positions = vision_tower.embeddings.position_embedding.weight  # (1 + grid * grid, width)
         positions[1:] = 0.5 * torch.cat([rows, columns], dim=-1).flatten(0, 1)
-
-
-def _match_like_with_like(language_model: Any) -> None:
-    """Start every other layer's keys equal to its queries, so that a token attends to what resembles it.
-
-    The patches of a ball point to the word's embedding (see `patch_labels`); grounding has to look them up from the
-    question's word. From unrelated queries and keys that look-up is found only after some hundred thousand scenes.
-    """
-    import torch
-
-    with torch.no_grad():
-        for layer in language_model.layers[::2]:
-            attention = layer.self_attn
-            attention.q_proj.weight.mul_(MATCHING_GAIN)
-            attention.k_proj.weight.copy_(attention.q_proj.weight)
