@@ -74,7 +74,7 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
         return self.scenes
 
     def __getitem__(self, index: Any) -> Any:
-        """One scene's frames: ``image`` (side, side, 3) uint8 and ``labels`` (grid * grid, slots) int64 of each frame."""
+        """Frames of one scene: ``image`` (side, side, 3) uint8, ``labels`` (grid * grid, slots) int64."""
         if not 0 <= index < self.scenes:
             raise IndexError(index)
         scene = compose(self.seed, self.start + index)
