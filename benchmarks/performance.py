@@ -208,6 +208,7 @@ class Measurement:
         asked, boxes = questions(self.images, self.per_image, self.options.seed)
         entrants = contenders(self.checkpoint, boxes, self.single, self.options)
         play(entrants, asked, self.options.device, count=True)
+        # Answers that were only counted are all alike and share more than real ones: the floor is a trifle too low.
         floor = floor_of(self.checkpoint, asked, entrants[0].answers)
         return Comparison(self.images, self.per_image, entrants, floor)
 
