@@ -20,7 +20,7 @@ from dualfocus_eval.resources import resource_folder
 __all__ = ["INFERENCE_KEYS", "Recipe", "load_recipe", "recipe_names"]
 
 INFERENCE_KEYS = (*(setting.name for setting in fields(Settings)), "image_aspect")
-"""What a recipe's ``inference:``, a checkpoint's ``dualfocus.json`` and a model argument may set."""
+"""What ``inference`` may set, in a recipe or a checkpoint's ``dualfocus.json``, and so may model arguments."""
 
 _TOP_LEVEL = ("checkpoint", "pretrained", "inference", "train")
 

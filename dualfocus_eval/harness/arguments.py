@@ -132,8 +132,12 @@ def _checkpoint_layer(pretrained: str, revision: str | None, peft: str | None) -
     for source, version in ((pretrained, revision), (peft, None)):
         found = _checkpoint_json(source, "dualfocus.json", version) if source else {}
         where = f"{source}/dualfocus.json"
-        refuse_unknown(found, INFERENCE_KEYS, where, "key")
-        layer |= {name: _typed(name, value, where) for name, value in found.items()}
+        refuse_unknown(found, ("inference", "provenance"), where, "key")
+        inference = found.get("inference", {})
+        if not isinstance(inference, dict):
+            raise UserError(f"{where}, inference: expected keys with values, found {type(inference).__name__}")
+        refuse_unknown(inference, INFERENCE_KEYS, f"{where}, inference", "key")
+        layer |= {name: _typed(name, value, where) for name, value in inference.items()}
     return layer
 
 

@@ -53,7 +53,7 @@ def test_the_documented_arguments_exist() -> None:
 
 
 def test_argument_over_recipe_over_checkpoint_over_family(checkpoint: Path, recipe: Path) -> None:
-    (checkpoint / "dualfocus.json").write_text(json.dumps({"margin": 7, "wording": "figure8", "jitter_seed": 5}))
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"margin": 7, "wording": "figure8", "jitter_seed": 5}}))
     config = resolve({"recipe": str(recipe), "strategy": "macro"})
     settings, sources = config.settings, config.sources
     assert (settings.strategy, sources["strategy"]) == ("macro", "argument")
@@ -66,7 +66,7 @@ def test_argument_over_recipe_over_checkpoint_over_family(checkpoint: Path, reci
 
 
 def test_without_recipe_the_checkpoint_speaks(checkpoint: Path) -> None:
-    (checkpoint / "dualfocus.json").write_text(json.dumps({"adaptive_nll": 0.25, "image_aspect": "pad"}))
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"adaptive_nll": 0.25, "image_aspect": "pad"}}))
     config = resolve({"pretrained": str(checkpoint)})
     assert config.settings.adaptive_nll == 0.25
     assert config.engine.image_aspect == "pad"
@@ -74,13 +74,13 @@ def test_without_recipe_the_checkpoint_speaks(checkpoint: Path) -> None:
 
 
 def test_a_wrong_key_in_the_checkpoint_is_named_with_its_file(checkpoint: Path) -> None:
-    (checkpoint / "dualfocus.json").write_text(json.dumps({"margins": 7}))
-    with pytest.raises(UserError, match=r"dualfocus.json: unknown key 'margins'. Did you mean margin\?"):
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"margins": 7}}))
+    with pytest.raises(UserError, match=r"dualfocus.json, inference: unknown key 'margins'. Did you mean margin\?"):
         resolve({"pretrained": str(checkpoint)})
 
 
 def test_a_wrong_value_is_named_with_its_source(checkpoint: Path) -> None:
-    (checkpoint / "dualfocus.json").write_text(json.dumps({"crop": "round"}))
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"crop": "round"}}))
     with pytest.raises(UserError, match=r"crop='round' is not one of: full, released \(from: checkpoint\)"):
         resolve({"pretrained": str(checkpoint)})
 
@@ -88,8 +88,8 @@ def test_a_wrong_value_is_named_with_its_source(checkpoint: Path) -> None:
 def test_the_adapter_speaks_after_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (checkpoint / "dualfocus.json").write_text(json.dumps({"margin": 1, "jitter_seed": 1}))
-    (adapter / "dualfocus.json").write_text(json.dumps({"margin": 2}))
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"margin": 1, "jitter_seed": 1}}))
+    (adapter / "dualfocus.json").write_text(json.dumps({"inference": {"margin": 2}}))
     settings = resolve({"pretrained": str(checkpoint), "peft": str(adapter)}).settings
     assert (settings.margin, settings.jitter_seed) == (2, 1)
 

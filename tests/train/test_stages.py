@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.train.cli import main
 from tests.train.conftest import SHAPE
 
@@ -53,6 +54,13 @@ def test_the_checkpoint_has_the_hub_layout_and_its_provenance(run: Path) -> None
     record = json.loads((checkpoint / "dualfocus.json").read_text())
     assert record["inference"] == {"margin": 12, "selection": "own"}
     assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "mix"]
+
+
+def test_the_harness_takes_the_checkpoints_settings(run: Path) -> None:
+    config = resolve({"pretrained": str(run / "run" / "checkpoint")})
+    assert config.settings.margin == 12
+    assert config.settings.selection == "own"
+    assert config.sources["margin"] == "checkpoint"
 
 
 def test_frozen_weights_do_not_move(run: Path) -> None:
