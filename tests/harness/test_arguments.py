@@ -53,7 +53,8 @@ def test_the_documented_arguments_exist() -> None:
 
 
 def test_argument_over_recipe_over_checkpoint_over_family(checkpoint: Path, recipe: Path) -> None:
-    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"margin": 7, "wording": "figure8", "jitter_seed": 5}}))
+    inference = {"margin": 7, "wording": "figure8", "jitter_seed": 5}
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": inference}))
     config = resolve({"recipe": str(recipe), "strategy": "macro"})
     settings, sources = config.settings, config.sources
     assert (settings.strategy, sources["strategy"]) == ("macro", "argument")
