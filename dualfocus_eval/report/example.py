@@ -83,7 +83,7 @@ def draw_example(run: RunAnswers, answer: ScoredAnswer, path: Path) -> None:
         parse_math=False, fontsize=9.5, color=_MUTED, ha="right", va="center",
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Software": None})
 
 
 def _perplexities(trace: Trace, rule: Rule) -> tuple[float, float]:
