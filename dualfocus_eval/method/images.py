@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from dualfocus_eval.engines.base import Failure, Picture
 
@@ -39,7 +41,8 @@ def prepare_picture(source: Image.Image | bytes | str | os.PathLike[str]) -> Pic
             return Failure("bad_image", f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed: shrink it")
         if not width or not height:
             return Failure("bad_image", f"{width}x{height} pixels are no image")
-        image.load()
+        with _whole_files_only():
+            image.load()
         return Picture(_rgb(_upright(image)))
     # Decoders raise nearly anything for a corrupt file: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
@@ -48,6 +51,16 @@ def prepare_picture(source: Image.Image | bytes | str | os.PathLike[str]) -> Pic
 
 def _open(source: bytes | str | os.PathLike[str]) -> Image.Image:
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+@contextmanager
+def _whole_files_only() -> Iterator[None]:
+    """lmms-eval tells Pillow to fill what a truncated file lacks with grey; a question must not be asked about that."""
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.method.images import MAX_PIXELS, prepare_picture
@@ -91,12 +91,16 @@ def test_one_pixel_is_an_image() -> None:
     assert first_pixel(prepare_picture(Image.new("RGB", (1, 1), RED))) == RED
 
 
+@pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_a_truncated_file_is_named(format: str) -> None:
+def test_a_truncated_file_is_named(format: str, lenient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where lmms-eval has told Pillow to fill what is missing."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     whole = encoded(Image.effect_noise((60, 60), 90).convert("RGB"), format)
     failure = prepare_picture(whole[: len(whole) // 2])
     assert isinstance(failure, Failure)
     assert failure.kind == "bad_image"
+    assert lenient == ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_an_opened_but_truncated_image_is_named(tmp_path: Path) -> None:
