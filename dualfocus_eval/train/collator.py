@@ -17,11 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from dualfocus_eval.train.conversations import Sample
-from dualfocus_eval.train.patch_labels import resized
+from dualfocus_eval.train.patch_labels import IGNORED, resized
 
 __all__ = ["IGNORED", "ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
-
-IGNORED = -100
 
 
 class Prepared(Dataset[dict[str, Any]]):

@@ -32,7 +32,7 @@ from dualfocus_eval.data.scenes.layout import (
 )
 from dualfocus_eval.data.scenes.render import paint, paint_mark
 
-__all__ = ["SLOTS", "PatchFrames", "PatchLabeller", "random_crop", "resized", "whiten_patches"]
+__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "random_crop", "resized", "whiten_patches"]
 
 BACKGROUND = "?"
 COORDINATES = tuple(f"{value / 100:.2f}" for value in range(101))
@@ -53,6 +53,7 @@ WEIGHTS = dict.fromkeys(SLOTS, 1.0) | {"name": 6.0, "mark_shape": 2.0} | dict.fr
 CHART_STEP = 32
 """Pixels from mark to mark of a chart."""
 IGNORED = -100
+"""What torch's cross-entropy leaves out."""
 COVERED = 0.2
 """Share of a patch that an object's box must cover for the patch to be the object's."""
 MARKED = 0.06
