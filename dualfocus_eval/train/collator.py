@@ -6,17 +6,20 @@ only its padding, and both cores of a small machine are free for the model.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from dualfocus_eval.train.conversations import Sample
+from dualfocus_eval.data.scenes.questions import NOUNS
+from dualfocus_eval.train.conversations import Evidence, Sample
 from dualfocus_eval.train.patch_labels import IGNORED, resized
 
 __all__ = ["IGNORED", "ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
@@ -56,9 +59,16 @@ class SampleEncoder:
 
     def __init__(self, processor: Any, side: int) -> None:
         self.processor, self.side = processor, side
+        self.nouns = processor.tokenizer.convert_tokens_to_ids([f"\u0120{noun}" for noun in NOUNS])
 
     def __call__(self, sample: Sample) -> list[dict[str, Any]]:
-        """``input_ids`` and ``labels`` (length,) int32 and ``images`` (images, side, side, 3) uint8."""
+        """One example: its tokens, what of them is trained, and where the trained ones have their evidence.
+
+        (length,) int32: ``input_ids``; ``labels``; ``turns``, the assistant turn that a target is of; ``subjects``, the
+        turn whose question names an object there; both -1 elsewhere. ``evidence`` (assistant turns, image tokens) and
+        ``grounding`` (assistant turns,) bool, ``aspects`` (assistant turns,) int64, ``images`` (images, side, side, 3)
+        uint8.
+        """
         messages = list(sample.messages)
         images = [resized(image, self.side) for image in _images(sample)]
         # The processor can return this mask too, but walks over every character offset of every image token for it.
@@ -68,27 +78,54 @@ class SampleEncoder:
         rendered = self.processor.apply_chat_template(messages, tokenize=False)
         input_ids = np.array(self.processor(text=rendered, images=images or None)["input_ids"][0], dtype=np.int32)
         image_token = self.processor.image_token_id
-        targets = _targets(np.array(short["assistant_masks"], dtype=bool), sample.targets)
-        labels = np.full_like(input_ids, IGNORED)
-        text = input_ids != image_token
-        labels[text] = np.where(targets[np.array(short["input_ids"]) != image_token], input_ids[text], IGNORED)
-        return [{"input_ids": input_ids, "labels": labels, "images": np.stack(images)}]
+        turns, subjects = np.full_like(input_ids, -1), np.full_like(input_ids, -1)
+        text, words = input_ids != image_token, np.array(short["input_ids"]) != image_token
+        spoken = np.array(short["assistant_masks"], dtype=bool)
+        number = _turn_numbers(spoken, len(sample.targets))
+        turns[text] = np.where(spoken & np.append(sample.targets, False)[number], number, -1)[words]
+        subjects[text] = np.where(~spoken & np.isin(short["input_ids"], self.nouns), number, -1)[words]
+        labels = np.where(turns >= 0, input_ids, IGNORED)
+        patches = int((~text).sum()) // len(images) if images else 0
+        evidence = np.stack([_patches_under(boxes, len(images), patches) for boxes in sample.evidence])
+        return [
+            {
+                "input_ids": input_ids,
+                "labels": labels,
+                "turns": turns,
+                "subjects": subjects,
+                "evidence": evidence,
+                "grounding": np.array(sample.grounding),
+                "aspects": np.array(sample.aspects),
+                "images": np.stack(images),
+            }
+        ]
 
 
 def _images(sample: Sample) -> list[Any]:
     return [part["image"] for message in sample.messages for part in message["content"] if part["type"] == "image"]
 
 
-def _targets(spoken: np.ndarray[Any, Any], trained: Sequence[bool]) -> np.ndarray[Any, Any]:
-    """Of the runs of spoken tokens, one per assistant turn, those that are trained: bool (length,)."""
+def _turn_numbers(spoken: NDArray[np.bool_], turns: int) -> NDArray[np.int64]:
+    """Number of the turn that each token belongs to; a question is of its answer's: (length,)."""
     starts = spoken & ~np.concatenate([[False], spoken[:-1]])
-    if int(starts.sum()) != len(trained):
-        raise ValueError(
-            f"the chat template marks {int(starts.sum())} assistant turns where the sample has {len(trained)}"
+    if int(starts.sum()) != turns:
+        raise ValueError(f"the chat template marks {int(starts.sum())} assistant turns where the sample has {turns}")
+    numbers: NDArray[np.int64] = starts.cumsum() - spoken
+    return numbers
+
+
+def _patches_under(boxes: Evidence, images: int, patches: int) -> NDArray[np.bool_]:
+    """Patches of a square grid whose middle lies in one of ``boxes``, or that hold a box's: (images * patches,)."""
+    grid = math.isqrt(patches)
+    centres = (np.arange(grid) + 0.5) / grid
+    under = np.zeros((images, grid, grid), dtype=bool)
+    for number, box in boxes:
+        under[number] |= np.outer((centres > box.y1) & (centres < box.y2), (centres > box.x1) & (centres < box.x2))
+        row, column = (
+            min(int((low + high) / 2 * grid), grid - 1) for low, high in ((box.y1, box.y2), (box.x1, box.x2))
         )
-    turn = starts.cumsum() - 1
-    chosen: np.ndarray[Any, Any] = spoken & np.array(trained)[turn.clip(min=0)]
-    return chosen
+        under[number, row, column] = True
+    return under.reshape(-1)
 
 
 class ConversationCollator:
@@ -96,13 +133,50 @@ class ConversationCollator:
 
     def __init__(self, processor: Any) -> None:
         self.image_processor, self.padding = processor.image_processor, processor.tokenizer.pad_token_id
+        self.image_token, self.end = processor.image_token_id, processor.tokenizer.eos_token_id
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask``, ``labels`` (batch, length); ``pixel_values`` (images, 3, side, side)."""
+        """Tensors of a batch.
+
+        ``input_ids``, ``attention_mask``, ``labels`` (batch, length); ``pixel_values`` (images, 3, side, side);
+        ``evidence`` (batch, length, length) bool: where the token that comes after position i is to be seen;
+        ``subjects``, likewise: where its question names what it is about;
+        ``order`` (batch, length): how many tokens of the same answer come before that token; and likewise ``weight``,
+        one over the number of its answer's tokens, 0 where there is no target; ``grounding``, whether it is of a box;
+        ``aspect``, what of its evidence it is about, or -1. An answer's end has neither evidence nor subject.
+        """
         ids = [torch.from_numpy(sample["input_ids"]).long() for sample in samples]
         labels = [torch.from_numpy(sample["labels"]).long() for sample in samples]
         images = [image for sample in samples for image in sample["images"]]
+        length = max(map(len, ids))
+        evidence = torch.zeros(len(ids), length, length, dtype=torch.bool)
+        subjects = torch.zeros_like(evidence)
+        order = torch.zeros(len(ids), length, dtype=torch.long)
+        weight = torch.zeros(len(ids), length)
+        grounding = torch.zeros(len(ids), length, dtype=torch.bool)
+        aspect = torch.full((len(ids), length), -1)
+        for row, sample in enumerate(samples):
+            (targets,) = np.nonzero(sample["turns"] >= 0)
+            (patches,) = np.nonzero(sample["input_ids"] == self.image_token)
+            turns = sample["turns"][targets]
+            guided = (sample["input_ids"][targets] != self.end)[:, None]
+            # Position i holds the token before the target: that is where the target is predicted.
+            asked = torch.from_numpy(targets - 1)
+            seen = guided & sample["evidence"][turns] & (patches < targets[:, None])
+            evidence[row, asked[:, None], torch.from_numpy(patches)] = torch.from_numpy(seen)
+            named = guided & (sample["subjects"] == turns[:, None])
+            subjects[row, asked, : len(ids[row])] = torch.from_numpy(named)
+            order[row, asked] = torch.from_numpy(np.arange(len(targets)) - np.searchsorted(turns, turns))
+            weight[row, asked] = torch.from_numpy(1 / np.bincount(turns)[turns]).float()
+            grounding[row, asked] = torch.from_numpy(sample["grounding"][turns])
+            aspect[row, asked] = torch.from_numpy(sample["aspects"][turns])
         return {
+            "evidence": evidence,
+            "subjects": subjects,
+            "order": order,
+            "weight": weight,
+            "grounding": grounding,
+            "aspect": aspect,
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.padding),
             "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
             "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),

@@ -14,26 +14,49 @@ from dualfocus_eval.data.scenes.questions import SceneQuestion, ask, balanced
 from dualfocus_eval.data.scenes.render import paint
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.boxes import Box, format_box
-from dualfocus_eval.method.crops import crop_of, crop_picture
+from dualfocus_eval.method.crops import Crop, crop_of, crop_picture
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 
-__all__ = ["FORMAT_HINT", "Sample", "SceneConversations", "region_box"]
+__all__ = ["FORMAT_HINT", "Evidence", "Sample", "SceneConversations", "Turn", "as_question", "region_box"]
 
 FORMAT_HINT = "Answer the question using a single word or phrase."
 WRONG_BOX_SHARE = 0.1
 """Share of two-round samples whose box is not the question's, so that a bad crop costs confidence in the answer."""
 SCORING_SHARE = 0.25
 """Share of second rounds under the scoring prompt instead of Q2."""
-MACRO_TURNS, GROUNDING_TURNS, MICRO_TURNS = 6, 5, 3
+MACRO_TURNS, GROUNDING_TURNS, MICRO_TURNS = 6, 5, 6
+ASPECTS = {"mark_color": 0, "mark_shape": 1, "text": 1, "mark_size": 2, "object_color": 3}
+"""What of its evidence a question is about: questions of one aspect read the same from a patch."""
+
+
+Evidence = tuple[tuple[int, Box], ...]
+"""Where an answer is to be seen: (image number, box as fractions of that image)."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is asked and answered, and on which pixels the answer rests."""
+
+    prompt: str
+    answer: str
+    evidence: Evidence = ()
+    trained: bool = True
+    grounding: bool = False
+    """Whether the answer is a box."""
+    aspect: int = -1
+    """One of `ASPECTS`, or -1."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation in transformers' chat format, and which of its assistant turns are targets."""
+    """A conversation in transformers' chat format; per assistant turn what `Turn` says of it."""
 
     messages: tuple[Mapping[str, Any], ...]
     targets: tuple[bool, ...]
+    grounding: tuple[bool, ...]
+    aspects: tuple[int, ...]
+    evidence: tuple[Evidence, ...]
 
 
 class SceneConversations(Sequence[Sample]):
@@ -58,43 +81,64 @@ class SceneConversations(Sequence[Sample]):
         questions = balanced(ask(scene, rng), rng)
         kind = rng.choices(self.kinds, self.weights)[0]
         if kind == "macro":
-            return self._macro(image, questions[:MACRO_TURNS])
+            return _macro(scene, image, questions[:MACRO_TURNS])
         if kind == "grounding":
-            return self._grounding(scene, image, questions[:GROUNDING_TURNS])
+            return _sample([image], [0], [self._round_one(scene, entry) for entry in questions[:GROUNDING_TURNS]])
         return self._dualfocus(scene, image, questions, rng)
 
-    def _macro(self, image: Image.Image, questions: Sequence[SceneQuestion]) -> Sample:
-        turns = [(as_question(entry).prompt, entry.answer) for entry in questions]
-        return _sample([image], [0], turns)
-
-    def _grounding(self, scene: Scene, image: Image.Image, questions: Sequence[SceneQuestion]) -> Sample:
-        turns = [
-            (grounding_prompt(as_question(entry), self.wording), _written(region_box(scene, entry.region), image))
-            for entry in questions
-        ]
-        return _sample([image], [0], turns)
+    def _round_one(self, scene: Scene, entry: SceneQuestion) -> Turn:
+        prompt = grounding_prompt(as_question(entry), self.wording)
+        boxes = (scene.items[index].box for index in entry.referents)
+        evidence = tuple((0, region_box(scene, box)) for box in boxes)
+        return Turn(prompt, _written(scene, entry.region), evidence, grounding=True)
 
     def _dualfocus(
         self, scene: Scene, image: Image.Image, questions: list[SceneQuestion], rng: random.Random
     ) -> Sample:
         """Round one grounds the first question; round two asks it and others about the same objects."""
         asked = questions[0]
-        region = asked.region
-        wrong = rng.random() < WRONG_BOX_SHARE
-        if wrong:
+        first = self._round_one(scene, asked)
+        box = _blurred(region_box(scene, asked.region), rng)
+        if rng.random() < WRONG_BOX_SHARE:
             region = rng.choice(questions).region
-        box = region_box(scene, region)
-        seen = box if wrong else _blurred(box, rng)
-        crop = crop_of(seen, image.size, margin=self.margin)
+            box = region_box(scene, region)
+            first = Turn(first.prompt, _written(scene, region), trained=False, grounding=True)
+        crop = crop_of(box, image.size, margin=self.margin)
         if crop is None:
-            raise ValueError(f"{scene.image_id}: region {region} leaves no crop")
+            raise ValueError(f"{scene.image_id}: box {box} leaves no crop")
         related = [entry for entry in questions[1:] if entry.region == asked.region]
-        turns = [(grounding_prompt(as_question(asked), self.wording), _written(box, image))]
+        turns = [first]
         for entry in [asked, *related[: MICRO_TURNS - 1]]:
             prompt = scoring_prompt if rng.random() < SCORING_SHARE else micro_prompt
-            turns.append((prompt(as_question(entry), self.wording), entry.answer))
+            evidence = tuple(_seen(scene, crop, pixels) for pixels in entry.evidence)
+            asking = prompt(as_question(entry), self.wording)
+            turns.append(Turn(asking, entry.answer, evidence, aspect=ASPECTS.get(entry.kind, -1)))
         zoomed = crop_picture(Picture(image), crop).pixels
-        return _sample([image, zoomed], [0, 1], turns, untrained=(0,) if wrong else ())
+        return _sample([image, zoomed], [0, 1], turns)
+
+
+def _macro(scene: Scene, image: Image.Image, questions: Sequence[SceneQuestion]) -> Sample:
+    turns = [
+        Turn(
+            as_question(entry).prompt,
+            entry.answer,
+            evidence=tuple((0, region_box(scene, box)) for box in entry.evidence),
+            aspect=ASPECTS.get(entry.kind, -1),
+        )
+        for entry in questions
+    ]
+    return _sample([image], [0], turns)
+
+
+def _seen(scene: Scene, crop: Crop, pixels: PixelBox) -> tuple[int, Box]:
+    """Where ``pixels`` of the scene are best seen: in the crop if their middle lies there, else in the whole image."""
+    width, height = crop.size
+    x1, y1, x2, y2 = pixels
+    inside = crop.left <= (x1 + x2) / 2 < crop.right and crop.top <= (y1 + y2) / 2 < crop.bottom
+    if not inside:
+        return 0, region_box(scene, pixels)
+    box = Box((x1 - crop.left) / width, (y1 - crop.top) / height, (x2 - crop.left) / width, (y2 - crop.top) / height)
+    return 1, box.clipped()
 
 
 def as_question(entry: SceneQuestion) -> Question:
@@ -107,8 +151,8 @@ def region_box(scene: Scene, region: PixelBox) -> Box:
     return Box(region[0] / scene.width, region[1] / scene.height, region[2] / scene.width, region[3] / scene.height)
 
 
-def _written(box: Box, image: Image.Image) -> str:
-    return format_box(box, "unit", image_size=image.size)
+def _written(scene: Scene, region: PixelBox) -> str:
+    return format_box(region_box(scene, region), "unit", image_size=(scene.width, scene.height))
 
 
 def _blurred(box: Box, rng: random.Random) -> Box:
@@ -116,18 +160,19 @@ def _blurred(box: Box, rng: random.Random) -> Box:
     return Box(*(value + rng.gauss(0, 0.015) for value in (box.x1, box.y1, box.x2, box.y2))).clipped()
 
 
-def _sample(
-    images: Sequence[Image.Image],
-    rounds: Sequence[int],
-    turns: Sequence[tuple[str, str]],
-    untrained: Sequence[int] = (),
-) -> Sample:
+def _sample(images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequence[Turn]) -> Sample:
     """Chat messages of ``turns`` with image k at the head of turn ``rounds[k]``."""
     messages: list[Mapping[str, Any]] = []
-    for number, (prompt, answer) in enumerate(turns):
+    for number, turn in enumerate(turns):
         pictures = [
-            {"type": "image", "image": image} for image, turn in zip(images, rounds, strict=True) if turn == number
+            {"type": "image", "image": image} for image, first in zip(images, rounds, strict=True) if first == number
         ]
-        messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": prompt}]})
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    return Sample(tuple(messages), tuple(number not in untrained for number in range(len(turns))))
+        messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": turn.prompt}]})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+    return Sample(
+        tuple(messages),
+        targets=tuple(turn.trained for turn in turns),
+        grounding=tuple(turn.grounding for turn in turns),
+        aspects=tuple(turn.aspect for turn in turns),
+        evidence=tuple(turn.evidence for turn in turns),
+    )

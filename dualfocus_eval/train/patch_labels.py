@@ -8,7 +8,7 @@ that when the decoder starts to learn, a question's word and the patches that sh
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,9 @@ from dualfocus_eval.data.scenes.layout import (
     mark_at,
 )
 from dualfocus_eval.data.scenes.render import paint, paint_mark
+from dualfocus_eval.train.plan import FRAMES
 
-__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "random_crop", "resized", "whiten_patches"]
+__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "resized", "whiten_patches"]
 
 BACKGROUND = "?"
 COORDINATES = tuple(f"{value / 100:.2f}" for value in range(101))
@@ -48,27 +49,27 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "x2": COORDINATES,
     "y2": COORDINATES,
 }
-WEIGHTS = dict.fromkeys(SLOTS, 1.0) | {"name": 6.0, "mark_shape": 2.0} | dict.fromkeys(("x1", "y1", "x2", "y2"), 0.5)
-"""Names are what questions refer to, and the slowest to learn; their gradient must not drown in the coordinates'."""
-CHART_STEP = 32
+WEIGHTS = dict.fromkeys(SLOTS, 1.0) | {"name": 6.0, "mark_shape": 4.0} | dict.fromkeys(("x1", "y1", "x2", "y2"), 0.5)
+"""Names are what questions refer to, and the slowest to learn; their gradient must not drown in the coordinates'.
+
+Nor must that of a mark's shape, which has the most classes of what a mark is asked about.
+"""
+CHART_STEP = 46
 """Pixels from mark to mark of a chart."""
 IGNORED = -100
 """What torch's cross-entropy leaves out."""
 COVERED = 0.2
 """Share of a patch that an object's box must cover for the patch to be the object's."""
-MARKED = 0.06
-"""The same for a mark, of which a patch may hold only a corner."""
+MARKED = 0.5
+"""A mark belongs to the patch that holds most of it, and to those that hold at least this share of as much."""
 
 
 class PatchFrames(Sequence[list[dict[str, Any]]]):
-    """Per scene two frames with a label per patch and slot: the whole image and a crop of it; and a chart if asked for.
+    """Frames of scenes with a label per patch and slot; ``counts`` says how many of each kind in `FRAMES` per scene."""
 
-    A crop holds one mark or two; a chart, like an optician's, holds dozens of them at the same scale.
-    """
-
-    def __init__(self, seed: int, start: int, scenes: int, side: int, grid: int, *, charts: bool) -> None:
+    def __init__(self, seed: int, start: int, scenes: int, side: int, grid: int, counts: Mapping[str, int]) -> None:
         self.seed, self.start, self.scenes = seed, start, scenes
-        self.side, self.grid, self.charts = side, grid, charts
+        self.side, self.grid, self.counts = side, grid, counts
         self.codes = {slot: {word: code for code, word in enumerate(words)} for slot, words in SLOTS.items()}
 
     def __len__(self) -> int:
@@ -79,30 +80,32 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
         if not 0 <= index < self.scenes:
             raise IndexError(index)
         scene = compose(self.seed, self.start + index)
-        whole: PixelBox = (0, 0, scene.width, scene.height)
         rng = random.Random(f"patch-frames/{self.seed}/{scene.index}")
         picture = paint(scene)
-        frames = [
-            {"image": resized(picture.crop(frame), self.side), "labels": self._labels(scene, frame)}
-            for frame in (whole, random_crop(scene, rng))
+        return [
+            self._chart(rng) if kind == "chart" else self._view(scene, picture, _frame(kind, scene, rng))
+            for kind in FRAMES
+            for _ in range(self.counts.get(kind, 0))
         ]
-        return [*frames, self._chart(rng)] if self.charts else frames
+
+    def _view(self, scene: Scene, picture: Image.Image, frame: PixelBox) -> dict[str, Any]:
+        return {"image": resized(picture.crop(frame), self.side), "labels": self._labels(scene, frame)}
 
     def _chart(self, rng: random.Random) -> dict[str, Any]:
         """Marks in rows and columns on patches of colour, as large as a crop shows them."""
-        side = rng.randint(130, 190)
+        side = rng.randint(140, 200)
         frame: PixelBox = (0, 0, side, side)
         image = Image.new("RGB", (side, side), COLORS[rng.choice(list(COLORS))])
         draw = ImageDraw.Draw(image)
         labels = np.full((self.grid, self.grid, len(SLOTS)), IGNORED)
         columns = side // CHART_STEP
         for cell in range(columns**2):
-            x, y = (int((place + 0.5) * side / columns) + rng.randint(-2, 2) for place in divmod(cell, columns))
+            x, y = (int((place + 0.5) * side / columns) + rng.randint(-6, 6) for place in divmod(cell, columns))
             ground = rng.choice(list(COLORS))
             mark = mark_at(rng, ground, x, y)
-            draw.rectangle((x - 15, y - 15, x + 15, y + 15), fill=COLORS[ground])
+            draw.rectangle((x - 19, y - 19, x + 19, y + 19), fill=COLORS[ground])
             paint_mark(draw, mark, ground)
-            self._assign(labels, frame, mark.box, MARKED, _mark_words(mark))
+            self._assign(labels, self._marked(frame, mark), _mark_words(mark))
         return {"image": resized(image, self.side), "labels": labels.reshape(-1, len(SLOTS))}
 
     def _labels(self, scene: Scene, frame: PixelBox) -> NDArray[np.int64]:
@@ -116,23 +119,28 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
             box = [min(max(value, 0.0), 1.0) for value in (x1, y1, x2, y2)]
             words = {"name": f" {item.name}", "color": item.color}
             words |= dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.2f}" for value in box), strict=True))
-            self._assign(labels, frame, item.box, COVERED, words)
+            self._assign(labels, self._coverage(frame, item.box) > COVERED, words)
             if item.mark is not None:
-                self._assign(labels, frame, item.mark.box, MARKED, _mark_words(item.mark))
+                self._assign(labels, self._marked(frame, item.mark), _mark_words(item.mark))
         return labels.reshape(-1, len(SLOTS))
 
-    def _assign(
-        self, labels: NDArray[np.int64], frame: PixelBox, box: PixelBox, share: float, words: dict[str, str]
-    ) -> None:
-        """Write the codes of ``words`` where ``box`` covers more than ``share`` of a patch."""
-        columns = self._overlap(
-            (box[0] - frame[0]) / (frame[2] - frame[0]), (box[2] - frame[0]) / (frame[2] - frame[0])
-        )
-        rows = self._overlap((box[1] - frame[1]) / (frame[3] - frame[1]), (box[3] - frame[1]) / (frame[3] - frame[1]))
-        covered = np.outer(rows, columns) > share
+    def _assign(self, labels: NDArray[np.int64], patches: NDArray[np.bool_], words: dict[str, str]) -> None:
+        """Write the codes of ``words`` on ``patches`` (grid, grid)."""
         for position, slot in enumerate(SLOTS):
             if slot in words:
-                labels[covered, position] = self.codes[slot][words[slot]]
+                labels[patches, position] = self.codes[slot][words[slot]]
+
+    def _marked(self, frame: PixelBox, mark: Mark) -> NDArray[np.bool_]:
+        coverage = self._coverage(frame, mark.box)
+        most: float = coverage.max()
+        return (coverage > 0) & (coverage >= MARKED * most)
+
+    def _coverage(self, frame: PixelBox, box: PixelBox) -> NDArray[np.float64]:
+        """Share of each patch of ``frame`` that ``box`` covers: (grid, grid)."""
+        width, height = frame[2] - frame[0], frame[3] - frame[1]
+        columns = self._overlap((box[0] - frame[0]) / width, (box[2] - frame[0]) / width)
+        rows = self._overlap((box[1] - frame[1]) / height, (box[3] - frame[1]) / height)
+        return np.outer(rows, columns)
 
     def _overlap(self, low: float, high: float) -> NDArray[np.float64]:
         """Share of each grid cell along one axis that [low, high] covers: (grid,)."""
@@ -150,7 +158,27 @@ def resized(image: Image.Image, side: int) -> NDArray[np.uint8]:
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def random_crop(scene: Scene, rng: random.Random) -> PixelBox:
+def _frame(kind: str, scene: Scene, rng: random.Random) -> PixelBox:
+    if kind == "whole":
+        return (0, 0, scene.width, scene.height)
+    return _random_crop(scene, rng) if kind == "crop" else _close_up(scene, rng)
+
+
+def _close_up(scene: Scene, rng: random.Random) -> PixelBox:
+    """One object, if there is one with a mark on it, framed as a good box would: up to a few pixels off."""
+    items = [item for item in scene.items if item.mark is not None] or list(scene.items)
+    x1, y1, x2, y2 = rng.choice(items).box
+    half = (x2 - x1) / 2 + rng.uniform(4, 20)
+    center_x, center_y = (x1 + x2) / 2 + rng.uniform(-8, 8), (y1 + y2) / 2 + rng.uniform(-8, 8)
+    return (
+        max(0, int(center_x - half)),
+        max(0, int(center_y - half)),
+        min(scene.width, int(center_x + half) + 1),
+        min(scene.height, int(center_y + half) + 1),
+    )
+
+
+def _random_crop(scene: Scene, rng: random.Random) -> PixelBox:
     """A square around one object or two, loosely framed, clipped to the image: what a predicted box leads to."""
     items = rng.sample(scene.items, min(len(scene.items), rng.choice((1, 1, 1, 2))))
     boxes = [item.box for item in items] or [(0, 0, scene.width, scene.height)]
@@ -188,6 +216,15 @@ class PatchLabeller(nn.Module):
         steps = torch.arange(101.0)
         self.register_buffer("soft", torch.softmax(-((steps[:, None] - steps) ** 2) / 2, dim=-1), persistent=False)
         self.log_scale = nn.Parameter(torch.full((len(SLOTS),), 2.3))
+
+    def head_weights(self) -> dict[str, Tensor]:
+        """What of the module is not the model: the next stage goes on with it if it is one of patch labels too."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("model.")}
+
+    def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over another's `head_weights`. Raises ``RuntimeError`` when they are not all there or do not fit."""
+        model = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        self.load_state_dict(model | dict(weights))
 
     def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Weighted mean of the slots' losses.

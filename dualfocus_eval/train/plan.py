@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -11,9 +11,12 @@ from dualfocus_eval.naming import refuse_unknown
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.scratch import ModelShape
 
-__all__ = ["MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
+__all__ = ["FRAMES", "MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
 
 Objective = Literal["patch_labels", "conversations"]
+FRAMES = ("whole", "crop", "close_up", "chart")
+"""Views of a scene: the whole image; one or two objects, loosely framed; one object with a mark, framed closely; and,
+like an optician's chart, a dozen marks and nothing else."""
 MIXTURE = ("macro", "grounding", "dualfocus")
 """Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop."""
 
@@ -25,13 +28,15 @@ class Stage:
     name: str
     objective: Objective
     samples: int
-    """Scenes; each gives a frame and a crop for ``patch_labels``, one conversation otherwise."""
+    """Scenes; each gives its ``frames`` for ``patch_labels``, one conversation otherwise."""
     batch_size: int
     learning_rate: float
     mix: Mapping[str, float] = field(default_factory=dict)
     """Weights of the kinds in `MIXTURE`, for ``conversations``."""
-    charts: bool = False
-    """Whether ``patch_labels`` adds a chart of marks per scene."""
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """How many frames of each kind in `FRAMES` a scene gives, for ``patch_labels``."""
+    guidance: float = 0.0
+    """Weight of the loss that teaches attention where to look, for ``conversations``; 0 leaves attention alone."""
     freeze: tuple[str, ...] = ()
     """Submodules that keep their weights, e.g. ``vision_tower``."""
     epochs: int = 1
@@ -79,10 +84,27 @@ def _stage(values: Any, where: str) -> Stage:
     stage: Stage = _record(Stage, values, where)
     if stage.objective not in get_args(Objective):
         raise UserError(f"{where}: objective {stage.objective!r} is not one of: {', '.join(get_args(Objective))}")
-    refuse_unknown(stage.mix, MIXTURE, f"{where}, mix", "kind")
-    if stage.objective == "conversations" and not sum(stage.mix.values()) > 0:
+    _check_kinds(stage.frames, FRAMES, int, f"{where}, frames")
+    _check_kinds(stage.mix, MIXTURE, (int, float), f"{where}, mix")
+    patches = stage.objective == "patch_labels"
+    idle = [name for name in (("mix", "guidance") if patches else ("frames",)) if getattr(stage, name)]
+    if idle:
+        raise UserError(f"{where}: {idle[0]} means nothing to objective {stage.objective}; take it out")
+    if patches and not any(stage.frames.values()):
+        raise UserError(f"{where}: frames needs at least one of: {', '.join(FRAMES)}")
+    if not patches and not any(stage.mix.values()):
         raise UserError(f"{where}: mix needs a positive weight for at least one of: {', '.join(MIXTURE)}")
     return stage
+
+
+def _check_kinds(values: Any, known: Sequence[str], types: type | tuple[type, ...], where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected kinds with numbers, found {type(values).__name__}")
+    refuse_unknown(values, known, where, "kind")
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, types) or value < 0:
+            what = "a whole number" if types is int else "a number"
+            raise UserError(f"{where}, {name}: {value!r} is not {what} of at least 0")
 
 
 def _record(kind: type[Any], values: Any, where: str) -> Any:

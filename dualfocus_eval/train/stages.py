@@ -6,26 +6,34 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from dualfocus_eval import __version__
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import PHRASES, scene_corpus
+from dualfocus_eval.train.guidance import GuidedLoss
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan, train_plan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
 
 __all__ = ["train"]
 
+LossFunction = Callable[[Any, dict[str, Tensor]], dict[str, Tensor]]
+"""From a model and a batch to ``loss`` and its parts."""
 WHITENING_FRAMES = 512
+PATCH_HEADS = "patch_heads.safetensors"
 
 
 def train(recipe: Recipe, out: Path) -> Path:
@@ -39,14 +47,24 @@ def train(recipe: Recipe, out: Path) -> Path:
     log: list[dict[str, Any]] = []
     for number, stage in enumerate(plan.stages):
         folder = out / f"{number + 1}-{stage.name}"
+        _claim(folder, stage)
         if not (folder / "stage.json").exists():
             model, processor = _load(last) if last else _from_scratch(plan)
-            _run(stage, plan, model, processor, folder, first_scene=_first_scene(plan, number))
+            _run(stage, plan, model, processor, folder, last, first_scene=_first_scene(plan, number))
         log.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
         last = folder
     if last is None:
         raise AssertionError("a plan has at least one stage")
     return _export(recipe, last, out / "checkpoint", log)
+
+
+def _claim(folder: Path, stage: Stage) -> None:
+    """Note the stage's settings in its folder. Raises ``UserError`` where other settings have been at work there."""
+    path, settings = folder / "settings.json", json.loads(json.dumps(asdict(stage)))
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
+        raise UserError(f"{folder} holds stage {stage.name} under other settings: delete it, or choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:
@@ -64,46 +82,86 @@ def _first_scene(plan: TrainPlan, number: int) -> int:
     return sum(stage.samples for stage in plan.stages[:number])
 
 
-def _run(stage: Stage, plan: TrainPlan, model: Any, processor: Any, folder: Path, first_scene: int) -> None:
+def _run(
+    stage: Stage, plan: TrainPlan, model: Any, processor: Any, folder: Path, last: Path | None, first_scene: int
+) -> None:
     started = time.monotonic()
     for name, parameter in model.named_parameters():
         parameter.requires_grad = not any(part in name.split(".") for part in stage.freeze)
-    trained, dataset, collator = _objective(stage, plan, model, processor, first_scene)
+    trained, loss_function, dataset, collator = _objective(stage, plan, model, processor, first_scene)
     arguments = _arguments(stage, plan, folder, len(dataset))
-    trainer = Trainer(model=trained, args=arguments, train_dataset=dataset, data_collator=collator)
+    if last and isinstance(trained, PatchLabeller) and (last / PATCH_HEADS).exists():
+        trained.load_head_weights(load_file(last / PATCH_HEADS))
+    trainer = StageTrainer(
+        loss_function=loss_function, model=trained, args=arguments, train_dataset=dataset, data_collator=collator
+    )
     trainer.train(
         resume_from_checkpoint=get_last_checkpoint(folder / "trainer") if (folder / "trainer").exists() else None
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    if isinstance(trained, PatchLabeller):
+        save_file(trained.head_weights(), folder / PATCH_HEADS)
     record = {
         "stage": stage.name,
         "steps": trainer.state.global_step,
         "samples": stage.samples,
         "seconds": round(time.monotonic() - started),
-        "losses": [[entry["step"], round(entry["loss"], 4)] for entry in trainer.state.log_history if "loss" in entry],
+        "losses": [_losses(entry) for entry in trainer.state.log_history if "loss" in entry],
     }
     (folder / "stage.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
-def _objective(stage: Stage, plan: TrainPlan, model: Any, processor: Any, first_scene: int) -> tuple[Any, Any, Any]:
-    """What is trained, on which examples, and how they are batched."""
+def _losses(entry: dict[str, float]) -> dict[str, float]:
+    return {"step": entry["step"]} | {
+        name: round(value, 4) for name, value in entry.items() if name == "loss" or name.endswith("_loss")
+    }
+
+
+class StageTrainer(Trainer):
+    """Trainer with a loss of its own, whose parts are logged beside it."""
+
+    def __init__(self, *, loss_function: LossFunction, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.loss_function = loss_function
+        self.parts: dict[str, list[Tensor]] = {}
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        """``loss`` of what the loss function returns; the other entries are its parts."""
+        outputs = self.loss_function(model, inputs)
+        for name in outputs.keys() - {"loss"}:
+            self.parts.setdefault(name, []).append(outputs[name])
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the parts' means since the last log."""
+        logs |= {name: float(torch.stack(values).mean()) for name, values in self.parts.items()}
+        self.parts.clear()
+        super().log(logs, *args, **kwargs)
+
+
+def _objective(
+    stage: Stage, plan: TrainPlan, model: Any, processor: Any, first_scene: int
+) -> tuple[Any, LossFunction, Any, Any]:
+    """What is trained, with which loss, on which examples, and how they are batched."""
     shape, cores = plan.model, os.cpu_count() or 1
     if stage.objective == "patch_labels":
         grid = shape.image_size // shape.patch_size
-        frames = PatchFrames(plan.scenes, first_scene, stage.samples, shape.image_size, grid, charts=stage.charts)
+        frames = PatchFrames(plan.scenes, first_scene, stage.samples, shape.image_size, grid, stage.frames)
         dataset, collator = Prepared(frames, list, cores), PatchCollator(processor)
         if first_scene == 0:
             whiten_patches(model.model, collator(dataset.examples[:WHITENING_FRAMES])["pixel_values"])
-        return PatchLabeller(model.model, processor.tokenizer), dataset, collator
+        return PatchLabeller(model.model, processor.tokenizer), _model_losses, dataset, collator
     conversations = SceneConversations(
         plan.scenes, first_scene, stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
     )
-    return (
-        model,
-        Prepared(conversations, SampleEncoder(processor, shape.image_size), cores),
-        ConversationCollator(processor),
-    )
+    dataset = Prepared(conversations, SampleEncoder(processor, shape.image_size), cores)
+    return model, GuidedLoss(model, stage.guidance), dataset, ConversationCollator(processor)
+
+
+def _model_losses(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = model(**inputs)
+    return outputs
 
 
 def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> TrainingArguments:
@@ -128,7 +186,7 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> Tr
         seed=plan.seed,
         data_seed=plan.seed,
         remove_unused_columns=False,
-        logging_steps=50,
+        logging_steps=min(50, steps),
         save_strategy="steps",
         save_steps=250,
         save_total_limit=1,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dualfocus_eval.method.boxes import parse_box
+from dualfocus_eval.data.scenes.layout import Scene, compose
+from dualfocus_eval.data.scenes.questions import NOUNS, ask
+from dualfocus_eval.method.boxes import Box, parse_box
+from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.train.collator import IGNORED, ConversationCollator, Prepared, SampleEncoder
-from dualfocus_eval.train.conversations import Sample, SceneConversations
+from dualfocus_eval.train.conversations import Sample, SceneConversations, _seen
 from dualfocus_eval.train.corpus import scene_corpus
 from dualfocus_eval.train.plan import MIXTURE
 from tests.train.conftest import SHAPE
@@ -78,6 +83,82 @@ def test_padding_is_neither_attended_nor_trained(processor: Any) -> None:
         assert batch["attention_mask"][row].tolist() == [1] * length + [0] * (batch["input_ids"].shape[1] - length)
         assert (batch["labels"][row, length:] == IGNORED).all()
     assert batch["labels"].dtype == torch.int64
+
+
+def test_evidence_marks_the_patches_under_its_boxes(processor: Any) -> None:
+    """A grid of four by four patches; a box smaller than a patch has the one that holds its middle."""
+    sample = conversations("dualfocus")[0]
+    boxes = ((0, Box(0.0, 0.0, 0.5, 0.26)), (1, Box(0.80, 0.30, 0.85, 0.35)))
+    (encoded,) = SampleEncoder(processor, SHAPE.image_size)(replace(sample, evidence=(boxes,) * len(sample.targets)))
+    for grids in encoded["evidence"].reshape(-1, 2, 4, 4):
+        assert np.argwhere(grids).tolist() == [[0, 0, 0], [0, 0, 1], [1, 1, 3]]
+
+
+def test_evidence_is_seen_in_the_crop_that_holds_it() -> None:
+    scene, crop = Scene(0, 0, "park", 400, 200, ()), Crop(100, 50, 200, 150)
+    assert _seen(scene, crop, (140, 60, 160, 80)) == (1, Box(0.4, 0.1, 0.6, 0.3))
+    assert _seen(scene, crop, (190, 60, 230, 80)) == (0, Box(0.475, 0.3, 0.575, 0.4))
+
+
+def test_a_detail_rests_on_its_mark_and_a_box_on_its_object() -> None:
+    for index in range(30):
+        scene = compose(5, index)
+        for entry in ask(scene, random.Random(0)):
+            items = [scene.items[number] for number in entry.referents]
+            marks = [item.mark.box for item in items if item.mark is not None]
+            detail = entry.level == "detail"
+            assert list(entry.evidence) == (marks if detail else [item.box for item in items])
+
+
+def test_evidence_is_asked_of_the_token_before_the_answers(processor: Any) -> None:
+    encode = SampleEncoder(processor, SHAPE.image_size)
+    rows = [encode(conversations(kind)[0])[0] for kind in MIXTURE]
+    batch = ConversationCollator(processor)(rows)
+    for row, encoded in enumerate(rows):
+        (patches,) = np.nonzero(encoded["input_ids"] == processor.image_token_id)
+        asked = {
+            (target - 1, int(patch))
+            for target, turn in enumerate(encoded["turns"])
+            if turn >= 0
+            if encoded["input_ids"][target] != processor.tokenizer.eos_token_id
+            for patch in patches[encoded["evidence"][turn]]
+        }
+        assert {(query, key) for query, key in batch["evidence"][row].nonzero().tolist()} == asked
+        assert all(key <= query for query, key in asked)
+
+
+@pytest.mark.parametrize("kind", MIXTURE)
+def test_the_subject_of_an_answer_is_what_its_question_names(kind: str, processor: Any) -> None:
+    """In a conversation of several questions, each answer has the nouns of its own."""
+    named = 0
+    for sample in conversations(kind):
+        (encoded,) = SampleEncoder(processor, SHAPE.image_size)(sample)
+        for turn, message in enumerate(sample.messages[::2]):
+            words = processor.tokenizer.decode(encoded["input_ids"][encoded["subjects"] == turn]).split()
+            stem = message["content"][-1]["text"].split("question: ")[-1].replace("?", " ")
+            assert words == [word for word in stem.split() if word in NOUNS]
+            named += len(words)
+        assert (encoded["turns"][encoded["subjects"] >= 0] == -1).all()
+    assert named > 20
+
+
+def test_the_order_counts_from_the_start_of_each_answer(processor: Any) -> None:
+    (encoded,) = SampleEncoder(processor, SHAPE.image_size)(conversations("grounding")[0])
+    batch = ConversationCollator(processor)([encoded])
+    counted: list[int] = []
+    for position, turn in enumerate(encoded["turns"]):
+        if turn >= 0:
+            counted.append(counted[-1] + 1 if encoded["turns"][position - 1] == turn else 0)
+    targets = np.flatnonzero(encoded["turns"] >= 0)
+    asked = torch.from_numpy(targets - 1)
+    assert batch["order"][0, asked].tolist() == counted
+    lengths = np.bincount(encoded["turns"][targets])
+    assert batch["weight"][0, asked].tolist() == pytest.approx(
+        [1 / lengths[turn] for turn in encoded["turns"][targets]]
+    )
+    assert float(batch["weight"].sum()) == pytest.approx(len(lengths))
+    assert batch["grounding"][0, asked].all()
+    assert (batch["aspect"] == -1).all()
 
 
 def test_prepared_examples_do_not_depend_on_the_number_of_processes(processor: Any) -> None:

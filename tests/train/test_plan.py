@@ -15,7 +15,7 @@ train:
   seed: 1
   scenes: 7
   stages:
-    - {name: vision, objective: patch_labels, samples: 8, batch_size: 4, learning_rate: 0.001}
+    - {name: vision, objective: patch_labels, frames: {whole: 1}, samples: 8, batch_size: 4, learning_rate: 0.001}
     - {name: mix, objective: conversations, mix: {macro: 1}, samples: 8, batch_size: 4, learning_rate: 0.001}
 """
 
@@ -37,6 +37,13 @@ def test_a_good_plan_is_read(tmp_path: Path) -> None:
     [
         ("samples: 8, batch", "sampels: 8, batch", "Did you mean samples"),
         ("patch_labels", "pixels", "not one of: patch_labels, conversations"),
+        ("{whole: 1}", "{hole: 1}", "Did you mean whole"),
+        ("{whole: 1}", "{whole: 0}", "at least one of: whole"),
+        ("{whole: 1}", "[whole]", "expected kinds with numbers"),
+        ("{whole: 1}", "{whole: 2, crop: -1}", "crop: -1 is not a whole number of at least 0"),
+        ("{whole: 1}", "{whole: 1.5}", "whole: 1.5 is not a whole number"),
+        ("frames: {whole: 1}", "frames: {whole: 1}, guidance: 1", "guidance means nothing to objective patch_labels"),
+        ("mix: {macro: 1}", "mix: {macro: 1}, frames: {whole: 1}", "frames means nothing to objective conversations"),
         ("{macro: 1}", "{makro: 1}", "Did you mean macro"),
         ("{macro: 1}", "{macro: 0}", "positive weight"),
         ("scenes: 7", "scene: 7", "Did you mean scenes"),

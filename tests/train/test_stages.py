@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.train.cli import main
 from tests.train.conftest import SHAPE
@@ -22,9 +24,12 @@ train:
   model: {{image_size: {SHAPE.image_size}, patch_size: {SHAPE.patch_size}, vision_width: 32, vision_layers: 1,
     vision_heads: 2, text_width: 32, text_layers: 1, text_heads: 2, text_mlp: 64}}
   stages:
-    - {{name: vision, objective: patch_labels, samples: 16, batch_size: 8, learning_rate: 0.001}}
-    - {{name: mix, objective: conversations, mix: {{macro: 1, grounding: 1, dualfocus: 1}}, freeze: [vision_tower],
-        samples: 16, batch_size: 8, learning_rate: 0.001}}
+    - {{name: vision, objective: patch_labels, frames: {{whole: 1, crop: 1}}, samples: 16, batch_size: 8,
+        learning_rate: 0.001}}
+    - {{name: close-ups, objective: patch_labels, frames: {{whole: 1, close_up: 2, chart: 1}}, samples: 16,
+        batch_size: 8, learning_rate: 0}}
+    - {{name: mix, objective: conversations, mix: {{macro: 1, grounding: 1, dualfocus: 1}}, guidance: 1,
+        freeze: [vision_tower], samples: 16, batch_size: 8, learning_rate: 0.001}}
 """
 
 
@@ -53,7 +58,7 @@ def test_the_checkpoint_has_the_hub_layout_and_its_provenance(run: Path) -> None
         assert "vision_tower.vision_model.embeddings.class_embedding" in weights.keys()  # noqa: SIM118
     record = json.loads((checkpoint / "dualfocus.json").read_text())
     assert record["inference"] == {"margin": 12, "selection": "own"}
-    assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "mix"]
+    assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "close-ups", "mix"]
 
 
 def test_the_harness_takes_the_checkpoints_settings(run: Path) -> None:
@@ -68,15 +73,40 @@ def test_frozen_weights_do_not_move(run: Path) -> None:
         with safe_open(run / "run" / stage / "model.safetensors", "pt") as weights:
             return {name: weights.get_tensor(name) for name in weights.keys() if "vision_tower" in name}  # noqa: SIM118
 
-    before, after = encoder("1-vision"), encoder("2-mix")
+    before, after = encoder("2-close-ups"), encoder("3-mix")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_stage_of_patch_labels_goes_on_with_the_heads_of_the_last(run: Path) -> None:
+    """Its learning rate is zero in this recipe, so that they come out as they went in."""
+    first, second = (
+        load_file(run / "run" / stage / "patch_heads.safetensors") for stage in ("1-vision", "2-close-ups")
+    )
+    assert first.keys() == second.keys() == {"maps.weight", "log_scale"}
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_parts_of_the_loss_are_logged(run: Path) -> None:
+    (entry,) = json.loads((run / "run" / "checkpoint" / "training.json").read_text())[2]["losses"]
+    assert entry["loss"] == pytest.approx(entry["answer_loss"] + entry["guidance_loss"], abs=1e-3)
+
+
 def test_a_finished_stage_is_not_run_again(run: Path) -> None:
-    stages = [run / "run" / stage / "stage.json" for stage in ("1-vision", "2-mix")]
+    stages = [run / "run" / stage / "stage.json" for stage in ("1-vision", "2-close-ups", "3-mix")]
     before = [path.stat().st_mtime_ns for path in stages]
-    stages[1].unlink()
+    stages[2].unlink()
     assert main([str(run / "small.yaml"), "--out", str(run / "run")]) == 0
     assert stages[0].stat().st_mtime_ns == before[0]
-    assert stages[1].exists()
+    assert stages[2].exists()
+
+
+def test_a_stage_under_other_settings_is_not_mixed_in(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = run / "other.yaml"
+    other.write_text(
+        RECIPE.replace(
+            "samples: 16, batch_size: 8, learning_rate: 0.001}", "samples: 16, batch_size: 4, learning_rate: 0.001}"
+        )
+    )
+    with pytest.raises(UserError, match="under other settings"):
+        main([str(other), "--out", str(run / "run")])

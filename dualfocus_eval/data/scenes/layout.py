@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = [
     "COLORS",
     "GLYPHS",
+    "LABEL_SIDE",
     "NAMES",
     "PLACES",
     "STICKER_SHAPES",
@@ -36,7 +37,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 
 STICKER_SHAPES = ("circle", "square", "triangle", "cross")
-GLYPHS = tuple("0123456789ACEFHKLPTX")
+GLYPHS = tuple("47ACEHKLPTUX")
 
 PLACES = ("beach", "park", "street", "kitchen", "desert", "night")
 
@@ -68,6 +69,8 @@ NAMES = (
 )
 
 OBJECT_SIDE = (100, 144)
+STICKER_SIDES = {"small": 13, "large": 23}
+LABEL_SIDE = 26
 GROUP_SIDE = (40, 58)
 
 
@@ -167,11 +170,9 @@ def mark_at(rng: random.Random, object_color: str, center_x: int, center_y: int)
     """A random mark about a point, of another colour than what it is on."""
     color = rng.choice([name for name in COLORS if name != object_color])
     if rng.random() < 0.5:
-        return Mark("label", color, rng.choice(GLYPHS), "small", _around(center_x, center_y, 20))
-    size = rng.choice(("small", "large"))
-    return Mark(
-        "sticker", color, rng.choice(STICKER_SHAPES), size, _around(center_x, center_y, 11 if size == "small" else 19)
-    )
+        return Mark("label", color, rng.choice(GLYPHS), "small", _around(center_x, center_y, LABEL_SIDE))
+    size = rng.choice(tuple(STICKER_SIDES))
+    return Mark("sticker", color, rng.choice(STICKER_SHAPES), size, _around(center_x, center_y, STICKER_SIDES[size]))
 
 
 def _around(center_x: int, center_y: int, side: int) -> PixelBox:

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dualfocus_eval.data.scenes.layout import COMMON, NAMES, Item, PixelBox, Scene
 
-__all__ = ["DETAIL_KINDS", "KINDS", "NEGATIVES", "SceneQuestion", "absent_objects", "ask", "balanced", "existence"]
+__all__ = [
+    "DETAIL_KINDS",
+    "KINDS",
+    "NEGATIVES",
+    "NOUNS",
+    "SceneQuestion",
+    "absent_objects",
+    "ask",
+    "balanced",
+    "existence",
+]
 
 KINDS = (
     "existence", "object_color", "count", "relation", "scene",
@@ -35,6 +46,8 @@ class SceneQuestion:
     """Union of the objects that the question refers to; the whole image for global questions and absent objects."""
     referents: tuple[int, ...] = ()
     """Indices into ``Scene.items``."""
+    evidence: tuple[PixelBox, ...] = ()
+    """Where one has to look for the answer: marks or objects; nothing where it is an absence or the whole scene."""
 
     @property
     def level(self) -> Literal["detail", "global"]:
@@ -48,10 +61,10 @@ def ask(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
     single = [(index, item) for index, item in enumerate(scene.items) if counts[item.name] == 1]
     questions = [SceneQuestion("scene", "What kind of place is this?", scene.place, _whole(scene))]
     for name, count in counts.items():
-        region, indices = _region(scene, name)
-        questions.append(SceneQuestion("count", f"How many {_plural(name)} are there?", str(count), region, indices))
+        questions.append(_about(scene, name, "count", f"How many {_plural(name)} are there?", str(count)))
     for index, item in single:
-        questions.append(_about(index, item, "object_color", f"What color is the {item.name}?", item.color))
+        question = f"What color is the {item.name}?"
+        questions.append(SceneQuestion("object_color", question, item.color, item.box, (index,), (item.box,)))
         questions.extend(_about_mark(index, item))
     questions.extend(_relations(single))
     questions.extend(existence(scene, name, True) for name in counts)
@@ -80,8 +93,7 @@ def existence(scene: Scene, name: str, present: bool) -> SceneQuestion:
     question = f"Is there {article} {name} in the image?"
     if not present:
         return SceneQuestion("existence", question, "no", _whole(scene))
-    region, indices = _region(scene, name)
-    return SceneQuestion("existence", question, "yes", region, indices)
+    return _about(scene, name, "existence", question, "yes")
 
 
 def absent_objects(scene: Scene, split: str, count: int, rng: random.Random) -> list[str]:
@@ -101,22 +113,26 @@ def absent_objects(scene: Scene, split: str, count: int, rng: random.Random) -> 
     return absent[:count]
 
 
-def _about(index: int, item: Item, kind: str, question: str, answer: str) -> SceneQuestion:
-    return SceneQuestion(kind, question, answer, item.box, (index,))
+def _about(scene: Scene, name: str, kind: str, question: str, answer: str) -> SceneQuestion:
+    """A question about every object called ``name``."""
+    indices = tuple(index for index, item in enumerate(scene.items) if item.name == name)
+    boxes = tuple(scene.items[index].box for index in indices)
+    return SceneQuestion(kind, question, answer, _union(boxes), indices, boxes)
 
 
 def _about_mark(index: int, item: Item) -> list[SceneQuestion]:
     mark = item.mark
     if mark is None:
         return []
-    color = _about(index, item, "mark_color", f"What color is the {mark.kind} on the {item.name}?", mark.color)
+    asked = [("mark_color", f"What color is the {mark.kind} on the {item.name}?", mark.color)]
     if mark.kind == "label":
-        return [color, _about(index, item, "text", f"What is written on the {item.name}?", mark.shape)]
-    return [
-        color,
-        _about(index, item, "mark_shape", f"What shape is the sticker on the {item.name}?", mark.shape),
-        _about(index, item, "mark_size", f"How big is the sticker on the {item.name}?", mark.size),
-    ]
+        asked += [("text", f"What is written on the {item.name}?", mark.shape)]
+    else:
+        asked += [
+            ("mark_shape", f"What shape is the sticker on the {item.name}?", mark.shape),
+            ("mark_size", f"How big is the sticker on the {item.name}?", mark.size),
+        ]
+    return [SceneQuestion(*entry, item.box, (index,), (mark.box,)) for entry in asked]
 
 
 def _relations(single: list[tuple[int, Item]]) -> list[SceneQuestion]:
@@ -125,23 +141,20 @@ def _relations(single: list[tuple[int, Item]]) -> list[SceneQuestion]:
         for other_index, other in single:
             if index == other_index:
                 continue
-            region = _union([item.box, other.box])
+            boxes = (item.box, other.box)
             for axis, phrase in ((0, "to the left of"), (1, "above")):
                 gap = (other.box[axis] + other.box[axis + 2] - item.box[axis] - item.box[axis + 2]) / 2
                 if abs(gap) < 60:  # neither clearly so nor clearly not
                     continue
                 question = f"Is the {item.name} {phrase} the {other.name}?"
                 answer = "yes" if gap > 0 else "no"
-                questions.append(SceneQuestion("relation", question, answer, region, (index, other_index)))
+                questions.append(
+                    SceneQuestion("relation", question, answer, _union(boxes), (index, other_index), boxes)
+                )
     return questions
 
 
-def _region(scene: Scene, name: str) -> tuple[PixelBox, tuple[int, ...]]:
-    indices = tuple(index for index, item in enumerate(scene.items) if item.name == name)
-    return _union([scene.items[index].box for index in indices]), indices
-
-
-def _union(boxes: list[PixelBox]) -> PixelBox:
+def _union(boxes: Sequence[PixelBox]) -> PixelBox:
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return (min(x1), min(y1), max(x2), max(y2))
 
@@ -152,3 +165,7 @@ def _whole(scene: Scene) -> PixelBox:
 
 def _plural(name: str) -> str:
     return name + ("es" if name[-1] in "sxh" else "s") if name != "fish" else "fish"
+
+
+NOUNS = tuple(dict.fromkeys(noun for name in NAMES for noun in (name, _plural(name))))
+"""The words by which questions name objects."""

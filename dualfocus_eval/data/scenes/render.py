@@ -9,7 +9,7 @@ from functools import cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from dualfocus_eval.data.scenes.layout import COLORS, Item, Mark, PixelBox, Scene
+from dualfocus_eval.data.scenes.layout import COLORS, LABEL_SIDE, Item, Mark, PixelBox, Scene
 
 __all__ = ["paint", "paint_mark"]
 
@@ -172,7 +172,7 @@ def paint_mark(draw: ImageDraw.ImageDraw, mark: Mark, ground: str) -> None:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(19)
+    return ImageFont.load_default(LABEL_SIDE)
 
 
 def _scaled(points: Points, box: PixelBox) -> list[tuple[float, float]]:
