@@ -10,12 +10,21 @@ mark's colour, another for its shape, and so on; any of them where it does not m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["GuidedLoss"]
+__all__ = ["GUIDES", "GuidedLoss", "hand_over"]
+
+BOX_SLOTS = ("x1", "y1", "x2", "y2")
+"""The patch labels that the heads of the layer for boxes read, in the order of their turns."""
+WORD_SLOTS = ("mark_color", "mark_shape", "mark_size", "color")
+"""Those of the layer for words, in the order of `ASPECTS`."""
+STRENGTH = 0.2
+"""Root mean square of what a head adds to the residual stream at first: several times an embedding's."""
 
 
 GUIDES = ("evidence", "subjects", "order", "weight", "grounding", "aspect")
@@ -24,6 +33,25 @@ TINY = 1e-6
 """Keeps a gradient where there is no attention yet."""
 Attention = Tensor
 """(batch, heads, length, length)"""
+
+
+@torch.no_grad()
+def hand_over(model: Any, maps: Mapping[str, Tensor]) -> None:
+    """Start the guided heads with the classifiers of patch labels: what a head sees, it can say.
+
+    A head's value and output projections become the best approximation of its slot's map, (width, width), that their
+    rank allows.
+    """
+    layers, heads = model.model.language_model.layers, model.config.text_config.num_attention_heads
+    for layer, slots in ((len(layers) // 4, BOX_SLOTS), (len(layers) // 2, WORD_SLOTS)):
+        attention = layers[layer].self_attn
+        size = attention.head_dim
+        for head, slot in enumerate(slots[:heads]):
+            left, spectrum, right = torch.linalg.svd(maps[slot])
+            share = (STRENGTH * len(left) ** 0.5 / spectrum[:size].norm() * spectrum[:size]).sqrt()
+            rows = slice(head * size, (head + 1) * size)
+            attention.v_proj.weight[rows] = share[:, None] * right[:size]
+            attention.o_proj.weight[:, rows] = left[:, :size] * share
 
 
 class GuidedLoss:

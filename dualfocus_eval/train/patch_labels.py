@@ -33,7 +33,7 @@ from dualfocus_eval.data.scenes.layout import (
 from dualfocus_eval.data.scenes.render import paint, paint_mark
 from dualfocus_eval.train.plan import FRAMES
 
-__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "resized", "whiten_patches"]
+__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "resized", "slot_maps", "whiten_patches"]
 
 BACKGROUND = "?"
 COORDINATES = tuple(f"{value / 100:.2f}" for value in range(101))
@@ -259,6 +259,12 @@ class PatchLabeller(nn.Module):
         else:
             losses = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
         return losses.sum() / known.sum().clamp(min=1)
+
+
+def slot_maps(heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The linear map of each slot but ``name``, (width, width), of a labeller's `head_weights`."""
+    maps = heads["maps.weight"].unflatten(0, (len(SLOTS) - 1, -1))
+    return dict(zip(list(SLOTS)[1:], maps, strict=True))
 
 
 @torch.no_grad()

@@ -23,8 +23,8 @@ from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import PHRASES, scene_corpus
-from dualfocus_eval.train.guidance import GuidedLoss
-from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, whiten_patches
+from dualfocus_eval.train.guidance import GuidedLoss, hand_over
+from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan, train_plan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
 
@@ -90,8 +90,8 @@ def _run(
         parameter.requires_grad = not any(part in name.split(".") for part in stage.freeze)
     trained, loss_function, dataset, collator = _objective(stage, plan, model, processor, first_scene)
     arguments = _arguments(stage, plan, folder, len(dataset))
-    if last and isinstance(trained, PatchLabeller) and (last / PATCH_HEADS).exists():
-        trained.load_head_weights(load_file(last / PATCH_HEADS))
+    if last and (last / PATCH_HEADS).exists():
+        _take_over(load_file(last / PATCH_HEADS), trained, stage)
     trainer = StageTrainer(
         loss_function=loss_function, model=trained, args=arguments, train_dataset=dataset, data_collator=collator
     )
@@ -110,6 +110,14 @@ def _run(
         "losses": [_losses(entry) for entry in trainer.state.log_history if "loss" in entry],
     }
     (folder / "stage.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def _take_over(heads: dict[str, Tensor], trained: Any, stage: Stage) -> None:
+    """The last stage's classifiers of patch labels go on as such, or as guided attention heads."""
+    if isinstance(trained, PatchLabeller):
+        trained.load_head_weights(heads)
+    elif stage.guidance:
+        hand_over(trained, slot_maps(heads))
 
 
 def _losses(entry: dict[str, float]) -> dict[str, float]:
