@@ -5,7 +5,8 @@ itself a small decoder finds that circuit only after a few hundred thousand exam
 look at, so attention is taught it. In the first layer one head looks at the question's nouns. A quarter up, the heads
 take turns to look at the patches of a box's object, the first for x1, the second for y1, and so on, since what a head
 reads from a patch is the same wherever it looks from. Half-way up, they look at the evidence of a word: one for a
-mark's colour, another for its shape, and so on; any of them where it does not matter what a patch looks like.
+mark's colour, another for its shape, and so on; any of them where it does not matter what a patch looks like. And what
+these heads are to read from a patch, the vision stages' classifiers already read: the heads start as those.
 """
 
 from __future__ import annotations

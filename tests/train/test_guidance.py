@@ -11,7 +11,7 @@ import torch
 
 from dualfocus_eval.train.collator import ConversationCollator, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
-from dualfocus_eval.train.guidance import GUIDES, GuidedLoss
+from dualfocus_eval.train.guidance import GUIDES, GuidedLoss, hand_over
 from dualfocus_eval.train.scratch import build_model
 from tests.train.conftest import SHAPE
 
@@ -80,3 +80,20 @@ def test_a_batch_without_guides_has_only_its_answers(model: Any, batch: Any) -> 
     blind = batch | {name: torch.zeros_like(batch[name]) for name in ("evidence", "subjects")}
     output = GuidedLoss(model, 1.0)(model, blind)
     torch.testing.assert_close(output["loss"], output["answer_loss"])
+
+
+def test_handed_over_heads_say_what_the_classifiers_read(model: Any) -> None:
+    """A map of no higher rank than a head is handed over whole, up to its strength."""
+    width, size = SHAPE.text_width, SHAPE.text_width // SHAPE.text_heads
+    slots = ("x1", "y1", "x2", "y2", "mark_color", "mark_shape", "mark_size", "color")
+    maps = {slot: torch.randn(width, size) @ torch.randn(size, width) for slot in slots}
+    hand_over(model, maps)
+    layers = model.model.language_model.layers
+    for layer, first, second in ((1, "x1", "y1"), (2, "mark_color", "mark_shape")):
+        attention = layers[layer].self_attn
+        for head, slot in enumerate((first, second)):
+            rows = slice(head * size, (head + 1) * size)
+            product = attention.o_proj.weight[:, rows] @ attention.v_proj.weight[rows]
+            torch.testing.assert_close(product / product.norm(), maps[slot] / maps[slot].norm())
+            said = torch.randn(2000, width) @ product.T
+            assert 0.15 < float(said.pow(2).mean().sqrt()) < 0.25
