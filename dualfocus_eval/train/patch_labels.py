@@ -263,7 +263,7 @@ class PatchLabeller(nn.Module):
 
 def slot_maps(heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The linear map of each slot but ``name``, (width, width), of a labeller's `head_weights`."""
-    maps = heads["maps.weight"].unflatten(0, (len(SLOTS) - 1, -1))
+    maps = heads["maps.weight"].chunk(len(SLOTS) - 1)
     return dict(zip(list(SLOTS)[1:], maps, strict=True))
 
 

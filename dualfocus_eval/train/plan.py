@@ -97,7 +97,7 @@ def _stage(values: Any, where: str) -> Stage:
     return stage
 
 
-def _check_kinds(values: Any, known: Sequence[str], types: type | tuple[type, ...], where: str) -> None:
+def _check_kinds(values: Any, known: Sequence[str], types: Any, where: str) -> None:
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: expected kinds with numbers, found {type(values).__name__}")
     refuse_unknown(values, known, where, "kind")

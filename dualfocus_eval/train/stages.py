@@ -126,7 +126,7 @@ def _losses(entry: dict[str, float]) -> dict[str, float]:
     }
 
 
-class StageTrainer(Trainer):
+class StageTrainer(Trainer):  # type: ignore[misc]
     """Trainer with a loss of its own, whose parts are logged beside it."""
 
     def __init__(self, *, loss_function: LossFunction, **kwargs: Any) -> None:
