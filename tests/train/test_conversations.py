@@ -135,7 +135,7 @@ def test_the_subject_of_an_answer_is_what_its_question_names(kind: str, processo
         (encoded,) = SampleEncoder(processor, SHAPE.image_size)(sample)
         for turn, message in enumerate(sample.messages[::2]):
             words = processor.tokenizer.decode(encoded["input_ids"][encoded["subjects"] == turn]).split()
-            stem = message["content"][-1]["text"].split("question: ")[-1].replace("?", " ")
+            stem = message["content"][-1]["text"].split(": ")[-1].replace("?", " ")
             assert words == [word for word in stem.split() if word in NOUNS]
             named += len(words)
         assert (encoded["turns"][encoded["subjects"] >= 0] == -1).all()
