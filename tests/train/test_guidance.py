@@ -59,8 +59,9 @@ def test_the_loss_is_the_answers_and_the_attention_off_their_evidence(model: Any
     }
     guidance = means["subject"] + means["box"] + means["aspect"] + means["word"]
     torch.testing.assert_close(found["answer_loss"], means["answer"])
-    torch.testing.assert_close(found["guidance_loss"], guidance)
-    torch.testing.assert_close(found["loss"], means["answer"] + 0.5 * guidance)
+    # The loss adds a millionth to every share of attention, for its gradient.
+    torch.testing.assert_close(found["guidance_loss"], guidance, rtol=1e-4, atol=0)
+    torch.testing.assert_close(found["loss"], means["answer"] + 0.5 * guidance, rtol=1e-4, atol=0)
 
 
 def test_it_teaches_where_to_look(model: Any, batch: Any) -> None:
@@ -95,5 +96,5 @@ def test_handed_over_heads_say_what_the_classifiers_read(model: Any) -> None:
             rows = slice(head * size, (head + 1) * size)
             product = attention.o_proj.weight[:, rows] @ attention.v_proj.weight[rows]
             torch.testing.assert_close(product / product.norm(), maps[slot] / maps[slot].norm())
-            said = torch.randn(2000, width) @ product.T
+            said = torch.randn(2000, width) @ product.T.detach()
             assert 0.15 < float(said.pow(2).mean().sqrt()) < 0.25
