@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from dualfocus_eval.data.scenes.questions import NOUNS
 from dualfocus_eval.train.conversations import Evidence, Sample
-from dualfocus_eval.train.patch_labels import IGNORED, resized
+from dualfocus_eval.train.patch_labels import IGNORED, resized, single_token
 
 __all__ = ["IGNORED", "ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
 
@@ -59,7 +59,7 @@ class SampleEncoder:
 
     def __init__(self, processor: Any, side: int) -> None:
         self.processor, self.side = processor, side
-        self.nouns = processor.tokenizer.convert_tokens_to_ids([f"\u0120{noun}" for noun in NOUNS])
+        self.nouns = [single_token(processor.tokenizer, f" {noun}") for noun in NOUNS]
 
     def __call__(self, sample: Sample) -> list[dict[str, Any]]:
         """One example: its tokens, what of them is trained, and where the trained ones have their evidence.
@@ -76,17 +76,18 @@ class SampleEncoder:
             messages, chat_template=self.processor.chat_template, return_dict=True, return_assistant_tokens_mask=True
         )
         rendered = self.processor.apply_chat_template(messages, tokenize=False)
-        input_ids = np.array(self.processor(text=rendered, images=images or None)["input_ids"][0], dtype=np.int32)
+        input_ids = np.array(self.processor(text=rendered, images=images)["input_ids"][0], dtype=np.int32)
         image_token = self.processor.image_token_id
         turns, subjects = np.full_like(input_ids, -1), np.full_like(input_ids, -1)
         text, words = input_ids != image_token, np.array(short["input_ids"]) != image_token
         spoken = np.array(short["assistant_masks"], dtype=bool)
-        number = _turn_numbers(spoken, len(sample.targets))
-        turns[text] = np.where(spoken & np.append(sample.targets, False)[number], number, -1)[words]
+        number = _turn_numbers(spoken, len(sample.turns))
+        trained = np.array([*(turn.trained for turn in sample.turns), False])[number]
+        turns[text] = np.where(spoken & trained, number, -1)[words]
         subjects[text] = np.where(~spoken & np.isin(short["input_ids"], self.nouns), number, -1)[words]
         labels = np.where(turns >= 0, input_ids, IGNORED)
-        patches = int((~text).sum()) // len(images) if images else 0
-        evidence = np.stack([_patches_under(boxes, len(images), patches) for boxes in sample.evidence])
+        patches = int((~text).sum()) // len(images)
+        evidence = np.stack([_patches_under(turn.evidence, len(images), patches) for turn in sample.turns])
         return [
             {
                 "input_ids": input_ids,
@@ -94,8 +95,8 @@ class SampleEncoder:
                 "turns": turns,
                 "subjects": subjects,
                 "evidence": evidence,
-                "grounding": np.array(sample.grounding),
-                "aspects": np.array(sample.aspects),
+                "grounding": np.array([turn.grounding for turn in sample.turns]),
+                "aspects": np.array([turn.aspect for turn in sample.turns]),
                 "images": np.stack(images),
             }
         ]

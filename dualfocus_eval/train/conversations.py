@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from dualfocus_eval.data.scenes.layout import PixelBox, Scene, compose
+from dualfocus_eval.data.scenes.layout import PixelBox, Scene, compose, within
 from dualfocus_eval.data.scenes.questions import SceneQuestion, ask, balanced
 from dualfocus_eval.data.scenes.render import paint
 from dualfocus_eval.engines.base import Picture
@@ -18,7 +18,7 @@ from dualfocus_eval.method.crops import Crop, crop_of, crop_picture
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 
-__all__ = ["FORMAT_HINT", "Evidence", "Sample", "SceneConversations", "Turn", "as_question", "region_box"]
+__all__ = ["ASPECTS", "FORMAT_HINT", "Evidence", "Sample", "SceneConversations", "Turn", "as_question", "region_box"]
 
 FORMAT_HINT = "Answer the question using a single word or phrase."
 WRONG_BOX_SHARE = 0.1
@@ -26,9 +26,16 @@ WRONG_BOX_SHARE = 0.1
 SCORING_SHARE = 0.25
 """Share of second rounds under the scoring prompt instead of Q2."""
 MACRO_TURNS, GROUNDING_TURNS, MICRO_TURNS = 6, 5, 6
-ASPECTS = {"mark_color": 0, "mark_shape": 1, "text": 1, "mark_size": 2, "object_color": 3}
+PATCH_LABELS = {
+    "mark_color": "mark_color",
+    "mark_shape": "mark_shape",
+    "text": "mark_shape",
+    "mark_size": "mark_size",
+    "object_color": "color",
+}
+"""Kind of question to the patch label that answers it."""
+ASPECTS = tuple(dict.fromkeys(PATCH_LABELS.values()))
 """What of its evidence a question is about: questions of one aspect read the same from a patch."""
-
 
 Evidence = tuple[tuple[int, Box], ...]
 """Where an answer is to be seen: (image number, box as fractions of that image)."""
@@ -45,18 +52,15 @@ class Turn:
     grounding: bool = False
     """Whether the answer is a box."""
     aspect: int = -1
-    """One of `ASPECTS`, or -1."""
+    """Position in `ASPECTS`, or -1."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation in transformers' chat format; per assistant turn what `Turn` says of it."""
+    """A conversation in transformers' chat format, a question and an answer per turn."""
 
     messages: tuple[Mapping[str, Any], ...]
-    targets: tuple[bool, ...]
-    grounding: tuple[bool, ...]
-    aspects: tuple[int, ...]
-    evidence: tuple[Evidence, ...]
+    turns: tuple[Turn, ...]
 
 
 class SceneConversations(Sequence[Sample]):
@@ -112,7 +116,7 @@ class SceneConversations(Sequence[Sample]):
             prompt = scoring_prompt if rng.random() < SCORING_SHARE else micro_prompt
             evidence = tuple(_seen(scene, crop, pixels) for pixels in entry.evidence)
             asking = prompt(as_question(entry), self.wording)
-            turns.append(Turn(asking, entry.answer, evidence, aspect=ASPECTS.get(entry.kind, -1)))
+            turns.append(Turn(asking, entry.answer, evidence, aspect=_aspect(entry)))
         zoomed = crop_picture(Picture(image), crop).pixels
         return _sample([image, zoomed], [0, 1], turns)
 
@@ -123,7 +127,7 @@ def _macro(scene: Scene, image: Image.Image, questions: Sequence[SceneQuestion])
             as_question(entry).prompt,
             entry.answer,
             evidence=tuple((0, region_box(scene, box)) for box in entry.evidence),
-            aspect=ASPECTS.get(entry.kind, -1),
+            aspect=_aspect(entry),
         )
         for entry in questions
     ]
@@ -132,13 +136,15 @@ def _macro(scene: Scene, image: Image.Image, questions: Sequence[SceneQuestion])
 
 def _seen(scene: Scene, crop: Crop, pixels: PixelBox) -> tuple[int, Box]:
     """Where ``pixels`` of the scene are best seen: in the crop if their middle lies there, else in the whole image."""
-    width, height = crop.size
     x1, y1, x2, y2 = pixels
     inside = crop.left <= (x1 + x2) / 2 < crop.right and crop.top <= (y1 + y2) / 2 < crop.bottom
     if not inside:
         return 0, region_box(scene, pixels)
-    box = Box((x1 - crop.left) / width, (y1 - crop.top) / height, (x2 - crop.left) / width, (y2 - crop.top) / height)
-    return 1, box.clipped()
+    return 1, within((crop.left, crop.top, crop.right, crop.bottom), pixels).clipped()
+
+
+def _aspect(entry: SceneQuestion) -> int:
+    return ASPECTS.index(PATCH_LABELS[entry.kind]) if entry.kind in PATCH_LABELS else -1
 
 
 def as_question(entry: SceneQuestion) -> Question:
@@ -148,7 +154,7 @@ def as_question(entry: SceneQuestion) -> Question:
 
 def region_box(scene: Scene, region: PixelBox) -> Box:
     """``region`` as fractions of the image."""
-    return Box(region[0] / scene.width, region[1] / scene.height, region[2] / scene.width, region[3] / scene.height)
+    return within(scene.frame, region)
 
 
 def _written(scene: Scene, region: PixelBox) -> str:
@@ -169,10 +175,4 @@ def _sample(images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequenc
         ]
         messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": turn.prompt}]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
-    return Sample(
-        tuple(messages),
-        targets=tuple(turn.trained for turn in turns),
-        grounding=tuple(turn.grounding for turn in turns),
-        aspects=tuple(turn.aspect for turn in turns),
-        evidence=tuple(turn.evidence for turn in turns),
-    )
+    return Sample(tuple(messages), tuple(turns))

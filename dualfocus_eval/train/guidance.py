@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dualfocus_eval.train.conversations import ASPECTS
+
 __all__ = ["GUIDES", "GuidedLoss", "hand_over"]
 
 BOX_SLOTS = ("x1", "y1", "x2", "y2")
 """The patch labels that the heads of the layer for boxes read, in the order of their turns."""
-WORD_SLOTS = ("mark_color", "mark_shape", "mark_size", "color")
-"""Those of the layer for words, in the order of `ASPECTS`."""
 STRENGTH = 0.2
 """Root mean square of what a head adds to the residual stream at first: several times an embedding's."""
-
-
+LOUDNESS = 8.0
+"""How much the patches' features are raised over the vision stages', so that no layer drowns what they say."""
 GUIDES = ("evidence", "subjects", "order", "weight", "grounding", "aspect")
 """What a batch of `ConversationCollator` holds beside the model's own inputs."""
 TINY = 1e-6
@@ -41,11 +41,13 @@ def hand_over(model: Any, maps: Mapping[str, Tensor]) -> None:
     """Start the guided heads with the classifiers of patch labels: what a head sees, it can say.
 
     A head's value and output projections become the best approximation of its slot's map, (width, width), that their
-    rank allows.
+    rank allows. The patches' features become `LOUDNESS` times as large.
     """
-    layers, heads = model.model.language_model.layers, model.config.text_config.num_attention_heads
-    for layer, slots in ((len(layers) // 4, BOX_SLOTS), (len(layers) // 2, WORD_SLOTS)):
-        attention = layers[layer].self_attn
+    for parameter in model.model.multi_modal_projector.linear_2.parameters():
+        parameter *= LOUDNESS
+    heads = model.config.text_config.num_attention_heads
+    for layer, slots in zip(_guided_layers(model), (BOX_SLOTS, ASPECTS), strict=True):
+        attention = model.model.language_model.layers[layer].self_attn
         size = attention.head_dim
         for head, slot in enumerate(slots[:heads]):
             left, spectrum, right = torch.linalg.svd(maps[slot])
@@ -55,20 +57,28 @@ def hand_over(model: Any, maps: Mapping[str, Tensor]) -> None:
             attention.o_proj.weight[:, rows] = left[:, :size] * share
 
 
+def _guided_layers(model: Any) -> tuple[int, int]:
+    """The layers whose heads look at a box's object and at the evidence of a word."""
+    layers = model.config.text_config.num_hidden_layers
+    return layers // 4, layers // 2
+
+
 class GuidedLoss:
     """Next-token loss on the targets, every answer counting as much, plus ``weight`` times that of their attention."""
 
     def __init__(self, model: Any, weight: float) -> None:
-        model.set_attn_implementation("eager")  # the only one that returns its attention
-        self.layers = model.config.text_config.num_hidden_layers
-        self.weight = weight
+        if weight:
+            model.set_attn_implementation("eager")  # the only one that returns its attention
+        self.layers, self.weight = _guided_layers(model), weight
 
     def __call__(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``loss`` and its two parts for a batch of `ConversationCollator`."""
+        """``loss`` and, unless attention is left alone, its two parts, for a batch of `ConversationCollator`."""
         guides = {name: inputs[name] for name in GUIDES}
         plain = {name: value for name, value in inputs.items() if name not in (*GUIDES, "labels")}
-        output = model(**plain, output_attentions=True)
+        output = model(**plain, output_attentions=bool(self.weight))
         answers = _answer_loss(output.logits, inputs["labels"], guides["weight"])
+        if not self.weight:
+            return {"loss": answers}
         guidance = self._guidance_loss(output.attentions, guides)
         return {
             "loss": answers + self.weight * guidance,
@@ -78,7 +88,7 @@ class GuidedLoss:
 
     def _guidance_loss(self, attentions: tuple[Attention, ...], guides: dict[str, Tensor]) -> Tensor:
         evidence, grounding, aspect = guides["evidence"], guides["grounding"], guides["aspect"]
-        boxes, words = attentions[self.layers // 4], attentions[self.layers // 2]
+        boxes, words = (attentions[layer] for layer in self.layers)
         coordinate = guides["order"] // 2  # the punctuation before it included
         weight = guides["weight"]
         return (

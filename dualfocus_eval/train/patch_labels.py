@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,13 @@ from dualfocus_eval.data.scenes.layout import (
     Scene,
     compose,
     mark_at,
+    union,
+    within,
 )
 from dualfocus_eval.data.scenes.render import paint, paint_mark
 from dualfocus_eval.train.plan import FRAMES
 
-__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "resized", "slot_maps", "whiten_patches"]
+__all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "resized", "single_token", "slot_maps", "whiten_patches"]
 
 BACKGROUND = "?"
 COORDINATES = tuple(f"{value / 100:.2f}" for value in range(101))
@@ -112,13 +115,9 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
         labels = np.full((self.grid, self.grid, len(SLOTS)), IGNORED)
         labels[..., 0] = self.codes["name"][BACKGROUND]
         labels[..., 2] = self.codes["place"][scene.place]
-        width, height = frame[2] - frame[0], frame[3] - frame[1]
         for item in scene.items:
-            x1, x2 = ((item.box[k] - frame[0]) / width for k in (0, 2))
-            y1, y2 = ((item.box[k] - frame[1]) / height for k in (1, 3))
-            box = [min(max(value, 0.0), 1.0) for value in (x1, y1, x2, y2)]
             words = {"name": f" {item.name}", "color": item.color}
-            words |= dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.2f}" for value in box), strict=True))
+            words |= {side: f"{value:.2f}" for side, value in asdict(within(frame, item.box).clipped()).items()}
             self._assign(labels, self._coverage(frame, item.box) > COVERED, words)
             if item.mark is not None:
                 self._assign(labels, self._marked(frame, item.mark), _mark_words(item.mark))
@@ -137,10 +136,8 @@ class PatchFrames(Sequence[list[dict[str, Any]]]):
 
     def _coverage(self, frame: PixelBox, box: PixelBox) -> NDArray[np.float64]:
         """Share of each patch of ``frame`` that ``box`` covers: (grid, grid)."""
-        width, height = frame[2] - frame[0], frame[3] - frame[1]
-        columns = self._overlap((box[0] - frame[0]) / width, (box[2] - frame[0]) / width)
-        rows = self._overlap((box[1] - frame[1]) / height, (box[3] - frame[1]) / height)
-        return np.outer(rows, columns)
+        part = within(frame, box)
+        return np.outer(self._overlap(part.y1, part.y2), self._overlap(part.x1, part.x2))
 
     def _overlap(self, low: float, high: float) -> NDArray[np.float64]:
         """Share of each grid cell along one axis that [low, high] covers: (grid,)."""
@@ -160,7 +157,7 @@ def resized(image: Image.Image, side: int) -> NDArray[np.uint8]:
 
 def _frame(kind: str, scene: Scene, rng: random.Random) -> PixelBox:
     if kind == "whole":
-        return (0, 0, scene.width, scene.height)
+        return scene.frame
     return _random_crop(scene, rng) if kind == "crop" else _close_up(scene, rng)
 
 
@@ -170,23 +167,21 @@ def _close_up(scene: Scene, rng: random.Random) -> PixelBox:
     x1, y1, x2, y2 = rng.choice(items).box
     half = (x2 - x1) / 2 + rng.uniform(4, 20)
     center_x, center_y = (x1 + x2) / 2 + rng.uniform(-8, 8), (y1 + y2) / 2 + rng.uniform(-8, 8)
-    return (
-        max(0, int(center_x - half)),
-        max(0, int(center_y - half)),
-        min(scene.width, int(center_x + half) + 1),
-        min(scene.height, int(center_y + half) + 1),
-    )
+    return _square(scene, center_x, center_y, half)
 
 
 def _random_crop(scene: Scene, rng: random.Random) -> PixelBox:
     """A square around one object or two, loosely framed, clipped to the image: what a predicted box leads to."""
     items = rng.sample(scene.items, min(len(scene.items), rng.choice((1, 1, 1, 2))))
-    boxes = [item.box for item in items] or [(0, 0, scene.width, scene.height)]
-    x1, y1 = min(box[0] for box in boxes), min(box[1] for box in boxes)
-    x2, y2 = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    x1, y1, x2, y2 = union([item.box for item in items] or [scene.frame])
     half = max(x2 - x1, y2 - y1) / 2 * rng.uniform(0.95, 1.35) + rng.uniform(0, 16)
     center_x = (x1 + x2) / 2 + rng.uniform(-0.15, 0.15) * half
     center_y = (y1 + y2) / 2 + rng.uniform(-0.15, 0.15) * half
+    return _square(scene, center_x, center_y, half)
+
+
+def _square(scene: Scene, center_x: float, center_y: float, half: float) -> PixelBox:
+    """A square about a point, clipped to the image."""
     return (
         max(0, int(center_x - half)),
         max(0, int(center_y - half)),
@@ -210,7 +205,7 @@ class PatchLabeller(nn.Module):
         self.width = model.get_input_embeddings().embedding_dim
         self.maps = nn.Linear(self.width, (len(SLOTS) - 1) * self.width, bias=False)
         for slot, words in SLOTS.items():
-            ids = [_single_token(tokenizer, word) for word in words]
+            ids = [single_token(tokenizer, word) for word in words]
             self.register_buffer(f"{slot}_ids", torch.tensor(ids), persistent=False)
         # Neighbouring coordinates are nearly as right: a Gaussian of one hundredth of the image instead of one class.
         steps = torch.arange(101.0)
@@ -281,7 +276,8 @@ def whiten_patches(model: Any, pixel_values: Tensor, floor: float = 0.01) -> Non
     weight.copy_(chosen.T.unflatten(1, weight.shape[1:]))
 
 
-def _single_token(tokenizer: Any, word: str) -> int:
+def single_token(tokenizer: Any, word: str) -> int:
+    """Id of ``word``. Raises ``ValueError`` where the tokenizer takes it apart."""
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if len(ids) != 1:
         raise ValueError(

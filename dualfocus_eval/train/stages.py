@@ -60,11 +60,11 @@ def train(recipe: Recipe, out: Path) -> Path:
 
 def _claim(folder: Path, stage: Stage) -> None:
     """Note the stage's settings in its folder. Raises ``UserError`` where other settings have been at work there."""
-    path, settings = folder / "settings.json", json.loads(json.dumps(asdict(stage)))
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
+    path, settings = folder / "settings.json", json.dumps(asdict(stage), indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != settings:
         raise UserError(f"{folder} holds stage {stage.name} under other settings: delete it, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    path.write_text(settings, encoding="utf-8")
 
 
 def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:

@@ -37,8 +37,8 @@ def test_labels_are_the_answers_and_their_end_tokens(kind: str, processor: Any) 
         (encoded,) = encode(sample)
         expected = [
             token
-            for answer, trained in zip(answers(sample), sample.targets, strict=True)
-            if trained
+            for answer, turn in zip(answers(sample), sample.turns, strict=True)
+            if turn.trained
             for token in (*tokenizer(answer).input_ids, tokenizer.eos_token_id)
         ]
         labels = encoded["labels"]
@@ -61,9 +61,9 @@ def test_boxes_are_written_so_that_they_parse() -> None:
 
 def test_a_wrong_box_is_never_a_target() -> None:
     samples = list(conversations("dualfocus", 120))
-    wrong = [sample for sample in samples if not all(sample.targets)]
+    wrong = [sample for sample in samples if not all(turn.trained for turn in sample.turns)]
     assert 0 < len(wrong) < 40
-    assert all(sample.targets[0] is False and all(sample.targets[1:]) for sample in wrong)
+    assert all(not sample.turns[0].trained and all(turn.trained for turn in sample.turns[1:]) for sample in wrong)
 
 
 def test_every_word_of_a_conversation_is_one_token(processor: Any) -> None:
@@ -89,7 +89,8 @@ def test_evidence_marks_the_patches_under_its_boxes(processor: Any) -> None:
     """A grid of four by four patches; a box smaller than a patch has the one that holds its middle."""
     sample = conversations("dualfocus")[0]
     boxes = ((0, Box(0.0, 0.0, 0.5, 0.26)), (1, Box(0.80, 0.30, 0.85, 0.35)))
-    (encoded,) = SampleEncoder(processor, SHAPE.image_size)(replace(sample, evidence=(boxes,) * len(sample.targets)))
+    moved = replace(sample, turns=tuple(replace(turn, evidence=boxes) for turn in sample.turns))
+    (encoded,) = SampleEncoder(processor, SHAPE.image_size)(moved)
     for grids in encoded["evidence"].reshape(-1, 2, 4, 4):
         assert np.argwhere(grids).tolist() == [[0, 0, 0], [0, 0, 1], [1, 1, 3]]
 

@@ -11,7 +11,7 @@ import torch
 
 from dualfocus_eval.train.collator import ConversationCollator, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
-from dualfocus_eval.train.guidance import GUIDES, GuidedLoss, hand_over
+from dualfocus_eval.train.guidance import GUIDES, LOUDNESS, GuidedLoss, hand_over
 from dualfocus_eval.train.scratch import build_model
 from tests.train.conftest import SHAPE
 
@@ -83,12 +83,27 @@ def test_a_batch_without_guides_has_only_its_answers(model: Any, batch: Any) -> 
     torch.testing.assert_close(output["loss"], output["answer_loss"])
 
 
+def test_without_guidance_attention_is_left_alone(model: Any, batch: Any) -> None:
+    """The fast implementation stays, and the loss is that of the answers."""
+    plain = GuidedLoss(model, 0.0)(model, batch)
+    assert model.config._attn_implementation == "sdpa"
+    assert plain.keys() == {"loss"}
+    torch.testing.assert_close(plain["loss"], GuidedLoss(model, 1.0)(model, batch)["answer_loss"])
+
+
+def patch_features(model: Any) -> torch.Tensor:
+    pixels = torch.ones(1, 3, SHAPE.image_size, SHAPE.image_size)
+    return torch.cat(tuple(model.model.get_image_features(pixels).pooler_output)).detach()
+
+
 def test_handed_over_heads_say_what_the_classifiers_read(model: Any) -> None:
     """A map of no higher rank than a head is handed over whole, up to its strength."""
     width, size = SHAPE.text_width, SHAPE.text_width // SHAPE.text_heads
     slots = ("x1", "y1", "x2", "y2", "mark_color", "mark_shape", "mark_size", "color")
     maps = {slot: torch.randn(width, size) @ torch.randn(size, width) for slot in slots}
+    features = patch_features(model)
     hand_over(model, maps)
+    torch.testing.assert_close(patch_features(model), LOUDNESS * features)
     layers = model.model.language_model.layers
     for layer, first, second in ((1, "x1", "y1"), (2, "mark_color", "mark_shape")):
         attention = layers[layer].self_attn

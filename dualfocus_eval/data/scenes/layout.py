@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from dualfocus_eval.method.boxes import Box
 
 __all__ = [
     "COLORS",
@@ -18,6 +21,8 @@ __all__ = [
     "Scene",
     "compose",
     "mark_at",
+    "union",
+    "within",
 ]
 
 PixelBox = tuple[int, int, int, int]
@@ -114,6 +119,11 @@ class Scene:
         """Stable name of the image."""
         return f"scene-{self.seed}-{self.index:06d}"
 
+    @property
+    def frame(self) -> PixelBox:
+        """The whole image."""
+        return (0, 0, self.width, self.height)
+
 
 def compose(seed: int, index: int) -> Scene:
     """Scene ``index`` of the endless series ``seed``.
@@ -177,6 +187,23 @@ def mark_at(rng: random.Random, object_color: str, center_x: int, center_y: int)
 
 def _around(center_x: int, center_y: int, side: int) -> PixelBox:
     return (center_x - side // 2, center_y - side // 2, center_x - side // 2 + side, center_y - side // 2 + side)
+
+
+def union(boxes: Sequence[PixelBox]) -> PixelBox:
+    """The smallest box that holds all of ``boxes``, of which there must be one."""
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return (min(x1), min(y1), max(x2), max(y2))
+
+
+def within(frame: PixelBox, box: PixelBox) -> Box:
+    """``box`` as fractions of ``frame``, which it may stick out of."""
+    width, height = frame[2] - frame[0], frame[3] - frame[1]
+    return Box(
+        (box[0] - frame[0]) / width,
+        (box[1] - frame[1]) / height,
+        (box[2] - frame[0]) / width,
+        (box[3] - frame[1]) / height,
+    )
 
 
 def _group(rng: random.Random, name: str, width: int, height: int, placed: list[Item]) -> list[Item]:

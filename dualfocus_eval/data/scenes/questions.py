@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dualfocus_eval.data.scenes.layout import COMMON, NAMES, Item, PixelBox, Scene
+from dualfocus_eval.data.scenes.layout import COMMON, NAMES, Item, PixelBox, Scene, union
 
 __all__ = [
     "DETAIL_KINDS",
@@ -59,12 +58,11 @@ def ask(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
     """Every question of the scene; of absent objects only some, of each negative split."""
     counts = Counter(item.name for item in scene.items)
     single = [(index, item) for index, item in enumerate(scene.items) if counts[item.name] == 1]
-    questions = [SceneQuestion("scene", "What kind of place is this?", scene.place, _whole(scene))]
+    questions = [SceneQuestion("scene", "What kind of place is this?", scene.place, scene.frame)]
     for name, count in counts.items():
         questions.append(_about(scene, name, "count", f"How many {_plural(name)} are there?", str(count)))
     for index, item in single:
-        question = f"What color is the {item.name}?"
-        questions.append(SceneQuestion("object_color", question, item.color, item.box, (index,), (item.box,)))
+        questions.append(_about(scene, item.name, "object_color", f"What color is the {item.name}?", item.color))
         questions.extend(_about_mark(index, item))
     questions.extend(_relations(single))
     questions.extend(existence(scene, name, True) for name in counts)
@@ -92,7 +90,7 @@ def existence(scene: Scene, name: str, present: bool) -> SceneQuestion:
     article = "an" if name[0] in "aeiou" else "a"
     question = f"Is there {article} {name} in the image?"
     if not present:
-        return SceneQuestion("existence", question, "no", _whole(scene))
+        return SceneQuestion("existence", question, "no", scene.frame)
     return _about(scene, name, "existence", question, "yes")
 
 
@@ -117,7 +115,7 @@ def _about(scene: Scene, name: str, kind: str, question: str, answer: str) -> Sc
     """A question about every object called ``name``."""
     indices = tuple(index for index, item in enumerate(scene.items) if item.name == name)
     boxes = tuple(scene.items[index].box for index in indices)
-    return SceneQuestion(kind, question, answer, _union(boxes), indices, boxes)
+    return SceneQuestion(kind, question, answer, union(boxes), indices, boxes)
 
 
 def _about_mark(index: int, item: Item) -> list[SceneQuestion]:
@@ -148,19 +146,8 @@ def _relations(single: list[tuple[int, Item]]) -> list[SceneQuestion]:
                     continue
                 question = f"Is the {item.name} {phrase} the {other.name}?"
                 answer = "yes" if gap > 0 else "no"
-                questions.append(
-                    SceneQuestion("relation", question, answer, _union(boxes), (index, other_index), boxes)
-                )
+                questions.append(SceneQuestion("relation", question, answer, union(boxes), (index, other_index), boxes))
     return questions
-
-
-def _union(boxes: Sequence[PixelBox]) -> PixelBox:
-    x1, y1, x2, y2 = zip(*boxes, strict=True)
-    return (min(x1), min(y1), max(x2), max(y2))
-
-
-def _whole(scene: Scene) -> PixelBox:
-    return (0, 0, scene.width, scene.height)
 
 
 def _plural(name: str) -> str:
