@@ -1,14 +1,20 @@
-"""``dualfocus data``: render scenes, and the embedded held-out sets."""
+"""``dualfocus data``: scenes, the embedded held-out sets, and official releases prepared for the df tasks."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualfocus_eval.data.benchmarks import BENCHMARKS, benchmark_named
+from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root
 from dualfocus_eval.errors import UserError
 
 __all__ = ["main"]
+
+SHOWN = 20
+"""Faults that are listed on the terminal; the manifest has all."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,8 +27,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     scenes.add_argument("--seed", type=int, default=0, help="which endless series of scenes (default: %(default)s)")
     minis = commands.add_parser("minis", help="the embedded sets of df_scenes_mini and df_pope_mini, bit for bit")
     minis.add_argument("--out", type=Path, help="tasks folder to write to (default: the package's own)")
+    prepare = commands.add_parser("prepare", help="an official release, as the df tasks read it from $DUALFOCUS_DATA")
+    prepare.add_argument("benchmark", help=f"one of: {', '.join(BENCHMARKS)}")
+    prepare.add_argument("--source", type=Path, required=True, help="folder of the official files, images included")
+    _add_root(prepare)
+    verify = commands.add_parser("verify", help="check prepared benchmarks against manifest and published counts")
+    verify.add_argument("benchmarks", nargs="*", help="which (default: all that are there)")
+    _add_root(verify)
     options = parser.parse_args(argv)
-    return _scenes(options.out, options.count, options.seed) if options.command == "scenes" else _minis(options.out)
+    if options.command == "scenes":
+        return _scenes(options.out, options.count, options.seed)
+    if options.command == "minis":
+        return _minis(options.out)
+    root = _root(options.out)
+    if options.command == "prepare":
+        return _prepare(options.benchmark, options.source, root)
+    return _verify(options.benchmarks, root)
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, help=f"folder of prepared benchmarks (default: ${VARIABLE})")
+
+
+def _root(out: Path | None) -> Path:
+    root = out or data_root()
+    if root is None:
+        raise UserError(f"where to? Set {VARIABLE} to the folder of prepared benchmarks, or give --out")
+    return root
 
 
 def _scenes(out: Path, count: int, seed: int) -> int:
@@ -49,3 +80,46 @@ def _minis(out: Path | None) -> int:
     for path in write_minis(out or resource_folder("tasks")):
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _prepare(name: str, source: Path, root: Path) -> int:
+    """0 when everything was prepared, 1 when something was left out."""
+    from rich.progress import Progress
+
+    from dualfocus_eval.data.benchmarks.prepare import prepare
+
+    benchmark = benchmark_named(name)
+    with Progress() as progress:
+        bar = progress.add_task(benchmark.title, total=sum(benchmark.counts.values()))
+        manifest = prepare(benchmark, source, root, lambda: progress.advance(bar))
+    rows = ", ".join(f"{split} {entry['rows']}" for split, entry in manifest["splits"].items())
+    print(f"{root / name}: {rows} questions on {manifest['images']} images")
+    _list_left_out(manifest["left_out"])
+    return 1 if manifest["left_out"] else 0
+
+
+def _list_left_out(left_out: Sequence[dict[str, str]]) -> None:
+    for entry in left_out[:SHOWN]:
+        print(f"left out {entry['where']}: {entry['reason']}", file=sys.stderr)
+    if len(left_out) > SHOWN:
+        print(f"... and {len(left_out) - SHOWN} more, all in the manifest", file=sys.stderr)
+
+
+def _verify(names: Sequence[str], root: Path) -> int:
+    """0 when every benchmark is whole, 1 otherwise."""
+    from dualfocus_eval.data.benchmarks.prepared import MANIFEST, verify
+
+    chosen = [benchmark_named(name) for name in names] or [
+        benchmark for name, benchmark in BENCHMARKS.items() if (root / name).is_dir()
+    ]
+    if not chosen:
+        raise UserError(f"{root} holds no prepared benchmark: `dualfocus data prepare NAME --source DIR` makes one")
+    faults = 0
+    for benchmark in chosen:
+        found = list(verify(benchmark, root))
+        faults += len(found)
+        for fault in found:
+            print(fault, file=sys.stderr)
+        if not found:
+            print(f"{root / benchmark.name}: whole, as published ({MANIFEST})")
+    return 1 if faults else 0

@@ -16,9 +16,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
 
-__all__ = ["index_our_tasks"]
+__all__ = ["index_our_tasks", "prepared_config"]
 
 _MODULE = "lmms_eval.tasks"
 
@@ -54,6 +56,35 @@ def _extend(module: ModuleType) -> None:
 
     initialize_tasks.with_dualfocus = True  # type: ignore[attr-defined]
     manager.initialize_tasks = initialize_tasks
+    read_config = manager._get_config
+
+    @functools.wraps(read_config)
+    def _get_config(self: Any, name: str) -> Any:
+        return prepared_config(name, read_config(self, name))
+
+    manager._get_config = _get_config
+
+
+def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` of the task ``name``, reading from ``$DUALFOCUS_DATA`` where that is set and the task is one of ours.
+
+    ``metadata: {dualfocus: {prepared: BENCHMARK/SPLIT}}`` of a task's YAML says what it reads. Raises ``UserError``
+    when that is not there, with the command that prepares it.
+    """
+    metadata = config.get("metadata")
+    structure = metadata.get("dualfocus") if isinstance(metadata, dict) else None
+    prepared = structure.get("prepared") if isinstance(structure, dict) else None
+    root = data_root()
+    if prepared is None or (root is None and config.get("dataset_path") != "parquet"):
+        return config
+    path = root / f"{prepared}.parquet" if root else None
+    if path is None or not path.exists():
+        benchmark = prepared.split("/")[0]
+        missing = f"{path} does not exist" if path else f"its data are not on the hub, and {VARIABLE} is not set"
+        raise UserError(f"task {name}: {missing}. Make it with: dualfocus data prepare {benchmark} --source DIR")
+    kept = {key: value for key, value in config.items() if key != "dataset_name"}
+    split = config["test_split"]
+    return kept | {"dataset_path": "parquet", "dataset_kwargs": {"data_files": {split: str(path.absolute())}}}
 
 
 class _ExtendWhenImported(MetaPathFinder):

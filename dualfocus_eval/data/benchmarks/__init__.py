@@ -1,0 +1,17 @@
+"""Official releases of the paper's benchmarks, prepared for lmms-eval under ``$DUALFOCUS_DATA``."""
+
+from __future__ import annotations
+
+from dualfocus_eval.data.benchmarks.base import Benchmark
+from dualfocus_eval.data.benchmarks.pope import POPE, POPE_AOKVQA, POPE_GQA
+from dualfocus_eval.naming import refuse_unknown
+
+__all__ = ["BENCHMARKS", "benchmark_named"]
+
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (POPE, POPE_AOKVQA, POPE_GQA)}
+
+
+def benchmark_named(name: str) -> Benchmark:
+    """The benchmark called ``name``. Raises ``UserError`` naming the right ones."""
+    refuse_unknown([name], BENCHMARKS, "dualfocus data", "benchmark")
+    return BENCHMARKS[name]

@@ -1,0 +1,81 @@
+"""POPE (Li et al., 2023): is an object in the image? COCO's question files, and those of A-OKVQA and GQA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records
+from dualfocus_eval.errors import UserError
+
+__all__ = ["POPE", "POPE_AOKVQA", "POPE_GQA"]
+
+SPLITS = ("random", "popular", "adversarial")
+ANSWERS = ("yes", "no")
+
+
+def _columns() -> Mapping[str, Any]:
+    from datasets import Value
+
+    return dict.fromkeys(("id", "question_id", "question", "answer", "image_source", "category"), Value("string"))
+
+
+def _pope(name: str, title: str, prefix: str, images: int | None, pictures: str) -> Benchmark:
+    def found(source: Path) -> dict[str, Path]:
+        files = {
+            split: find_file(source, f"{prefix}_pope_{split}.json", f"{prefix}_pope_*{split}.json") for split in SPLITS
+        }
+        return {split: path for split, path in files.items() if path}
+
+    def files(source: Path) -> list[Path]:
+        chosen = found(source)
+        if not chosen:
+            raise UserError(
+                f"no {prefix}_pope_{{{','.join(SPLITS)}}}.json below {source}: these are {title}'s question files"
+            )
+        return list(chosen.values())
+
+    def rows(source: Path) -> Iterator[Row | Rejected]:
+        folder = ImageFolder(source)
+        for split, path in found(source).items():
+            for number, entry in enumerate(json_records(path), 1):
+                yield entry if isinstance(entry, Rejected) else _row(split, number, *entry, folder)
+
+    return Benchmark(
+        name=name,
+        title=title,
+        counts=dict.fromkeys(SPLITS, 3000),
+        images=images,
+        columns=_columns,
+        files=files,
+        rows=rows,
+        expects=f"{prefix}_pope_random.json, ..popular.., ..adversarial.., and {pictures}",
+    )
+
+
+def _row(split: str, number: int, where: str, record: dict[str, Any], folder: ImageFolder) -> Row | Rejected:
+    missing = [name for name in ("question_id", "image", "text", "label") if name not in record]
+    if missing:
+        return Rejected(where, f"lacks {', '.join(missing)}")
+    question_id, answer = str(record["question_id"]), str(record["label"]).strip().lower()
+    if answer not in ANSWERS:
+        return Rejected(where, f"question {question_id}: label {record['label']!r} is neither yes nor no")
+    image = folder.find(str(record["image"]))
+    if image is None:
+        return Rejected(where, f"question {question_id}: image {record['image']} is not in the source folder")
+    values = {
+        "id": str(number),
+        "question_id": question_id,
+        "question": str(record["text"]),
+        "answer": answer,
+        "image_source": image.path.stem,
+        "category": split,
+    }
+    return Row(split, where, question_id, values, image)
+
+
+POPE = _pope("pope", "POPE", "coco", 500, "the images of COCO val2014")
+POPE_AOKVQA = _pope("pope-aokvqa", "POPE on A-OKVQA", "aokvqa", 500, "the images of COCO val2014")
+POPE_GQA = _pope("pope-gqa", "POPE on GQA", "gqa", 500, "the images of GQA")
