@@ -5,16 +5,14 @@ Whatever is wrong with one document becomes the question's named failure; nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
-from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.method.images import prepare_picture
-from dualfocus_eval.method.question import AnswerKind, Question, stem_of
+from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
 
 __all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
 
@@ -46,33 +44,22 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
         pictures = tuple(open_picture(medium) for medium in media)
     except UnusableDocumentError as error:
         pictures, failure = (), Failure(error.kind, f"{request.key}: {error}")
-    parsed = stem_of(text)
-    column = request.structure.get("stem")
-    stem = str(doc[column]).strip() if column in doc else parsed.stem
-    options = parsed.options if column is None else ()
+    declared, parsed = request.structure, stem_of(text, (*POST_PROMPTS, *request.post_prompts))
+    options = declared.options_of(doc) if declared.stem else parsed.options
+    stem = declared.stem_of(doc)
     return Question(
         key=request.key,
         prompt=text,
-        stem=stem,
+        stem=parsed.stem if stem is None else stem,
         images=pictures,
-        kind=_answer_kind(request, options),
+        kind=declared.answer or (AnswerKind.OPTION if options else AnswerKind.SHORT),
         options=options,
+        hint=declared.hint_of(doc),
         max_new_tokens=request.limits.max_new_tokens if request.limits else 1,
         stop=request.limits.stop if request.limits else (),
         system=system_prompt or system,
         failure=failure,
     )
-
-
-def _answer_kind(request: Request, options: Sequence[str]) -> AnswerKind:
-    declared = request.structure.get("answer")
-    if declared is not None and declared not in list(AnswerKind):
-        raise UserError(
-            f"task {request.task}: metadata.dualfocus.answer={declared!r} is not one of: {', '.join(AnswerKind)}"
-        )
-    if declared is not None:
-        return AnswerKind(declared)
-    return AnswerKind.OPTION if options else AnswerKind.SHORT
 
 
 def _document(request: Request, dataset: Any) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.generation import GenerationLimits, read_generation_kwargs
+from dualfocus_eval.harness.structure import Structure, read_structure
 
 __all__ = ["ImageKeys", "Request", "command_line_of", "group_by_image", "is_padding", "read_chat", "read_simple"]
 
@@ -26,8 +27,9 @@ class Request:
     """From the document to messages (chat) or to its visuals (simple)."""
     limits: GenerationLimits | None = None
     """None for loglikelihood requests."""
-    structure: Mapping[str, str] = field(default_factory=dict)
-    """The task's own word on its documents: ``metadata: {dualfocus: {stem: COLUMN, answer: KIND}}`` of its YAML."""
+    structure: Structure = field(default_factory=Structure)
+    post_prompts: tuple[str, ...] = ()
+    """What the task's own settings say that it puts after a question."""
 
     @property
     def key(self) -> str:
@@ -44,7 +46,7 @@ def read_chat(instance: Any) -> Request:
     """A ``generate_until`` instance for a chat model."""
     context, doc_to_messages, kwargs, doc_id, task, split = instance.args
     limits = read_generation_kwargs(kwargs if isinstance(kwargs, dict) else {}, task)
-    return Request(task, split, doc_id, context, doc_to_messages, limits, _structure(instance))
+    return Request(task, split, doc_id, context, doc_to_messages, limits, *_own_word(instance, task))
 
 
 def read_simple(instance: Any) -> Request:
@@ -56,12 +58,22 @@ def read_simple(instance: Any) -> Request:
         )
     context, second, doc_to_visual, doc_id, task, split = instance.args
     limits = None if instance.request_type == "loglikelihood" else read_generation_kwargs(second or {}, task)
-    return Request(task, split, doc_id, context, doc_to_visual, limits, _structure(instance))
+    return Request(task, split, doc_id, context, doc_to_visual, limits, *_own_word(instance, task))
 
 
-def _structure(instance: Any) -> Mapping[str, str]:
-    structure = instance.metadata.get("dualfocus", {})
-    return structure if isinstance(structure, Mapping) else {}
+def _own_word(instance: Any, task: str) -> tuple[Structure, tuple[str, ...]]:
+    """What the task says of its documents and of its prompts."""
+    wording = next((getattr(owner, "lmms_eval_specific_kwargs", None) for owner in _tasks_of(instance)), None)
+    post_prompt = wording.get("post_prompt") if isinstance(wording, Mapping) else None
+    return read_structure(instance.metadata, task), (post_prompt,) if isinstance(post_prompt, str) else ()
+
+
+def _tasks_of(instance: Any) -> Iterator[Any]:
+    """The instance's task, which its bound methods bring along."""
+    for argument in instance.args:
+        owner = getattr(argument, "__self__", None)
+        if owner is not None:
+            yield owner
 
 
 def is_padding(instance: Any) -> bool:
@@ -74,12 +86,8 @@ def command_line_of(instances: Iterable[Any]) -> Any:
 
     lmms-eval gives it to its tasks but not to the model; the tasks' bound methods travel with the instances.
     """
-    for instance in instances:
-        for argument in instance.args:
-            namespace = getattr(getattr(argument, "__self__", None), "args", None)
-            if namespace is not None:
-                return namespace
-    return None
+    tasks = (task for instance in instances for task in _tasks_of(instance))
+    return next((task.args for task in tasks if getattr(task, "args", None) is not None), None)
 
 
 class ImageKeys:

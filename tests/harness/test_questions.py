@@ -7,6 +7,7 @@ from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.generation import GenerationLimits
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import Request
+from dualfocus_eval.harness.structure import read_structure
 from dualfocus_eval.method.question import AnswerKind, Question
 
 RED = Image.new("RGB", (6, 4), "red")
@@ -25,8 +26,9 @@ def text(words: str) -> dict[str, Any]:
     return {"type": "text", "text": words}
 
 
-def ask(messages: Any, structure: dict[str, str] | None = None, doc: Any = None, system: str | None = None) -> Question:
-    request = Request("t", "test", 0, "ctx", lambda _: messages, GenerationLimits(5, ("\n",)), structure or {})
+def ask(messages: Any, structure: dict[str, Any] | None = None, doc: Any = None, system: str | None = None) -> Question:
+    declared = read_structure({"dualfocus": structure or {}}, "t")
+    request = Request("t", "test", 0, "ctx", lambda _: messages, GenerationLimits(5, ("\n",)), declared)
     return chat_question(request, [doc if doc is not None else {}], system)
 
 
@@ -57,9 +59,32 @@ def test_a_task_that_declares_its_structure_is_believed() -> None:
     assert ask(user(text("Is it red?")), {"stem": "missing"}, {"question": "x"}).stem == "Is it red?"
 
 
-def test_a_wrong_declaration_is_the_tasks_fault() -> None:
-    with pytest.raises(UserError, match=r"task t: metadata\.dualfocus\.answer='maybe' is not one of: yes_no"):
-        ask(user(text("Is it?")), {"answer": "maybe"})
+def test_options_and_hint_come_from_columns_without_their_blanks() -> None:
+    declared = {"stem": "question", "hint": "hint", "options": ["A", "B", "C"], "answer": "option"}
+    doc = {"question": "Which?", "hint": float("nan"), "A": "a cat", "B": " B. dog", "C": None}
+    question = ask(user(text("Which?\nA. a cat")), declared, doc)
+    assert (question.stem, question.hint, question.options) == ("Which?", "", ("a cat", "B. dog"))
+    listed = ask(user(text("?")), {"stem": "question", "options": "choices"}, {"question": "?", "choices": ["x", "y"]})
+    assert (listed.hint, listed.options, listed.kind) == (None, ("x", "y"), AnswerKind.OPTION)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"answer": "maybe"}, r"task t, metadata\.dualfocus: answer='maybe' is not one of: yes_no"),
+        ({"steem": "question"}, r"task t, metadata\.dualfocus: unknown key 'steem'\. Did you mean stem\?"),
+        ("question", r"task t, metadata\.dualfocus: expected keys with values"),
+    ],
+)
+def test_a_wrong_declaration_is_the_tasks_fault(declared: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ask(user(text("Is it?")), declared)
+
+
+def test_a_tasks_own_post_prompt_is_no_part_of_the_stem() -> None:
+    messages = user(text("Is it red? Think hard."))
+    request = Request("t", "test", 0, "", lambda _: messages, GenerationLimits(5, ()), post_prompts=(" Think hard.",))
+    assert chat_question(request, [{}], None).stem == "Is it red?"
 
 
 def test_system_text_comes_from_the_argument_or_the_task() -> None:

@@ -1,6 +1,6 @@
 import argparse
 import io
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset, Features, Image, List, Value
@@ -17,6 +17,7 @@ from dualfocus_eval.harness.requests import (
     read_chat,
     read_simple,
 )
+from dualfocus_eval.harness.structure import Structure
 
 
 def png(grey: int) -> dict[str, Any]:
@@ -64,15 +65,19 @@ def instance(arguments: tuple[Any, ...], kind: str = "generate_until", **metadat
 
 
 def test_chat_and_simple_instances_are_read_alike() -> None:
-    def read(doc: Any) -> list[Any]:
-        return []
+    class Task:
+        lmms_eval_specific_kwargs: ClassVar = {"post_prompt": "Be brief."}
 
-    kwargs = {"max_new_tokens": 4, "until": ["\n"]}
+        def read(self, doc: Any) -> list[Any]:
+            return []
+
+    read, kwargs = Task().read, {"max_new_tokens": 4, "until": ["\n"]}
     structure = {"dualfocus": {"stem": "question"}}
     chat = read_chat(instance(("ctx", read, kwargs, 3, "a", "test"), **structure))
     simple = read_simple(instance(("ctx", kwargs, read, 3, "a", "test"), **structure))
     assert vars(chat) == vars(simple)
-    assert (chat.key, chat.limits and chat.limits.stop, chat.structure) == ("a/3", ("\n",), {"stem": "question"})
+    assert (chat.key, chat.limits and chat.limits.stop, chat.structure) == ("a/3", ("\n",), Structure(stem="question"))
+    assert chat.post_prompts == ("Be brief.",)
 
 
 def test_loglikelihood_has_no_limits_and_needs_a_context() -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "NAMES",
     "PLACES",
     "STICKER_SHAPES",
+    "STICKER_SIDES",
     "Item",
     "Mark",
     "PixelBox",

@@ -11,9 +11,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from dualfocus_eval.data.scenes.layout import COMMON, NAMES, Item, PixelBox, Scene, union
+from dualfocus_eval.data.scenes.layout import (
+    COLORS,
+    COMMON,
+    GLYPHS,
+    NAMES,
+    PLACES,
+    STICKER_SHAPES,
+    STICKER_SIDES,
+    Item,
+    PixelBox,
+    Scene,
+    union,
+)
 
 __all__ = [
+    "ANSWERS",
     "DETAIL_KINDS",
     "KINDS",
     "NEGATIVES",
@@ -31,6 +44,18 @@ KINDS = (
 )  # fmt: skip
 NEGATIVES = ("random", "popular", "adversarial")
 """POPE's three ways to choose an absent object."""
+ANSWERS = {
+    "existence": ("yes", "no"),
+    "object_color": tuple(COLORS),
+    "count": ("1", "2", "3", "4", "5"),
+    "relation": ("yes", "no"),
+    "scene": PLACES,
+    "mark_color": tuple(COLORS),
+    "mark_shape": STICKER_SHAPES,
+    "mark_size": tuple(STICKER_SIDES),
+    "text": GLYPHS,
+}
+"""What may be answered to a question of a kind: where the options of a multiple-choice question come from."""
 DETAIL_KINDS = ("mark_color", "mark_shape", "mark_size", "text")
 
 

@@ -1,0 +1,74 @@
+"""What a task's YAML says of its documents, so that stem, hint and options need not be read out of the prompt.
+
+``metadata: {dualfocus: {stem: COLUMN, hint: COLUMN, options: [COLUMN, ...], answer: KIND}}``; all may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.question import AnswerKind
+from dualfocus_eval.naming import refuse_unknown
+
+__all__ = ["Structure", "read_structure"]
+
+KEYS = ("stem", "hint", "options", "answer", "prepared")
+"""``prepared`` is for ``dualfocus_eval.harness.task_index``."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Columns of a task's documents, and the form of its answers."""
+
+    stem: str | None = None
+    hint: str | None = None
+    options: tuple[str, ...] = ()
+    """A column per option, in the order of their letters, or one column that holds them all."""
+    answer: AnswerKind | None = None
+
+    def stem_of(self, doc: Mapping[str, Any]) -> str | None:
+        """The bare question; None where the document does not say."""
+        return str(doc[self.stem]).strip() if self.stem is not None and self.stem in doc else None
+
+    def hint_of(self, doc: Mapping[str, Any]) -> str | None:
+        """The hint, empty for a document without one; None where documents have none."""
+        if self.hint is None:
+            return None
+        value = doc.get(self.hint)
+        return "" if _is_blank(value) else str(value).strip()
+
+    def options_of(self, doc: Mapping[str, Any]) -> tuple[str, ...]:
+        """Option texts; blank ones, as of a question with fewer options than columns, are left out."""
+        cells: list[Any] = []
+        for column in self.options:
+            value = doc.get(column)
+            cells.extend(value if isinstance(value, list | tuple) else [value])
+        return tuple(str(cell).strip() for cell in cells if not _is_blank(cell))
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a table's cell is empty; tables read by pandas say ``nan``."""
+    return value is None or str(value).strip() in ("", "nan")
+
+
+def read_structure(metadata: Mapping[str, Any] | None, task: str) -> Structure:
+    """The structure in a task's ``metadata``. Raises ``UserError`` naming the task and what is wrong."""
+    values = (metadata or {}).get("dualfocus")
+    if values is None:
+        return Structure()
+    where = f"task {task}, metadata.dualfocus"
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected keys with values, found {values!r}")
+    refuse_unknown(values, KEYS, where, "key")
+    answer, options = values.get("answer"), values.get("options", ())
+    if answer is not None and answer not in list(AnswerKind):
+        raise UserError(f"{where}: answer={answer!r} is not one of: {', '.join(AnswerKind)}")
+    return Structure(
+        stem=values.get("stem"),
+        hint=values.get("hint"),
+        options=(options,) if isinstance(options, str) else tuple(options),
+        answer=None if answer is None else AnswerKind(answer),
+    )
