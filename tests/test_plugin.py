@@ -8,7 +8,7 @@ import pytest
 
 from dualfocus_eval.resources import resource_folder
 
-OURS = ["df_pope_mini", "df_pope_mini_adversarial", "df_pope_mini_popular", "df_pope_mini_random", "df_scenes_mini"]
+OURS = sorted(path.stem for path in resource_folder("tasks").rglob("*.yaml"))
 
 
 def run(code: str, folder: Path) -> str:
@@ -66,4 +66,5 @@ def test_our_tasks_are_found_and_the_users_win(tmp_path: Path) -> None:
     )
     names, winner = output.splitlines()
     assert names.split() == OURS
+    assert {"df_paper", "df_mini", "df_pope", "df_scenes_mini"} <= set(OURS)
     assert winner == str(tmp_path / "mine.yaml")

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scenes.add_argument("--out", type=Path, required=True, help="folder to write to")
     scenes.add_argument("--count", type=int, default=1000, help="number of images (default: %(default)s)")
     scenes.add_argument("--seed", type=int, default=0, help="which endless series of scenes (default: %(default)s)")
-    minis = commands.add_parser("minis", help="the embedded sets of df_scenes_mini and df_pope_mini, bit for bit")
+    minis = commands.add_parser("minis", help="the embedded sets of the _mini tasks, bit for bit")
     minis.add_argument("--out", type=Path, help="tasks folder to write to (default: the package's own)")
     prepare = commands.add_parser("prepare", help="an official release, as the df tasks read it from $DUALFOCUS_DATA")
     prepare.add_argument("benchmark", help=f"one of: {', '.join(BENCHMARKS)}")
@@ -34,11 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify = commands.add_parser("verify", help="check prepared benchmarks against manifest and published counts")
     verify.add_argument("benchmarks", nargs="*", help="which (default: all that are there)")
     _add_root(verify)
+    gqa = commands.add_parser("gqa-mcq", help="a multiple-choice set out of GQA's own annotations")
+    gqa.add_argument("--questions", type=Path, required=True, help="GQA's testdev_balanced_questions.json")
+    gqa.add_argument("--out", type=Path, required=True, help="JSON lines file to write, as `prepare gqa-mcq` reads it")
+    gqa.add_argument("--seed", type=int, default=0, help="of wrong answers and of places (default: %(default)s)")
+    gqa.add_argument("--choices", type=int, default=4, help="options per question, at most (default: %(default)s)")
+    gqa.add_argument("--model", help="ask this model of $OPENAI_BASE_URL for wrong answers (default: by rule)")
     options = parser.parse_args(argv)
     if options.command == "scenes":
         return _scenes(options.out, options.count, options.seed)
     if options.command == "minis":
         return _minis(options.out)
+    if options.command == "gqa-mcq":
+        from dualfocus_eval.data.gqa_choices import write_choices
+
+        return write_choices(options.questions, options.out, options.seed, options.choices, options.model)
     root = _root(options.out)
     if options.command == "prepare":
         return _prepare(options.benchmark, options.source, root)

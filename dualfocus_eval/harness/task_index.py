@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -74,17 +74,38 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
     metadata = config.get("metadata")
     structure = metadata.get("dualfocus") if isinstance(metadata, dict) else None
     prepared = structure.get("prepared") if isinstance(structure, dict) else None
-    root = data_root()
-    if prepared is None or (root is None and config.get("dataset_path") != "parquet"):
+    if prepared is None:
         return config
-    path = root / f"{prepared}.parquet" if root else None
-    if path is None or not path.exists():
-        benchmark = prepared.split("/")[0]
-        missing = f"{path} does not exist" if path else f"its data are not on the hub, and {VARIABLE} is not set"
-        raise UserError(f"task {name}: {missing}. Make it with: dualfocus data prepare {benchmark} --source DIR")
+    root, on_hub = data_root(), config["dataset_path"] != "parquet"
+    where = f"task {name}: %s. Make it with: dualfocus data prepare {prepared.split('/')[0]} --source DIR"
+    if root is None:
+        fault = _hub_fault(config) if on_hub else "its data are not on the hub"
+        if fault:
+            raise UserError(where % f"{fault}, and {VARIABLE} is not set")
+        return config
+    path = root / f"{prepared}.parquet"
+    if not path.exists():
+        raise UserError(where % f"{path} does not exist")
     kept = {key: value for key, value in config.items() if key != "dataset_name"}
-    split = config["test_split"]
-    return kept | {"dataset_path": "parquet", "dataset_kwargs": {"data_files": {split: str(path.absolute())}}}
+    return kept | {
+        "dataset_path": "parquet",
+        "dataset_kwargs": {"data_files": {config["test_split"]: str(path.absolute())}},
+    }
+
+
+def _hub_fault(config: Mapping[str, Any]) -> str:
+    """Why the task's data cannot be had from the hub, its cache or a local folder; empty when they can.
+
+    Asked before lmms-eval does, whose download tries for long and then hides the reason.
+    """
+    from datasets import load_dataset_builder
+
+    source = config["dataset_path"]
+    try:
+        load_dataset_builder(source, config.get("dataset_name"), **(config.get("dataset_kwargs") or {}))
+    except OSError as error:  # no connection, offline mode, no such dataset
+        return f"{source} cannot be had from the hub ({type(error).__name__})"
+    return ""
 
 
 class _ExtendWhenImported(MetaPathFinder):

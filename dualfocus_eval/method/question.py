@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -75,16 +76,31 @@ class Question:
 
 POST_PROMPTS = (
     "Answer the question using a single word or phrase.",
-    "Answer the question using a single word or phrase",
-    "Answer with the option's letter from the given choices directly.",
-    "Answer with the option's letter from the given choices directly",
     "Please answer the question using a single word or phrase.",
+    "Answer with the option's letter from the given choices directly.",
+    "Answer the option letter directly.",
+    "Please answer directly with only the letter of the correct option and nothing else.",
+    "Please answer directly with a single word or number.",
+    "Please select the correct answer from the options above.",
     "Please answer yes or no.",
     "Answer yes or no.",
 )
-"""Format hints at the end of common benchmarks' prompts."""
+"""Format hints at the end of common benchmarks' prompts; their full stop may be missing."""
 
-_OPTION_LINE = re.compile(r"^\s*\(?([A-Z])[.):]\s*(\S.*?)\s*$")
+_OPTION = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]*(?=\S)", re.MULTILINE)
+_LINE_END = re.compile(r"\n")
+_EMPTY_LINE = re.compile(r"\n\s*\n")
+_HEADING = re.compile(r"(?:^|(?<=\s))(?:There are several options|Options|Choices):\s*$")
+"""What announces the options, at the end of the text before them."""
+_LISTED = re.compile(
+    r"(?:(?:^|(?<=\s))(?:Options|Choices):[ \t]*(?=\(?A[.):]\s)|(?:^|(?<=[?.:!]))[ \t]*(?=\(A\)\s))(\(?)A([.):])",
+    re.MULTILINE,
+)
+"""The first of several options in one line: after a heading, or bracketed after the question has ended."""
+_REFERENCE = re.compile(r"\nReference OCR token:[^\n]*$")
+"""TextVQA's tokens, between question and format hint."""
+_QUESTION = re.compile(r"^[ \t]*Question:", re.MULTILINE)
+_CONTEXT = re.compile(r"(?:Context|Hint):")
 
 
 class StemAndOptions(NamedTuple):
@@ -95,24 +111,87 @@ class StemAndOptions(NamedTuple):
 
 
 def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS) -> StemAndOptions:
-    """The bare question in a task's full prompt: trailing ``post_prompts`` and the block of option lines are cut off.
+    """The bare question in a task's full prompt, and its options.
 
-    Options are the first run of at least two consecutive lines lettered A, B, ... . A prompt that is nothing but
-    options and format hints has an empty stem.
+    Cut off are trailing ``post_prompts``, reference OCR tokens, the options with the heading that announces them, and
+    what the prompt marks as standing before the question: all before the last line that begins with ``Question:``, or
+    all but the last line where the text begins with ``Context:`` or ``Hint:``. Options are at least two, lettered
+    A, B, ..., each in lines of its own or all in one line. A prompt that is nothing but options and format hints has
+    an empty stem.
     """
+    known = sorted({post.strip().rstrip(".") for post in post_prompts} - {""}, key=len, reverse=True)
     text = prompt.strip()
-    known = sorted({post.strip() for post in post_prompts} - {""}, key=len, reverse=True)
-    while ending := next((post for post in known if text.endswith(post)), None):
-        text = text[: -len(ending)].rstrip()
-    lines = text.splitlines()
-    for start in range(len(lines)):
-        options: list[str] = []
-        for line in lines[start:]:
-            match = _OPTION_LINE.match(line)
-            if not match or match[1] != chr(ord("A") + len(options)):
+    options: tuple[str, ...] = ()
+    while True:
+        shorter, found = _without_options(_REFERENCE.sub("", _without_post_prompts(text, known)))
+        shorter = _without_context(shorter.strip()).strip()
+        options = options or found
+        if shorter == text:
+            return StemAndOptions(text, options)
+        text = shorter
+
+
+def _without_post_prompts(text: str, known: Sequence[str]) -> str:
+    while ending := next((post for post in known if text.rstrip(".").endswith(post)), None):
+        text = text.rstrip(".")[: -len(ending)].rstrip()
+    return text
+
+
+def _without_context(text: str) -> str:
+    questions = list(_QUESTION.finditer(text))
+    if questions:
+        return text[questions[-1].end() :]
+    # Contexts often run over several lines, questions hardly ever.
+    return text.rpartition("\n")[2] if _CONTEXT.match(text) else text
+
+
+def _without_options(text: str) -> StemAndOptions:
+    found = _options_in_lines(text) or _options_in_one_line(text)
+    if found is None:
+        return StemAndOptions(text, ())
+    start, end, options = found
+    before = _HEADING.sub("", text[:start].rstrip()).rstrip()
+    return StemAndOptions(f"{before}\n{text[end:].lstrip()}", options)
+
+
+def _options_in_lines(text: str) -> tuple[int, int, tuple[str, ...]] | None:
+    """Where in ``text`` the first options that each begin a line start and end, and what they say.
+
+    An option runs on to the next letter, but not over an empty line within it. Where any takes several lines, as code
+    does, the last one too runs on to the next empty line.
+    """
+    marks = list(_OPTION.finditer(text))
+    for first, mark in enumerate(marks):
+        run: list[re.Match[str]] = []
+        for following in marks[first:]:
+            gap = text[run[-1].end() : following.start()].rstrip() if run else ""
+            if following[1] != chr(ord("A") + len(run)) or _EMPTY_LINE.search(gap):
                 break
-            options.append(match[2])
-        if len(options) >= 2:
-            kept = lines[:start] + lines[start + len(options) :]
-            return StemAndOptions("\n".join(kept).strip(), tuple(options))
-    return StemAndOptions(text, ())
+            run.append(following)
+        if len(run) < 2:
+            continue
+        options = [text[one.end() : other.start()].rstrip() for one, other in itertools.pairwise(run)]
+        ending = _EMPTY_LINE if any("\n" in option for option in options) else _LINE_END
+        last = run[-1].end()
+        stop = ending.search(text, last)
+        end = stop.start() if stop else len(text)
+        return mark.start(), end, (*options, text[last:end].rstrip())
+    return None
+
+
+def _options_in_one_line(text: str) -> tuple[int, int, tuple[str, ...]] | None:
+    """The same for options that are listed in one line."""
+    listed = _LISTED.search(text)
+    if listed is None:
+        return None
+    stop = _LINE_END.search(text, listed.end())
+    end = stop.start() if stop else len(text)
+    line = text[listed.start(1) : end]
+    opening, closing = map(re.escape, listed.groups())
+    run: list[re.Match[str]] = []
+    for mark in re.finditer(rf"(?:^|(?<=[\s,;])){opening}([A-Z]){closing}\s", line):
+        if mark[1] == chr(ord("A") + len(run)):
+            run.append(mark)
+    starts = [*(mark.start() for mark in run), len(line)]
+    options = tuple(line[mark.end() : after].strip(" \t,;") for mark, after in zip(run, starts[1:], strict=True))
+    return (listed.start(), end, options) if len(options) > 1 and all(options) else None

@@ -18,18 +18,15 @@ def doc_to_text(doc: dict) -> str:
 
 
 def read_answer(text: str) -> str:
-    """``yes`` or ``no`` by the official rule; ``""`` for a question that got no answer, which counts as neither.
-
-    The rule looks at the first sentence: the words No, no or not make it a no, anything else is a yes.
-    """
-    if not text.strip():
-        return ""
+    """``yes`` or ``no`` by the official rule: a no when the first sentence has the word No, no or not, else a yes."""
     words = text.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
 def process_results(doc: dict, results: list[str]) -> dict:
-    prediction = read_answer(results[0] if results else "")
+    """The official rule makes a question without an answer a yes; ``unanswered`` says how many there are."""
+    text = results[0] if results else ""
+    prediction = read_answer(text)
     answer = doc["answer"].strip().lower()
     correct = float(prediction == answer)
     pair = {"prediction": prediction, "answer": answer}
@@ -40,7 +37,7 @@ def process_results(doc: dict, results: list[str]) -> dict:
         "recall": pair,
         "f1": pair,
         "yes_ratio": {"score": float(prediction == "yes"), **image},
-        "unanswered": {"empty": not prediction},
+        "unanswered": {"empty": not text.strip()},
         "score": correct,
     }
 

@@ -40,13 +40,31 @@ def doc_to_text(doc: dict) -> str:
     return "\n".join([doc["question"].strip(), *lines, FORMAT_HINT])
 
 
+def read_answer(text: str, texts: tuple[str, ...]) -> str:
+    """The letter that an answer means; ``""`` where it cannot be told.
+
+    A letter alone or set off, else the only option whose text the answer is, case and a full stop aside.
+    """
+    named = option_index(text, len(LETTERS))
+    if named is not None:
+        return LETTERS[named]
+    equal = [letter for letter, option in zip(LETTERS, texts, strict=True) if _plain(option) == _plain(text) != ""]
+    return equal[0] if len(equal) == 1 else ""
+
+
+def _plain(text: str) -> str:
+    return text.strip().removesuffix(".").rstrip().casefold()
+
+
 def process_results(doc: dict, results: list[str]) -> dict:
-    chosen = option_index(results[0] if results else "", len(LETTERS))
-    prediction = "" if chosen is None else LETTERS[chosen]
-    correct = float(prediction == doc["answer"].strip().upper())
-    record = {"score": correct, "image_id": doc["data_id"]}
+    """``exact_letter`` is LLaVA's rule: the answer is the letter and nothing else."""
+    text = str(results[0]).strip() if results and results[0] is not None else ""
+    answer, prediction = doc["answer"].strip().upper(), read_answer(text, options(doc))
+    image, correct = {"image_id": doc["data_id"]}, float(prediction == answer)
+    record = {"score": correct, **image}
     return {
         "accuracy": record,
+        "exact_letter": {"score": float(text == answer), **image},
         DIMENSIONS[int(doc["question_type_id"])]: record,
         "unread": {"unread": not prediction},
         "score": correct,

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
-from dualfocus_eval.method.question import AnswerKind, Question, stem_of
+from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,16 @@ from dualfocus_eval.method.question import AnswerKind, Question, stem_of
         ("A. Lincoln is shown where?", "A. Lincoln is shown where?", ()),
         ("What is it?\nB. A cat\nC. A dog", "What is it?\nB. A cat\nC. A dog", ()),
         ("A. A dog\nB. A cat", "", ("A dog", "A cat")),
+        ("Which?\nOptions:\nA. a dog\nB. a cat\nBe brief.", "Which?\nBe brief.", ("a dog", "a cat")),
+        ("Which? There are several options:\nA. if a:\n  b\nB. if b:\n  a", "Which?", ("if a:\n  b", "if b:\n  a")),
+        ("Which?\nA. one\n\nB. two\n\nA note.\nC. third", "Which?\nA note.\nC. third", ("one", "two")),
+        ("Which?\nOptions: A: a dog., B: B. Shaw, C: 3, 4", "Which?", ("a dog.", "B. Shaw", "3, 4")),
+        ("Which? (A) Mr. B. Shaw (B) none", "Which?", ("Mr. B. Shaw", "none")),
+        ("Is person (A) taller than person (B) here?", "Is person (A) taller than person (B) here?", ()),
+        ("What are my options: A: none?", "What are my options: A: none?", ()),
+        ("Hint: It is small.\nQuestion: Which?\nChoices:\n(A) 1\n(B) 2", "Which?", ("1", "2")),
+        ("Context: It is small.\nSee below.\nWhich?", "Which?", ()),
+        ("Which?\nReference OCR token: A., B.\nAnswer the question using a single word or phrase", "Which?", ()),
         ("  ", "", ()),
     ],
 )
@@ -35,6 +47,33 @@ def test_the_stem_is_what_is_left_without_format_hints_and_options(
 def test_a_tasks_own_post_prompt() -> None:
     assert stem_of("Where?\nBe brief.", ["\nBe brief."]).stem == "Where?"
     assert stem_of("Where?\nBe brief.", [""]).stem == "Where?\nBe brief."
+
+
+PIECES = st.sampled_from(
+    ["A. dog", "B. cat", "C. ", "(A) x", " (B) y", "Options:", "There are several options: ", "Question: ",
+     "Context: c", "Hint: h", "\n", "\n\n", " ", ".", "\r", "\u2028", "Which?",
+     "\nReference OCR token: a", *POST_PROMPTS]
+)  # fmt: skip
+PROMPTS = st.text() | st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join)
+
+
+@given(PROMPTS, st.lists(st.text(max_size=6) | st.sampled_from(POST_PROMPTS), max_size=3))
+def test_the_stem_is_never_longer_than_the_prompt_and_holds_nothing_more_to_cut(prompt: str, posts: list[str]) -> None:
+    stem, options = stem_of(prompt, posts)
+    assert len(stem) <= len(prompt)
+    assert stem_of(stem, posts) == (stem, ())
+    assert len(options) != 1
+    assert all(option.strip() and option in prompt for option in options)
+
+
+@given(
+    st.text(alphabet="abc ?"),
+    st.lists(st.text("abc", min_size=1), min_size=2, max_size=6),
+    st.sampled_from(POST_PROMPTS),
+)
+def test_what_is_put_together_comes_apart(question: str, options: list[str], post: str) -> None:
+    lines = [f"{chr(ord('A') + number)}. {option}" for number, option in enumerate(options)]
+    assert stem_of("\n".join([question, *lines, post])) == (question.strip(), tuple(options))
 
 
 def test_the_digest_covers_all_that_can_change_the_answer_and_nothing_else() -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dualfocus_eval.data.benchmarks.base import Benchmark
+from dualfocus_eval.data.benchmarks.gqa import GQA
+from dualfocus_eval.data.benchmarks.gqa_mcq import GQA_MCQ
+from dualfocus_eval.data.benchmarks.mmbench import MMBENCH_EN
 from dualfocus_eval.data.benchmarks.pope import POPE, POPE_AOKVQA, POPE_GQA
+from dualfocus_eval.data.benchmarks.seed import SEED_IMG
+from dualfocus_eval.data.benchmarks.textvqa import TEXTVQA
 from dualfocus_eval.naming import refuse_unknown
 
 __all__ = ["BENCHMARKS", "benchmark_named"]
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (POPE, POPE_AOKVQA, POPE_GQA)}
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (POPE, POPE_AOKVQA, POPE_GQA, GQA, GQA_MCQ, MMBENCH_EN, SEED_IMG, TEXTVQA)
+}
 
 
 def benchmark_named(name: str) -> Benchmark:

@@ -39,6 +39,8 @@ def _rows(source: Path) -> Iterator[Row | Rejected]:
         questions = json.loads(path.read_text(encoding="utf-8"))["questions"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not SEED-Bench's JSON: {type(error).__name__}: {error}") from error
+    if not isinstance(questions, list):
+        raise UserError(f'{path} is not SEED-Bench\'s JSON: "questions" is no list')
     folder = ImageFolder(source)
     for number, record in enumerate(questions, 1):
         where = f"{path.name}, entry {number}"

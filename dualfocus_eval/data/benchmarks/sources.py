@@ -62,7 +62,8 @@ class ImageFolder:
             raise UserError(f"--source {source} is not a folder")
         self._paths: dict[str, Path] = {}
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            # SEED-Bench's images have no suffix.
+            if path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and path.is_file()):
                 self._paths.setdefault(path.name, path)
                 self._paths.setdefault(path.stem, path)
 

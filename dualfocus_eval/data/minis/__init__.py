@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dualfocus_eval.data.minis import pope, scenes
+from dualfocus_eval.data.minis import gqa, mmbench, pope, scenes, seed, textvqa
 from dualfocus_eval.data.minis.table import HELD_OUT_SEED
 
 __all__ = ["HELD_OUT_SEED", "write_minis"]
 
-MINIS = (scenes, pope)
+MINIS = (scenes, pope, gqa, mmbench, seed, textvqa)
 
 
 def write_minis(tasks: Path) -> list[Path]:

@@ -1,0 +1,165 @@
+"""GQA as multiple choice (GQA* in the paper): question and options in one text, one line each.
+
+The published file gives no answers; they come from GQA's own annotation, joined by question id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
+from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, load_questions, missing_in
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.question import POST_PROMPTS, stem_of
+from dualfocus_eval.method.selection import option_index
+
+__all__ = ["GQA_MCQ", "PUBLISHED", "Annotation", "gqa_match_form", "read_record"]
+
+PUBLISHED = "llava_gqa_testdev_balanced_mcq.jsonl"
+
+# The first name is the published file's where that is known; the others are LLaVA's and GQA's.
+ID_KEYS = ("question_id", "questionId", "id")
+IMAGE_KEYS = ("image", "image_id", "imageId")
+TEXT_KEYS = ("question", "text")
+ANSWER_KEYS = ("answer", "label")
+TYPE_KEYS = ("question_type", "category")
+
+
+class Annotation(NamedTuple):
+    """What GQA says of a question."""
+
+    answer: str
+    structural: str
+    """One of GQA's structural types, or empty."""
+
+
+def gqa_match_form(text: str) -> str:
+    """The form of a prediction that the official scorer compares with the right answer, character by character.
+
+    LLaVA's conversion for that scorer: outer blanks and closing full stops off, lower case.
+    """
+    return text.strip().rstrip(".").lower()
+
+
+def read_record(record: Mapping[str, Any], annotations: Mapping[str, Annotation]) -> dict[str, Any]:
+    """One record as a row of ours without its image. Raises ``ValueError`` that names what is missing or wrong.
+
+    A right answer of GQA's that is among no option is kept: the official scorer counts such a question as wrong.
+    """
+    question_id, image, whole = _first(record, ID_KEYS), _first(record, IMAGE_KEYS), _text_with_options(record)
+    found = {ID_KEYS[0]: question_id, IMAGE_KEYS[0]: image, TEXT_KEYS[0]: whole}
+    missing = [name for name, value in found.items() if not value]
+    if missing:
+        raise ValueError(f"lacks {', '.join(missing)}")
+    text = _without_hint(whole)
+    stem, options = stem_of(text)
+    if not options:
+        raise ValueError(f"question {question_id}: no options, which are lines 'A. ...', 'B. ...' after the question")
+    annotation = annotations.get(question_id)
+    structural = annotation.structural if annotation else _first(record, TYPE_KEYS)
+    return {
+        "question_id": question_id,
+        "image_id": Path(image).stem,
+        "text": text,
+        "stem": stem,
+        "options": list(options),
+        "answer": annotation.answer if annotation else _own_answer(question_id, record, options),
+        "question_type": structural if structural in STRUCTURAL else "",
+    }
+
+
+def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    values = (str(record[key]).strip() for key in keys if record.get(key) is not None)
+    return next((value for value in values if value), "")
+
+
+def _text_with_options(record: Mapping[str, Any]) -> str:
+    """The text that has the options; a record may have the bare question beside it."""
+    texts = [str(record[key]).strip() for key in TEXT_KEYS if record.get(key) is not None]
+    return next((text for text in texts if stem_of(text).options), texts[0] if texts else "")
+
+
+def _without_hint(text: str) -> str:
+    for hint in sorted(POST_PROMPTS, key=len, reverse=True):
+        text = text.removesuffix(hint).rstrip()
+    return text
+
+
+def _own_answer(question_id: str, record: Mapping[str, Any], options: tuple[str, ...]) -> str:
+    value = _first(record, ANSWER_KEYS)
+    if not value:
+        raise ValueError(
+            f"question {question_id}: no right answer: it is not in {QUESTIONS} and has neither answer nor label"
+        )
+    if gqa_match_form(value) in map(gqa_match_form, options):
+        return value
+    index = option_index(value, len(options))
+    if index is None:
+        raise ValueError(f"question {question_id}: answer {value!r} is none of its options")
+    return options[index]
+
+
+def _files(source: Path) -> list[Path]:
+    path = find_file(source, PUBLISHED, "*gqa*mcq*.jsonl")
+    if path is None:
+        raise UserError(f"no {PUBLISHED} below {source}: this is the published question file of GQA-MCQ")
+    annotation = find_file(source, QUESTIONS)
+    return [path, annotation] if annotation else [path]
+
+
+def _rows(source: Path) -> Iterator[Row | Rejected]:
+    path, *annotation = _files(source)
+    annotations: dict[str, Annotation] = {}
+    for questions in annotation:
+        annotations = {
+            question_id: Annotation(str(record["answer"]), str(record["types"]["structural"]))
+            for question_id, record in load_questions(questions)[0].items()
+            if not missing_in(record)
+        }
+    folder = ImageFolder(source)
+    for entry in json_records(path):
+        yield entry if isinstance(entry, Rejected) else _row(*entry, annotations, folder)
+
+
+def _row(
+    where: str, record: dict[str, Any], annotations: Mapping[str, Annotation], folder: ImageFolder
+) -> Row | Rejected:
+    try:
+        values = read_record(record, annotations)
+    except ValueError as error:
+        return Rejected(where, str(error))
+    question_id = values["question_id"]
+    image = folder.find(values["image_id"])
+    if image is None:
+        return Rejected(where, f"question {question_id}: image {values['image_id']} is not in the source folder")
+    return Row(SPLIT, where, question_id, values, image)
+
+
+def _columns() -> Mapping[str, Any]:
+    from datasets import List, Value
+
+    text = Value("string")
+    return {
+        "question_id": text,
+        "image_id": text,
+        "text": text,
+        "stem": text,
+        "options": List(text),
+        "answer": text,
+        "question_type": text,
+    }
+
+
+GQA_MCQ = Benchmark(
+    name="gqa-mcq",
+    title="GQA as multiple choice",
+    counts={SPLIT: 12578},
+    images=398,
+    columns=_columns,
+    files=_files,
+    rows=_rows,
+    expects=f"{PUBLISHED}, {QUESTIONS} (for the right answers) and the images of GQA",
+)
