@@ -1,0 +1,63 @@
+"""The benchmarks as a user runs them: all minis under two models, and a prepared release, without network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.cli import main
+from dualfocus_eval.data.scenes.layout import compose
+from dualfocus_eval.data.scenes.render import paint
+from dualfocus_eval.resources import resource_folder
+from tests.integration.conftest import Run
+
+MINIS = sorted(path.stem for path in resource_folder("tasks").rglob("df_*mini*.yaml") if path.stem != "df_mini")
+GROUPS = {"df_mini", "df_pope_mini"}
+
+
+@pytest.mark.parametrize("model", ["dualfocus", "llava_hf"])
+def test_every_mini_runs_with_no_flag_and_no_network(run: Run, checkpoint: Path, model: str) -> None:
+    arguments = f"pretrained={checkpoint},device=cpu" + (",device_map=cpu" if model == "llava_hf" else "")
+    done = run("lmms-eval", "--model", model, "--model_args", arguments, "--tasks", "df_mini", "--limit", "3")
+    assert done.status == 0, done.output
+    assert set(done.results["results"]) == {*MINIS, *GROUPS}, done.output
+    assert len(done.answers) == 3 * len(set(MINIS) - GROUPS)
+    for name in set(MINIS) - GROUPS:
+        assert 0 <= done.scores[name]["score,none"] <= 1
+
+
+def test_a_prepared_release_is_evaluated_offline(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    source, root = tmp_path / "release", tmp_path / "benchmarks"
+    source.mkdir()
+    for number in range(2):
+        paint(compose(5, number)).save(source / f"COCO_{number}.jpg")
+    for split in ("random", "popular", "adversarial"):
+        lines = [
+            {"question_id": number, "image": f"COCO_{number % 2}.jpg", "text": f"Is there {what}?", "label": "yes"}
+            for number, what in enumerate(("a ball", "a box", "a tree", "a mug"), 1)
+        ]
+        (source / f"coco_pope_{split}.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["data", "prepare", "pope", "--source", str(source), "--out", str(root)]) == 0
+    done = run(
+        "lmms-eval", "--model", "dualfocus", "--model_args", f"pretrained={checkpoint}", "--tasks", "df_pope",
+        "--batch_size", "4", env={"DUALFOCUS_DATA": str(root)},
+    )  # fmt: skip
+    assert done.status == 0, done.output
+    assert set(done.results["results"]) == {
+        "df_pope",
+        *(f"df_pope_{split}" for split in ("random", "popular", "adversarial")),
+    }
+    assert len(done.answers) == 12
+    assert done.record["summary"]["images_encoded"] <= 2 + done.record["summary"]["both_candidates"]
+
+
+def test_a_set_that_is_missing_is_one_clear_line(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    done = run(
+        "lmms-eval", "--model", "dualfocus", "--model_args", f"pretrained={checkpoint}", "--tasks", "df_paper",
+        env={"DUALFOCUS_DATA": str(tmp_path)},
+    )  # fmt: skip
+    (line,) = [line for line in done.output.splitlines() if "Error during evaluation" in line]
+    assert re.search(r"\.parquet does not exist\. Make it with: dualfocus data prepare \S+ --source DIR", line)
