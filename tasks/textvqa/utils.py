@@ -43,14 +43,14 @@ def doc_to_visual(doc: dict) -> list:
     return [image_of(doc["image"])]
 
 
-def _question(doc: dict) -> str:
-    """The question as LLaVA's question file has it: the release's is in lower case throughout."""
-    question = doc["question"].strip()
-    return question[:1].upper() + question[1:]
+def with_stems(dataset: Any) -> Any:
+    """Adds ``stem``: the question as LLaVA's question file has it; the release's is in lower case throughout."""
+    questions = (question.strip() for question in dataset.select_columns(["question"])["question"])
+    return dataset.add_column("stem", [question[:1].upper() + question[1:] for question in questions])
 
 
 def doc_to_text(doc: dict) -> str:
-    return f"{_question(doc)}\n{FORMAT_HINT}"
+    return f"{doc['stem']}\n{FORMAT_HINT}"
 
 
 def doc_to_text_with_tokens(doc: dict) -> str:
@@ -60,7 +60,7 @@ def doc_to_text_with_tokens(doc: dict) -> str:
             f"question {doc.get('question_id')} has no OCR tokens: put TextVQA_Rosetta_OCR_v0.2_val.json beside the "
             "official files and run `dualfocus data prepare textvqa` again, or run df_textvqa_val, which needs none"
         )
-    return f"{_question(doc)}\n{TOKENS} {', '.join(doc['ocr_tokens'])}\n{FORMAT_HINT}"
+    return f"{doc['stem']}\n{TOKENS} {', '.join(doc['ocr_tokens'])}\n{FORMAT_HINT}"
 
 
 def doc_to_target(doc: dict) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from lmms_eval.tasks._task_utils.vqa_eval_metric import EvalAIAnswerProcessor
 from lmms_eval.tasks.textvqa.utils import textvqa_process_results
 from lmms_eval.utils import load_yaml_config
@@ -144,7 +145,9 @@ def test_the_rule_gives_an_empty_answer_what_it_gives_an_article(config: dict[st
 
 
 def test_prompts_are_llavas() -> None:
-    document = {"question": "what is the brand of this camera? ", "ocr_tokens": ["DAKOTA", "DIGITAL"]}
+    (document,) = load("df_textvqa_val")["process_docs"](
+        Dataset.from_list([{"question": "what is the brand of this camera? ", "ocr_tokens": ["DAKOTA", "DIGITAL"]}])
+    )
     hint = "Answer the question using a single word or phrase."
     assert load("df_textvqa_val")["doc_to_text"](document) == f"What is the brand of this camera?\n{hint}"
     for name in ("df_textvqa_val_ocr", "df_textvqa_ocr_mini"):
@@ -158,7 +161,7 @@ def test_prompts_are_llavas() -> None:
 
 def test_tokens_that_are_not_known_are_not_taken_for_none() -> None:
     with pytest.raises(UserError, match=r"question 34602 has no OCR tokens: .*Rosetta"):
-        load("df_textvqa_val_ocr")["doc_to_text"]({"question_id": 34602, "question": "what?", "ocr_tokens": None})
+        load("df_textvqa_val_ocr")["doc_to_text"]({"question_id": 34602, "stem": "What?", "ocr_tokens": None})
 
 
 def test_the_test_split_is_written_for_the_server(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dualfocus_eval.data.scenes.layout import GLYPHS, Item, Scene
 
 __all__ = ["write"]
 
-FIRST_SCENE, SCENES = 4000, 60
+FIRST_SCENE, SCENES = 4000, 180
 ARTICLE = "A"
 """The official normalisation takes this label for an article and leaves nothing of it."""
 MOST_DISSENTERS = 3
@@ -51,19 +51,11 @@ def _labels(scene: Scene) -> list[tuple[Item, str]]:
 
 
 def _questions(scene: Scene) -> Iterator[tuple[str, str]]:
-    """Each label named by its object, by its own colour and by its object's, wherever that tells it from all others."""
+    """Each label by the name of its object where that tells it from all others, in lower case as the release's are."""
     names = Counter(item.name for item in scene.items)
-    colors = Counter(item.color for item in scene.items)
-    label_colors = Counter(item.mark.color for item, _ in _labels(scene) if item.mark)
     for item, text in _labels(scene):
-        if text == ARTICLE or item.mark is None:
-            continue
-        if names[item.name] == 1:
+        if text != ARTICLE and names[item.name] == 1:
             yield f"what is written on the {item.name}?", text
-        if label_colors[item.mark.color] == 1:
-            yield f"what is written on the {item.mark.color} label?", text
-        if colors[item.color] == 1:
-            yield f"what is written on the {item.color} object?", text
 
 
 def _answers(text: str, rng: random.Random) -> list[str]:
