@@ -42,8 +42,9 @@ prove: $(INSTALLED)  ## Run the long proofs (hours) and write the table of docs/
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 
-bench: $(INSTALLED)  ## Measure speed and write docs/performance.md.
+bench: $(INSTALLED)  ## Measure speed and memory and write docs/performance.md and docs/memory.md.
 	$(BIN)/python -m benchmarks.performance --write
+	$(BIN)/python -m benchmarks.memory --write
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml

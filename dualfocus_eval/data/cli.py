@@ -117,7 +117,7 @@ def _list_left_out(left_out: Sequence[dict[str, str]]) -> None:
 
 def _verify(names: Sequence[str], root: Path) -> int:
     """0 when every benchmark is whole, 1 otherwise."""
-    from dualfocus_eval.data.benchmarks.prepared import MANIFEST, verify
+    from dualfocus_eval.data.benchmarks.prepared import prepared_table, verify
 
     chosen = [benchmark_named(name) for name in names] or [
         benchmark for name, benchmark in BENCHMARKS.items() if (root / name).is_dir()
@@ -131,5 +131,7 @@ def _verify(names: Sequence[str], root: Path) -> int:
         for fault in found:
             print(fault, file=sys.stderr)
         if not found:
-            print(f"{root / benchmark.name}: whole, as published ({MANIFEST})")
+            missing = [split for split in benchmark.counts if not prepared_table(root, benchmark.name, split)]
+            rest = f"; not prepared: {', '.join(missing)}" if missing else ""
+            print(f"{root / benchmark.name}: whole, as published{rest}")
     return 1 if faults else 0

@@ -45,7 +45,9 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
     except UnusableDocumentError as error:
         pictures, failure = (), Failure(error.kind, f"{request.key}: {error}")
     declared, parsed = request.structure, stem_of(text, (*POST_PROMPTS, *request.post_prompts))
-    options = declared.options_of(doc) if declared.stem else parsed.options
+    options = declared.options_of(doc)
+    if not declared.options and declared.answer in (None, AnswerKind.OPTION):
+        options = parsed.options
     stem = declared.stem_of(doc)
     return Question(
         key=request.key,

@@ -31,7 +31,8 @@ class Structure:
 
     def stem_of(self, doc: Mapping[str, Any]) -> str | None:
         """The bare question; None where the document does not say."""
-        return str(doc[self.stem]).strip() if self.stem is not None and self.stem in doc else None
+        value = doc.get(self.stem) if self.stem is not None else None
+        return None if value is None else str(value).strip()
 
     def hint_of(self, doc: Mapping[str, Any]) -> str | None:
         """The hint, empty for a document without one; None where documents have none."""
@@ -41,12 +42,14 @@ class Structure:
         return "" if _is_blank(value) else str(value).strip()
 
     def options_of(self, doc: Mapping[str, Any]) -> tuple[str, ...]:
-        """Option texts; blank ones, as of a question with fewer options than columns, are left out."""
+        """Option texts; blank ones at the end, as of a question with fewer options than columns, are left out."""
         cells: list[Any] = []
         for column in self.options:
             value = doc.get(column)
             cells.extend(value if isinstance(value, list | tuple) else [value])
-        return tuple(str(cell).strip() for cell in cells if not _is_blank(cell))
+        while cells and _is_blank(cells[-1]):
+            cells.pop()
+        return tuple("" if _is_blank(cell) else str(cell).strip() for cell in cells)
 
 
 def _is_blank(value: Any) -> bool:

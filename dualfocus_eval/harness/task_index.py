@@ -13,10 +13,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root
+from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root, prepared_table
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
 
@@ -60,7 +61,10 @@ def _extend(module: ModuleType) -> None:
 
     @functools.wraps(read_config)
     def _get_config(self: Any, name: str) -> Any:
-        return prepared_config(name, read_config(self, name))
+        config = read_config(self, name)
+        # A task of the user's own that includes one of ours reads what its own YAML says.
+        is_ours = Path(self.task_index[name]["yaml_path"]).is_relative_to(ours)
+        return prepared_config(name, config) if is_ours else config
 
     manager._get_config = _get_config
 
@@ -83,9 +87,9 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
         if fault:
             raise UserError(where % f"{fault}, and {VARIABLE} is not set")
         return config
-    path = root / f"{prepared}.parquet"
-    if not path.exists():
-        raise UserError(where % f"{path} does not exist")
+    path = prepared_table(root, *prepared.split("/"))
+    if path is None:
+        raise UserError(where % f"{root} has no finished {prepared}")
     kept = {key: value for key, value in config.items() if key != "dataset_name"}
     return kept | {
         "dataset_path": "parquet",
@@ -96,14 +100,14 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
 def _hub_fault(config: Mapping[str, Any]) -> str:
     """Why the task's data cannot be had from the hub, its cache or a local folder; empty when they can.
 
-    Asked before lmms-eval does, whose download tries for long and then hides the reason.
+    Asked before lmms-eval does, whose download hides the reason behind its own retries.
     """
     from datasets import load_dataset_builder
 
     source = config["dataset_path"]
     try:
         load_dataset_builder(source, config.get("dataset_name"), **(config.get("dataset_kwargs") or {}))
-    except OSError as error:  # no connection, offline mode, no such dataset
+    except (OSError, ValueError) as error:  # no connection, offline mode, no such dataset, not this part of it
         return f"{source} cannot be had from the hub ({type(error).__name__})"
     return ""
 

@@ -12,10 +12,20 @@ from dualfocus_eval.data.benchmarks.gqa import STRUCTURAL
 from dualfocus_eval.data.benchmarks.gqa_hub import hub_annotations, open_image, reference, with_image_references
 from dualfocus_eval.data.benchmarks.gqa_mcq import GQA_MCQ, gqa_match_form, read_record
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT, answer_text, count, mean_score
 from dualfocus_eval.method.selection import option_index
 
-FORMAT_HINT = "Answer the question using a single word or phrase."
-LETTER_HINT = "Answer with the option's letter from the given choices directly."
+__all__ = [
+    "count",
+    "doc_to_text",
+    "doc_to_visual",
+    "mcq_doc_to_text",
+    "mcq_process_results",
+    "mcq_rows",
+    "mean_score",
+    "process_results",
+    "with_images",
+]
 
 
 def with_images(dataset: Any) -> Any:
@@ -51,7 +61,7 @@ def doc_to_visual(doc: dict) -> list:
 
 
 def doc_to_text(doc: dict) -> str:
-    return f"{doc['question'].strip()}\n{FORMAT_HINT}"
+    return f"{doc['question'].strip()}\n{WORD_HINT}"
 
 
 def mcq_doc_to_text(doc: dict) -> str:
@@ -59,7 +69,7 @@ def mcq_doc_to_text(doc: dict) -> str:
 
 
 def process_results(doc: dict, results: list[str]) -> dict:
-    prediction = gqa_match_form(_text(results))
+    prediction = gqa_match_form(answer_text(results))
     structural = (doc["types"] or {}).get("structural")
     record = {"score": float(prediction == doc["answer"]), "image_id": doc["imageId"]}
     return {
@@ -71,7 +81,7 @@ def process_results(doc: dict, results: list[str]) -> dict:
 
 def mcq_process_results(doc: dict, results: list[str]) -> dict:
     """The option that the letter names, or else the answer itself, compared with the right answer's text."""
-    text = _text(results)
+    text = answer_text(results)
     options = [gqa_match_form(option) for option in doc["options"]]
     chosen = option_index(text, len(options))
     prediction = gqa_match_form(text) if chosen is None else options[chosen]
@@ -84,19 +94,7 @@ def mcq_process_results(doc: dict, results: list[str]) -> dict:
     }
 
 
-def _text(results: list[str]) -> str:
-    return str(results[0] or "") if results else ""
-
-
 def _scores(record: dict, structural: str | None) -> dict:
     if structural not in STRUCTURAL:
         return {"accuracy": record}
     return {"accuracy": record, structural: record, "open" if structural == "query" else "binary": record}
-
-
-def mean_score(records: list[dict]) -> float:
-    return sum(record["score"] for record in records) / len(records)
-
-
-def count(records: list[dict]) -> int:
-    return sum(record["counted"] for record in records)

@@ -9,10 +9,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import image_of
 from dualfocus_eval.harness.judge import ask, judge_model
+from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual
 
-FORMAT_HINT = "Answer with the option's letter from the given choices directly."
+__all__ = [
+    "circular",
+    "collect_submission",
+    "count_incomplete",
+    "count_judge_failed",
+    "count_unread",
+    "doc_to_text",
+    "doc_to_visual",
+    "process_results",
+    "vanilla",
+    "write_submission",
+]
+
 LETTERS = "ABCD"
 NONE_OF_THEM = "E"
 ROTATION = 1_000_000
@@ -64,12 +76,8 @@ Its answer: {answer}
 Reply with the letter of that option and nothing else; with {none} if it meant none of them, or more than one."""
 
 
-def doc_to_visual(doc: dict) -> list:
-    return [image_of(doc["image"])]
-
-
 def doc_to_text(doc: dict) -> str:
-    lines = [doc["question"].strip(), *_option_lines(options(doc)), FORMAT_HINT]
+    lines = [doc["question"].strip(), *_option_lines(options(doc)), LETTER_HINT]
     hint = doc.get("hint")
     return "\n".join(lines if _is_blank(hint) else [hint.strip(), *lines])
 
@@ -112,12 +120,8 @@ def _option_in(text: str, texts: Mapping[str, str]) -> str:
     return contained[0] if len(contained) == 1 else ""
 
 
-def _answered(results: list) -> str:
-    return str(results[0]).strip() if results and results[0] is not None else ""
-
-
 def process_results(doc: dict, results: list[str]) -> dict:
-    text, texts, index = _answered(results), options(doc), int(doc["index"])
+    text, texts, index = answer_text(results).strip(), options(doc), int(doc["index"])
     prediction, answer = read_answer(text, texts), str(doc["answer"]).strip()
     correct = float(prediction == answer)
     record = {"index": index, "answer": answer, "prediction": prediction, "options": texts}
@@ -208,7 +212,7 @@ def count_incomplete(records: list[dict]) -> int:
 
 
 def collect_submission(doc: dict, results: list[str]) -> dict:
-    text, texts = _answered(results), options(doc)
+    text, texts = answer_text(results).strip(), options(doc)
     return {
         "submission": {
             "index": int(doc["index"]),

@@ -6,15 +6,13 @@ computes (clustered) standard errors for these and for no others.
 
 from __future__ import annotations
 
-FORMAT_HINT = "Answer the question using a single word or phrase."
+from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score
 
-
-def doc_to_visual(doc: dict) -> list:
-    return [doc["image"].convert("RGB")]
+__all__ = ["count", "doc_to_text", "doc_to_visual", "f1", "mean_score", "precision", "process_results", "recall"]
 
 
 def doc_to_text(doc: dict) -> str:
-    return f"{doc['question'].strip()}\n{FORMAT_HINT}"
+    return f"{doc['question'].strip()}\n{WORD_HINT}"
 
 
 def read_answer(text: str) -> str:
@@ -25,7 +23,7 @@ def read_answer(text: str) -> str:
 
 def process_results(doc: dict, results: list[str]) -> dict:
     """The official rule makes a question without an answer a yes; ``unanswered`` says how many there are."""
-    text = results[0] if results else ""
+    text = answer_text(results)
     prediction = read_answer(text)
     answer = doc["answer"].strip().lower()
     correct = float(prediction == answer)
@@ -37,17 +35,9 @@ def process_results(doc: dict, results: list[str]) -> dict:
         "recall": pair,
         "f1": pair,
         "yes_ratio": {"score": float(prediction == "yes"), **image},
-        "unanswered": {"empty": not text.strip()},
+        "unanswered": {"counted": not text.strip()},
         "score": correct,
     }
-
-
-def mean_score(records: list[dict]) -> float:
-    return sum(record["score"] for record in records) / len(records)
-
-
-def count_empty(records: list[dict]) -> int:
-    return sum(record["empty"] for record in records)
 
 
 def _share(pairs: list[dict], of: str) -> float:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import string
 
-FORMAT_HINT = "Answer the question using a single word or phrase."
+from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score
+
+__all__ = ["count", "doc_to_text", "doc_to_visual", "mean_score", "process_results"]
 
 _ARTICLES = {"a", "an", "the"}
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def doc_to_visual(doc: dict) -> list:
-    return [doc["image"].convert("RGB")]
-
-
 def doc_to_text(doc: dict) -> str:
-    return f"{doc['question'].strip()}\n{FORMAT_HINT}"
+    return f"{doc['question'].strip()}\n{WORD_HINT}"
 
 
 def normalise(text: str) -> str:
@@ -25,21 +23,13 @@ def normalise(text: str) -> str:
 
 
 def process_results(doc: dict, results: list[str]) -> dict:
-    prediction = normalise(results[0] if results else "")
+    prediction = normalise(answer_text(results))
     correct = float(bool(prediction) and prediction == normalise(doc["answer"]))
     record = {"score": correct, "image_id": doc["image_id"]}
     return {
         "accuracy": record,
         doc["level"]: record,
         doc["kind"]: record,
-        "unanswered": {"empty": not prediction},
+        "unanswered": {"counted": not prediction},
         "score": correct,
     }
-
-
-def mean_score(records: list[dict]) -> float:
-    return sum(record["score"] for record in records) / len(records)
-
-
-def count_empty(records: list[dict]) -> int:
-    return sum(record["empty"] for record in records)

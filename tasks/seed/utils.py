@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import image_of
+from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, count, doc_to_visual, mean_score
 from dualfocus_eval.method.selection import option_index
 
-FORMAT_HINT = "Answer with the option's letter from the given choices directly."
+__all__ = ["count", "doc_to_text", "doc_to_visual", "image_questions", "mean_score", "process_results"]
+
 LETTERS = "ABCD"
 DIMENSIONS = {
     1: "scene_understanding",
@@ -27,17 +28,13 @@ def image_questions(dataset: Any) -> Any:
     return dataset.filter(lambda kind: kind == "image", input_columns=["data_type"])
 
 
-def doc_to_visual(doc: dict) -> list:
-    return [image_of(doc["image"])]
-
-
 def options(doc: dict) -> tuple[str, ...]:
     return tuple(str(doc[f"choice_{letter.lower()}"]) for letter in LETTERS)
 
 
 def doc_to_text(doc: dict) -> str:
     lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, options(doc), strict=True)]
-    return "\n".join([doc["question"].strip(), *lines, FORMAT_HINT])
+    return "\n".join([doc["question"].strip(), *lines, LETTER_HINT])
 
 
 def read_answer(text: str, texts: tuple[str, ...]) -> str:
@@ -58,7 +55,7 @@ def _plain(text: str) -> str:
 
 def process_results(doc: dict, results: list[str]) -> dict:
     """``exact_letter`` is LLaVA's rule: the answer is the letter and nothing else."""
-    text = str(results[0]).strip() if results and results[0] is not None else ""
+    text = answer_text(results).strip()
     answer, prediction = doc["answer"].strip().upper(), read_answer(text, options(doc))
     image, correct = {"image_id": doc["data_id"]}, float(prediction == answer)
     record = {"score": correct, **image}
@@ -66,14 +63,6 @@ def process_results(doc: dict, results: list[str]) -> dict:
         "accuracy": record,
         "exact_letter": {"score": float(text == answer), **image},
         DIMENSIONS[int(doc["question_type_id"])]: record,
-        "unread": {"unread": not prediction},
+        "unread": {"counted": not prediction},
         "score": correct,
     }
-
-
-def mean_score(records: list[dict]) -> float:
-    return sum(record["score"] for record in records) / len(records)
-
-
-def count_unread(records: list[dict]) -> int:
-    return sum(record["unread"] for record in records)

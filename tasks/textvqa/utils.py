@@ -6,10 +6,22 @@ import json
 import re
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import image_of
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score
 
-FORMAT_HINT = "Answer the question using a single word or phrase."
+__all__ = [
+    "collect_submission",
+    "count",
+    "doc_to_target",
+    "doc_to_text",
+    "doc_to_text_with_tokens",
+    "doc_to_visual",
+    "mean_score",
+    "process_results",
+    "with_stems",
+    "write_submission",
+]
+
 TOKENS = "Reference OCR token:"
 
 NUMBERS = {
@@ -39,10 +51,6 @@ MOST_PERIODS = 32
 """The official processor passes a flag of this value where the number of replacements belongs."""
 
 
-def doc_to_visual(doc: dict) -> list:
-    return [image_of(doc["image"])]
-
-
 def with_stems(dataset: Any) -> Any:
     """Adds ``stem``: the question as LLaVA's question file has it; the release's is in lower case throughout."""
     questions = (question.strip() for question in dataset.select_columns(["question"])["question"])
@@ -50,7 +58,7 @@ def with_stems(dataset: Any) -> Any:
 
 
 def doc_to_text(doc: dict) -> str:
-    return f"{doc['stem']}\n{FORMAT_HINT}"
+    return f"{doc['stem']}\n{WORD_HINT}"
 
 
 def doc_to_text_with_tokens(doc: dict) -> str:
@@ -60,7 +68,7 @@ def doc_to_text_with_tokens(doc: dict) -> str:
             f"question {doc.get('question_id')} has no OCR tokens: put TextVQA_Rosetta_OCR_v0.2_val.json beside the "
             "official files and run `dualfocus data prepare textvqa` again, or run df_textvqa_val, which needs none"
         )
-    return f"{doc['stem']}\n{TOKENS} {', '.join(doc['ocr_tokens'])}\n{FORMAT_HINT}"
+    return f"{doc['stem']}\n{TOKENS} {', '.join(doc['ocr_tokens'])}\n{WORD_HINT}"
 
 
 def doc_to_target(doc: dict) -> str:
@@ -92,32 +100,20 @@ def vqa_accuracy(prediction: str, answers: list[str]) -> float:
     return sum(shares) / len(shares)
 
 
-def _answered(results: list) -> str:
-    return str(results[0]).strip() if results and results[0] is not None else ""
-
-
 def process_results(doc: dict, results: list[str]) -> dict:
-    text = _answered(results)
+    text = answer_text(results).strip()
     score = vqa_accuracy(normalise(text), [normalise(answer) for answer in doc.get("answers") or []])
     return {
         "vqa_accuracy": {"score": score, "image_id": doc["image_id"]},
-        "unanswered": {"empty": not text},
+        "unanswered": {"counted": not text},
         "score": score,
     }
 
 
-def mean_score(records: list[dict]) -> float:
-    return sum(record["score"] for record in records) / len(records)
-
-
-def count_empty(records: list[dict]) -> int:
-    return sum(record["empty"] for record in records)
-
-
 def collect_submission(doc: dict, results: list[str]) -> dict:
     """The answer as it is, since the server normalises, and no score: the test split's answers are not published."""
-    text = _answered(results)
-    return {"submission": {"question_id": int(doc["question_id"]), "answer": text}, "unanswered": {"empty": not text}}
+    text = answer_text(results).strip()
+    return {"submission": {"question_id": int(doc["question_id"]), "answer": text}, "unanswered": {"counted": not text}}
 
 
 def write_submission(records: list[dict], args: Any) -> int:

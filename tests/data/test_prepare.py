@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from datasets import load_dataset
+from lmms_eval.utils import load_yaml_config
 from PIL import Image
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.data.benchmarks.prepared import MANIFEST, image_of
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.resources import resource_folder
 
 SPLITS = ("random", "popular", "adversarial")
 
@@ -107,6 +109,100 @@ def test_bad_rows_are_left_out_by_name_and_the_others_prepared(
     assert "left out coco_pope_random.json:1" in capsys.readouterr().err
     assert main(["data", "verify", "pope", "--out", str(root)]) == 1
     assert "left out coco_pope_random.json:1" in capsys.readouterr().err
+
+
+def test_two_images_of_one_name_are_never_taken_for_each_other(tmp_path: Path) -> None:
+    source, root = release(tmp_path / "source"), tmp_path / "root"
+    (source / "other").mkdir()
+    Image.new("RGB", (50, 50)).save(source / "other" / "COCO_001.jpg")
+    file = source / "coco_pope_random.json"
+    entry = {"question_id": 7, "image": "other/COCO_001.jpg", "text": "Is it?", "label": "no"}
+    named = {"question_id": 8, "image": "val2014/COCO_001.jpg", "text": "Is it?", "label": "no"}
+    file.write_text(file.read_text() + "\n".join(map(json.dumps, (entry, named))))
+    assert prepare(source, root) == 1
+    reasons = {entry["where"]: entry["reason"] for entry in left_out(root)}
+    ambiguous = "image COCO_001.jpg may be any of 2 files: other/COCO_001.jpg, val2014/COCO_001.jpg"
+    assert reasons["coco_pope_random.json:1"] == ambiguous
+    assert "has the name of" in reasons["coco_pope_random.json:8"]
+    assert "coco_pope_random.json:7" not in reasons
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"question_id": 7, "image": "COCO_001.jpg", "text": "\xff", "label": "no"}', "is not JSON"),
+        (b'{"question_id": 7, "image": "COCO_001.jpg", "text": "\\ud800", "label": "no"}', "does not fit the table"),
+        (b'{"question_id": 7, "image": "\\ud800", "text": "Is it?", "label": "no"}', "is not in the source folder"),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+)
+def test_no_line_is_so_bad_that_it_ends_the_run(tmp_path: Path, line: bytes, reason: str) -> None:
+    source, root = release(tmp_path / "source"), tmp_path / "root"
+    file = source / "coco_pope_random.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + line)
+    assert prepare(source, root) == 1
+    (entry,) = left_out(root)
+    assert entry["where"] == "coco_pope_random.json:7"
+    assert reason in entry["reason"]
+
+
+def test_another_source_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    assert prepare(release(tmp_path / "first"), root) == 0
+    second = release(tmp_path / "second", questions=8)
+    for split in ("popular", "adversarial"):
+        (second / f"coco_pope_{split}.json").unlink()
+    assert prepare(second, root) == 0
+    assert sorted(path.name for path in root.glob("pope/*.parquet")) == ["random.parquet"]
+
+
+def test_what_is_damaged_is_made_good_by_the_next_run(tmp_path: Path) -> None:
+    source, root = release(tmp_path / "source"), tmp_path / "root"
+    prepare(source, root)
+    whole = contents(root)
+    (root / "pope/images/COCO_002.jpg").unlink()
+    (root / "pope/random.parquet").write_bytes(b"x")
+    assert prepare(source, root) == 0
+    assert contents(root) == whole
+    (root / "pope" / MANIFEST).write_text("{}")
+    assert main(["data", "verify", "pope", "--out", str(root)]) == 1
+    assert prepare(source, root) == 0
+    assert contents(root) == whole
+
+
+def test_a_wrong_source_leaves_a_preparation_alone(tmp_path: Path) -> None:
+    source, root = release(tmp_path / "source"), tmp_path / "root"
+    prepare(source, root)
+    whole = contents(root)
+    empty = release(tmp_path / "empty", questions=5)
+    for image in (empty / "val2014").iterdir():
+        image.unlink()
+    assert prepare(empty, root) == 2
+    assert contents(root) == whole
+
+
+def test_images_are_upright_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the hub's are: lmms-eval tells Pillow to fill up truncated files, and EXIF may turn a picture."""
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 10)).save(tmp_path / "turned.jpg", exif=exif)
+    assert image_of({"bytes": None, "path": "turned.jpg"}).size == (10, 30)
+    noise = Image.effect_noise((200, 200), 80)
+    noise.save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:3000])
+    with pytest.raises(OSError, match=r"cut\.jpg"):
+        image_of({"bytes": None, "path": "cut.jpg"})
+
+
+@pytest.mark.parametrize("name", ["df_pope_random", "df_seed_img", "df_mmbench_en_dev", "df_gqa", "df_textvqa_val"])
+def test_every_task_opens_prepared_images(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
+    Image.new("RGB", (30, 10)).save(tmp_path / "a.png")
+    (path,) = resource_folder("tasks").rglob(f"{name}.yaml")
+    show = load_yaml_config(str(path), mode="full")["doc_to_visual"]
+    assert show({"image": {"bytes": None, "path": "a.png"}})[0].size == (30, 10)
 
 
 def test_a_question_id_that_occurs_twice_counts_once(tmp_path: Path) -> None:

@@ -68,12 +68,12 @@ def test_rows_have_the_hubs_columns_and_images_are_stored_once(tmp_path: Path, m
     assert len(list((root / "mmbench-en/images").iterdir())) == manifest["images"] == 3
     table = load_dataset("parquet", data_files=str(root / "mmbench-en/dev.parquet"), split="train")
     assert table.column_names == [
-        "index", "question", "hint", "answer", "A", "B", "C", "D", "category", "source", "L2-category", "comment",
+        "index", "question", "hint", "answer", "A", "B", "C", "D", "category", "source", "l2-category", "comment",
         "split", "image",
     ]  # fmt: skip
     assert table[0] | {"image": None} == {
         "index": 7, "question": "What is 7?", "hint": "one\ntwo", "answer": "A", "A": "red", "B": 'a "blue"\tone',
-        "C": None, "D": None, "category": "ocr", "source": "s", "L2-category": "coarse_perception", "comment": None,
+        "C": None, "D": None, "category": "ocr", "source": "s", "l2-category": "coarse_perception", "comment": None,
         "split": "dev", "image": None,
     }  # fmt: skip
     monkeypatch.setenv("DUALFOCUS_DATA", str(root))
@@ -87,7 +87,7 @@ def test_rows_have_the_hubs_columns_and_images_are_stored_once(tmp_path: Path, m
 
 def test_an_image_may_be_a_reference_to_an_earlier_or_later_row(tmp_path: Path) -> None:
     rows = [entry(7), entry(1_000_007, image="7"), entry(1_000_008, image="8"), entry(8, image=encoded(8, "PNG"))]
-    write(tmp_path / "source/MMBench_DEV_EN.tsv", rows)
+    write(tmp_path / "source" / DEV, rows)
     manifest = prepare(MMBENCH_EN, tmp_path / "source", tmp_path / "root")
     assert manifest["images"] == 2
     assert manifest["left_out"] == []
@@ -197,12 +197,11 @@ def test_a_folder_that_is_no_release_says_what_is_expected(tmp_path: Path, conte
         prepare(MMBENCH_EN, tmp_path, tmp_path / "root")
 
 
-def test_the_papers_release_comes_before_a_later_one(tmp_path: Path) -> None:
-    for name in ("mmbench_dev_en_20231003.tsv", "mmbench_dev_cn_20231003.tsv", DEV):
+def test_only_the_papers_release_is_read(tmp_path: Path) -> None:
+    for name in ("mmbench_dev_en_20231003.tsv", "MMBench_DEV_EN.tsv"):
         write(tmp_path / name, [entry(1)])
-    assert [path.name for path in MMBENCH_EN.files(tmp_path)] == [DEV]
-    (tmp_path / DEV).unlink()
-    assert [path.name for path in MMBENCH_EN.files(tmp_path)] == ["mmbench_dev_en_20231003.tsv"]
+    with pytest.raises(UserError, match=r"mmbench_dev_20230712\.tsv"):
+        MMBENCH_EN.files(tmp_path)
 
 
 def test_reading_holds_no_images(tmp_path: Path) -> None:

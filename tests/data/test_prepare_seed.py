@@ -97,7 +97,7 @@ def test_bad_questions_are_left_out_by_name(source: Path, tmp_path: Path, capsys
         "3": "lacks choice_d",
         "4": "question 3: answer 'E' is none of A, B, C, D",
         "5": "question 4: dimension 10 is none of 1 to 9",
-        "6": "question 5: image 99_99 is not in the source folder",
+        "6": "image 99_99 is not in the source folder",
         "7": "image 77_88 is truncated or damaged",
         "8": "question id 1 occurs a second time",
     }
@@ -118,7 +118,7 @@ def test_a_file_of_another_kind_is_one_clear_line(
     (source / "SEED-Bench.json").write_text(content)
     assert prepare(source, tmp_path / "root") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "SEED-Bench.json is not SEED-Bench's JSON" in line
+    assert "SEED-Bench.json is not JSON of the release's form" in line
 
 
 @pytest.mark.parametrize("videos_only", [False, True])

@@ -68,11 +68,11 @@ def test_rows_have_the_hubs_columns_and_are_what_the_tasks_read(
 ) -> None:
     root = tmp_path / "root"
     assert prepare(source, root) == 0
-    found = rows(root, "validation")
+    found = task("df_textvqa_val")["process_docs"](rows(root, "validation"))
     assert found[0] | {"image": None} == {
         "image_id": "aa", "question_id": 1, "question": "what is number 1?", "image_width": 30, "image_height": 20,
         "answers": [*["nine"] * 9, "ten"], "image_classes": ["Clock"], "set_name": "val", "ocr_tokens": ["IX", "10"],
-        "image": None,
+        "image": None, "stem": "What is number 1?",
     }  # fmt: skip
     assert sorted(path.name for path in (root / "textvqa/images").iterdir()) == ["aa.jpg", "bb.jpg", "cc.jpg"]
     monkeypatch.setenv("DUALFOCUS_DATA", str(root))
@@ -137,12 +137,12 @@ def test_bad_questions_are_left_out_by_name(source: Path, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("TextVQA_0.5.1_val.json", '{"data": [', "is not TextVQA's JSON"),
-        ("TextVQA_0.5.1_val.json", '{"questions": []}', "is not TextVQA's JSON: KeyError"),
-        ("TextVQA_0.5.1_val.json", '{"data": {}}', '"data" is no list'),
-        ("TextVQA_0.5.1_val.json", "[]", "is not TextVQA's JSON"),
+        ("TextVQA_0.5.1_val.json", '{"data": [', "it ends before ]"),
+        ("TextVQA_0.5.1_val.json", '{"questions": []}', "it has no 'data'"),
+        ("TextVQA_0.5.1_val.json", '{"data": {}}', "expected [, found {"),
+        ("TextVQA_0.5.1_val.json", "[]", "expected {, found ["),
         (TOKENS, '{"data": [{"image_id": "aa"}]}', "without image_id and ocr_tokens"),
-        (TOKENS, "", "is not TextVQA's JSON"),
+        (TOKENS, "", "expected {, found its end"),
     ],
 )
 def test_a_file_of_another_kind_is_one_clear_line(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
+from dualfocus_eval.data.benchmarks.prepared import FORMAT, MANIFEST
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.task_index import prepared_config
 
@@ -26,11 +28,18 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
+def prepared_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("DUALFOCUS_DATA", str(root))
+    return prepared_config("df_pope_random", CONFIG)
+
+
 def test_a_prepared_set_takes_the_place_of_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pope").mkdir()
     (tmp_path / "pope" / "random.parquet").touch()
-    monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
-    config = prepared_config("df_pope_random", CONFIG)
+    with pytest.raises(UserError, match="no finished pope/random"):  # a preparation that was killed
+        prepared_in(tmp_path, monkeypatch)
+    (tmp_path / "pope" / MANIFEST).write_text(json.dumps({"format": FORMAT, "splits": {"random": {}}}))
+    config = prepared_in(tmp_path, monkeypatch)
     assert (config["dataset_path"], "dataset_name" in config) == ("parquet", False)
     assert config["dataset_kwargs"] == {"data_files": {"random": str(tmp_path / "pope" / "random.parquet")}}
     assert CONFIG["dataset_path"] == "lab/POPE"
@@ -39,7 +48,7 @@ def test_a_prepared_set_takes_the_place_of_the_hubs(tmp_path: Path, monkeypatch:
 def test_a_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
     with pytest.raises(
-        UserError, match=r"task t: .*pope/random\.parquet does not exist\. Make it with: dualfocus data prepare pope "
+        UserError, match=r"task t: .* no finished pope/random\. Make it with: dualfocus data prepare pope "
     ):
         prepared_config("t", CONFIG)
 

@@ -68,6 +68,20 @@ def test_options_and_hint_come_from_columns_without_their_blanks() -> None:
     assert (listed.hint, listed.options, listed.kind) == (None, ("x", "y"), AnswerKind.OPTION)
 
 
+def test_each_declaration_stands_by_itself() -> None:
+    options_only = ask(user(text("Which?")), {"options": "choices", "answer": "option"}, {"choices": ["x", "y"]})
+    assert (options_only.stem, options_only.options) == ("Which?", ("x", "y"))
+    stem_only = ask(user(text(PROMPT)), {"stem": "question"}, {"question": "What is it?"})
+    assert (stem_only.options, stem_only.kind) == (("a cat", "a dog"), AnswerKind.OPTION)
+    assert ask(user(text("Which?")), {"stem": "question"}, {"question": None}).stem == "Which?"
+
+
+def test_a_blank_option_between_others_keeps_its_letter() -> None:
+    doc = {"question": "Which?", "A": "x", "B": "", "C": "z", "D": None}
+    question = ask(user(text("Which?")), {"stem": "question", "options": ["A", "B", "C", "D"]}, doc)
+    assert question.options == ("x", "", "z")
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [

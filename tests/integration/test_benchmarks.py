@@ -51,6 +51,8 @@ def test_a_prepared_release_is_evaluated_offline(run: Run, checkpoint: Path, tmp
         *(f"df_pope_{split}" for split in ("random", "popular", "adversarial")),
     }
     assert len(done.answers) == 12
+    assert all(done.answers.values())
+    assert done.record["summary"]["images_encoded"] >= 2
     assert done.record["summary"]["images_encoded"] <= 2 + done.record["summary"]["both_candidates"]
 
 
@@ -60,4 +62,4 @@ def test_a_set_that_is_missing_is_one_clear_line(run: Run, checkpoint: Path, tmp
         env={"DUALFOCUS_DATA": str(tmp_path)},
     )  # fmt: skip
     (line,) = [line for line in done.output.splitlines() if "Error during evaluation" in line]
-    assert re.search(r"\.parquet does not exist\. Make it with: dualfocus data prepare \S+ --source DIR", line)
+    assert re.search(r"no finished \S+\. Make it with: dualfocus data prepare \S+ --source DIR", line)

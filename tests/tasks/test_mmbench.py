@@ -48,7 +48,7 @@ def row(index: int, answer: str = "A", options: tuple[str, ...] = ("red", "blue"
     category, l2_category = CATEGORIES[index % len(CATEGORIES)]
     return {
         "index": index, "question": "What color is it?", "hint": None, "answer": answer, "C": None, "D": None, **texts,
-        "category": category, "L2-category": l2_category, "source": "s", "comment": None, "split": "dev", **more,
+        "category": category, "l2-category": l2_category, "source": "s", "comment": None, "split": "dev", **more,
     }  # fmt: skip
 
 
@@ -118,9 +118,9 @@ def by_plain_loops(rows: list[dict[str, Any]], texts: list[str]) -> dict[str, fl
         hits.append(found == doc["answer"])
     table["hit"] = hits
     table["question_index"] = table["index"] % 1_000_000
-    grouped = table.groupby("question_index").agg({"hit": "all", "category": "first", "L2-category": "first"})
+    grouped = table.groupby("question_index").agg({"hit": "all", "category": "first", "l2-category": "first"})
     scores = {"circular": grouped["hit"].mean(), "vanilla": table[table["index"] < 1_000_000]["hit"].mean()}
-    for level in ("category", "L2-category"):
+    for level in ("category", "l2-category"):
         for name, share in grouped.groupby(level)["hit"].mean().items():
             scores[name.replace(" (", "_").replace("-", "_").replace(")", "")] = share
     return {**scores, "unread": unread, "judge_failed": 0, "incomplete": 0}
@@ -213,7 +213,7 @@ def test_only_means_over_records_get_a_standard_error(config: Config) -> None:
 
 
 def test_an_unknown_category_counts_in_the_whole_only(config: Config) -> None:
-    record = config["process_results"](row(1, category="weather", **{"L2-category": None}), ["A"])
+    record = config["process_results"](row(1, category="weather", **{"l2-category": None}), ["A"])
     assert set(record) == {"circular", "vanilla", "incomplete", "unread", "judge_failed", "score"}
 
 

@@ -63,4 +63,4 @@ def test_scores_are_the_official_ones(name: str) -> None:
 def test_a_missing_result_is_counted_and_no_error() -> None:
     (path,) = resource_folder("tasks").rglob("df_pope_random.yaml")
     process = load_yaml_config(str(path), mode="full")["process_results"]
-    assert process({"answer": "no", "image_source": "i"}, [])["unanswered"] == {"empty": True}
+    assert process({"answer": "no", "image_source": "i"}, [])["unanswered"] == {"counted": True}

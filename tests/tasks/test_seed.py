@@ -115,14 +115,14 @@ def test_answers_of_one_character_score_as_in_the_built_in_task(config: dict[str
 @pytest.mark.parametrize("results", [[], [None], [""], [0], ["\x00"]])
 def test_what_is_no_answer_is_counted_and_wrong(config: dict[str, Any], results: list[Any]) -> None:
     record = config["process_results"](cases(1)[0][0], results)
-    assert (record["score"], record["unread"]) == (0.0, {"unread": True})
+    assert (record["score"], record["unread"]) == (0.0, {"counted": True})
 
 
 def test_an_option_text_that_two_options_share_names_neither(config: dict[str, Any]) -> None:
     document = cases(1)[0][0] | {"choice_a": "One", "choice_b": "one.", "answer": "A"}
-    assert config["process_results"](document, ["one"])["unread"] == {"unread": True}
+    assert config["process_results"](document, ["one"])["unread"] == {"counted": True}
     blank = document | {"choice_a": "", "choice_b": "."}
-    assert config["process_results"](blank, ["."])["unread"] == {"unread": True}
+    assert config["process_results"](blank, ["."])["unread"] == {"counted": True}
 
 
 def test_the_prompt_is_llavas(config: dict[str, Any]) -> None:

@@ -135,13 +135,13 @@ def test_what_is_no_answer_is_counted_and_scored_by_the_rule(config: dict[str, A
     document = {"image_id": "1", "answers": ["stop"] * 10}
     record = config["process_results"](document, results)
     assert record["score"] == 0
-    assert record["unanswered"] == {"empty": results != [7]}
+    assert record["unanswered"] == {"counted": results != [7]}
 
 
 def test_the_rule_gives_an_empty_answer_what_it_gives_an_article(config: dict[str, Any]) -> None:
     """As the official processor does; the count beside the score shows it."""
     record = config["process_results"]({"image_id": "1", "answers": ["A"] * 10}, [""])
-    assert (record["score"], record["unanswered"]) == (1.0, {"empty": True})
+    assert (record["score"], record["unanswered"]) == (1.0, {"counted": True})
 
 
 def test_prompts_are_llavas() -> None:

@@ -21,6 +21,11 @@ class ImageFile:
         """The file's name, under which it is stored."""
         return self.path.name
 
+    @property
+    def origin(self) -> str:
+        """Tells it from another image of the same name."""
+        return str(self.path)
+
     def read(self) -> bytes:
         """The encoded image. Raises ``OSError``."""
         return self.path.read_bytes()
@@ -32,6 +37,11 @@ class StoredImage:
 
     name: str
     content: bytes
+
+    @property
+    def origin(self) -> str:
+        """Its name, which stands for its content."""
+        return self.name
 
     def read(self) -> bytes:
         """The encoded image."""

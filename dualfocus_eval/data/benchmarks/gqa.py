@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, read_row
 from dualfocus_eval.errors import UserError
 
 __all__ = ["GQA", "QUESTIONS", "SPLIT", "STRUCTURAL", "load_questions", "missing_in"]
@@ -40,25 +39,13 @@ def load_questions(path: Path) -> tuple[dict[str, Any], list[str]]:
 
     Raises ``UserError`` where the file cannot be read or is not GQA's JSON.
     """
+    questions: dict[str, Any] = {}
     repeated: list[str] = []
-
-    def first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in mapping:
-                repeated.append(key)
-            mapping.setdefault(key, value)
-        return mapping
-
-    try:
-        questions = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=first_of_each)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(questions, dict):
-        raise UserError(f"{path} is not GQA's JSON: expected an object of questions by id")
-    return questions, [key for key in repeated if key in questions]
+    for question_id, record in json_members(path):
+        if question_id in questions:
+            repeated.append(question_id)
+        questions.setdefault(question_id, record)
+    return questions, repeated
 
 
 def missing_in(record: Any) -> str:
@@ -84,11 +71,8 @@ def _files(source: Path) -> list[Path]:
 def _rows(source: Path) -> Iterator[Row | Rejected]:
     (path,) = _files(source)
     folder = ImageFolder(source)
-    questions, repeated = load_questions(path)
-    for question_id, record in questions.items():
-        yield _row(f"{path.name}, question {question_id}", question_id, record, folder)
-    for question_id in repeated:
-        yield Rejected(f"{path.name}, question {question_id}", f"question id {question_id} occurs a second time")
+    for question_id, record in json_members(path):
+        yield read_row(f"{path.name}, question {question_id}", _row, question_id, record, folder)
 
 
 def _row(where: str, question_id: str, record: Any, folder: ImageFolder) -> Row | Rejected:
@@ -96,8 +80,6 @@ def _row(where: str, question_id: str, record: Any, folder: ImageFolder) -> Row 
     if fault:
         return Rejected(where, fault)
     image = folder.find(str(record["imageId"]))
-    if image is None:
-        return Rejected(where, f"image {record['imageId']} is not in the source folder")
     groups = record["groups"] if isinstance(record.get("groups"), dict) else {}
     values = {
         "id": question_id,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, load_questions, missing_in
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records
+from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, missing_in
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, json_records, read_row
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.question import POST_PROMPTS, stem_of
 from dualfocus_eval.method.selection import option_index
@@ -89,17 +89,18 @@ def _without_hint(text: str) -> str:
 
 
 def _own_answer(question_id: str, record: Mapping[str, Any], options: tuple[str, ...]) -> str:
+    """The record's own right answer, in the form that GQA's are in."""
     value = _first(record, ANSWER_KEYS)
     if not value:
         raise ValueError(
             f"question {question_id}: no right answer: it is not in {QUESTIONS} and has neither answer nor label"
         )
     if gqa_match_form(value) in map(gqa_match_form, options):
-        return value
+        return gqa_match_form(value)
     index = option_index(value, len(options))
     if index is None:
         raise ValueError(f"question {question_id}: answer {value!r} is none of its options")
-    return options[index]
+    return gqa_match_form(options[index])
 
 
 def _files(source: Path) -> list[Path]:
@@ -111,17 +112,16 @@ def _files(source: Path) -> list[Path]:
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:
-    path, *annotation = _files(source)
+    path, *annotated = _files(source)
     annotations: dict[str, Annotation] = {}
-    for questions in annotation:
-        annotations = {
-            question_id: Annotation(str(record["answer"]), str(record["types"]["structural"]))
-            for question_id, record in load_questions(questions)[0].items()
-            if not missing_in(record)
-        }
+    for questions in annotated:
+        for question_id, record in json_members(questions):
+            if not missing_in(record):
+                annotation = Annotation(str(record["answer"]), str(record["types"]["structural"]))
+                annotations.setdefault(question_id, annotation)
     folder = ImageFolder(source)
     for entry in json_records(path):
-        yield entry if isinstance(entry, Rejected) else _row(*entry, annotations, folder)
+        yield entry if isinstance(entry, Rejected) else read_row(entry[0], _row, entry[1], annotations, folder)
 
 
 def _row(
@@ -131,11 +131,7 @@ def _row(
         values = read_record(record, annotations)
     except ValueError as error:
         return Rejected(where, str(error))
-    question_id = values["question_id"]
-    image = folder.find(values["image_id"])
-    if image is None:
-        return Rejected(where, f"question {question_id}: image {values['image_id']} is not in the source folder")
-    return Row(SPLIT, where, question_id, values, image)
+    return Row(SPLIT, where, values["question_id"], values, folder.find(values["image_id"]))
 
 
 def _columns() -> Mapping[str, Any]:

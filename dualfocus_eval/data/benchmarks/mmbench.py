@@ -16,14 +16,13 @@ from dualfocus_eval.errors import UserError
 
 __all__ = ["MMBENCH_EN"]
 
-# The paper's release comes first; the later one names the language, and in its compact form no date.
 FILES = {
-    "dev": ("mmbench_dev_20230712.tsv", "mmbench_dev_en_*.tsv", "MMBench_DEV_EN.tsv"),
-    "test": ("mmbench_test_20230712.tsv", "mmbench_test_en_*.tsv", "MMBench_TEST_EN.tsv"),
+    "dev": "mmbench_dev_20230712.tsv",
+    "test": "mmbench_test_20230712.tsv",
 }
 LETTERS = "ABCD"
 TEXTS = (
-    "question", "hint", "answer", *LETTERS, "category", "source", "L2-category", "comment", "split",
+    "question", "hint", "answer", *LETTERS, "category", "source", "l2-category", "comment", "split",
 )  # fmt: skip
 REQUIRED = ("index", "question", *LETTERS, "category", "l2-category", "image")
 SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
@@ -50,14 +49,14 @@ def _columns() -> Mapping[str, Any]:
 
 
 def _found(source: Path) -> dict[str, Path]:
-    files = {split: find_file(source, *patterns) for split, patterns in FILES.items()}
+    files = {split: find_file(source, name) for split, name in FILES.items()}
     return {split: path for split, path in files.items() if path}
 
 
 def _files(source: Path) -> list[Path]:
     files = _found(source)
     if not files:
-        names = " nor ".join(patterns[0] for patterns in FILES.values())
+        names = " nor ".join(FILES.values())
         raise UserError(f"neither {names} below {source}: these are MMBench's tables")
     return list(files.values())
 
@@ -120,8 +119,8 @@ def _row(split: str, where: str, cells: dict[str, str], images: _Images) -> Row 
     fault = _fault(split, cells)
     if fault:
         return Rejected(where, f"question {index}: {fault}")
-    values: dict[str, Any] = {name: _text(cells.get(name)) for name in TEXTS if name != "L2-category"}
-    values |= {"index": index, "L2-category": _text(cells["l2-category"])}
+    values: dict[str, Any] = {name: _text(cells.get(name)) for name in TEXTS}
+    values["index"] = index
     if content.isdecimal() and len(content) <= LONGEST_REFERENCE:
         return _referring(Row(split, where, str(index), values, StoredImage("", b"")), int(content), images)
     try:

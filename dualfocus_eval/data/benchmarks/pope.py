@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records, read_row
 from dualfocus_eval.errors import UserError
 
 __all__ = ["POPE", "POPE_AOKVQA", "POPE_GQA"]
@@ -41,7 +41,11 @@ def _pope(name: str, title: str, prefix: str, images: int | None, pictures: str)
         folder = ImageFolder(source)
         for split, path in found(source).items():
             for number, entry in enumerate(json_records(path), 1):
-                yield entry if isinstance(entry, Rejected) else _row(split, number, *entry, folder)
+                if isinstance(entry, Rejected):
+                    yield entry
+                else:
+                    where, record = entry
+                    yield read_row(where, _row, split, number, record, folder)
 
     return Benchmark(
         name=name,
@@ -55,7 +59,7 @@ def _pope(name: str, title: str, prefix: str, images: int | None, pictures: str)
     )
 
 
-def _row(split: str, number: int, where: str, record: dict[str, Any], folder: ImageFolder) -> Row | Rejected:
+def _row(where: str, split: str, number: int, record: dict[str, Any], folder: ImageFolder) -> Row | Rejected:
     missing = [name for name in ("question_id", "image", "text", "label") if name not in record]
     if missing:
         return Rejected(where, f"lacks {', '.join(missing)}")
@@ -63,8 +67,6 @@ def _row(split: str, number: int, where: str, record: dict[str, Any], folder: Im
     if answer not in ANSWERS:
         return Rejected(where, f"question {question_id}: label {record['label']!r} is neither yes nor no")
     image = folder.find(str(record["image"]))
-    if image is None:
-        return Rejected(where, f"question {question_id}: image {record['image']} is not in the source folder")
     values = {
         "id": str(number),
         "question_id": question_id,

@@ -10,15 +10,23 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, ImageFile, Rejected, Row, StoredImage
-from dualfocus_eval.data.benchmarks.prepared import IMAGE_SUMS, IMAGES, MANIFEST, sha256_of
+from dualfocus_eval.data.benchmarks.prepared import (
+    FORMAT,
+    IMAGE_SUMS,
+    IMAGES,
+    MANIFEST,
+    image_sums,
+    read_manifest,
+    sha256_of,
+)
 from dualfocus_eval.errors import UserError
 
 __all__ = ["prepare"]
@@ -31,11 +39,14 @@ def prepare(
 ) -> dict[str, Any]:
     """Prepare ``benchmark`` from ``source`` under ``root / benchmark.name`` and return its manifest.
 
-    ``on_row`` is called per row read. Nothing is done when the folder is already prepared from the same question
-    files. Raises ``UserError`` where the source is not the release, or a file cannot be written.
+    ``on_row`` is called per row read. Nothing is done when the folder is whole and was prepared from the same question
+    files. Raises ``UserError`` where the source is not the release, or a file cannot be read or written.
     """
     files = benchmark.files(source)
-    sources = {path.relative_to(source).as_posix(): sha256_of(path) for path in files}
+    try:
+        sources = {path.relative_to(source).as_posix(): sha256_of(path) for path in files}
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror or error}") from error
     folder = root / benchmark.name
     manifest = _finished(folder, sources)
     if manifest is not None:
@@ -43,42 +54,42 @@ def prepare(
     try:
         return _Preparation(benchmark, folder).run(source, sources, on_row)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error}. What was done so far is kept: run again") from error
+        raise UserError(
+            f"{error.filename or folder}: {error.strerror or error}. What was done so far is kept: run again"
+        ) from error
 
 
 def _finished(folder: Path, sources: dict[str, str]) -> dict[str, Any] | None:
-    """The manifest of a preparation from the same question files that left nothing out and whose tables are there."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """The manifest of a preparation from the same question files that left nothing out and of which all is there."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest["sources"] != sources or manifest["left_out"]:
         return None
-    whole = all((folder / f"{split}.parquet").exists() for split in manifest["splits"])
-    return manifest if whole and manifest["sources"] == sources and not manifest["left_out"] else None
+    tables = {folder / f"{split}.parquet": found["sha256"] for split, found in manifest["splits"].items()}
+    tables[folder / IMAGE_SUMS] = manifest["images_sha256"]
+    if any(not path.exists() or sha256_of(path) != digest for path, digest in tables.items()):
+        return None
+    return manifest if all((folder / name).exists() for _, name in image_sums(folder)) else None
 
 
 class _Preparation:
     def __init__(self, benchmark: Benchmark, folder: Path) -> None:
         self.benchmark, self.folder = benchmark, folder
-        self.images: dict[str, str | None] = {}
-        """Digest of every image met; None for one that cannot be used."""
-        self.reasons: dict[str, str] = {}
+        self.images: dict[str, _Image] = {}
+        """By name, whether it can be used or not."""
         self.left_out: list[Rejected] = []
         self.seen: set[tuple[str, str]] = set()
 
     def run(self, source: Path, sources: dict[str, str], on_row: Callable[[], object]) -> dict[str, Any]:
         (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
-        (self.folder / MANIFEST).unlink(missing_ok=True)
         for partial in self.folder.rglob("*.partial"):
             partial.unlink()
         tables = {split: _Table(self.folder / f"{split}.parquet", self.benchmark) for split in self.benchmark.counts}
         try:
             for row in self.benchmark.rows(source):
                 on_row()
-                if isinstance(row, Rejected):
-                    self.left_out.append(row)
-                elif self._usable(row):
-                    path = f"{self.benchmark.name}/{IMAGES}/{row.image.name}"
-                    tables[row.split].add({**row.values, "image": {"bytes": None, "path": path}})
+                fault = row.reason if isinstance(row, Rejected) else self._fault(row) or self._add(row, tables)
+                if fault:
+                    self.left_out.append(Rejected(row.where, fault))
         finally:
             for table in tables.values():
                 table.close()
@@ -87,43 +98,58 @@ class _Preparation:
             raise UserError(_nothing(self.benchmark, source, self.left_out))
         return self._finish(used, sources)
 
-    def _usable(self, row: Row) -> bool:
+    def _fault(self, row: Row) -> str:
+        """Why ``row`` cannot be used; empty when it can."""
         identity = (row.split, row.key)
         if identity in self.seen:
-            self.left_out.append(Rejected(row.where, f"question id {row.key} occurs a second time"))
-            return False
+            return f"question id {row.key} occurs a second time"
         self.seen.add(identity)
         name = row.image.name
         if name not in self.images:
             self.images[name] = self._store(row.image)
-        if self.images[name] is None:
-            self.left_out.append(Rejected(row.where, self.reasons[name]))
-            return False
-        return True
+        if self.images[name].origin != row.image.origin:
+            return f"image {row.image.origin} has the name of {self.images[name].origin}"
+        return self.images[name].fault
 
-    def _store(self, image: ImageFile | StoredImage) -> str | None:
-        """Write the image unless it is there already; its digest, or None with the reason noted."""
+    def _add(self, row: Row, tables: Mapping[str, _Table]) -> str:
+        """Add ``row`` to its table; what is wrong with it where that does not take it."""
+        path = f"{self.benchmark.name}/{IMAGES}/{row.image.name}"
+        try:
+            tables[row.split].add({**row.values, "image": {"bytes": None, "path": path}})
+        except (ValueError, TypeError, OverflowError) as error:
+            return f"does not fit the table: {error}"
+        return ""
+
+    def _store(self, image: ImageFile | StoredImage) -> _Image:
+        """Write the image unless it is there already."""
         target = self.folder / IMAGES / image.name
         try:
             content = image.read()
         except OSError as error:
-            self.reasons[image.name] = f"image {image.name} cannot be read: {error.strerror or error}"
-            return None
+            return _Image(image.origin, fault=f"image {image.name} cannot be read: {error.strerror or error}")
         fault = _fault(content)
         if fault:
-            self.reasons[image.name] = f"image {image.name} is {fault}"
-            return None
+            return _Image(image.origin, fault=f"image {image.name} is {fault}")
         digest = hashlib.sha256(content).hexdigest()
         if not target.exists() or sha256_of(target) != digest:
+            self._invalidate()
             _write(target, content)
-        return digest
+        return _Image(image.origin, digest)
+
+    def _invalidate(self) -> None:
+        """What is prepared here is about to change: until the end it counts as unfinished."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def _finish(self, tables: dict[str, _Table], sources: dict[str, str]) -> dict[str, Any]:
+        self._invalidate()
+        for split in self.benchmark.counts.keys() - tables.keys():
+            (self.folder / f"{split}.parquet").unlink(missing_ok=True)
         for table in tables.values():
             table.publish()
-        kept = sorted((name, digest) for name, digest in self.images.items() if digest)
+        kept = sorted((name, image.digest) for name, image in self.images.items() if not image.fault)
         _write(self.folder / IMAGE_SUMS, "".join(f"{digest}  {IMAGES}/{name}\n" for name, digest in kept).encode())
         manifest = {
+            "format": FORMAT,
             "benchmark": self.benchmark.name,
             "sources": sources,
             "splits": {split: {"rows": table.rows, "sha256": sha256_of(table.path)} for split, table in tables.items()},
@@ -131,8 +157,16 @@ class _Preparation:
             "images_sha256": sha256_of(self.folder / IMAGE_SUMS),
             "left_out": [asdict(entry) for entry in self.left_out],
         }
-        _write(self.folder / MANIFEST, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
+        _write(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
         return manifest
+
+
+@dataclass(frozen=True)
+class _Image:
+    origin: str
+    digest: str = ""
+    fault: str = ""
+    """Why it cannot be used."""
 
 
 class _Table:
@@ -151,6 +185,10 @@ class _Table:
         self.buffer: list[dict[str, Any]] = []
 
     def add(self, values: dict[str, Any]) -> None:
+        """Raises ``ValueError``, ``TypeError`` or ``OverflowError`` for values that the columns cannot hold."""
+        import pyarrow as pa
+
+        pa.array([values], type=pa.struct(self.schema))  # a table of many would not say which row it refuses
         self.buffer.append(values)
         self.rows += 1
         if len(self.buffer) >= ROWS_AT_ONCE:

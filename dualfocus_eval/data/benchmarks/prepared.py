@@ -16,12 +16,29 @@ from typing import Any
 from PIL import Image
 
 from dualfocus_eval.data.benchmarks.base import Benchmark
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.images import prepare_picture
 
-__all__ = ["IMAGES", "IMAGE_SUMS", "MANIFEST", "VARIABLE", "data_root", "image_of", "sha256_of", "verify"]
+__all__ = [
+    "FORMAT",
+    "IMAGES",
+    "IMAGE_SUMS",
+    "MANIFEST",
+    "VARIABLE",
+    "data_root",
+    "image_of",
+    "image_sums",
+    "prepared_table",
+    "read_manifest",
+    "sha256_of",
+    "verify",
+]
 
 VARIABLE = "DUALFOCUS_DATA"
 MANIFEST, IMAGES, IMAGE_SUMS = "manifest.json", "images", "images.sha256"
+FORMAT = 1
+"""Of the folder; another number means that the benchmark has to be prepared again."""
 
 
 def data_root() -> Path | None:
@@ -33,7 +50,8 @@ def data_root() -> Path | None:
 def image_of(value: Any) -> Image.Image:
     """The RGB image of a row's ``image``: decoded already (hub, minis), or a path below the data root (prepared).
 
-    Raises ``OSError`` for a missing or unreadable file, ``UserError`` when the data root is no longer set.
+    Upright and whole, as `prepare_picture` has it. Raises ``OSError`` for a missing or unreadable file, ``UserError``
+    when the data root is no longer set.
     """
     if isinstance(value, list):
         (value,) = value
@@ -42,8 +60,10 @@ def image_of(value: Any) -> Image.Image:
     root = data_root()
     if root is None:
         raise UserError(f"image {value['path']} belongs to prepared data: set {VARIABLE} to their folder")
-    with Image.open(root / value["path"]) as image:
-        return image.convert("RGB")
+    picture = prepare_picture(root / value["path"])
+    if isinstance(picture, Failure):
+        raise OSError(picture.message)
+    return picture.pixels
 
 
 def sha256_of(path: Path) -> str:
@@ -52,17 +72,31 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished preparation of this version; None where there is none."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+
+
+def prepared_table(root: Path, name: str, split: str) -> Path | None:
+    """The table of a split whose preparation has finished; None where there is none."""
+    manifest = read_manifest(root / name)
+    path = root / name / f"{split}.parquet"
+    return path if manifest and split in manifest["splits"] and path.exists() else None
+
+
 def verify(benchmark: Benchmark, root: Path) -> Iterator[str]:
     """What is wrong with the prepared ``benchmark``: nothing, or one line per fault."""
     folder = root / benchmark.name
-    path = folder / MANIFEST
-    if not path.exists():
-        yield f"{path} is missing: `dualfocus data prepare {benchmark.name} --source DIR` did not finish"
-        return
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        yield f"{path} is not JSON ({error}): prepare it again"
+    manifest = read_manifest(folder)
+    if manifest is None:
+        yield (
+            f"{folder / MANIFEST} is missing or not of this version: "
+            f"`dualfocus data prepare {benchmark.name} --source DIR` did not finish, or has to be run again"
+        )
         return
     yield from _verify_rows(benchmark, folder, manifest)
     yield from _verify_images(folder, manifest)
@@ -89,11 +123,17 @@ def _verify_images(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     if not sums.exists() or sha256_of(sums) != manifest["images_sha256"]:
         yield f"{sums} is missing or not the file that was prepared"
         return
-    with sums.open(encoding="utf-8") as lines:
+    for digest, name in image_sums(folder):
+        path = folder / name
+        if not path.exists():
+            yield f"{path} is missing"
+        elif sha256_of(path) != digest:
+            yield f"{path} is damaged: its SHA-256 differs"
+
+
+def image_sums(folder: Path) -> Iterator[tuple[str, str]]:
+    """SHA-256 and path within ``folder`` of every image of a preparation."""
+    with (folder / IMAGE_SUMS).open(encoding="utf-8") as lines:
         for line in lines:
             digest, name = line.rstrip("\n").split("  ", 1)
-            path = folder / name
-            if not path.exists():
-                yield f"{path} is missing"
-            elif sha256_of(path) != digest:
-                yield f"{path} is damaged: its SHA-256 differs"
+            yield digest, name

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_items, read_row
 from dualfocus_eval.errors import UserError
 
 __all__ = ["SEED_IMG"]
@@ -35,23 +34,16 @@ def _files(source: Path) -> list[Path]:
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:
     (path,) = _files(source)
-    try:
-        questions = json.loads(path.read_text(encoding="utf-8"))["questions"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not SEED-Bench's JSON: {type(error).__name__}: {error}") from error
-    if not isinstance(questions, list):
-        raise UserError(f'{path} is not SEED-Bench\'s JSON: "questions" is no list')
     folder = ImageFolder(source)
-    for number, record in enumerate(questions, 1):
-        where = f"{path.name}, entry {number}"
+    for where, record in json_items(path, "questions"):
         if not isinstance(record, dict):
             yield Rejected(where, "is not a JSON object")
         elif record.get("data_type") == "image":
-            yield _row(where, record, folder)
+            yield read_row(where, _row, record, folder)
 
 
 def _row(where: str, record: dict[str, Any], folder: ImageFolder) -> Row | Rejected:
-    missing = [name for name in (*TEXTS, "question_type_id") if record.get(name) is None]
+    missing = [name for name in (*TEXTS, "question_type_id") if not str(record.get(name, "") or "").strip()]
     if missing:
         return Rejected(where, f"lacks {', '.join(missing)}")
     question_id = str(record["question_id"])
@@ -60,8 +52,6 @@ def _row(where: str, record: dict[str, Any], folder: ImageFolder) -> Row | Rejec
     if record["question_type_id"] not in DIMENSIONS:
         return Rejected(where, f"question {question_id}: dimension {record['question_type_id']!r} is none of 1 to 9")
     image = folder.find(str(record["data_id"]))
-    if image is None:
-        return Rejected(where, f"question {question_id}: image {record['data_id']} is not in the source folder")
     values = {name: str(record[name]) for name in TEXTS} | {"question_type_id": int(record["question_type_id"])}
     return Row("test", where, question_id, values, image)
 

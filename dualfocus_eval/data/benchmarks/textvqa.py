@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_items, read_row
 from dualfocus_eval.errors import UserError
 
 __all__ = ["TEXTVQA"]
@@ -58,29 +57,19 @@ def _files(source: Path) -> list[Path]:
 def _rows(source: Path) -> Iterator[Row | Rejected]:
     folder = ImageFolder(source)
     for split, (path, tokens_path) in _found(source).items():
-        tokens = _tokens(tokens_path) if tokens_path else {}
-        for number, record in enumerate(_data(path), 1):
-            where = f"{path.name}, entry {number}"
+        tokens = _tokens(tokens_path) if tokens_path else None
+        for where, record in json_items(path, "data"):
             if isinstance(record, dict):
-                yield _row(split, where, record, tokens, folder)
+                yield read_row(where, _row, split, record, tokens, folder)
             else:
                 yield Rejected(where, "is not a JSON object")
-
-
-def _data(path: Path) -> list[Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))["data"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not TextVQA's JSON: {type(error).__name__}: {error}") from error
-    if not isinstance(data, list):
-        raise UserError(f'{path} is not TextVQA\'s JSON: "data" is no list')
-    return data
 
 
 def _tokens(path: Path) -> dict[str, list[str]]:
     """OCR tokens by image."""
     try:
-        return {str(entry["image_id"]): [str(token) for token in entry["ocr_tokens"]] for entry in _data(path)}
+        entries = (entry for _, entry in json_items(path, "data"))
+        return {str(entry["image_id"]): [str(token) for token in entry["ocr_tokens"]] for entry in entries}
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path} has an entry without image_id and ocr_tokens: {type(error).__name__}: {error}"
@@ -88,7 +77,7 @@ def _tokens(path: Path) -> dict[str, list[str]]:
 
 
 def _row(
-    split: str, where: str, record: dict[str, Any], tokens: Mapping[str, list[str]], folder: ImageFolder
+    where: str, split: str, record: dict[str, Any], tokens: Mapping[str, list[str]] | None, folder: ImageFolder
 ) -> Row | Rejected:
     missing = [name for name in ("question_id", "question", "image_id") if record.get(name) is None]
     if missing:
@@ -99,8 +88,6 @@ def _row(
     if not isinstance(answers, list) or (len(answers) != ANSWERS and (answers or split != "test")):
         return Rejected(where, f"question {question_id}: expected {ANSWERS} answers, found {answers!r}")
     image = folder.find(image_id)
-    if image is None:
-        return Rejected(where, f"question {question_id}: image {image_id} is not in the source folder")
     values = {
         "image_id": image_id,
         "question_id": int(question_id),
@@ -110,7 +97,8 @@ def _row(
         "answers": [str(answer) for answer in answers],
         "image_classes": [str(name) for name in record.get("image_classes") or []],
         "set_name": str(record.get("set_name") or FILES[split]),
-        "ocr_tokens": tokens.get(image_id),
+        # Without the file they are not known; an image that it does not list has none.
+        "ocr_tokens": None if tokens is None else tokens.get(image_id, []),
     }
     return Row(split, where, str(question_id), values, image)
 

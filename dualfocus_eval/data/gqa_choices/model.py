@@ -50,7 +50,7 @@ class DistractorModel:
             )
             reply = (completion.choices[0].message.content if completion.choices else None) or ""
         except openai.APIError as error:
-            refused = isinstance(error, openai.APIStatusError) and error.status_code < 500 and error.status_code != 429
+            refused = isinstance(error, openai.APIStatusError) and error.status_code in (401, 403, 404)
             if refused or not self._replied:
                 raise UserError(
                     f"--model {self.name}: question {question.question_id}: {self._client.base_url} says: {error}. "

@@ -114,6 +114,6 @@ def _rotations(number: int, choice: _Choice, image: dict[str, Any], rng: random.
             "index": number + step * ROTATION, "question": choice.question, "hint": kind.hint,
             "answer": LETTERS[turned.index(choice.options[0])],
             **{letter: turned[place] if place < len(turned) else None for place, letter in enumerate(LETTERS)},
-            "category": kind.category, "source": "scenes", "L2-category": kind.l2_category, "comment": None,
+            "category": kind.category, "source": "scenes", "l2-category": kind.l2_category, "comment": None,
             "split": "dev", "image": image,
         }  # fmt: skip

@@ -1,0 +1,33 @@
+"""Functions that the YAMLs of our tasks share: the image, the answer's text, means and counts over records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dualfocus_eval.data.benchmarks.prepared import image_of
+
+__all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "mean_score"]
+
+WORD_HINT = "Answer the question using a single word or phrase."
+LETTER_HINT = "Answer with the option's letter from the given choices directly."
+
+
+def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
+    """The row's one image, in RGB. Raises ``OSError`` for one that cannot be read."""
+    return [image_of(doc["image"])]
+
+
+def answer_text(results: Sequence[Any]) -> str:
+    """The model's answer; empty for a question that got none."""
+    return str(results[0]) if results and results[0] is not None else ""
+
+
+def mean_score(records: Sequence[Mapping[str, Any]]) -> float:
+    """Mean of the records' ``score``."""
+    return float(sum(record["score"] for record in records) / len(records))
+
+
+def count(records: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the records are ``counted``."""
+    return sum(bool(record["counted"]) for record in records)
