@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dualfocus_eval.engines.base import Failure, Picture
 
-__all__ = ["POST_PROMPTS", "AnswerKind", "Question", "StemAndOptions", "stem_of"]
+__all__ = ["POST_PROMPTS", "AnswerKind", "Question", "StemAndOptions", "stem_of", "without_post_prompts"]
 
 
 class AnswerKind(StrEnum):
@@ -119,11 +119,10 @@ def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS) -> StemAndO
     A, B, ..., each in lines of its own or all in one line. A prompt that is nothing but options and format hints has
     an empty stem.
     """
-    known = sorted({post.strip().rstrip(".") for post in post_prompts} - {""}, key=len, reverse=True)
     text = prompt.strip()
     options: tuple[str, ...] = ()
     while True:
-        shorter, found = _without_options(_REFERENCE.sub("", _without_post_prompts(text, known)))
+        shorter, found = _without_options(_REFERENCE.sub("", without_post_prompts(text, post_prompts)))
         shorter = _without_context(shorter.strip()).strip()
         options = options or found
         if shorter == text:
@@ -131,7 +130,9 @@ def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS) -> StemAndO
         text = shorter
 
 
-def _without_post_prompts(text: str, known: Sequence[str]) -> str:
+def without_post_prompts(text: str, post_prompts: Sequence[str] = POST_PROMPTS) -> str:
+    """``text`` without the format hints at its end."""
+    known = sorted({post.strip().rstrip(".") for post in post_prompts} - {""}, key=len, reverse=True)
     while ending := next((post for post in known if text.rstrip(".").endswith(post)), None):
         text = text.rstrip(".")[: -len(ending)].rstrip()
     return text

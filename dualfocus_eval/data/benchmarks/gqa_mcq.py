@@ -13,7 +13,7 @@ from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
 from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, missing_in
 from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, json_records, read_row
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.method.question import POST_PROMPTS, stem_of
+from dualfocus_eval.method.question import stem_of, without_post_prompts
 from dualfocus_eval.method.selection import option_index
 
 __all__ = ["GQA_MCQ", "PUBLISHED", "Annotation", "gqa_match_form", "read_record"]
@@ -54,7 +54,7 @@ def read_record(record: Mapping[str, Any], annotations: Mapping[str, Annotation]
     missing = [name for name, value in found.items() if not value]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
-    text = _without_hint(whole)
+    text = without_post_prompts(whole)
     stem, options = stem_of(text)
     if not options:
         raise ValueError(f"question {question_id}: no options, which are lines 'A. ...', 'B. ...' after the question")
@@ -80,12 +80,6 @@ def _text_with_options(record: Mapping[str, Any]) -> str:
     """The text that has the options; a record may have the bare question beside it."""
     texts = [str(record[key]).strip() for key in TEXT_KEYS if record.get(key) is not None]
     return next((text for text in texts if stem_of(text).options), texts[0] if texts else "")
-
-
-def _without_hint(text: str) -> str:
-    for hint in sorted(POST_PROMPTS, key=len, reverse=True):
-        text = text.removesuffix(hint).rstrip()
-    return text
 
 
 def _own_answer(question_id: str, record: Mapping[str, Any], options: tuple[str, ...]) -> str:
