@@ -83,7 +83,7 @@ def _demo(argv: Sequence[str]) -> int | None:
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "eval": (_eval, "evaluate a model: lmms-eval with a place for traces and a true exit status"),
     "tasks": (_tasks, "print the folder of this package's tasks"),
-    "data": (_data, "render scenes and write the embedded benchmarks"),
+    "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),
     "demo": (_demo, "answer the embedded benchmarks in two passes and show the scores"),
 }

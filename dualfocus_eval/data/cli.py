@@ -1,4 +1,4 @@
-"""``dualfocus data``: scenes, the embedded held-out sets, and official releases prepared for the df tasks."""
+"""Scenes, the embedded held-out sets, and official releases prepared for the df tasks."""
 
 from __future__ import annotations
 
@@ -87,7 +87,12 @@ def _minis(out: Path | None) -> int:
     from dualfocus_eval.data.minis import write_minis
     from dualfocus_eval.resources import resource_folder
 
-    for path in write_minis(out or resource_folder("tasks")):
+    folder = out or resource_folder("tasks")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from error
+    for path in write_minis(folder):
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -103,7 +108,10 @@ def _prepare(name: str, source: Path, root: Path) -> int:
         bar = progress.add_task(benchmark.title, total=sum(benchmark.counts.values()))
         manifest = prepare(benchmark, source, root, lambda: progress.advance(bar))
     rows = ", ".join(f"{split} {entry['rows']}" for split, entry in manifest["splits"].items())
+    missing = [split for split in benchmark.counts if split not in manifest["splits"]]
     print(f"{root / name}: {rows} questions on {manifest['images']} images")
+    if missing:
+        print(f"not in {source}: {', '.join(missing)}")
     _list_left_out(manifest["left_out"])
     return 1 if manifest["left_out"] else 0
 
@@ -128,8 +136,10 @@ def _verify(names: Sequence[str], root: Path) -> int:
     for benchmark in chosen:
         found = list(verify(benchmark, root))
         faults += len(found)
-        for fault in found:
+        for fault in found[:SHOWN]:
             print(fault, file=sys.stderr)
+        if len(found) > SHOWN:
+            print(f"{root / benchmark.name}: ... and {len(found) - SHOWN} more faults", file=sys.stderr)
         if not found:
             missing = [split for split in benchmark.counts if not prepared_table(root, benchmark.name, split)]
             rest = f"; not prepared: {', '.join(missing)}" if missing else ""

@@ -94,6 +94,12 @@ def _run_lmms_eval(argv: Sequence[str]) -> int:
         except UserError as error:
             print(f"dualfocus eval: error: {error}", file=sys.stderr)
             raise SystemExit(MISUSED) from None
+        except ValueError as error:
+            if not str(error).startswith("Tasks not found"):
+                raise
+            named = str(error).partition(". ")[0]
+            print(f"dualfocus eval: error: {named} (`lmms-eval --tasks list` names all)", file=sys.stderr)
+            raise SystemExit(MISUSED) from None
         statuses[-1] = _status(getattr(args, "dualfocus", None))
         return results
 

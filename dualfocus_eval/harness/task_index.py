@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root, prepared_table
+from dualfocus_eval.data.benchmarks import BENCHMARKS
+from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root, prepared_table, read_manifest
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
 
@@ -81,20 +82,35 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
     if prepared is None:
         return config
     root, on_hub = data_root(), config["dataset_path"] != "parquet"
-    where = f"task {name}: %s. Make it with: dualfocus data prepare {prepared.split('/')[0]} --source DIR"
+    benchmark, split = prepared.split("/")
+    command = f"dualfocus data prepare {benchmark} --source DIR"
     if root is None:
         fault = _hub_fault(config) if on_hub else "its data are not on the hub"
         if fault:
-            raise UserError(where % f"{fault}, and {VARIABLE} is not set")
+            raise UserError(
+                f"task {name}: {fault}, and {VARIABLE} is not set. Set it to a folder and make the set with: {command}"
+            )
         return config
-    path = prepared_table(root, *prepared.split("/"))
+    path = prepared_table(root, benchmark, split)
     if path is None:
-        raise UserError(where % f"{root} has no finished {prepared}")
+        raise UserError(f"task {name}: {root} has no finished {prepared}. Make it with: {command}")
+    _warn_of_gaps(name, root / benchmark, split)
     kept = {key: value for key, value in config.items() if key != "dataset_name"}
     return kept | {
         "dataset_path": "parquet",
         "dataset_kwargs": {"data_files": {config["test_split"]: str(path.absolute())}},
     }
+
+
+def _warn_of_gaps(name: str, folder: Path, split: str) -> None:
+    """Say so where the prepared set is not the published one."""
+    from loguru import logger
+
+    rows, published = (read_manifest(folder) or {})["splits"][split]["rows"], BENCHMARKS[folder.name].counts[split]
+    if rows != published:
+        logger.warning(
+            f"task {name}: {folder} has {rows} questions, published are {published}; see dualfocus data verify"
+        )
 
 
 def _hub_fault(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``dualfocus train RECIPE``: from a recipe to a checkpoint that the harness evaluates."""
+"""From a recipe to a checkpoint that the harness evaluates."""
 
 from __future__ import annotations
 

@@ -38,8 +38,11 @@ def test_a_prepared_set_takes_the_place_of_the_hubs(tmp_path: Path, monkeypatch:
     (tmp_path / "pope" / "random.parquet").touch()
     with pytest.raises(UserError, match="no finished pope/random"):  # a preparation that was killed
         prepared_in(tmp_path, monkeypatch)
-    (tmp_path / "pope" / MANIFEST).write_text(json.dumps({"format": FORMAT, "splits": {"random": {}}}))
+    (tmp_path / "pope" / MANIFEST).write_text(json.dumps({"format": FORMAT, "splits": {"random": {"rows": 2999}}}))
+    said: list[str] = []
+    monkeypatch.setattr("loguru.logger.warning", said.append)
     config = prepared_in(tmp_path, monkeypatch)
+    assert ["2999 questions, published are 3000" in line for line in said] == [True]
     assert (config["dataset_path"], "dataset_name" in config) == ("parquet", False)
     assert config["dataset_kwargs"] == {"data_files": {"random": str(tmp_path / "pope" / "random.parquet")}}
     assert CONFIG["dataset_path"] == "lab/POPE"

@@ -21,5 +21,5 @@ BENCHMARKS = {
 
 def benchmark_named(name: str) -> Benchmark:
     """The benchmark called ``name``. Raises ``UserError`` naming the right ones."""
-    refuse_unknown([name], BENCHMARKS, "dualfocus data", "benchmark")
+    refuse_unknown([name], BENCHMARKS, "benchmarks", "name")
     return BENCHMARKS[name]
