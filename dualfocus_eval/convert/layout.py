@@ -17,6 +17,7 @@ from dualfocus_eval.convert.weights import Entry
 from dualfocus_eval.errors import CheckpointError
 
 __all__ = [
+    "SPECIAL_TOKENS",
     "TOWER",
     "VOCABULARY",
     "Target",
@@ -32,6 +33,7 @@ TOWER = "model.vision_tower.vision_tower.vision_model."
 """What the vision tower's weights begin with where the checkpoint holds them."""
 VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
 """The weights with one row per token."""
+SPECIAL_TOKENS = ("bos", "eos", "pad")
 
 _NAMES = (
     # In transformers' model, in the original layout, on the hub.
@@ -101,8 +103,8 @@ def tower_config(source: Source, inside: bool, folder: Path | None) -> CLIPVisio
     known = name.rstrip("/").rsplit("/", 1)[-1].lower()
     if not _CLIP_L14_NAMES.search(known):
         raise CheckpointError(
-            f"{source.folder}: the vision tower's weights are there, but not its configuration (mm_vision_tower {name!r} "
-            "is not a known one); give a folder with its config.json with --vision-tower"
+            f"{source.folder}: the vision tower's weights are there, but mm_vision_tower {name!r} is not a known one; "
+            "give a folder with its config.json with --vision-tower"
         )
     return CLIPVisionConfig(**_CLIP_L14, image_size=336 if "336" in known else 224)
 
@@ -112,10 +114,10 @@ def llava_config(source: Source, tower: CLIPVisionConfig, tokenizer: Any, rows: 
     raw = source.config
     if tower.hidden_size != raw["mm_hidden_size"]:
         raise CheckpointError(
-            f"{source.folder}: the projector takes features of width {raw['mm_hidden_size']} (mm_hidden_size), the vision "
-            f"tower gives {tower.hidden_size}; give {source.vision_tower} with --vision-tower"
+            f"{source.folder}: the projector takes features of width {raw['mm_hidden_size']} (mm_hidden_size), but the "
+            f"vision tower gives {tower.hidden_size}; give {source.vision_tower} with --vision-tower"
         )
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL_TOKENS}
     chosen = {name: raw[name] for name in _TEXT_KEYS if raw.get(name) is not None}
     try:
         text = LlamaConfig(vocab_size=rows, tie_word_embeddings=False, dtype=dtype, **chosen, **ids)
@@ -152,16 +154,20 @@ def targets(config: LlavaConfig, vocabulary: int) -> dict[str, Target]:
 
 
 def matched(
-    wanted: Mapping[str, Target], entries: Mapping[str, Entry], index: Mapping[str, str], where: Path
+    wanted: Mapping[str, Target], entries: Mapping[str, Entry], source: Source, tower_folder: Path | None
 ) -> list[tuple[Entry, Target]]:
-    """Every entry with its target. Raises ``CheckpointError`` for a missing, an unknown and a mis-shaped weight."""
+    """Every entry with its target. Raises ``CheckpointError`` for a missing, an unknown and a mis-shaped weight.
+
+    ``tower_folder`` is where the vision tower's weights came from, if not from the checkpoint.
+    """
     missing = [key for key in wanted if key not in entries]
     if missing:
         key = missing[0]
-        place = f" (the index puts it into {index[key]})" if key in index else ""
+        where = tower_folder if tower_folder is not None and key.startswith(TOWER) else source.folder
+        place = source.weights.index.get(key) or "its weight files"
         raise CheckpointError(
-            f"{where}: {_first_of(missing)} missing from its weight files{place}; download them again, and check that "
-            "config.json is of the same release"
+            f"{where}: {_first_of(missing)} missing from {place}; download that again, and check that config.json "
+            "is of the same release"
         )
     unknown = [key for key in entries if key not in wanted]
     if unknown:
@@ -173,8 +179,8 @@ def matched(
         if entry.shape != wanted[key].shape:
             raise CheckpointError(
                 f"{entry.file}: {key} has shape {entry.shape}, the configuration asks for {wanted[key].shape}; "
-                "take config.json and weights (or --vision-tower) from the same release, or save the checkpoint with its "
-                "weights gathered where the shape is empty"
+                "take config.json and weights (or --vision-tower) from the same release; an empty shape is a weight "
+                "that was saved without being gathered from its devices"
             )
     return [(entry, wanted[key]) for key, entry in entries.items()]
 

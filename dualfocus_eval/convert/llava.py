@@ -7,6 +7,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import GenerationConfig
 
 from dualfocus_eval import __version__
 from dualfocus_eval.convert.layout import (
+    SPECIAL_TOKENS,
     TOWER,
     VOCABULARY,
     Target,
@@ -44,6 +46,21 @@ Part = list[tuple[Entry, Target]]
 _FILE_BYTES = 5 << 30
 """A larger weight file is split, as the hub's are."""
 _ROWS_AT_ONCE = 1024
+_NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
+"""What a whole CLIP has beside the vision tower."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """All that is to be written, checked and unread."""
+
+    pairs: list[tuple[Entry, Target]]
+    files: tuple[Path, ...]
+    """What the weights are read from."""
+    config: Any
+    processor: Any
+    rows: int
+    """Of the embeddings, new tokens and padding included."""
 
 
 def convert(source: Source, out: Path, tower_folder: Path | None, recipe: Recipe) -> None:
@@ -52,37 +69,19 @@ def convert(source: Source, out: Path, tower_folder: Path | None, recipe: Recipe
     Memory stays within about one weight file. All is checked before anything is written, and ``out`` appears when all
     is there. Raises ``CheckpointError`` for a source that cannot be converted, ``UserError`` for a full disk.
     """
-    entries = inventory(source.weights.files, is_weight)
-    inside = any(key.startswith(TOWER) for key in entries)
-    tower = tower_config(source, inside, tower_folder)
-    tower_files: tuple[Path, ...] = ()
-    if tower_folder is not None and not inside:
-        tower_entries, tower_files = _tower_weights(tower_folder)
-        entries |= tower_entries
-    if VOCABULARY[0] not in entries:
-        raise CheckpointError(f"{source.folder}: {VOCABULARY[0]} is missing; download the weight files again")
-    dtype, vocabulary = entries[VOCABULARY[0]].dtype, source.config["vocab_size"]
-    tokenizer = build_tokenizer(source)
-    rows = padded_rows(vocabulary, len(tokenizer))
-    config = llava_config(source, tower, tokenizer, rows, dtype)
-    pairs = matched(targets(config, vocabulary), entries, source.weights.index, source.folder)
-    processor = build_processor(tokenizer, tower)
-
-    work = _begin(out, sum(entry.bytes for entry, _ in pairs))
+    plan = _plan(source, tower_folder)
+    work = _begin(out, sum(entry.bytes for entry, _ in plan.pairs))
     try:
-        _write_weights(_parts(pairs), work, dtype, rows)
-        processor.save_pretrained(work)
-        GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        ).save_pretrained(work)
+        _write_weights(plan, work)
+        plan.processor.save_pretrained(work)
+        ids = {f"{name}_token_id": getattr(plan.config.text_config, f"{name}_token_id") for name in SPECIAL_TOKENS}
+        GenerationConfig(**ids).save_pretrained(work)
         settings = {
             "inference": dict(recipe.inference),
-            "provenance": _provenance(source, recipe, (*source.weights.files, *tower_files), tower_folder),
+            "provenance": _provenance(source, recipe, plan.files, tower_folder),
         }
         (work / "dualfocus.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        config.save_pretrained(work)
+        plan.config.save_pretrained(work)
         work.rename(out)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(work, ignore_errors=True)
@@ -92,6 +91,22 @@ def convert(source: Source, out: Path, tower_folder: Path | None, recipe: Recipe
         raise
 
 
+def _plan(source: Source, tower_folder: Path | None) -> _Plan:
+    entries, files = inventory(source.weights.files, is_weight), source.weights.files
+    inside = any(key.startswith(TOWER) for key in entries)
+    tower = tower_config(source, inside, tower_folder)
+    if tower_folder is not None and not inside:
+        tower_entries, tower_files = _tower_weights(tower_folder)
+        entries, files = entries | tower_entries, (*files, *tower_files)
+    vocabulary = source.config["vocab_size"]
+    tokenizer = build_tokenizer(source)
+    rows = padded_rows(vocabulary, len(tokenizer))
+    embedding = entries.get(VOCABULARY[0])  # what is missing is named below
+    config = llava_config(source, tower, tokenizer, rows, embedding.dtype if embedding else torch.float16)
+    pairs = matched(targets(config, vocabulary), entries, source, None if inside else tower_folder)
+    return _Plan(pairs, files, config, build_processor(tokenizer, tower), rows)
+
+
 def _tower_weights(folder: Path) -> tuple[dict[str, Entry], tuple[Path, ...]]:
     """The vision tower's weights under their keys in the original layout, and the files that they are in."""
     weights = find_weights(folder)
@@ -99,10 +114,6 @@ def _tower_weights(folder: Path) -> tuple[dict[str, Entry], tuple[Path, ...]]:
         raise CheckpointError(f"{folder}: no weights; model.safetensors or pytorch_model.bin of the tower is needed")
     found = inventory(weights.files, lambda key: is_weight(f".{key}") and not key.startswith(_NOT_VISION))
     return {TOWER + key.removeprefix("vision_model."): entry for key, entry in found.items()}, weights.files
-
-
-_NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-"""What a whole CLIP has beside the vision tower."""
 
 
 def _begin(out: Path, size: int) -> Path:
@@ -139,28 +150,32 @@ def _parts(pairs: Sequence[tuple[Entry, Target]]) -> list[Part]:
     return parts
 
 
-def _write_weights(parts: Sequence[Part], folder: Path, dtype: torch.dtype, rows: int) -> None:
+def _write_weights(plan: _Plan, folder: Path) -> None:
+    parts = _parts(plan.pairs)
     index: dict[str, str] = {}
     size = 0
     for number, part in enumerate(parts, start=1):
         name = f"model-{number:05}-of-{len(parts):05}.safetensors"
         with open_weights(part[0][0].file) as weights:
-            converted = dict(_converted(part, weights, dtype, rows))
+            converted = dict(_converted(part, weights, plan.config.dtype, plan.rows))
             save_file(converted, folder / name, metadata={"format": "pt"})
             size += sum(tensor.nbytes for tensor in converted.values())
             index |= dict.fromkeys(converted, name)
             del converted
     content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for name in set(index.values()):
+        shutil.copymode(path, folder / name)  # safetensors leaves its files to their owner alone
 
 
 def _converted(part: Part, weights: Weights, dtype: torch.dtype, rows: int) -> Iterator[tuple[str, Tensor]]:
     for entry, target in part:
         value = weights.tensor(entry.key).to(dtype).contiguous()
-        yield target.name, with_rows(value, rows) if entry.key in VOCABULARY else value
+        yield target.name, _with_rows(value, rows) if entry.key in VOCABULARY else value
 
 
-def with_rows(weight: Tensor, rows: int) -> Tensor:
+def _with_rows(weight: Tensor, rows: int) -> Tensor:
     """``weight`` (tokens, width) with its mean row for every new token, to (``rows``, width).
 
     The hub's conversion draws them from a narrow normal distribution around the mean. The mean itself is the same every
@@ -170,8 +185,8 @@ def with_rows(weight: Tensor, rows: int) -> Tensor:
     if tokens == rows:
         return weight
     total = torch.zeros(width, dtype=torch.float64)
-    for part in weight.split(_ROWS_AT_ONCE):  # the whole in double precision would be four times a shard's half
-        total += part.sum(dim=0, dtype=torch.float64)
+    for start in range(0, tokens, _ROWS_AT_ONCE):  # the whole in double precision could exceed a weight file
+        total += weight[start : start + _ROWS_AT_ONCE].sum(dim=0, dtype=torch.float64)
     padded = weight.new_empty(rows, width)
     padded[:tokens] = weight
     padded[tokens:] = (total / tokens).to(weight.dtype)
@@ -183,7 +198,7 @@ def _provenance(source: Source, recipe: Recipe, files: Sequence[Path], tower_fol
     digests = {}
     for file in files:
         with file.open("rb") as content:
-            digests[f"{file.resolve().parent.name}/{file.name}"] = hashlib.file_digest(content, "sha256").hexdigest()
+            digests[f"{file.parent.resolve().name}/{file.name}"] = hashlib.file_digest(content, "sha256").hexdigest()
     return {
         "converted_from": source.folder.resolve().name,
         "architecture": source.config["architectures"][0],

@@ -138,6 +138,6 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
     aspect = config.get("image_aspect_ratio")
     if aspect != "pad":
         raise CheckpointError(
-            f"{where}: image_aspect_ratio is {aspect!r}, but only 'pad' can be converted; where the checkpoint is known "
-            "to be trained on padded images, write that into config.json"
+            f"{where}: image_aspect_ratio is {aspect!r}, but only 'pad' can be converted; where the checkpoint is "
+            "known to be trained on padded images, write that into config.json"
         )

@@ -21,8 +21,8 @@ _PAD_TOKEN = "<pad>"
 def build_tokenizer(source: Source) -> PreTrainedTokenizerFast:
     """The checkpoint's tokenizer, with ``<image>`` and ``<pad>`` added where it lacks them.
 
-    From tokenizer.model where there is one, as the original code reads no other. Raises ``UserError`` where sentencepiece
-    is needed and not installed, ``CheckpointError`` for a tokenizer that does not fit.
+    From tokenizer.model where there is one, as the original code reads no other. Raises ``UserError`` where
+    sentencepiece is needed and not installed, ``CheckpointError`` for a tokenizer that does not fit.
     """
     folder = source.folder
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}

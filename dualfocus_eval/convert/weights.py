@@ -96,8 +96,8 @@ def inventory(files: Iterable[Path], wanted: Callable[[str], bool]) -> dict[str,
                 shape, kind = weights.describe(key)
                 if kind not in _TYPES:
                     raise CheckpointError(
-                        f"{file}: {key} is of type {kind}; quantised weights cannot be converted, only float16, bfloat16 "
-                        "and float32: get the checkpoint that they were made from"
+                        f"{file}: {key} is of type {kind}; only float16, bfloat16 and float32 can be converted: get "
+                        "the checkpoint that the quantised weights were made from"
                     )
                 if key in found:
                     raise CheckpointError(

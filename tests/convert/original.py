@@ -38,7 +38,7 @@ class Original:
 
     def state(self, with_tower: bool) -> dict[str, Tensor]:
         """All weights under the original layout's keys, a buffer of older versions among them."""
-        weights = {key: value for key, value in self.decoder.state_dict().items()}
+        weights = dict(self.decoder.state_dict())
         weights |= {f"model.mm_projector.{key}": value for key, value in self.projector.state_dict().items()}
         weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
         if with_tower:
@@ -132,7 +132,7 @@ def write_weights(folder: Path, weights: dict[str, Tensor], suffix: str, shards:
 def write_tokenizer(folder: Path) -> int:
     """A tokenizer.json of Llama's kind, spaces as ``▁`` and bytes for what is unknown; returns its size."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", left=1)]
     )
@@ -153,8 +153,8 @@ def write_tokenizer(folder: Path) -> int:
 
 
 TEXT = (
-    "A chat between a curious user and an artificial intelligence assistant. USER: ASSISTANT: Please provide the bounding "
-    "box coordinate of the region this question asks: what colour is it? [0.12, 0.34, 0.56, 0.78]"
+    "A chat between a curious user and an artificial intelligence assistant. USER: ASSISTANT: Please provide the "
+    "bounding box coordinate of the region this question asks: what colour is it? [0.12, 0.34, 0.56, 0.78]"
 )
 
 
