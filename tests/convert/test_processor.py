@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessor
 
+from benchmarks.original_llava import IMAGE_SIDE, PATCH, TEXT, write_checkpoint
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.loading import _padding_processor
-from tests.convert.original import IMAGE_SIDE, PATCH, TEXT, write_checkpoint
 
 PATCHES = (IMAGE_SIDE // PATCH) ** 2
 SYSTEM = TEXT.partition(" USER")[0] + (
@@ -80,7 +80,7 @@ def test_ids_from_tokenizer_model_are_the_originals(tmp_path: Path, legacy: bool
     spm.SentencePieceTrainer.train(
         input=str(tmp_path / "corpus.txt"),
         model_prefix=str(source / "tokenizer"),
-        vocab_size=480,
+        vocab_size=440,
         model_type="bpe",
         byte_fallback=True,
         split_digits=True,
@@ -90,10 +90,10 @@ def test_ids_from_tokenizer_model_are_the_originals(tmp_path: Path, legacy: bool
     )
     settings = {"model_max_length": 2048} | ({} if legacy is None else {"legacy": legacy})
     (source / "tokenizer_config.json").write_text(json.dumps(settings))
-    (source / "added_tokens.json").write_text(json.dumps({"<pad>": 480}))
+    (source / "added_tokens.json").write_text(json.dumps({"<pad>": 440}))
     processor = processor_of(source, tmp_path / "out")
     assert processor.tokenizer.model_max_length == 2048
-    assert (processor.tokenizer.pad_token_id, processor.image_token_id) == (480, 481)
+    assert (processor.tokenizer.pad_token_id, processor.image_token_id) == (440, 441)
 
     pieces = spm.SentencePieceProcessor(model_file=str(source / "tokenizer.model"))
     expected = [1]

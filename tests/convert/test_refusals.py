@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.original_llava import write_checkpoint
 from dualfocus_eval.cli import main
-from tests.convert.original import write_checkpoint
 
 SHARD = "model-00002-of-00003.safetensors"
 PROJECTOR = "model.mm_projector.0.weight"
@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "quantised config": (configured(quantization_config={"bits": 4}), ["the weights are quantised"]),
     "nothing on the tower": (configured(mm_vision_tower=None), ["mm_vision_tower is missing"]),
     "width": (configured(mm_hidden_size=1024), ["width 1024 (mm_hidden_size)", "gives 32"]),
-    "vocabulary": (configured(vocab_size=300), ["the tokenizer has 500 tokens", "vocab_size is 300"]),
+    "vocabulary": (configured(vocab_size=300), ["the tokenizer has 450 tokens", "vocab_size is 300"]),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer; tokenizer.model or"]),
     "end token": (
         lambda folder: (folder / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "<unk>"}'),

@@ -13,6 +13,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+__all__ = [
+    "IMAGE",
+    "IMAGE_SIDE",
+    "PATCH",
+    "TEXT",
+    "Original",
+    "build_original",
+    "config",
+    "write_checkpoint",
+    "write_tokenizer",
+    "write_weights",
+]
+
 IMAGE_SIDE, PATCH = 28, 7
 VISION_WIDTH, WIDTH = 32, 48
 IMAGE = -200
@@ -82,8 +95,8 @@ def build_original(vocabulary: int, seed: int = 0) -> Original:
     return model
 
 
-def config(vocabulary: int, **changes: object) -> dict[str, object]:
-    """config.json of ``build_original``, as LLaVA-1.5's reads, with ``changes``; None removes an entry."""
+def config(**changes: object) -> dict[str, object]:
+    """config.json of ``build_original``, as LLaVA-1.5's reads, with ``changes`` (and ``vocab_size``); None removes."""
     content = {
         "architectures": ["LlavaLlamaForCausalLM"],
         "model_type": "llava",
@@ -97,7 +110,6 @@ def config(vocabulary: int, **changes: object) -> dict[str, object]:
         "rms_norm_eps": 1e-5,
         "rope_theta": 5000.0,
         "rope_scaling": None,
-        "vocab_size": vocabulary,
         "tie_word_embeddings": False,
         "torch_dtype": "float16",
         "use_mm_proj": True,
@@ -115,7 +127,8 @@ def config(vocabulary: int, **changes: object) -> dict[str, object]:
 
 def write_weights(folder: Path, weights: dict[str, Tensor], suffix: str, shards: int) -> None:
     """``weights`` in that many files, with an index where they are several."""
-    stem, index = ("model", {}) if suffix == "safetensors" else ("pytorch_model", {})
+    stem = "model" if suffix == "safetensors" else "pytorch_model"
+    index: dict[str, str] = {}
     keys = list(weights)
     for number in range(shards):
         chosen = {key: weights[key].contiguous() for key in keys[number::shards]}
@@ -138,7 +151,7 @@ def write_tokenizer(folder: Path) -> int:
     )
     alphabet = [chr(number) for number in range(33, 127)]
     trainer = trainers.BpeTrainer(
-        vocab_size=500,
+        vocab_size=450,
         special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{number:02X}>" for number in range(256))],
         initial_alphabet=["▁", *alphabet],
         show_progress=False,
@@ -165,7 +178,7 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = write_tokenizer(folder)
     model = build_original(vocabulary)
-    (folder / "config.json").write_text(json.dumps(config(vocabulary, **changes)))
+    (folder / "config.json").write_text(json.dumps(config(**{"vocab_size": vocabulary, **changes})))
     write_weights(folder, model.state(with_tower), suffix, shards)
     model.tower.save_pretrained(folder / "tower")
     return model
