@@ -74,6 +74,12 @@ def _train(argv: Sequence[str]) -> int | None:
     return run(argv)
 
 
+def _convert(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.convert.cli import main as run
+
+    return run(argv)
+
+
 def _demo(argv: Sequence[str]) -> int | None:
     from dualfocus_eval.demo import main as run
 
@@ -85,6 +91,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "tasks": (_tasks, "print the folder of this package's tasks"),
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),
+    "convert": (_convert, "make a checkpoint in the original LLaVA layout one that loads here"),
     "demo": (_demo, "answer the embedded benchmarks in two passes and show the scores"),
 }
 

@@ -15,6 +15,8 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["--help"], 0, "evaluate a model"),
         (["--version"], 0, "dualfocus-eval "),
         (["evaluate"], 2, "invalid choice: 'evaluate'"),
+        (["convert", "llava", "--help"], 0, "--vision-tower PATH"),
+        (["convert", "llava", "nowhere", "out"], 2, "nowhere: no such folder"),
         (["eval"], 2, "--tasks is missing"),
         (["eval", "--help"], 0, "exit status: 0"),
         (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),

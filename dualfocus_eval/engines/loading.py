@@ -93,6 +93,10 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: config.json is missing; a checkpoint folder as save_pretrained writes it is needed"
         )
+    if '"mm_projector_type"' in (folder / "config.json").read_text(encoding="utf-8", errors="replace"):
+        raise CheckpointError(
+            f"{name}: a checkpoint in the original LLaVA layout; run `dualfocus convert llava {name} OUT` and use OUT"
+        )
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:

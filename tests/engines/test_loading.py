@@ -68,6 +68,13 @@ def test_pickled_weights_are_refused(broken: Path) -> None:
         load_engine(EngineConfig(str(broken)))
 
 
+def test_the_original_llava_layout_is_named(broken: Path) -> None:
+    config = {"architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava", "mm_projector_type": "mlp2x_gelu"}
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="dualfocus convert llava"):
+        load_engine(EngineConfig(str(broken)))
+
+
 def test_a_missing_shard_is_named(broken: Path) -> None:
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (broken / "model.safetensors").unlink()

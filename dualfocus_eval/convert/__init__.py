@@ -1,0 +1,1 @@
+"""Checkpoints in other layouts, made into ones that transformers, lmms-eval and vLLM load."""

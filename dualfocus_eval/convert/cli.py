@@ -1,0 +1,49 @@
+"""``dualfocus convert``: checkpoints in the original LLaVA layout into the hub's llava-hf layout."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dualfocus_eval.convert.source import claimable, read_source
+from dualfocus_eval.recipe import load_recipe
+
+__all__ = ["main"]
+
+_LLAVA = """
+SRC is a folder with config.json, weights (safetensors or .bin, one file or sharded) and tokenizer.model or
+tokenizer.json, as LLaVA-1.5, ShareGPT4V and DualFocus were released. OUT must not exist, or be empty. The work is done
+in OUT.unfinished-conversion, which takes OUT's name when all is written; what a killed run left is cleared by the next.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert and print where the checkpoint is; 0 when it was written. Raises ``UserError`` for what cannot be."""
+    parser = argparse.ArgumentParser(prog="dualfocus convert", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    llava = commands.add_parser("llava", help="LLaVA-1.5, ShareGPT4V and DualFocus checkpoints", description=_LLAVA)
+    llava.add_argument("source", type=Path, metavar="SRC", help="folder of the checkpoint")
+    llava.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    llava.add_argument(
+        "--vision-tower",
+        type=Path,
+        metavar="PATH",
+        help="folder of the CLIP vision tower, for checkpoints that leave it out; one that has its own weights takes "
+        "only config.json from here",
+    )
+    llava.add_argument(
+        "--recipe",
+        default="released",
+        help="whose inference settings go into dualfocus.json (default: %(default)s, for the DualFocus checkpoints; "
+        "llava-1.5-7b for checkpoints without DualFocus training, whose boxes are relative to the padded square)",
+    )
+    options = parser.parse_args(argv)
+    recipe = load_recipe(options.recipe)
+    source = read_source(options.source)
+    claimable(options.out)
+    from dualfocus_eval.convert.llava import convert
+
+    convert(source, options.out, options.vision_tower, recipe)
+    print(f"checkpoint: {options.out}")
+    return 0
