@@ -1,0 +1,172 @@
+"""Visual Genome's records in the layouts of its releases, as typed values. Odd values are passed over, never raised on.
+
+Boxes here are pixels of the image: (x1, y1, x2, y2), end excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dualfocus_eval.data.curation.elements import as_id, readable
+from dualfocus_eval.data.curation.names import Kind, kind_of
+
+__all__ = ["ImageData", "ImageObjects", "Instance", "PixelBox", "Referent", "image_data", "referents", "region_boxes"]
+
+PixelBox = tuple[float, float, float, float]
+
+FARTHEST = 1e9
+"""Pixels. No coordinate of an image is larger."""
+_REFERENTS = (
+    ("q_objects", "question_objects", "question_synsets"),
+    ("a_objects", "answer_objects", "answer_synsets"),
+)
+"""What question and answer refer to, under the key of v1.2 and of older releases."""
+_PLACED = frozenset({"object_id", "x", "y", "w", "h"})
+"""A referent with any of these claims to be a particular object; without them it is a word."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One annotated object."""
+
+    names: tuple[str, ...]
+    kind: Kind
+    box: PixelBox | None
+    """None where the record has none with an area."""
+
+
+@dataclass(frozen=True)
+class Referent:
+    """Something that a question or its answer refers to."""
+
+    object_id: int | None
+    names: tuple[str, ...]
+    kind: Kind
+    box: PixelBox | None
+    placed: bool
+    """Whether it claims to be a particular object, as in v1.2, and not only a word."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """What image_data.json says of an image."""
+
+    width: int
+    height: int
+    path: str
+    """Below the image folder, e.g. ``VG_100K/1.jpg``."""
+
+
+class ImageObjects:
+    """All annotated objects of an image, found by id and by kind."""
+
+    def __init__(self, elements: Iterable[Any]) -> None:
+        self.by_id: dict[int, Instance] = {}
+        self.by_key: dict[str, list[Instance]] = {}
+        for record in elements:
+            if isinstance(record, Mapping):
+                self._add(record)
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        names, synsets = _names(record), _synsets(record)
+        instance = Instance(names, kind_of(names, synsets), _extent(record, "w", "h"))
+        for object_id in (record.get("object_id"), *_sequence(record.get("merged_object_ids"))):
+            known = as_id(object_id)
+            if known is not None:
+                self.by_id.setdefault(known, instance)
+        for key in instance.kind.listed:
+            self.by_key.setdefault(key, []).append(instance)
+
+    def alike(self, kind: Kind) -> list[Instance]:
+        """The objects that may be of this kind, each once."""
+        found: dict[int, Instance] = {}
+        for key in kind.sought:
+            for instance in self.by_key.get(key, ()):
+                found[id(instance)] = instance
+        return list(found.values())
+
+
+def referents(qa: Mapping[str, Any]) -> tuple[list[Referent], list[Referent]]:
+    """What the question refers to, and what the answer refers to."""
+    question, answer = ([_referent(record) for record in _records(qa, keys)] for keys in _REFERENTS)
+    return question, answer
+
+
+def region_boxes(elements: Iterable[Any]) -> dict[int, PixelBox | None]:
+    """Boxes of an image's regions by region id; None for one without area."""
+    return {
+        region_id: _extent(record, "width", "height")
+        for record in elements
+        if isinstance(record, Mapping) and (region_id := as_id(record.get("region_id", record.get("id")))) is not None
+    }
+
+
+def image_data(record: Mapping[str, Any], image_id: int) -> ImageData | None:
+    """An entry of image_data.json; None where it has no size.
+
+    The image's path is taken from the entry's address, whose last two parts tell VG_100K and VG_100K_2 apart, or from
+    its ``file_name``.
+    """
+    width, height = _number(record.get("width")), _number(record.get("height"))
+    if width is None or height is None or width < 1 or height < 1:
+        return None
+    parts = [part for part in str(record.get("url") or "").split("?")[0].split("/") if part]
+    name = record.get("file_name")
+    if isinstance(name, str) and name:
+        path = name
+    elif len(parts) > 1 and parts[-2].startswith("VG_100K"):
+        path = "/".join(parts[-2:])
+    else:
+        path = f"VG_100K/{image_id}.jpg"
+    safe = [part for part in readable(path).split("/") if part not in ("", ".", "..")]
+    return ImageData(int(width), int(height), "/".join(safe) or f"VG_100K/{image_id}.jpg")
+
+
+def _records(qa: Mapping[str, Any], keys: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    for key in keys:
+        found = [record for record in _sequence(qa.get(key)) if isinstance(record, Mapping)]
+        if found:
+            yield from found
+            return
+
+
+def _referent(record: Mapping[str, Any]) -> Referent:
+    names, synsets = _names(record), _synsets(record)
+    box = _extent(record, "w", "h")
+    placed = any(record.get(key) is not None for key in _PLACED)
+    return Referent(as_id(record.get("object_id")), names, kind_of(names, synsets), box, placed)
+
+
+def _names(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return _texts(record.get("names") or record.get("name") or record.get("entity_name"))
+
+
+def _synsets(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return _texts(record.get("synsets") or record.get("synset") or record.get("synset_name"))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    values = [value] if isinstance(value, (str, Mapping)) else _sequence(value)
+    found = (entry.get("synset_name") if isinstance(entry, Mapping) else entry for entry in values)
+    texts = (readable(entry) for entry in found if isinstance(entry, str))
+    return tuple(text for text in texts if text)
+
+
+def _extent(record: Mapping[str, Any], width: str, height: str) -> PixelBox | None:
+    x, y, w, h = (_number(record.get(key)) for key in ("x", "y", width, height))
+    if x is None or y is None or w is None or h is None or w <= 0 or h <= 0:
+        return None
+    return x, y, x + w, y + h
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    # Written so that not-a-number fails it, and that no huge integer is turned into a float.
+    return float(value) if -FARTHEST < value < FARTHEST else None
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
