@@ -125,14 +125,15 @@ def as_id(value: Any) -> int | None:
     """An id of Visual Genome: a whole number from 0 that fits 63 bits, also written as text; None for all else."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
-        return value
-    return None
+    # Not isinstance, for which true and false are numbers.
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
 def readable(text: str) -> str:
     """The text on one line, half characters (lone surrogates, which JSON can hold and UTF-8 cannot) replaced."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join(text.split())
 
 
 def _elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, bytes] | Fault]:

@@ -15,6 +15,7 @@ from functools import lru_cache
 __all__ = ["Kind", "head_nouns", "is_plural", "kind_of", "stem", "words"]
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*['’]?")  # noqa: RUF001
+_POSSESSIVE = re.compile(r"['’]s?$")  # noqa: RUF001
 _PARTS = re.compile(r"\s+and\s+|[,/&+;]")
 _PREPOSITIONS = frozenset({
     "about", "above", "across", "against", "along", "around", "at", "behind", "below", "beneath", "beside",
@@ -90,7 +91,7 @@ def is_plural(name: str) -> bool:
 def words(text: str) -> list[str]:
     """Its words, lower-cased, without possessive endings."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return [re.sub(r"['’]s?$", "", word) for word in _WORD.findall(plain)]  # noqa: RUF001
+    return [_POSSESSIVE.sub("", word) for word in _WORD.findall(plain)]
 
 
 @lru_cache(maxsize=1 << 16)

@@ -5,17 +5,19 @@ Boxes here are pixels of the image: (x1, y1, x2, y2), end excluded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeGuard
 
 from dualfocus_eval.data.curation.elements import as_id, readable
 from dualfocus_eval.data.curation.names import Kind, kind_of
 
-__all__ = ["ImageData", "ImageObjects", "Instance", "PixelBox", "Referent", "image_data", "referents", "region_boxes"]
+__all__ = ["ImageData", "ImageObjects", "Instance", "PixelBox", "Referent", "image_data", "referents", "region_box"]
 
 PixelBox = tuple[float, float, float, float]
 
+_NUMBERS = (int, float)
 FARTHEST = 1e9
 """Pixels. No coordinate of an image is larger."""
 _REFERENTS = (
@@ -27,8 +29,7 @@ _PLACED = frozenset({"object_id", "x", "y", "w", "h"})
 """A referent with any of these claims to be a particular object; without them it is a word."""
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(NamedTuple):
     """One annotated object."""
 
     names: tuple[str, ...]
@@ -37,8 +38,7 @@ class Instance:
     """None where the record has none with an area."""
 
 
-@dataclass(frozen=True)
-class Referent:
+class Referent(NamedTuple):
     """Something that a question or its answer refers to."""
 
     object_id: int | None
@@ -66,13 +66,13 @@ class ImageObjects:
         self.by_id: dict[int, Instance] = {}
         self.by_key: dict[str, list[Instance]] = {}
         for record in elements:
-            if isinstance(record, Mapping):
+            if isinstance(record, dict):
                 self._add(record)
 
     def _add(self, record: Mapping[str, Any]) -> None:
         names, synsets = _names(record), _synsets(record)
         instance = Instance(names, kind_of(names, synsets), _extent(record, "w", "h"))
-        for object_id in (record.get("object_id"), *_sequence(record.get("merged_object_ids"))):
+        for object_id in (record.get("object_id"), *_list(record.get("merged_object_ids"))):
             known = as_id(object_id)
             if known is not None:
                 self.by_id.setdefault(known, instance)
@@ -94,13 +94,12 @@ def referents(qa: Mapping[str, Any]) -> tuple[list[Referent], list[Referent]]:
     return question, answer
 
 
-def region_boxes(elements: Iterable[Any]) -> dict[int, PixelBox | None]:
-    """Boxes of an image's regions by region id; None for one without area."""
-    return {
-        region_id: _extent(record, "width", "height")
-        for record in elements
-        if isinstance(record, Mapping) and (region_id := as_id(record.get("region_id", record.get("id")))) is not None
-    }
+def region_box(elements: Iterable[Any], region_id: int) -> PixelBox | None:
+    """The box of one of an image's regions; None where the region is missing or has no area."""
+    for record in elements:
+        if isinstance(record, dict) and as_id(record.get("region_id", record.get("id"))) == region_id:
+            return _extent(record, "width", "height")
+    return None
 
 
 def image_data(record: Mapping[str, Any], image_id: int) -> ImageData | None:
@@ -109,8 +108,8 @@ def image_data(record: Mapping[str, Any], image_id: int) -> ImageData | None:
     The image's path is taken from the entry's address, whose last two parts tell VG_100K and VG_100K_2 apart, or from
     its ``file_name``.
     """
-    width, height = _number(record.get("width")), _number(record.get("height"))
-    if width is None or height is None or width < 1 or height < 1:
+    width, height = record.get("width"), record.get("height")
+    if not (_is_number(width) and _is_number(height)) or width < 1 or height < 1:
         return None
     parts = [part for part in str(record.get("url") or "").split("?")[0].split("/") if part]
     name = record.get("file_name")
@@ -124,18 +123,18 @@ def image_data(record: Mapping[str, Any], image_id: int) -> ImageData | None:
     return ImageData(int(width), int(height), "/".join(safe) or f"VG_100K/{image_id}.jpg")
 
 
-def _records(qa: Mapping[str, Any], keys: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def _records(qa: Mapping[str, Any], keys: Sequence[str]) -> list[Mapping[str, Any]]:
     for key in keys:
-        found = [record for record in _sequence(qa.get(key)) if isinstance(record, Mapping)]
+        found: list[Mapping[str, Any]] = [record for record in _list(qa.get(key)) if isinstance(record, dict)]
         if found:
-            yield from found
-            return
+            return found
+    return []
 
 
 def _referent(record: Mapping[str, Any]) -> Referent:
     names, synsets = _names(record), _synsets(record)
     box = _extent(record, "w", "h")
-    placed = any(record.get(key) is not None for key in _PLACED)
+    placed = box is not None or any(record.get(key) is not None for key in _PLACED)
     return Referent(as_id(record.get("object_id")), names, kind_of(names, synsets), box, placed)
 
 
@@ -148,25 +147,33 @@ def _synsets(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    values = [value] if isinstance(value, (str, Mapping)) else _sequence(value)
-    found = (entry.get("synset_name") if isinstance(entry, Mapping) else entry for entry in values)
-    texts = (readable(entry) for entry in found if isinstance(entry, str))
+    """Of a text, a list of texts, or synsets as objects of their own."""
+    entries = value if isinstance(value, list) else [value]
+    try:
+        return _readable(tuple(entries))
+    except TypeError:
+        named = (entry.get("synset_name") if isinstance(entry, dict) else entry for entry in entries)
+        return _readable(tuple(entry for entry in named if isinstance(entry, str)))
+
+
+@lru_cache(maxsize=1 << 17)
+def _readable(entries: tuple[Any, ...]) -> tuple[str, ...]:
+    """The texts among ``entries``. Raises ``TypeError``, from the cache, for what cannot be hashed."""
+    texts = (readable(entry) for entry in entries if isinstance(entry, str))
     return tuple(text for text in texts if text)
 
 
 def _extent(record: Mapping[str, Any], width: str, height: str) -> PixelBox | None:
-    x, y, w, h = (_number(record.get(key)) for key in ("x", "y", width, height))
-    if x is None or y is None or w is None or h is None or w <= 0 or h <= 0:
+    x, y, w, h = record.get("x"), record.get("y"), record.get(width), record.get(height)
+    if not (_is_number(x) and _is_number(y) and _is_number(w) and _is_number(h)) or w <= 0 or h <= 0:
         return None
     return x, y, x + w, y + h
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    # Written so that not-a-number fails it, and that no huge integer is turned into a float.
-    return float(value) if -FARTHEST < value < FARTHEST else None
+def _is_number(value: Any) -> TypeGuard[float]:
+    # The comparison fails for what is not a number, and bool is another type than int.
+    return type(value) in _NUMBERS and -FARTHEST < value < FARTHEST
 
 
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualfocus_eval.data.curation.elements import Element, ElementIndex, Fault, as_id, index_elements, parse_json
-from dualfocus_eval.data.curation.records import ImageData, ImageObjects, PixelBox, image_data, region_boxes
+from dualfocus_eval.data.curation.records import ImageData, ImageObjects, PixelBox, image_data, region_box
 from dualfocus_eval.errors import UserError
 
 __all__ = ["Image", "RegionMap", "Release", "ReleaseReader", "open_release"]
@@ -106,15 +106,14 @@ class Image:
         return ImageObjects(entry for objects in found for entry in objects) if found else None
 
     @cached_property
-    def regions(self) -> Mapping[int, PixelBox | None]:
-        """Boxes of the described regions, by region id."""
+    def _regions(self) -> list[Any]:
         found = (record.get("regions") for record in self._records(REGIONS))
-        return region_boxes(entry for regions in found if isinstance(regions, list) for entry in regions)
+        return [entry for regions in found if isinstance(regions, list) for entry in regions]
 
     def region_of(self, qa_id: int) -> PixelBox | None:
         """The region that a question is mapped to."""
         region_id = self._reader.release.mapping.of(qa_id)
-        return None if region_id is None else self.regions.get(region_id)
+        return None if region_id is None else region_box(self._regions, region_id)
 
     def _records(self, name: str) -> Iterator[Mapping[str, Any]]:
         index = self._reader.release.lists.get(name)

@@ -47,7 +47,7 @@ class Tally:
         """Count one question."""
         self.read += 1
         if isinstance(row, Sample):
-            self.kept[row.values["box_from"]] += 1
+            self.kept[row.box_from] += 1
             self._images.add(row.image_id)
             return
         self.excluded[row.reason] += 1

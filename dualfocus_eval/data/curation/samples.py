@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dualfocus_eval.data.curation.pictures import crop_path
 from dualfocus_eval.data.curation.verdict import Kept
@@ -18,19 +17,16 @@ IMAGE = "<image>\n"
 """Stands for the next image, as in LLaVA's data."""
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One row of the output."""
 
     qa_id: int
     image_id: int
-    values: dict[str, Any]
-    """Columns of the parquet file, and keys of the JSON file."""
-
-    @property
-    def line(self) -> str:
-        """The JSON file's entry."""
-        return json.dumps(self.values, ensure_ascii=False)
+    box_from: str
+    line: str
+    """The JSON file's entry."""
+    columns: tuple[Any, ...]
+    """Its values, as the parquet file has them after the two ids."""
 
 
 def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], wording: str) -> Sample:
@@ -59,4 +55,4 @@ def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], word
         "answer": kept.answer,
         "conversations": [{"from": speaker, "value": text} for speaker, text in turns],
     }
-    return Sample(kept.qa_id, image_id, values)
+    return Sample(kept.qa_id, image_id, kept.source, json.dumps(values, ensure_ascii=False), tuple(values.values()))

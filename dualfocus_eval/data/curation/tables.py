@@ -33,7 +33,7 @@ class OutputFiles:
             self._excluded.add((row.qa_id, image_id, row.reason.value, row.detail))
             return
         self._json.write(("," if self._samples.rows else "") + "\n" + row.line)
-        self._samples.add((row.qa_id, row.image_id, *row.values.values()))
+        self._samples.add((row.qa_id, row.image_id, *row.columns))
 
     def publish(self) -> None:
         """Finish the files and move them into place."""
@@ -87,7 +87,7 @@ class _Parquet:
 
 
 def _sample_schema() -> Any:
-    """``Sample``'s ids, and its values in their order."""
+    """``Sample``'s ids and columns."""
     import pyarrow as pa
 
     turn = pa.struct([("from", pa.string()), ("value", pa.string())])

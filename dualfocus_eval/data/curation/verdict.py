@@ -100,7 +100,7 @@ class ImageRecords(Protocol):
 
 def judge(qa: Any, image: ImageRecords, settings: CurationSettings) -> Kept | Excluded:
     """The verdict on one entry of ``qas``; never raises for any JSON value."""
-    record = qa if isinstance(qa, Mapping) else {}
+    record = qa if isinstance(qa, dict) else {}
     qa_id = as_id(record.get("qa_id", record.get("id")))
     read = _texts(qa, qa_id, image)
     if isinstance(read, Excluded):
@@ -147,7 +147,7 @@ class _Located:
 
 def _texts(qa: Any, qa_id: int | None, image: ImageRecords) -> tuple[str, str] | Excluded:
     """Question and answer, or what is wrong with the record itself."""
-    if not isinstance(qa, Mapping):
+    if not isinstance(qa, dict):
         return Excluded(qa_id, Reason.MALFORMED, f"not an object but {type(qa).__name__}")
     if qa_id is None or image.image_id is None:
         return Excluded(qa_id, Reason.NO_ID, "" if qa_id is None else "image")
