@@ -27,7 +27,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 
 
 def measure(source: Path, out: Path, workers: int) -> tuple[float, float, float]:
-    """(wall time and processor time in seconds, peak memory in GB) of one run. Raises ``CalledProcessError`` where it fails."""
+    """(wall time and processor time in seconds, peak memory in GB) of a run. Raises ``CalledProcessError``."""
     command = [sys.executable, "-m", "dualfocus_eval", "data", "vg", "--source", str(source), "--out", str(out)]
     start, used, peak = time.perf_counter(), _used(), 0
     with subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.DEVNULL) as process:
@@ -78,7 +78,8 @@ def main() -> int:
     lines = [
         "| images | questions | JSON | processes | time | processor time | peak memory |",
         "|---:|---:|---:|---:|---:|---:|---:|",
-        f"| {images:,} | {questions:,} | {size:.2f} GB | {options.workers} | {seconds:.0f} s | {busy:.0f} s | {peak:.2f} GB |",
+        f"| {images:,} | {questions:,} | {size:.2f} GB | {options.workers} | {seconds:.0f} s | {busy:.0f} s "
+        f"| {peak:.2f} GB |",
     ]
     print("\n".join(lines))
     if options.write:

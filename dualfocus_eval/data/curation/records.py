@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
 from dualfocus_eval.data.curation.elements import as_id, readable
@@ -29,13 +29,19 @@ _PLACED = frozenset({"object_id", "x", "y", "w", "h"})
 """A referent with any of these claims to be a particular object; without them it is a word."""
 
 
-class Instance(NamedTuple):
+class Instance:
     """One annotated object."""
 
-    names: tuple[str, ...]
-    kind: Kind
-    box: PixelBox | None
-    """None where the record has none with an area."""
+    __slots__ = ("kind", "names", "record")
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record, self.names = record, _names(record)
+        self.kind = kind_of(self.names, _synsets(record))
+
+    @property
+    def box(self) -> PixelBox | None:
+        """None where the record has none with an area."""
+        return _extent(self.record, "w", "h")
 
 
 class Referent(NamedTuple):
@@ -63,28 +69,27 @@ class ImageObjects:
     """All annotated objects of an image, found by id and by kind."""
 
     def __init__(self, elements: Iterable[Any]) -> None:
-        self.by_id: dict[int, Instance] = {}
+        self.all = [Instance(record) for record in elements if isinstance(record, dict)]
         self.by_key: dict[str, list[Instance]] = {}
-        for record in elements:
-            if isinstance(record, dict):
-                self._add(record)
+        for instance in self.all:
+            for key in instance.kind.listed:
+                self.by_key.setdefault(key, []).append(instance)
 
-    def _add(self, record: Mapping[str, Any]) -> None:
-        names, synsets = _names(record), _synsets(record)
-        instance = Instance(names, kind_of(names, synsets), _extent(record, "w", "h"))
-        for object_id in (record.get("object_id"), *_list(record.get("merged_object_ids"))):
-            known = as_id(object_id)
-            if known is not None:
-                self.by_id.setdefault(known, instance)
-        for key in instance.kind.listed:
-            self.by_key.setdefault(key, []).append(instance)
+    @cached_property
+    def by_id(self) -> Mapping[int, Instance]:
+        """By its own id and by those of the objects that were merged into it."""
+        found: dict[int, Instance] = {}
+        for instance in self.all:
+            merged = instance.record.get("merged_object_ids")
+            for object_id in (instance.record.get("object_id"), *(merged if isinstance(merged, list) else ())):
+                known = as_id(object_id)
+                if known is not None:
+                    found.setdefault(known, instance)
+        return found
 
     def alike(self, kind: Kind) -> list[Instance]:
         """The objects that may be of this kind, each once."""
-        found: dict[int, Instance] = {}
-        for key in kind.sought:
-            for instance in self.by_key.get(key, ()):
-                found[id(instance)] = instance
+        found = {id(instance): instance for key in kind.sought for instance in self.by_key.get(key, ())}
         return list(found.values())
 
 
@@ -123,9 +128,10 @@ def image_data(record: Mapping[str, Any], image_id: int) -> ImageData | None:
     return ImageData(int(width), int(height), "/".join(safe) or f"VG_100K/{image_id}.jpg")
 
 
-def _records(qa: Mapping[str, Any], keys: Sequence[str]) -> list[Mapping[str, Any]]:
+def _records(qa: Mapping[str, Any], keys: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     for key in keys:
-        found: list[Mapping[str, Any]] = [record for record in _list(qa.get(key)) if isinstance(record, dict)]
+        entries = qa.get(key)
+        found = [record for record in entries if isinstance(record, dict)] if isinstance(entries, list) else []
         if found:
             return found
     return []
@@ -173,7 +179,3 @@ def _extent(record: Mapping[str, Any], width: str, height: str) -> PixelBox | No
 def _is_number(value: Any) -> TypeGuard[float]:
     # The comparison fails for what is not a number, and bool is another type than int.
     return type(value) in _NUMBERS and -FARTHEST < value < FARTHEST
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -6,15 +6,12 @@ import json
 from typing import Any, NamedTuple
 
 from dualfocus_eval.data.curation.pictures import crop_path
-from dualfocus_eval.data.curation.verdict import Kept
+from dualfocus_eval.data.curation.verdict import IMAGE_MARK, Kept
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt
 from dualfocus_eval.method.question import Question
 
-__all__ = ["IMAGE", "Sample", "sample_of"]
-
-IMAGE = "<image>\n"
-"""Stands for the next image, as in LLaVA's data."""
+__all__ = ["Sample", "sample_of"]
 
 
 class Sample(NamedTuple):
@@ -37,9 +34,9 @@ def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], word
     question = Question(key="", prompt=kept.question, stem=kept.question, images=())
     box, crop = kept.box, kept.crop
     turns = (
-        ("human", IMAGE + grounding_prompt(question, wording)),
+        ("human", f"{IMAGE_MARK}\n" + grounding_prompt(question, wording)),
         ("gpt", format_box(box, image_size=size)),
-        ("human", IMAGE + micro_prompt(question, wording)),
+        ("human", f"{IMAGE_MARK}\n" + micro_prompt(question, wording)),
         ("gpt", kept.answer),
     )
     values = {

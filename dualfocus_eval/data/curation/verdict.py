@@ -21,6 +21,10 @@ STICKS_OUT = 0.02
 """Of the image's side. Annotators' boxes often end a few pixels outside; a box further out belongs to another image."""
 
 
+IMAGE_MARK = "<image>"
+"""Stands for an image in LLaVA's data; in a question's own text it would stand for one that is not there."""
+
+
 class Reason(StrEnum):
     """Why a question is left out, in the order in which the reasons are looked for."""
 
@@ -44,7 +48,7 @@ FAULTS = (Reason.NO_ID, Reason.DUPLICATE, Reason.MALFORMED, Reason.IMAGE_UNREADA
 EXCLUSIONS: Mapping[Reason, str] = {
     Reason.NO_ID: "the question or its image has no id",
     Reason.DUPLICATE: "another question has the same id",
-    Reason.MALFORMED: "not an object with question and answer as text, or it names another image",
+    Reason.MALFORMED: "not an object with question and answer as plain text, or it names another image",
     Reason.EMPTY_QUESTION: "no letter or digit in the question",
     Reason.EMPTY_ANSWER: "nothing but spaces and punctuation in the answer",
     Reason.UNKNOWN_IMAGE: "image_data.json has no size of the image",
@@ -112,14 +116,15 @@ def judge(qa: Any, image: ImageRecords, settings: CurationSettings) -> Kept | Ex
     if isinstance(located, Excluded):
         return located
     size = (image.data.width, image.data.height)
-    box, crop = _framed(located.box, size, settings)
-    if box is None:
-        return Excluded(qa_id, Reason.OUTSIDE_IMAGE, _pixels(located.box))
-    if crop is None:
-        return Excluded(qa_id, Reason.TOO_SMALL, _pixels(located.box))
+    box = _framed(located.box, size)
+    if isinstance(box, Reason):
+        return Excluded(qa_id, box, _pixels(located.box))
     doubt = _doubt(located, image.objects, settings.overlap)
     if doubt is not None:
         return Excluded(qa_id, *doubt)
+    crop = crop_of(box, size, rule=settings.crop, margin=settings.margin)
+    if crop is None:
+        return Excluded(qa_id, Reason.TOO_SMALL, _pixels(located.box))
     return Kept(qa_id, question, answer, box, crop, located.source)
 
 
@@ -156,6 +161,8 @@ def _texts(qa: Any, qa_id: int | None, image: ImageRecords) -> tuple[str, str] |
             return Excluded(qa_id, Reason.MALFORMED, f"{key} is not text")
     if qa.get("image_id") is not None and as_id(qa["image_id"]) != image.image_id:
         return Excluded(qa_id, Reason.MALFORMED, f"listed under image {image.image_id}, but names another")
+    if any(IMAGE_MARK in (qa.get(key) or "") for key in ("question", "answer")):
+        return Excluded(qa_id, Reason.MALFORMED, f"contains {IMAGE_MARK}")
     question, answer = (readable(qa.get(key) or "") for key in ("question", "answer"))
     if not any(character.isalnum() for character in question):
         return Excluded(qa_id, Reason.EMPTY_QUESTION)
@@ -219,19 +226,19 @@ def _mentioned(question: str, objects: ImageObjects | None) -> Sequence[Referent
     return found
 
 
-def _framed(box: PixelBox, size: tuple[int, int], settings: CurationSettings) -> tuple[Box | None, Crop | None]:
-    """The box as fractions of the image and its sub-region; None for the box outside the image, for no area."""
+def _framed(box: PixelBox, size: tuple[int, int]) -> Box | Reason:
+    """The box as fractions of the image, what sticks out cut off; or why it cannot be a target."""
     (width, height), (x1, y1, x2, y2) = size, box
     raw = Box(x1 / width, y1 / height, x2 / width, y2 / height)
     if min(raw.x1, raw.y1) < -STICKS_OUT or max(raw.x2, raw.y2) > 1 + STICKS_OUT:
-        return None, None
+        return Reason.OUTSIDE_IMAGE
     clipped = raw.clipped()
     if clipped.area <= 0:
-        return None, None
+        return Reason.OUTSIDE_IMAGE
     # Two decimals are what the model learns to write.
     if f"{clipped.x1:.2f}" == f"{clipped.x2:.2f}" or f"{clipped.y1:.2f}" == f"{clipped.y2:.2f}":
-        return clipped, None
-    return clipped, crop_of(clipped, size, rule=settings.crop, margin=settings.margin)
+        return Reason.TOO_SMALL
+    return clipped
 
 
 def _doubt(located: _Located, objects: ImageObjects | None, overlap: float) -> tuple[Reason, str] | None:
