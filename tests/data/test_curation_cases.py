@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
 
 from dualfocus_eval.cli import main
 from tests.data.curation_cases import all_places, cases, release
@@ -29,9 +29,9 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
     folder = tmp_path_factory.mktemp("cases")
     source, out = write(folder / "source", release()), folder / "out"
     assert main(["data", "vg", "--source", str(source), "--out", str(out), "--workers", "1"]) == 0
-    rows = {name: load_dataset("parquet", data_files=str(out / f"{name}.parquet"), split="train") for name in TABLES}
+    rows = {name: pq.read_table(out / f"{name}.parquet").to_pylist() for name in TABLES}
     found: dict[int, Any] = {row["qa_id"]: row["reason"] for row in rows["excluded"]}
-    assert not found.keys() & set(rows["samples"]["qa_id"])
+    assert not found.keys() & {row["qa_id"] for row in rows["samples"]}
     return found | {row["qa_id"]: row for row in rows["samples"]}
 
 

@@ -39,7 +39,7 @@ class RegionMap:
 
     def of(self, qa_id: int) -> int | None:
         """The region of a question."""
-        place = int(np.searchsorted(self.questions, qa_id))
+        place = int(self.questions.searchsorted(qa_id))
         if place < len(self.questions) and self.questions[place] == qa_id:
             return int(self.regions[place])
         return None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -74,7 +74,7 @@ def curate(
         out.mkdir(parents=True, exist_ok=True)
         for partial in (*out.glob("*.partial"), *(out / CROPS).rglob("*.partial")):
             partial.unlink()
-        with _pool(workers) as pool:
+        with _pool(workers) if workers > 1 else nullcontext() as pool:
             release = open_release(source, pool)
         job, tally = _Job(release, settings, out, images, files), Tally(release)
         seen: set[int] = set()

@@ -13,6 +13,8 @@ from dualfocus_eval.method.question import Question
 
 __all__ = ["Sample", "sample_of"]
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class Sample(NamedTuple):
     """One row of the output."""
@@ -52,4 +54,4 @@ def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], word
         "answer": kept.answer,
         "conversations": [{"from": speaker, "value": text} for speaker, text in turns],
     }
-    return Sample(kept.qa_id, image_id, kept.source, json.dumps(values, ensure_ascii=False), tuple(values.values()))
+    return Sample(kept.qa_id, image_id, kept.source, _to_json(values), tuple(values.values()))
