@@ -22,7 +22,7 @@ __all__ = ["INFERENCE_KEYS", "Recipe", "load_recipe", "recipe_names"]
 INFERENCE_KEYS = (*(setting.name for setting in fields(Settings)), "image_aspect")
 """What ``inference`` may set, in a recipe or a checkpoint's ``dualfocus.json``, and so may model arguments."""
 
-_TOP_LEVEL = ("checkpoint", "pretrained", "inference", "train")
+_TOP_LEVEL = ("checkpoint", "pretrained", "inference", "curation", "train")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Recipe:
     pretrained: str | None = None
     """A checkpoint folder or hub id; a recipe that only carries settings has none."""
     inference: Mapping[str, Any] = field(default_factory=dict)
+    curation: Mapping[str, Any] = field(default_factory=dict)
+    """Validated by ``dualfocus_eval.data.curation``."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Validated by ``dualfocus_eval.train``."""
 
@@ -59,7 +61,13 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     inference = _mapping(top.get("inference") or {}, f"recipe {path}, inference")
     refuse_unknown(inference, INFERENCE_KEYS, f"recipe {path}, inference", "key")
     pretrained = str(path.parent / top["checkpoint"]) if "checkpoint" in top else top.get("pretrained")
-    return Recipe(path, pretrained, inference, _mapping(top.get("train") or {}, f"recipe {path}, train"))
+    return Recipe(
+        path,
+        pretrained,
+        inference,
+        curation=_mapping(top.get("curation") or {}, f"recipe {path}, curation"),
+        train=_mapping(top.get("train") or {}, f"recipe {path}, train"),
+    )
 
 
 def _find(name_or_path: str | Path) -> Path:

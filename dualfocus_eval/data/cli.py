@@ -1,4 +1,4 @@
-"""Scenes, the embedded held-out sets, and official releases prepared for the df tasks."""
+"""Scenes, the embedded held-out sets, official releases for the df tasks, and training data out of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dualfocus_eval.data.benchmarks import BENCHMARKS, benchmark_named
 from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root
+from dualfocus_eval.data.curation import command as curation
 from dualfocus_eval.errors import UserError
 
 __all__ = ["main"]
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gqa.add_argument("--seed", type=int, default=0, help="of wrong answers and of places (default: %(default)s)")
     gqa.add_argument("--choices", type=int, default=4, help="options per question, at most (default: %(default)s)")
     gqa.add_argument("--model", help="ask this model of $OPENAI_BASE_URL for wrong answers (default: by rule)")
+    curation.add_arguments(commands.add_parser("vg", help="training samples out of Visual Genome's own files"))
     options = parser.parse_args(argv)
     if options.command == "scenes":
         return _scenes(options.out, options.count, options.seed)
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from dualfocus_eval.data.gqa_choices import write_choices
 
         return write_choices(options.questions, options.out, options.seed, options.choices, options.model)
+    if options.command == "vg":
+        return curation.run(options)
     root = _root(options.out)
     if options.command == "prepare":
         return _prepare(options.benchmark, options.source, root)
