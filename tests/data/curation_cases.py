@@ -238,6 +238,7 @@ PLACES = {
             What color is the dog?;        Brown.;  ;                           ;  left; ambiguous
             What color is the dog?;        Brown.;  ;                           ; right; ambiguous
             What color is the dog?;        Brown.;  ;                           ;   all; region 0,0,500,400
+            What color is the dog?;        Brown.;  =color/color.n.01;          ;  left; ambiguous
             What color is the bench?;      Brown.;  ;                           ;  left; region 0,0,250,200
             What color is the tree?;       Green.;  ;                           ;  left; ambiguous
             Who is there?;                 Nobody.; ;                           ;  left; region 0,0,250,200
@@ -287,6 +288,7 @@ PLACES = {
             Where is it?; Here.; +one/@10,10,20,20 +two/@0,0,0,0;   ;    ; no_box
             Where is it?; Here.; +one/@10,10,20,20; +two/@0,0,0,0;       ; no_box
             Where is it?; Here.; +one/@10,10,20,20 +two/@0,0,0,0;   ; all; region 0,0,100,100
+            Where is it?; Here.; +one/@10,10,20,20 +/@0,0,0,0;      ;    ; no_box
             Where is it?; Here.; +one/@10,10,20,20 +two/@40,40,9,9; ;    ; 10,10,49,49
             Where is it?; Here.; +one/@10,10,20,20; +two/@40,40,9,9;     ; 10,10,49,49
             Where is it?; Here.; +one/@-50,0,60,20 +two/@40,40,9,9; ;    ; outside_image

@@ -143,6 +143,20 @@ def test_the_order_of_the_files_and_the_number_of_processes_change_nothing(tmp_p
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_the_first_releases_names_of_the_fields_give_the_same(tmp_path: Path) -> None:
+    assert curate(write(tmp_path / "source", hand_written()), tmp_path / "one") == 0
+    content = hand_written()
+    for image in (*content["objects"], *content["image_data"]):
+        image["id"] = image.pop("image_id")
+    for thing in (entry for image in content["objects"] for entry in image["objects"]):
+        thing["id"], thing["name"] = thing.pop("object_id"), (thing.pop("names") or [""])[0]
+    for region in (entry for image in content["region_descriptions"] for entry in image["regions"]):
+        region["id"], region["image"] = region.pop("region_id"), region.pop("image_id")
+    assert curate(write(tmp_path / "old", content), tmp_path / "two") == 0
+    for name in ("samples.json", "excluded.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
 def test_the_report_adds_up_and_shows_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert curate(write(tmp_path / "source", hand_written()), out) == 0

@@ -25,7 +25,7 @@ _REFERENTS = (
     ("a_objects", "answer_objects", "answer_synsets"),
 )
 """What question and answer refer to, under the key of v1.2 and of older releases."""
-_PLACED = frozenset({"object_id", "x", "y", "w", "h"})
+_PLACED = ("object_id", "id", "x", "y", "w", "h")
 """A referent with any of these claims to be a particular object; without them it is a word."""
 
 
@@ -35,8 +35,8 @@ class Instance:
     __slots__ = ("kind", "names", "record")
 
     def __init__(self, record: Mapping[str, Any]) -> None:
-        self.record, self.names = record, _names(record)
-        self.kind = kind_of(self.names, _synsets(record))
+        self.record = record
+        self.names, self.kind = _identity(record)
 
     @property
     def box(self) -> PixelBox | None:
@@ -81,7 +81,7 @@ class ImageObjects:
         found: dict[int, Instance] = {}
         for instance in self.all:
             merged = instance.record.get("merged_object_ids")
-            for object_id in (instance.record.get("object_id"), *(merged if isinstance(merged, list) else ())):
+            for object_id in (_object_id(instance.record), *(merged if isinstance(merged, list) else ())):
                 known = as_id(object_id)
                 if known is not None:
                     found.setdefault(known, instance)
@@ -102,7 +102,7 @@ def referents(qa: Mapping[str, Any]) -> tuple[list[Referent], list[Referent]]:
 def region_box(elements: Iterable[Any], region_id: int) -> PixelBox | None:
     """The box of one of an image's regions; None where the region is missing or has no area."""
     for record in elements:
-        if isinstance(record, dict) and as_id(record.get("region_id", record.get("id"))) == region_id:
+        if isinstance(record, dict) and record.get("region_id", record.get("id")) == region_id:
             return _extent(record, "width", "height")
     return None
 
@@ -138,35 +138,41 @@ def _records(qa: Mapping[str, Any], keys: Sequence[str]) -> Sequence[Mapping[str
 
 
 def _referent(record: Mapping[str, Any]) -> Referent:
-    names, synsets = _names(record), _synsets(record)
+    names, kind = _identity(record)
     box = _extent(record, "w", "h")
     placed = box is not None or any(record.get(key) is not None for key in _PLACED)
-    return Referent(as_id(record.get("object_id")), names, kind_of(names, synsets), box, placed)
+    return Referent(as_id(_object_id(record)), names, kind, box, placed)
 
 
-def _names(record: Mapping[str, Any]) -> tuple[str, ...]:
-    return _texts(record.get("names") or record.get("name") or record.get("entity_name"))
+def _object_id(record: Mapping[str, Any]) -> Any:
+    return record.get("object_id", record.get("id"))
 
 
-def _synsets(record: Mapping[str, Any]) -> tuple[str, ...]:
-    return _texts(record.get("synsets") or record.get("synset") or record.get("synset_name"))
+def _identity(record: Mapping[str, Any]) -> tuple[tuple[str, ...], Kind]:
+    """The names of an object, and what it may be confused with."""
+    names = record.get("names") or record.get("name") or record.get("entity_name")
+    synsets = record.get("synsets") or record.get("synset") or record.get("synset_name")
+    try:
+        return _known(_entries(names), _entries(synsets))
+    except TypeError:
+        # Not hashable: synsets as objects of their own, or nonsense.
+        return _known(_texts(names), _texts(synsets))
+
+
+@lru_cache(maxsize=1 << 18)
+def _known(names: tuple[Any, ...], synsets: tuple[Any, ...]) -> tuple[tuple[str, ...], Kind]:
+    shown, meant = ([readable(entry) for entry in entries if isinstance(entry, str)] for entries in (names, synsets))
+    kept = tuple(name for name in shown if name)
+    return kept, kind_of(kept, tuple(synset for synset in meant if synset))
+
+
+def _entries(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Of a text, a list of texts, or synsets as objects of their own."""
-    entries = value if isinstance(value, list) else [value]
-    try:
-        return _readable(tuple(entries))
-    except TypeError:
-        named = (entry.get("synset_name") if isinstance(entry, dict) else entry for entry in entries)
-        return _readable(tuple(entry for entry in named if isinstance(entry, str)))
-
-
-@lru_cache(maxsize=1 << 17)
-def _readable(entries: tuple[Any, ...]) -> tuple[str, ...]:
-    """The texts among ``entries``. Raises ``TypeError``, from the cache, for what cannot be hashed."""
-    texts = (readable(entry) for entry in entries if isinstance(entry, str))
-    return tuple(text for text in texts if text)
+    named = (entry.get("synset_name") if isinstance(entry, dict) else entry for entry in _entries(value))
+    return tuple(entry for entry in named if isinstance(entry, str))
 
 
 def _extent(record: Mapping[str, Any], width: str, height: str) -> PixelBox | None:

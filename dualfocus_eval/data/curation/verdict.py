@@ -156,14 +156,14 @@ def _texts(qa: Any, qa_id: int | None, image: ImageRecords) -> tuple[str, str] |
         return Excluded(qa_id, Reason.MALFORMED, f"not an object but {type(qa).__name__}")
     if qa_id is None or image.image_id is None:
         return Excluded(qa_id, Reason.NO_ID, "" if qa_id is None else "image")
-    for key in ("question", "answer"):
-        if not isinstance(qa.get(key) or "", str):
-            return Excluded(qa_id, Reason.MALFORMED, f"{key} is not text")
+    question, answer = qa.get("question") or "", qa.get("answer") or ""
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return Excluded(qa_id, Reason.MALFORMED, "question or answer is not text")
     if qa.get("image_id") is not None and as_id(qa["image_id"]) != image.image_id:
         return Excluded(qa_id, Reason.MALFORMED, f"listed under image {image.image_id}, but names another")
-    if any(IMAGE_MARK in (qa.get(key) or "") for key in ("question", "answer")):
+    if IMAGE_MARK in question or IMAGE_MARK in answer:
         return Excluded(qa_id, Reason.MALFORMED, f"contains {IMAGE_MARK}")
-    question, answer = (readable(qa.get(key) or "") for key in ("question", "answer"))
+    question, answer = readable(question), readable(answer)
     if not any(character.isalnum() for character in question):
         return Excluded(qa_id, Reason.EMPTY_QUESTION)
     if all(unicodedata.category(character)[0] in "PZC" for character in answer):
@@ -178,20 +178,20 @@ def _located(
     asked, answered = referents(qa)
     referred = [*asked, *answered]
     boxes: list[PixelBox] = []
-    missing = ""
+    missing: Referent | None = None
     for referent in referred:
         found = _boxes_of(referent, image.objects, settings.overlap)
         if found is None:
             return Excluded(qa_id, Reason.AMBIGUOUS, _called(referent))
         if not found and referent.placed:
-            missing = _called(referent)
+            missing = referent
         boxes.extend(found)
-    if boxes and not missing:
+    if boxes and missing is None:
         return _Located(union_of(boxes), "objects", tuple(referred))
     region = image.region_of(qa_id)
     if region is None:
-        return Excluded(qa_id, Reason.NO_BOX, missing)
-    return _Located(region, "region", (*(asked or _mentioned(question, image.objects)), *answered))
+        return Excluded(qa_id, Reason.NO_BOX, _called(missing) if missing else "")
+    return _Located(region, "region", (*asked, *_mentioned(question, image.objects), *answered))
 
 
 def _boxes_of(referent: Referent, objects: ImageObjects | None, overlap: float) -> list[PixelBox] | None:
@@ -214,7 +214,7 @@ def _boxes_of(referent: Referent, objects: ImageObjects | None, overlap: float) 
 
 
 def _mentioned(question: str, objects: ImageObjects | None) -> Sequence[Referent | Instance]:
-    """The question's words that name objects of the image, where the release does not say what it refers to."""
+    """The question's words that name objects of the image: the release does not say all that it refers to."""
     if objects is None:
         return ()
     found: list[Referent | Instance] = []
@@ -229,16 +229,15 @@ def _mentioned(question: str, objects: ImageObjects | None) -> Sequence[Referent
 def _framed(box: PixelBox, size: tuple[int, int]) -> Box | Reason:
     """The box as fractions of the image, what sticks out cut off; or why it cannot be a target."""
     (width, height), (x1, y1, x2, y2) = size, box
-    raw = Box(x1 / width, y1 / height, x2 / width, y2 / height)
-    if min(raw.x1, raw.y1) < -STICKS_OUT or max(raw.x2, raw.y2) > 1 + STICKS_OUT:
+    if min(x1 / width, y1 / height) < -STICKS_OUT or max(x2 / width, y2 / height) > 1 + STICKS_OUT:
         return Reason.OUTSIDE_IMAGE
-    clipped = raw.clipped()
-    if clipped.area <= 0:
+    cut = Box(max(x1, 0) / width, max(y1, 0) / height, min(x2, width) / width, min(y2, height) / height)
+    if cut.x1 >= cut.x2 or cut.y1 >= cut.y2:
         return Reason.OUTSIDE_IMAGE
     # Two decimals are what the model learns to write.
-    if f"{clipped.x1:.2f}" == f"{clipped.x2:.2f}" or f"{clipped.y1:.2f}" == f"{clipped.y2:.2f}":
+    if f"{cut.x1:.2f}" == f"{cut.x2:.2f}" or f"{cut.y1:.2f}" == f"{cut.y2:.2f}":
         return Reason.TOO_SMALL
-    return clipped
+    return cut
 
 
 def _doubt(located: _Located, objects: ImageObjects | None, overlap: float) -> tuple[Reason, str] | None:
