@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from dualfocus_eval.engines.base import Failure, Picture
 
-__all__ = ["MAX_PIXELS", "prepare_picture"]
+__all__ = ["MAX_PIXELS", "prepare_picture", "whole_files_only"]
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, beyond which it takes a file for a decompression bomb: 20,000 x 8,900 px, 0.5 GB as RGB."""
@@ -41,7 +41,7 @@ def prepare_picture(source: Image.Image | bytes | str | os.PathLike[str]) -> Pic
             return Failure("bad_image", f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed: shrink it")
         if not width or not height:
             return Failure("bad_image", f"{width}x{height} pixels are no image")
-        with _whole_files_only():
+        with whole_files_only():
             image.load()
         return Picture(_rgb(_upright(image)))
     # Decoders raise nearly anything for a corrupt file: OSError, SyntaxError, struct.error, IndexError, ...
@@ -54,7 +54,7 @@ def _open(source: bytes | str | os.PathLike[str]) -> Image.Image:
 
 
 @contextmanager
-def _whole_files_only() -> Iterator[None]:
+def whole_files_only() -> Iterator[None]:
     """lmms-eval tells Pillow to fill what a truncated file lacks with grey; a question must not be asked about that."""
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:

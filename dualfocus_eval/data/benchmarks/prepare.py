@@ -28,6 +28,7 @@ from dualfocus_eval.data.benchmarks.prepared import (
     sha256_of,
 )
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.images import whole_files_only
 
 __all__ = ["prepare"]
 
@@ -214,7 +215,7 @@ class _Table:
 def _fault(content: bytes) -> str:
     """What is wrong with an encoded image: empty when it decodes to its last row."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with whole_files_only(), Image.open(io.BytesIO(content)) as image:
             image.load()
     except UnidentifiedImageError:
         return "no image"

@@ -12,6 +12,7 @@ from dualfocus_eval.data.curation.records import ImageData
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.crops import Crop, crop_picture
+from dualfocus_eval.method.images import whole_files_only
 
 __all__ = ["CROPS", "crop_path", "cut", "find_images", "locate"]
 
@@ -62,7 +63,7 @@ def cut(source: Path, size: tuple[int, int], crops: Mapping[str, Crop], out: Pat
     if not wanted:
         return ""
     try:
-        with Image.open(source) as file:
+        with whole_files_only(), Image.open(source) as file:
             pixels = file.convert("RGB")
     except UnidentifiedImageError:
         return f"image {source.name} is no image"
