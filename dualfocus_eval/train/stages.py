@@ -24,7 +24,7 @@ from dualfocus_eval.train.corpus import PHRASES, scene_corpus
 from dualfocus_eval.train.export import export
 from dualfocus_eval.train.guidance import GuidedLoss, hand_over
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
-from dualfocus_eval.train.plan import Stage, TrainPlan, train_plan
+from dualfocus_eval.train.plan import Stage, TrainPlan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
 
 __all__ = ["train"]
@@ -35,12 +35,11 @@ WHITENING_FRAMES = 512
 PATCH_HEADS = "patch_heads.safetensors"
 
 
-def train(recipe: Recipe, out: Path) -> Path:
-    """Train ``recipe`` into the folder ``out`` and return the checkpoint's path, ``out / "checkpoint"``.
+def train(recipe: Recipe, plan: TrainPlan, out: Path) -> Path:
+    """Train ``recipe`` by its ``plan`` into the folder ``out``; returns the checkpoint, ``out / "checkpoint"``.
 
     Every stage leaves its own checkpoint under ``out``; a stage that is already there is not run again.
     """
-    plan = train_plan(recipe)
     set_seed(plan.seed)
     last = None
     log: list[dict[str, Any]] = []
