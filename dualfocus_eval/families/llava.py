@@ -23,6 +23,23 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return width, height
 
 
+# The template of llava-hf's checkpoints, which leaves out the end tokens that LLaVA-1.5 was trained with.
+_TRAINING_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}ASSISTANT:{% generation %}"
+    "{% for part in message['content'] %}{{ ' ' + part['text'] }}{% endfor %}</s>{% endgeneration %}"
+    "{% else %}{{ 'USER: ' if message['role'] == 'user' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>{{ '\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
 LLAVA = Family(
-    model_type="llava", box_convention="unit", encode=_encode, encoded_size=_encoded_size, pads_to_square=True
+    model_type="llava",
+    box_convention="unit",
+    encode=_encode,
+    encoded_size=_encoded_size,
+    pads_to_square=True,
+    training_template=_TRAINING_TEMPLATE,
 )
