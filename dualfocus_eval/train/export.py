@@ -27,18 +27,19 @@ def export(
     target: Path,
     log: list[dict[str, Any]],
     dtype: torch.dtype = torch.bfloat16,
+    adapter: Path | None = None,
 ) -> Path:
     """Write ``model`` in ``dtype`` with processor, chat template, ``dualfocus.json`` and the stages' losses.
 
-    A model with LoRA adapters is merged, and the adapter, in the precision of its training, goes into the folder
-    ``adapter`` beside ``target``. ``target`` appears when all of it is written, and replaces what was there.
+    ``adapter`` is a folder of low-rank adapters that ``model`` has merged: a copy with ``dualfocus.json``, for use on
+    top of the base, goes into the folder ``adapter`` beside ``target``. ``target`` appears when all of it is written,
+    and replaces what was there.
     """
     settings = {"inference": dict(recipe.inference), "provenance": _provenance(recipe, log)}
-    if hasattr(model, "merge_and_unload"):
+    if adapter is not None:
         with _Replaced(target.with_name("adapter")) as folder:
-            model.save_pretrained(folder)
+            shutil.copytree(adapter, folder, dirs_exist_ok=True)
             _write_json(folder / _SETTINGS, settings)
-        model = model.merge_and_unload()
     with _Replaced(target) as folder:
         model.to(dtype)
         for config in (model.config.text_config, model.config.vision_config):

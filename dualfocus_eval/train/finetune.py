@@ -112,7 +112,9 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
     checkpoint = out / "checkpoint"
     if arguments.should_save:
         model, processor, _ = _load(base, recipe, None)
-        export(recipe, model, processor, checkpoint, log)
+        # Of several stages' adapters, none alone makes the checkpoint out of the base.
+        adapter = Path(base) / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
+        export(recipe, model, processor, checkpoint, log, adapter=adapter)
     return FinetuneResult(checkpoint, unusable)
 
 

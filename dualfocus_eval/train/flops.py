@@ -19,6 +19,12 @@ class Load:
     images: int
     image_tokens: int
     """Of all its images together."""
+    targets: int
+    """Tokens that are trained."""
+
+    def predicted(self, samples: int) -> int:
+        """Positions at which the output layer runs: wherever one of ``samples`` of this kind has a target, at most."""
+        return min(self.tokens, samples * self.targets)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def training_flops(size: ModelSize, stage: TuningStage, load: Load) -> Flops:
     layers = 2 * size.matrices["language_model"] * load.tokens
     attention = 4 * size.text.queries * size.text.pairs(load.tokens)
     adapters = 2 * stage.lora.rank * size.adapted * load.tokens if stage.lora else 0
-    head = 2 * size.head * load.tokens
+    head = 2 * size.head * load.predicted(stage.micro_batch_size)
     full = "language_model" not in frozen and stage.lora is None
     reached = full or stage.lora is not None or connector_trained or vision_trained
     language_backward = reached * (layers + head + 2 * attention + 2 * adapters) + full * (layers + head)

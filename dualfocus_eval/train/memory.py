@@ -46,10 +46,10 @@ def trainable(size: ModelSize, stage: TuningStage) -> int:
 def training_memory(size: ModelSize, stage: TuningStage, sharding: Sharding, devices: int, longest: Load) -> Memory:
     """What a device holds at the peak, where ``longest`` is a sample of the longest batch.
 
-    Adam in mixed precision as Rajbhandari et al. (2020, ZeRO, section 3.1) count it: without sharding and under FSDP
-    weights, gradients and both moments in float32; under DeepSpeed's ZeRO in bf16 2 bytes for weights and gradients
-    and 12 for the float32 copy and both moments. ZeRO-2 shards gradients and moments, ZeRO-3 and FSDP the weights as
-    well, and then gather one unit after the other.
+    Without sharding and under FSDP weights, gradients and Adam's two moments are float32, but for the frozen weights
+    under LoRA in bf16, which without sharding take 2 bytes. DeepSpeed's ZeRO in bf16 has 2 bytes for weights and
+    gradients and 12 for the float32 copy and the moments (Rajbhandari et al., 2020, ZeRO, section 3.1). ZeRO-2 shards
+    gradients and moments, ZeRO-3 and FSDP the weights as well, and gather them one unit after the other.
     """
     moved = trainable(size, stage)
     every = sum(size.parameters.values()) + (stage.lora.rank * size.adapted if stage.lora else 0)
@@ -58,16 +58,15 @@ def training_memory(size: ModelSize, stage: TuningStage, sharding: Sharding, dev
     activations = activation_bytes(size, stage, longest) * stage.micro_batch_size
     if sharding == "none":
         # Autocast keeps a copy of every weight that is trained until the forward pass is over.
-        return Memory(4 * every, 4 * moved, 8 * moved, 2 * moved if half else 0, activations)
+        held = 4 * moved + (2 if half and stage.lora else 4) * (every - moved)
+        return Memory(held, 4 * moved, 8 * moved, 2 * moved if half else 0, activations)
     if sharding == "zero2":
         optimiser = (12 if half else 8) * moved
         return Memory(compute * every, compute * moved // devices, optimiser // devices, 0, activations)
     # The unit at work and the next one, and the gradients of the one at work.
     gathered = 3 * compute * size.largest_unit
     held, optimiser = (compute, 12 if half else 8) if sharding == "zero3" else (4, 8)
-    return Memory(
-        held * every // devices, held * moved // devices, optimiser * moved // devices, gathered, activations
-    )
+    return Memory(held * every // devices, held * moved // devices, optimiser * moved // devices, gathered, activations)
 
 
 def activation_bytes(size: ModelSize, stage: TuningStage, load: Load) -> int:
@@ -75,14 +74,16 @@ def activation_bytes(size: ModelSize, stage: TuningStage, load: Load) -> int:
 
     After Korthikanti et al. (2022, Reducing Activation Recomputation in Large Transformer Models, section 4), for
     decoders with a gated MLP and attention that keeps no scores. With gradient checkpointing every layer keeps its
-    input, and one layer at a time the rest. The output layer's logits are kept in float32 beside their softmax and
-    gradient. Within a factor of 1.5 of what torch keeps (tests/train/test_estimates.py).
+    input, and one layer at a time the rest. The output layer's logits and their gradient take the precision of the
+    computation, and the targets' three more in float32. Within a factor of 1.5 of what torch keeps
+    (tests/train/test_memory.py).
     """
     compute = 2 if stage.precision == "bf16" else 4
     text = size.text
     layer = _layer_bytes(text.width, text.queries, text.keys, text.mlp, compute)
     kept = text.layers * 4 * text.width + layer if stage.gradient_checkpointing else text.layers * layer
-    total = load.tokens * (kept + (12 + compute) * size.vocabulary)
+    logits = 2 * compute * load.predicted(stage.micro_batch_size) + 12 * load.targets
+    total = load.tokens * kept + logits * size.vocabulary
     if "vision_tower" not in stage.freeze and load.images:
         vision = size.vision
         patches = load.image_tokens * size.merged + load.images * size.class_tokens

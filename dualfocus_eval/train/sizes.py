@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText
 
-from dualfocus_eval.errors import UserError
-from dualfocus_eval.families import Family, family_for
+from dualfocus_eval.families import family_for
+from dualfocus_eval.train.parts import part_of
 from dualfocus_eval.train.tuning import Part
 
-__all__ = ["Attention", "ModelSize", "base_config", "model_size", "part_of"]
+__all__ = ["Attention", "ModelSize", "model_size"]
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,6 @@ class ModelSize:
     """Positions of the vision tower beside an image's patches."""
 
 
-def base_config(base: str) -> Any:
-    """The configuration of a checkpoint folder or hub id. Raises ``UserError`` where there is none."""
-    try:
-        return AutoConfig.from_pretrained(base)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"train.base {base}: no config.json in a folder of that name, and none from the hub; download the "
-            "checkpoint and give its folder as base"
-        ) from error
-
-
 def model_size(config: Any) -> ModelSize:
     """The sizes of the architecture that ``config`` describes. Raises ``CheckpointError`` for an unknown one."""
     family = family_for(config.model_type, "the base")
@@ -107,13 +96,6 @@ def model_size(config: Any) -> ModelSize:
         merged=getattr(config.vision_config, "spatial_merge_size", 1) ** 2,
         class_tokens=1 if config.model_type == "llava" else 0,
     )
-
-
-def part_of(name: str, family: Family) -> Part:
-    """The part that a weight or module belongs to; the output layer is the language model's."""
-    if f"{name}.".startswith(f"{family.connector}."):
-        return "connector"
-    return "vision_tower" if f"{name}.".startswith(f"{family.vision_tower}.") else "language_model"
 
 
 def _layer_sizes(model: nn.Module) -> Iterable[int]:

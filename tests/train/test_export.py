@@ -28,7 +28,8 @@ HUB_NAMES = {
 
 def inputs(processor: Any) -> Any:
     text = f"USER: {processor.image_token}\nis there a red cup"
-    return processor(text=text, images=[Image.linear_gradient("L").convert("RGB").resize((48, 32))], return_tensors="pt")
+    picture = Image.linear_gradient("L").convert("RGB").resize((48, 32))
+    return processor(text=text, images=[picture], return_tensors="pt")
 
 
 def logits(model: Any, processor: Any) -> torch.Tensor:
@@ -98,7 +99,11 @@ def test_adapter_and_base_are_the_merged_model(architecture: str, tmp_path: Path
             if "modules_to_save" in name:
                 weight.mul_(1.1)
     trained = logits(model, processor)
-    target = export(RECIPE, model, processor, tmp_path / "checkpoint", LOG, torch.float32)
+    model.save_pretrained(tmp_path / "stage")
+    merged_model = model.merge_and_unload()
+    target = export(
+        RECIPE, merged_model, processor, tmp_path / "checkpoint", LOG, torch.float32, adapter=tmp_path / "stage"
+    )
     merged = logits(AutoModelForImageTextToText.from_pretrained(target), processor)
     adapted = logits(PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "adapter"), processor)
     assert not torch.allclose(trained, logits(base, processor), atol=1e-2)
@@ -115,9 +120,10 @@ def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path, monkeyp
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+    with monkeypatch.context() as patch:
         patch.setattr(type(processor), "save_pretrained", fail)
-        export(RECIPE, model, processor, target, LOG, torch.float32)
+        with pytest.raises(OSError, match="disk full"):
+            export(RECIPE, model, processor, target, LOG, torch.float32)
     assert (target / "training.json").stat().st_mtime_ns == before
     export(RECIPE, model, processor, target, LOG, torch.float32)
     assert (target / "training.json").stat().st_mtime_ns > before
