@@ -134,8 +134,6 @@ def _arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: st
         weight_decay=stage.weight_decay,
         lr_scheduler_type="constant_with_warmup" if stage.schedule == "constant" else stage.schedule,
         bf16=stage.precision == "bf16",
-        activation_checkpointing=stage.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
         # A vision tower in training has layers after the one whose features are used.
         ddp_find_unused_parameters="vision_tower" not in stage.freeze and stage.lora is None,
         train_sampling_strategy="sequential",

@@ -74,16 +74,18 @@ def activation_bytes(size: ModelSize, stage: TuningStage, load: Load) -> int:
 
     After Korthikanti et al. (2022, Reducing Activation Recomputation in Large Transformer Models, section 4), for
     decoders with a gated MLP and attention that keeps no scores. With gradient checkpointing every layer keeps its
-    input, and one layer at a time the rest. The output layer's logits and their gradient take the precision of the
-    computation, and the targets' three more in float32. Within a factor of 1.5 of what torch keeps
+    input, and one layer at a time the rest, when the logits are gone. The output layer's logits and their gradient take
+    the precision of the computation, and the targets' three more in float32. Within a factor of 1.5 of what torch keeps
     (tests/train/test_memory.py).
     """
     compute = 2 if stage.precision == "bf16" else 4
     text = size.text
     layer = _layer_bytes(text.width, text.queries, text.keys, text.mlp, compute)
-    kept = text.layers * 4 * text.width + layer if stage.gradient_checkpointing else text.layers * layer
-    logits = 2 * compute * load.predicted(stage.micro_batch_size) + 12 * load.targets
-    total = load.tokens * kept + logits * size.vocabulary
+    logits = (2 * compute * load.predicted(stage.micro_batch_size) + 12 * load.targets) * size.vocabulary
+    if stage.gradient_checkpointing:
+        total = load.tokens * text.layers * 4 * text.width + max(load.tokens * layer, logits)
+    else:
+        total = load.tokens * text.layers * layer + logits
     if "vision_tower" not in stage.freeze and load.images:
         vision = size.vision
         patches = load.image_tokens * size.merged + load.images * size.class_tokens

@@ -29,11 +29,7 @@ def prepared(architecture: str, settings: TuningStage) -> tuple[Any, Any, ModelS
     model, processor = build(architecture)
     model.set_attn_implementation("eager")
     size = model_size(model.config)
-    model = prepare_training(model, family_for(model.config.model_type, ""), settings).train()
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.disable_input_require_grads()
-    return model, processor, size
+    return prepare_training(model, family_for(model.config.model_type, ""), settings).train(), processor, size
 
 
 def inputs(processor: Any, images: int) -> tuple[Any, Load]:
