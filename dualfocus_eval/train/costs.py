@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 from dualfocus_eval.report.tables import Table
 from dualfocus_eval.train.flops import Load, training_flops
@@ -11,7 +11,7 @@ from dualfocus_eval.train.memory import SHARDINGS, Memory, trainable, training_m
 from dualfocus_eval.train.sizes import ModelSize
 from dualfocus_eval.train.tuning import TuningStage
 
-__all__ = ["PEAKS", "UTILISATION", "Cost", "cost_table", "gpu_hours", "memory_table", "stage_cost"]
+__all__ = ["PEAKS", "UTILISATION", "Cost", "cost_table", "gpu_hours", "memory_tables", "stage_cost"]
 
 PEAKS = {"A100": 312e12, "H100": 989e12}
 """Operations per second in bf16 without sparsity, by the makers' data sheets."""
@@ -50,40 +50,43 @@ def cost_table(title: str, size: ModelSize, stage: TuningStage, cost: Cost) -> T
     """Counts, operations and hours."""
     every, moved = sum(size.parameters.values()), trainable(size, stage)
     rows = [
-        ("parameters", f"{every / 1e9:.2f} billion"),
-        ("trained", f"{moved / 1e9:.3f} billion"),
+        ("parameters", _number(every)),
+        ("trained", _number(moved)),
         ("samples", f"{cost.samples:,}"),
-        ("tokens", f"{cost.tokens / 1e6:,.1f} million"),
+        ("tokens", _number(cost.tokens)),
         ("steps", f"{cost.steps:,}"),
         ("FLOPs", f"{cost.flops:.2e}"),
-        *((f"{gpu} hours", f"{gpu_hours(cost.flops, gpu):,.1f}") for gpu in PEAKS),
+        *((f"{gpu} hours", f"{gpu_hours(cost.flops, gpu):,.3g}") for gpu in PEAKS),
     ]
     note = f"GPU hours at {UTILISATION:.0%} of the peak, whatever the number of GPUs."
     return Table(title, ("", "estimate"), (tuple(rows),), (note,))
 
 
-def memory_table(size: ModelSize, stage: TuningStage, longest: Load) -> Table:
-    """GB on each device, by sharding and number of devices."""
+def memory_tables(size: ModelSize, stage: TuningStage, longest: Load) -> tuple[Table, Table]:
+    """GB on each device: in all by number of devices, and what they are made of on one node."""
     devices = [number for number in _DEVICES if stage.batch_size % (stage.micro_batch_size * number) == 0]
-    totals = [
-        (name, *(_gigabytes(training_memory(size, stage, name, number, longest).total) for number in devices))
-        for name in SHARDINGS
-    ]
-    notes = [
-        f"A batch of {stage.micro_batch_size} samples of {longest.tokens:,} tokens per device; the framework takes "
-        "some GB beside.",
-        *_parts(size, stage, longest, min(_SHOWN_DEVICES, devices[-1])),
-    ]
-    header = ("GB per device", *(f"{number} device{'s' * (number > 1)}" for number in devices))
-    return Table("Memory", header, (tuple(totals),), tuple(notes))
+    shown = min(_SHOWN_DEVICES, devices[-1])
+    totals, parts = [], []
+    for name in SHARDINGS:
+        memory = {number: training_memory(size, stage, name, number, longest) for number in devices}
+        totals.append((name, *(_gigabytes(found.total) for found in memory.values())))
+        parts.append((name, *(_gigabytes(count) for count in vars(memory[shown]).values())))
+    note = (
+        f"For {stage.micro_batch_size} samples of {longest.tokens:,} tokens; the framework takes some GB beside. none: "
+        "whole on every device; the others: models/accelerate."
+    )
+    return (
+        Table("Memory", ("GB per device on", *map(str, devices)), (tuple(totals),), (note,)),
+        Table("", (f"GB per device on {shown}", *(part.name for part in fields(Memory))), (tuple(parts),)),
+    )
 
 
-def _parts(size: ModelSize, stage: TuningStage, longest: Load, devices: int) -> Sequence[str]:
-    def line(memory: Memory) -> str:
-        return ", ".join(f"{name} {_gigabytes(count)}" for name, count in vars(memory).items())
-
-    return [f"{name} on {devices}: {line(training_memory(size, stage, name, devices, longest))}." for name in SHARDINGS]
+def _number(count: float) -> str:
+    for unit, name in ((1e9, " billion"), (1e6, " million")):
+        if count >= unit:
+            return f"{count / unit:,.2f}{name}"
+    return f"{count:,.0f}"
 
 
 def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f}" if count < 1e11 else f"{count / 1e9:.0f}"
+    return f"{count / 1e9:.3g}"

@@ -14,7 +14,7 @@ from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.report.tables import Table, print_table
 from dualfocus_eval.train.batches import EpochSamples, Example
-from dualfocus_eval.train.costs import Cost, cost_table, memory_table, stage_cost
+from dualfocus_eval.train.costs import Cost, cost_table, memory_tables, stage_cost
 from dualfocus_eval.train.encoding import IGNORED, Encoded, training_processor
 from dualfocus_eval.train.finetune import Mixed, mix
 from dualfocus_eval.train.flops import Load
@@ -53,7 +53,8 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
         cost = Cost(len(mixed.chosen), tokens, len(mixed.order) // stage.batch_size, flops)
         print_table(_data_table(stage, mixed), console)
         print_table(cost_table(f"Stage {stage.name}", size, stage, cost), console)
-        print_table(memory_table(size, stage, max(loads, key=lambda load: load.tokens)), console)
+        for table in memory_tables(size, stage, max(loads, key=lambda load: load.tokens)):
+            print_table(table, console)
         _show_samples(probes, processor, console)
     return unusable
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dualfocus_eval import __version__
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.manifest import versions
 
 __all__ = ["export"]
 
@@ -96,14 +95,9 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _provenance(recipe: Recipe, log: list[dict[str, Any]]) -> dict[str, Any]:
-    import transformers
-
     return {
         "recipe": recipe.path.name,
         "train": dict(recipe.train),
-        "dualfocus_eval": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
+        **versions(),
         "stages": [{key: entry[key] for key in ("stage", "steps", "samples", "seconds")} for entry in log],
     }
