@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.random_models import build
+from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.export import export
@@ -59,6 +60,34 @@ def test_an_exported_model_answers_as_before(architecture: str, tmp_path: Path) 
     assert torch.equal(loaded.generate(**inputs(again), max_new_tokens=8), before)
     assert all(name.startswith(HUB_NAMES[architecture]) for name in names(target))
     assert not (tmp_path / "checkpoint.unfinished").exists()
+
+
+@pytest.mark.parametrize("architecture", HUB_NAMES)
+def test_the_template_of_training_goes_with_it_and_marks_the_answers(architecture: str, tmp_path: Path) -> None:
+    model, processor = build(architecture)
+    processor.chat_template = FAMILIES[architecture].training_template
+    again = AutoProcessor.from_pretrained(export(RECIPE, model, processor, tmp_path / "checkpoint", LOG))
+    messages = [{"role": "user", "content": [{"type": "text", "text": "is there a cup"}]}]
+    messages.append({"role": "assistant", "content": [{"type": "text", "text": "yes"}]})
+    tokens = again.tokenizer.apply_chat_template(
+        messages, chat_template=again.chat_template, return_dict=True, return_assistant_tokens_mask=True
+    )
+    answer = [token for token, said in zip(tokens["input_ids"], tokens["assistant_masks"], strict=True) if said]
+    assert again.tokenizer.decode(answer[:-1]).strip() == "yes"
+    assert answer[-1] == again.tokenizer.eos_token_id
+
+
+def test_the_template_takes_plain_strings() -> None:
+    """As lmms-eval's llava_hf passes them."""
+    tokenizer = build("llava")[1].tokenizer
+    template = FAMILIES["llava"].training_template
+    parts = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "is it"}]}]
+    string = [{"role": "user", "content": "<image>\nis it"}]
+    rendered = [
+        tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+        for messages in (parts, string)
+    ]
+    assert rendered[0] == rendered[1] == "USER: <image>\nis it ASSISTANT:"
 
 
 def test_it_is_in_bfloat16_and_says_how_it_answers_and_what_it_comes_from(tmp_path: Path) -> None:
