@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -17,6 +18,7 @@ from benchmarks.random_models import build
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.cli import main as train
 from dualfocus_eval.train.export import export
 
 RECIPE = Recipe(Path("mine.yaml"), inference={"margin": 12, "box_frame": "image"}, train={"base": "owner/name"})
@@ -115,8 +117,6 @@ def test_several_weight_files_are_all_renamed(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("architecture", HUB_NAMES)
 def test_adapter_and_base_are_the_merged_model(architecture: str, tmp_path: Path) -> None:
-    from peft import LoraConfig, PeftModel, get_peft_model
-
     base, processor = build(architecture)
     connector = "merger" if architecture == "qwen2_5_vl" else "multi_modal_projector"
     config = LoraConfig(
@@ -139,6 +139,35 @@ def test_adapter_and_base_are_the_merged_model(architecture: str, tmp_path: Path
     torch.testing.assert_close(merged, trained, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(merged, adapted, rtol=1e-5, atol=1e-5)
     assert json.loads((tmp_path / "adapter" / "dualfocus.json").read_text())["inference"]["margin"] == 12
+
+
+def test_a_run_with_adapters_leaves_them_and_the_merged_model(tmp_path: Path) -> None:
+    model, processor = build("qwen2_5_vl")
+    processor.chat_template = FAMILIES["qwen2_5_vl"].training_template
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    Image.new("RGB", (40, 32), "red").save(tmp_path / "a.png")
+    said = [{"from": "human", "value": "<image>\nwhat colour?"}, {"from": "gpt", "value": "red"}]
+    (tmp_path / "mix.json").write_text(json.dumps([{"image": "a.png", "conversations": said}] * 4))
+    (tmp_path / "mine.yaml").write_text(
+        f"""
+train:
+  base: {tmp_path / "base"}
+  stages:
+    - {{name: s, objective: instructions, data: [{{file: mix.json}}], batch_size: 2, learning_rate: 0.05,
+        freeze: [vision_tower], lora: {{rank: 4, alpha: 16}}, precision: fp32}}
+"""
+    )
+    run = tmp_path / "run"
+    assert train([str(tmp_path / "mine.yaml"), "--data", str(tmp_path), "--out", str(run)]) == 0
+    base, stage = (AutoModelForImageTextToText.from_pretrained(path) for path in (tmp_path / "base", run / "1-s"))
+    adapted = logits(PeftModel.from_pretrained(copy.deepcopy(base), run / "adapter"), processor)
+    assert not torch.allclose(adapted, logits(base, processor), atol=1e-2)
+    torch.testing.assert_close(adapted, logits(stage, processor), rtol=1e-5, atol=5e-5)
+    merged = AutoModelForImageTextToText.from_pretrained(run / "checkpoint", dtype=torch.bfloat16)
+    for name, weight in stage.state_dict().items():
+        assert torch.equal(merged.state_dict()[name], weight.bfloat16())
 
 
 def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
