@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import load_recipe
 
 __all__ = ["main"]
@@ -23,12 +24,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--report-to", default="none", choices=("none", "tensorboard", "wandb"), help="where losses are shown"
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing: print samples, tokens, steps, FLOPs, GPU hours, memory per device, and what three samples "
+        "are trained on",
+    )
     options = parser.parse_args(argv)
     recipe = load_recipe(options.recipe)
     from dualfocus_eval.train.plan import train_plan
     from dualfocus_eval.train.tuning import TuningPlan
 
     plan, out = train_plan(recipe), options.out or Path("runs") / recipe.path.stem
+    if options.dry_run:
+        if not isinstance(plan, TuningPlan):
+            raise UserError(f"recipe {recipe.path} trains from nothing; --dry-run estimates training from a checkpoint")
+        from rich.console import Console
+
+        from dualfocus_eval.train.dry_run import dry_run
+
+        return 1 if dry_run(recipe, plan, options.data, out, Console()) else 0
     if isinstance(plan, TuningPlan):
         from dualfocus_eval.train.finetune import finetune
 

@@ -112,7 +112,9 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
     checkpoint = out / "checkpoint"
     if arguments.should_save:
         model, processor, _ = _load(base, recipe, None)
-        export(recipe, model, processor, checkpoint, log)
+        # Of several stages' adapters, none alone makes the checkpoint out of the base.
+        adapter = Path(base) / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
+        export(recipe, model, processor, checkpoint, log, adapter=adapter)
     return FinetuneResult(checkpoint, unusable)
 
 
@@ -132,8 +134,6 @@ def _arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: st
         weight_decay=stage.weight_decay,
         lr_scheduler_type="constant_with_warmup" if stage.schedule == "constant" else stage.schedule,
         bf16=stage.precision == "bf16",
-        activation_checkpointing=stage.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
         # A vision tower in training has layers after the one whose features are used.
         ddp_find_unused_parameters="vision_tower" not in stage.freeze and stage.lora is None,
         train_sampling_strategy="sequential",

@@ -24,9 +24,15 @@ def part_of(name: str, family: Family) -> Part:
 def prepare_training(model: Any, family: Family, stage: TuningStage) -> Any:
     """The model to train: ``stage.freeze`` is frozen, and with ``lora`` all but adapters and connector."""
     if stage.lora is not None:
-        return _with_adapters(model, family, stage.lora, connector="connector" not in stage.freeze)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = part_of(name, family) not in stage.freeze
+        model = _with_adapters(model, family, stage.lora, connector="connector" not in stage.freeze)
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = part_of(name, family) not in stage.freeze
+    if stage.gradient_checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        # transformers makes gradients flow out of the embeddings, which this kind of checkpointing does not need: the
+        # frozen vision tower would be computed again and differentiated.
+        model.disable_input_require_grads()
     return model
 
 

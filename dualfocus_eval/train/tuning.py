@@ -103,8 +103,7 @@ def tuning_plan(section: Mapping[str, Any], where: str) -> TuningPlan:
     excluded = [key for key in ("model", "scenes") if key in section]
     if excluded:
         raise UserError(f"{where}: base (start from a checkpoint) and {excluded[0]} (from nothing) exclude each other")
-    # What scores to expect says nothing about how to train.
-    plan: TuningPlan = _record(TuningPlan, {key: section[key] for key in section if key != "expected"}, where)
+    plan: TuningPlan = _record(TuningPlan, section, where)
     if not plan.stages:
         raise UserError(f"{where}: stages must be a list of at least one stage")
     names = [stage.name for stage in plan.stages]
