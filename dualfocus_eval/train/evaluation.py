@@ -19,15 +19,16 @@ from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.harness.run import Run
+from dualfocus_eval.train.tuning import Evaluation
 
 __all__ = ["TaskEvaluator"]
 
 
 @dataclass(frozen=True, eq=False)
 class TaskEvaluator:
-    """Answers ``tasks`` under the settings that the recipe gives the finished checkpoint."""
+    """Answers the plan's tasks under the settings that the recipe gives the finished checkpoint."""
 
-    tasks: tuple[str, ...]
+    plan: Evaluation
     model_args: Mapping[str, Any]
     """As for ``--model dualfocus``; their checkpoint is that of the processor, its weights are not loaded."""
     processor: Any
@@ -44,7 +45,9 @@ class TaskEvaluator:
             checkpoint = prepare(bare, self.processor, self.family, "training")
             cache = int(config.engine.prefix_cache_gib * 2**30)
             run = Run(config, accelerator, TransformersEngine(checkpoint, config.engine.batch_size, cache))
-            found = simple_evaluate(_InTraining(run, accelerator), tasks=list(self.tasks), log_samples=False)
+            found = simple_evaluate(
+                _InTraining(run, accelerator), tasks=list(self.plan.tasks), limit=self.plan.limit, log_samples=False
+            )
         results = found["results"] if found else {}
         return {
             f"{task}/{metric.removesuffix(',none')}": float(value)

@@ -242,8 +242,8 @@ def _evaluator(stage: TuningStage, processor: Any, family: Family, base: str, re
         return None
     from dualfocus_eval.train.evaluation import TaskEvaluator
 
-    model_args = {**recipe.inference, "pretrained": base}
-    return TaskEvaluator(stage.evaluate.tasks, model_args, processor, family, folder / "traces")
+    model_args = {**recipe.inference, "pretrained": base, "batch_size": stage.micro_batch_size}
+    return TaskEvaluator(stage.evaluate, model_args, processor, family, folder / "traces")
 
 
 def _save(trainer: TuningTrainer, stage: TuningStage, processor: Any, folder: Path, base: str, recipe: Recipe) -> None:
