@@ -150,6 +150,11 @@ def _arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: st
         report_to=report_to,
         run_name=folder.name,
     )
+    if stage.evaluate is not None and _sharded():
+        raise UserError(
+            f"stage {stage.name}: evaluate needs whole weights on every process, which FSDP and DeepSpeed share out; "
+            "take it out of the recipe and evaluate the checkpoint"
+        )
     if arguments.n_gpu > 1:
         raise UserError(
             f"one process and {arguments.n_gpu} GPUs: start it with `accelerate launch --num_processes "
@@ -209,6 +214,8 @@ def _run(
         args=arguments,
         train_dataset=EpochSamples(mixed.samples, mixed.chosen, mixed.order, processor),
         data_collator=InstructionCollator(processor),
+        eval_dataset=[] if stage.evaluate else None,
+        evaluator=_evaluator(stage, processor, family, base, recipe, folder),
         rejected=rejected,
     )
     last = last_checkpoint(folder / "trainer")
@@ -228,6 +235,15 @@ def _run(
         (folder / "stage.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
+
+
+def _evaluator(stage: TuningStage, processor: Any, family: Family, base: str, recipe: Recipe, folder: Path) -> Any:
+    if stage.evaluate is None:
+        return None
+    from dualfocus_eval.train.evaluation import TaskEvaluator
+
+    model_args = {**recipe.inference, "pretrained": base, "batch_size": stage.micro_batch_size}
+    return TaskEvaluator(stage.evaluate, model_args, processor, family, folder / "traces")
 
 
 def _save(trainer: TuningTrainer, stage: TuningStage, processor: Any, folder: Path, base: str, recipe: Recipe) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from transformers import Trainer
 
@@ -21,7 +22,7 @@ __all__ = ["TuningTrainer"]
 
 logger = logging.getLogger(__name__)
 
-Evaluator = Callable[[Any], dict[str, float]]
+Evaluator = Callable[[Any, Accelerator], dict[str, float]]
 """From the model as it is to scores by name."""
 
 
@@ -68,7 +69,9 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
         """Scores of the evaluator, logged."""
         if self.evaluator is None:
             raise ValueError("nothing to evaluate with")
-        scores = {f"eval_{name}": value for name, value in self.evaluator(self.model).items()}
+        model = self.accelerator.unwrap_model(self.model)
+        with self.autocast_smart_context_manager():
+            scores = {f"eval_{name}": value for name, value in self.evaluator(model, self.accelerator).items()}
         self.log(dict(scores))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores

@@ -47,6 +47,8 @@ class Evaluation:
     tasks: tuple[str, ...]
     every: int
     """Optimiser steps."""
+    limit: int | None = None
+    """Only the first questions of each task."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def _check_stage(stage: TuningStage, where: str) -> None:
         ]
     if stage.evaluate is not None:
         checks.append(("evaluate, every", stage.evaluate.every, lambda value: value >= 1, "at least 1"))
+        if stage.evaluate.limit is not None:
+            checks.append(("evaluate, limit", stage.evaluate.limit, lambda value: value >= 1, "at least 1"))
         if not stage.evaluate.tasks:
             raise UserError(f"{where}, evaluate: tasks must name at least one task")
     for key, value, holds, wanted in checks:

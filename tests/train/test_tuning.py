@@ -76,6 +76,7 @@ def test_a_good_plan_is_read(tmp_path: Path) -> None:
         ("dropout: 0.05", "dropout: 1", "lora, dropout: 1.0 must be at least 0 and below 1"),
         ("precision: bf16", "precision: fp16", "'fp16' is not one of: bf16, fp32"),
         ("checkpointing: true", "checkpointing: 1", "1 is not true or false"),
+        ("every: 500", "every: 500, limit: 0", "evaluate, limit: 0 must be at least 1"),
         ("tasks: [df_pope_mini]", "tasks: []", "tasks must name at least one task"),
         ("micro_batch_size: 16", "micro_batch_size: 48", "128 is not a multiple of micro_batch_size 48"),
         ("name: finetune", "name: a/b", "usable as a folder's name"),
