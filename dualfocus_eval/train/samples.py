@@ -26,6 +26,7 @@ from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.data.curation.run import processors
 from dualfocus_eval.engines.images import image_inputs
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import sha256_of
 from dualfocus_eval.train.encoding import IGNORED, encode
 from dualfocus_eval.train.records import Record, Turn, read_records
 from dualfocus_eval.train.tuning import Source
@@ -91,8 +92,7 @@ def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples
         raise UserError(f"data file {path} is missing; the recipe's data files are looked for below --data")
     if not files.images.is_dir():
         raise UserError(f"image folder {files.images} of {path.name} is missing")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(path)
     name = f"{path.stem}-{_key(sha256, str(files.images.resolve()), processor)}"
     table, faults = folder / f"{name}.arrow", folder / f"{name}.faults.json"
     if not faults.exists():
