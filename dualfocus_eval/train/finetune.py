@@ -102,8 +102,7 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
                 claim(folder, plan, stage, record)
                 write_manifest(out, recipe, plan, record, arguments.world_size)
                 _show(stage, mixed)
-                for name in discard_incomplete(folder / "trainer"):
-                    logger.warning(f"{name} is passed over: its writing was broken off")
+                discard_incomplete(folder / "trainer")
         if not (folder / "stage.json").exists():
             _run(stage, model, processor, family, mixed, arguments, folder, base, recipe)
         log.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
