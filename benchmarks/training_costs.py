@@ -24,7 +24,7 @@ from dualfocus_eval.report.tables import Table, fill_page, to_markdown
 from dualfocus_eval.resources import resource_folder
 from dualfocus_eval.train.costs import UTILISATION, Cost, gpu_hours, stage_cost
 from dualfocus_eval.train.flops import Load
-from dualfocus_eval.train.memory import training_memory
+from dualfocus_eval.train.memory import Sharding, training_memory
 from dualfocus_eval.train.plan import train_plan
 from dualfocus_eval.train.sizes import ModelSize, model_size
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
@@ -89,9 +89,7 @@ def estimate(name: str) -> tuple[Recipe, ModelSize, TuningStage, Cost]:
 
 def figures(name: str) -> dict[str, Any]:
     """What stands in the recipe: hours and memory on one node."""
-    _, size, stage, cost = estimate(name)
-    longest = Load(stage.max_length, 2, 2 * IMAGE_TOKENS[ARCHITECTURES[name]().model_type], stage.max_length // 2)
-    memory = training_memory(size, stage, SHARDING, DEVICES, longest)
+    _, _, _, cost = estimate(name)
     return {
         "samples": cost.samples,
         "steps": cost.steps,
@@ -101,8 +99,16 @@ def figures(name: str) -> dict[str, Any]:
         "utilisation": UTILISATION,
         "devices": DEVICES,
         "sharding": SHARDING,
-        "gb_per_device": round(memory.total / 1e9),
+        "gb_per_device": gigabytes(name, SHARDING, DEVICES),
     }
+
+
+def gigabytes(name: str, sharding: Sharding, devices: int) -> int:
+    """On each device, in a batch of samples of the greatest length, half of it answers."""
+    _, size, stage, _ = estimate(name)
+    image_tokens = 2 * IMAGE_TOKENS[ARCHITECTURES[name]().model_type]
+    longest = Load(stage.max_length, 2, image_tokens, stage.max_length // 2)
+    return round(training_memory(size, stage, sharding, devices, longest).total / 1e9)
 
 
 def table() -> Table:
@@ -120,6 +126,7 @@ def table() -> Table:
                 f"{cost.flops:.1e}",
                 f"{gpu_hours(cost.flops, 'A100'):,.0f}",
                 f"{gpu_hours(cost.flops, 'H100'):,.0f}",
+                f"{gigabytes(name, 'none', 1)} GB",
                 f"{found['gb_per_device']} GB",
             )
         )
@@ -127,9 +134,9 @@ def table() -> Table:
         f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples. Assumed per sample, beside images of {IMAGE_TOKENS['llava']} "
         f"(LLaVA) or {IMAGE_TOKENS['qwen2_5_vl']} (Qwen) tokens: {_TEXT['dualfocus']} tokens in DualFocus samples, "
         f"{_TEXT['image']} in others with an image, {_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} "
-        f"of the peak; memory per device with {SHARDING} on {DEVICES}, in the longest batch."
+        f"of the peak; memory per GPU in a batch of the greatest length, on one and with {SHARDING} on {DEVICES}."
     )
-    header = ("recipe", "parameters", "tokens", "steps", "FLOPs", "A100 hours", "H100 hours", "memory")
+    header = ("recipe", "parameters", "tokens", "steps", "FLOPs", "A100 hours", "H100 hours", "on 1", f"on {DEVICES}")
     return Table("", header, (tuple(rows),), (note,))
 
 

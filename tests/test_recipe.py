@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.arguments import check, resolve
 from dualfocus_eval.recipe import load_recipe, recipe_names
 from dualfocus_eval.resources import resource_folder
 
@@ -50,7 +50,7 @@ def test_what_was_trained_is_what_is_evaluated(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     recipe = write(tmp_path, "inference: {margin: 8}\ntrain: {base: owner/name}\n")
     with pytest.raises(UserError, match=r"runs/mine/checkpoint is not there: train it with `dualfocus train`"):
-        resolve({"recipe": str(recipe)})
+        check({"recipe": str(recipe)})
     (tmp_path / "runs" / "mine" / "checkpoint").mkdir(parents=True)
     config = resolve({"recipe": str(recipe)})
     assert config.engine.pretrained == "runs/mine/checkpoint"

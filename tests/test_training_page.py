@@ -59,6 +59,8 @@ def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     ((name, content),) = HEREDOC.findall(PAGE)
     (tmp_path / name).write_text(re.sub("^    ", "", content, flags=re.MULTILINE))
+    for recipe in re.findall(r"recipe=([\w.-]+)", command):
+        (load_recipe(recipe).trained or tmp_path).mkdir(parents=True, exist_ok=True)
     words = shlex.split(command)
     if words[0] == "accelerate":
         with pytest.raises(Parsed) as launched:

@@ -54,8 +54,10 @@ class RunConfig:
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Raise ``UserError`` for what is wrong with model arguments and their recipe; needs no checkpoint."""
+    """Raise ``UserError`` for what is wrong with model arguments and their recipe; reads no checkpoint."""
     arguments, recipe = _parsed(given)
+    if recipe is not None and not arguments.get("pretrained"):
+        _trained(recipe)
     _settings(_recipe_layer(recipe) | _inference(arguments), {})
 
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.random_models import build
+from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.cli import main as train
 from dualfocus_eval.train.export import export
 
 RECIPE = Recipe(Path("mine.yaml"), inference={"margin": 12, "box_frame": "image"}, train={"base": "owner/name"})
@@ -61,6 +64,34 @@ def test_an_exported_model_answers_as_before(architecture: str, tmp_path: Path) 
     assert not (tmp_path / "checkpoint.unfinished").exists()
 
 
+@pytest.mark.parametrize("architecture", HUB_NAMES)
+def test_the_template_of_training_goes_with_it_and_marks_the_answers(architecture: str, tmp_path: Path) -> None:
+    model, processor = build(architecture)
+    processor.chat_template = FAMILIES[architecture].training_template
+    again = AutoProcessor.from_pretrained(export(RECIPE, model, processor, tmp_path / "checkpoint", LOG))
+    messages = [{"role": "user", "content": [{"type": "text", "text": "is there a cup"}]}]
+    messages.append({"role": "assistant", "content": [{"type": "text", "text": "yes"}]})
+    tokens = again.tokenizer.apply_chat_template(
+        messages, chat_template=again.chat_template, return_dict=True, return_assistant_tokens_mask=True
+    )
+    answer = [token for token, said in zip(tokens["input_ids"], tokens["assistant_masks"], strict=True) if said]
+    assert again.tokenizer.decode(answer[:-1]).strip() == "yes"
+    assert answer[-1] == again.tokenizer.eos_token_id
+
+
+def test_the_template_takes_plain_strings() -> None:
+    """As lmms-eval's llava_hf passes them."""
+    tokenizer = build("llava")[1].tokenizer
+    template = FAMILIES["llava"].training_template
+    parts = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "is it"}]}]
+    string = [{"role": "user", "content": "<image>\nis it"}]
+    rendered = [
+        tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+        for messages in (parts, string)
+    ]
+    assert rendered[0] == rendered[1] == "USER: <image>\nis it ASSISTANT:"
+
+
 def test_it_is_in_bfloat16_and_says_how_it_answers_and_what_it_comes_from(tmp_path: Path) -> None:
     model, processor = build("llava")
     target = export(RECIPE, model, processor, tmp_path / "checkpoint", LOG)
@@ -86,8 +117,6 @@ def test_several_weight_files_are_all_renamed(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("architecture", HUB_NAMES)
 def test_adapter_and_base_are_the_merged_model(architecture: str, tmp_path: Path) -> None:
-    from peft import LoraConfig, PeftModel, get_peft_model
-
     base, processor = build(architecture)
     connector = "merger" if architecture == "qwen2_5_vl" else "multi_modal_projector"
     config = LoraConfig(
@@ -110,6 +139,35 @@ def test_adapter_and_base_are_the_merged_model(architecture: str, tmp_path: Path
     torch.testing.assert_close(merged, trained, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(merged, adapted, rtol=1e-5, atol=1e-5)
     assert json.loads((tmp_path / "adapter" / "dualfocus.json").read_text())["inference"]["margin"] == 12
+
+
+def test_a_run_with_adapters_leaves_them_and_the_merged_model(tmp_path: Path) -> None:
+    model, processor = build("qwen2_5_vl")
+    processor.chat_template = FAMILIES["qwen2_5_vl"].training_template
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    Image.new("RGB", (40, 32), "red").save(tmp_path / "a.png")
+    said = [{"from": "human", "value": "<image>\nwhat colour?"}, {"from": "gpt", "value": "red"}]
+    (tmp_path / "mix.json").write_text(json.dumps([{"image": "a.png", "conversations": said}] * 4))
+    (tmp_path / "mine.yaml").write_text(
+        f"""
+train:
+  base: {tmp_path / "base"}
+  stages:
+    - {{name: s, objective: instructions, data: [{{file: mix.json}}], batch_size: 2, learning_rate: 0.05,
+        freeze: [vision_tower], lora: {{rank: 4, alpha: 16}}, precision: fp32}}
+"""
+    )
+    run = tmp_path / "run"
+    assert train([str(tmp_path / "mine.yaml"), "--data", str(tmp_path), "--out", str(run)]) == 0
+    base, stage = (AutoModelForImageTextToText.from_pretrained(path) for path in (tmp_path / "base", run / "1-s"))
+    adapted = logits(PeftModel.from_pretrained(copy.deepcopy(base), run / "adapter"), processor)
+    assert not torch.allclose(adapted, logits(base, processor), atol=1e-2)
+    torch.testing.assert_close(adapted, logits(stage, processor), rtol=1e-5, atol=5e-5)
+    merged = AutoModelForImageTextToText.from_pretrained(run / "checkpoint", dtype=torch.bfloat16)
+    for name, weight in stage.state_dict().items():
+        assert torch.equal(merged.state_dict()[name], weight.bfloat16())
 
 
 def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
