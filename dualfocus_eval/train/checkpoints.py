@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from transformers.trainer_utils import sort_checkpoints
 
 __all__ = ["discard_incomplete", "keep_only", "last_checkpoint"]
+
+logger = logging.getLogger(__name__)
 
 _COMPLETE = "complete"
 """A file that is written last."""
@@ -30,12 +33,12 @@ def keep_only(checkpoint: Path) -> None:
             shutil.rmtree(path)
 
 
-def discard_incomplete(folder: Path) -> list[str]:
-    """Delete checkpoints in ``folder`` whose writing was broken off; their names."""
-    broken = [path for path in _checkpoints(folder) if not (path / _COMPLETE).exists()]
-    for path in broken:
-        shutil.rmtree(path)
-    return [path.name for path in broken]
+def discard_incomplete(folder: Path) -> None:
+    """Delete, and name, checkpoints in ``folder`` whose writing was broken off."""
+    for path in _checkpoints(folder):
+        if not (path / _COMPLETE).exists():
+            logger.warning(f"{path.name} is passed over: its writing was broken off")
+            shutil.rmtree(path)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -47,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(plan, TuningPlan):
         from dualfocus_eval.train.finetune import finetune
 
-        result = finetune(recipe, plan, options.data, out, report_to=options.report_to)
-        print(f"checkpoint: {result.checkpoint}")
-        return 1 if result.unusable else 0
+        return 1 if finetune(recipe, plan, options.data, out, report_to=options.report_to).unusable else 0
     from dualfocus_eval.train.stages import train
 
     print(f"checkpoint: {train(recipe, plan, out)}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import TrainingArguments
 
@@ -38,6 +39,8 @@ __all__ = ["FinetuneResult", "Mixed", "finetune", "mix"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE = 6 * 3600
+"""Seconds that processes wait for the one that measures the samples."""
 ADAPTER = "adapter"
 """Folder of a stage's low-rank adapters, beside the weights that they are merged into."""
 
@@ -102,8 +105,7 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
                 claim(folder, plan, stage, record)
                 write_manifest(out, recipe, plan, record, arguments.world_size)
                 _show(stage, mixed)
-                for name in discard_incomplete(folder / "trainer"):
-                    logger.warning(f"{name} is passed over: its writing was broken off")
+                discard_incomplete(folder / "trainer")
         if not (folder / "stage.json").exists():
             _run(stage, model, processor, family, mixed, arguments, folder, base, recipe)
         log.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
@@ -115,6 +117,8 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
         # Of several stages' adapters, none alone makes the checkpoint out of the base.
         adapter = Path(base) / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
         export(recipe, model, processor, checkpoint, log, adapter=adapter)
+        print(f"checkpoint: {checkpoint}")
+    PartialState().wait_for_everyone()
     return FinetuneResult(checkpoint, unusable)
 
 
@@ -147,6 +151,7 @@ def _arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: st
         save_steps=stage.save_every,
         eval_strategy="no" if stage.evaluate is None else "steps",
         eval_steps=None if stage.evaluate is None else stage.evaluate.every,
+        ddp_timeout=_PATIENCE,
         report_to=report_to,
         run_name=folder.name,
     )

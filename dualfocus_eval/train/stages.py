@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArguments, set_seed
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import PHRASES, scene_corpus
@@ -26,6 +26,7 @@ from dualfocus_eval.train.guidance import GuidedLoss, hand_over
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
+from dualfocus_eval.train.trainer import ResumableTrainer
 
 __all__ = ["train"]
 
@@ -94,9 +95,9 @@ def _run(
     trainer = StageTrainer(
         loss_function=loss_function, model=trained, args=arguments, train_dataset=dataset, data_collator=collator
     )
-    trainer.train(
-        resume_from_checkpoint=get_last_checkpoint(folder / "trainer") if (folder / "trainer").exists() else None
-    )
+    discard_incomplete(folder / "trainer")
+    begun = last_checkpoint(folder / "trainer")
+    trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     if isinstance(trained, PatchLabeller):
@@ -125,7 +126,7 @@ def _losses(entry: dict[str, float]) -> dict[str, float]:
     }
 
 
-class StageTrainer(Trainer):  # type: ignore[misc]
+class StageTrainer(ResumableTrainer):
     """Trainer with a loss of its own, whose parts are logged beside it."""
 
     def __init__(self, *, loss_function: LossFunction, **kwargs: Any) -> None:
@@ -196,6 +197,5 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> Tr
         logging_steps=min(50, steps),
         save_strategy="steps",
         save_steps=250,
-        save_total_limit=1,
         report_to="none",
     )

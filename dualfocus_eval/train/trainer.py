@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 from dualfocus_eval.train.batches import REJECTED
 from dualfocus_eval.train.checkpoints import keep_only
 from dualfocus_eval.train.loss import token_sums
 
-__all__ = ["TuningTrainer"]
+__all__ = ["ResumableTrainer", "TuningTrainer"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,27 @@ Evaluator = Callable[[Any, Accelerator], dict[str, float]]
 """From the model as it is to scores by name."""
 
 
-class TuningTrainer(Trainer):  # type: ignore[misc]
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose checkpoints are known to be whole, and of which only the last is kept."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            keep_only(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Trainer's own looks for the names that weights have in memory. Saved under the hub's names it would find none
+        # of them, warn, and go on with the weights that training began with.
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+
+class TuningTrainer(ResumableTrainer):
     """Minimises the cross-entropies of target tokens over their number in the global batch.
 
     Global is: over all processes and accumulated passes, so that neither changes the loss. Samples that turn out
@@ -75,12 +95,6 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
         self.log(dict(scores))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            keep_only(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
     def _note(self, samples: list[Any]) -> None:
         for sample in samples:
