@@ -29,9 +29,12 @@ def environment_of(model: Any) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """The first core's name and model number; virtual machines tell the name only roughly."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "unknown")
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in fields:
+        return platform.processor() or "unknown"
+    return f"{fields['model name']} {fields.get('cpu family')}/{fields.get('model')}/{fields.get('stepping')}"
