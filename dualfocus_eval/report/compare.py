@@ -29,6 +29,9 @@ def main(argv: Sequence[str]) -> int:
     Raises ``UserError`` where a run cannot be read or the runs did not ask the same questions.
     """
     chosen = _parser().parse_args(argv)
+    for place in (chosen.first, chosen.second):
+        if not place.exists():
+            raise UserError(f"there is no run {place}; name the --output_path of a run with --log_samples")
     from rich.console import Console
 
     from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
@@ -117,16 +120,12 @@ def _table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
 
 
 def _flips(title: str, rows: pd.DataFrame) -> Table:
-    from textwrap import shorten
-
     from dualfocus_eval.report.tables import Table
+    from dualfocus_eval.report.wording import clipped
 
     columns = ("key", "question", "target", "answer_first", "answer_second")
     shown = rows.head(_SHOWN)
-    cells = tuple(
-        tuple(shorten(str(value), 40, placeholder=" ...") for value in row)
-        for row in shown[list(columns)].itertuples(index=False)
-    )
+    cells = tuple(tuple(clipped(str(value)) for value in row) for row in shown[list(columns)].itertuples(index=False))
     notes = (f"and {len(rows) - len(shown):,} more; --flips FILE writes all",) if len(rows) > len(shown) else ()
     return Table(title, ("question", "text", "right answer", "A", "B"), (cells,), notes)
 

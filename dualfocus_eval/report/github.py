@@ -10,17 +10,12 @@ from dualfocus_eval.report.regression import Verdict
 from dualfocus_eval.report.tables import to_markdown
 from dualfocus_eval.report.wording import headline, move_line, move_table, task_table
 
-__all__ = ["announce", "announce_error", "on_github"]
+__all__ = ["announce", "announce_error"]
 
 _TITLE = "dualfocus regress"
 _SHOWN = 9
 """GitHub shows ten annotations of a kind for a step."""
 _SUMMARY_MOVES = 100
-
-
-def on_github() -> bool:
-    """Whether this process runs in a step of GitHub Actions."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def announce(verdict: Verdict) -> None:

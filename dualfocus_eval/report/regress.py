@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,20 +29,11 @@ def main(argv: Sequence[str]) -> int:
     Raises ``UserError`` where the run cannot be judged, after it has told CI.
     """
     chosen = _parser().parse_args(argv)
-    if chosen.update and chosen.junit:
-        raise UserError("--junit: there is no verdict to write with --update; leave one of them out")
-    if not (chosen.update or chosen.baseline.is_file()):
-        raise UserError(f"--baseline: there is no file {chosen.baseline}; make it from a good run with --update")
-    from dualfocus_eval.report.github import announce_error, on_github
-    from dualfocus_eval.report.junit import error_xml
-
     try:
+        _refuse_misuse(chosen)
         return _update(chosen.run, chosen.baseline) if chosen.update else _judge(chosen)
     except UserError as error:
-        if chosen.junit:
-            _write(chosen.junit, error_xml(str(error)))
-        if on_github():
-            announce_error(str(error))
+        _tell_ci(str(error), chosen.junit)
         raise
 
 
@@ -62,11 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_misuse(chosen: argparse.Namespace) -> None:
+    if chosen.update and chosen.junit:
+        raise UserError("--junit: there is no verdict to write with --update; leave one of them out")
+    if not chosen.run.exists():
+        raise UserError(f"there is no run {chosen.run}; name the --output_path of a run with --log_samples")
+    if not (chosen.update or chosen.baseline.is_file()):
+        raise UserError(f"--baseline: there is no file {chosen.baseline}; make it from a good run with --update")
+
+
 def _judge(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dualfocus_eval.report.baseline import load_baseline, reduce_run
-    from dualfocus_eval.report.github import announce, on_github
+    from dualfocus_eval.report.github import announce
     from dualfocus_eval.report.junit import verdict_xml
     from dualfocus_eval.report.regression import judge
     from dualfocus_eval.report.runs import read_run
@@ -81,7 +82,7 @@ def _judge(chosen: argparse.Namespace) -> int:
         print_table(move_table(verdict, _SHOWN), console)
     if chosen.junit:
         _write(chosen.junit, verdict_xml(verdict))
-    if on_github():
+    if _on_github():
         announce(verdict)
     color = "green" if verdict.passed else "red"
     console.print(headline(verdict), style=color, highlight=False, markup=False, soft_wrap=True)
@@ -109,3 +110,19 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise UserError(f"--junit: {path} cannot be written: {error}") from error
+
+
+def _tell_ci(message: str, junit: Path | None) -> None:
+    """That the run could not be judged."""
+    if junit:
+        from dualfocus_eval.report.junit import error_xml
+
+        _write(junit, error_xml(message))
+    if _on_github():
+        from dualfocus_eval.report.github import announce_error
+
+        announce_error(message)
+
+
+def _on_github() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"

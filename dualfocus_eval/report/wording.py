@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from textwrap import shorten
 
 from dualfocus_eval.report.baseline import Answer
 from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Mode, Move, Verdict
 from dualfocus_eval.report.tables import Number, Table
 
-__all__ = ["headline", "move_line", "move_table", "task_table"]
+__all__ = ["clipped", "headline", "move_line", "move_table", "task_table"]
 
 _MODES: dict[Mode, str] = {
     "exact": "the baseline's own environment: no answer may move",
@@ -81,4 +80,10 @@ def _gap(move: Move) -> str:
 
 def _text(answer: Answer) -> str:
     """Quoted, so that spaces and odd characters show; cut to a length that fits a table."""
-    return "failed" if answer.text is None else shorten(json.dumps(answer.text), 40, placeholder=' ..."')
+    return "failed" if answer.text is None else clipped(json.dumps(answer.text))
+
+
+def clipped(text: str, width: int = 40) -> str:
+    """``text`` on one line of at most ``width`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 3] + "..."

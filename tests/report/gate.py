@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.report.runs import Run
-from tests.report.runs import Answered, answered, read_with, write_run
+from dualfocus_eval.resources import resource_folder
+from tests.report.runs import Answered, answered, read_with, task_config, write_run
 
-__all__ = ["MADE_BY", "TASK", "gate_run", "question", "read_gate_run"]
+__all__ = ["MADE_BY", "TASK", "asked", "documents", "gate_run", "question", "read_gate_run"]
 
 TASK = "df_pope_mini_random"
 MADE_BY = {"packages": {"torch": "2.14"}, "processor": "one", "dtype": "float32"}
@@ -50,6 +54,25 @@ def question(
     )
 
 
+def asked(doc_id: int, text: str, **changes: Any) -> Answered:
+    """A question of the real task, answered by ``text``."""
+    row = question(doc_id, text, **changes)
+    return replace(row, doc=documents()[doc_id])
+
+
+@cache
+def documents() -> list[dict[str, Any]]:
+    """Of the real task, without the images."""
+    path = resource_folder("tasks") / "pope" / "data" / "random.parquet"
+    names = [name for name in pq.read_schema(path).names if name != "image"]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=names).to_pylist()
+    return rows
+
+
+def _directions(task: str) -> dict[str, bool | None]:
+    return {entry["metric"]: entry.get("higher_is_better") for entry in task_config(task)["metric_list"]}
+
+
 def _with_gap(completion: Completion | None, gap: float | None) -> Completion | None:
     return completion and replace(completion, gap=gap)
 
@@ -64,7 +87,7 @@ def gate_run(
     record = results["config"]["resolved_cli_args"]["dualfocus"]
     record |= {"checkpoint": checkpoint, "environment": MADE_BY, "batch_size": 16}
     record["settings"] |= settings or {}
-    results["higher_is_better"] = {row.task: {"accuracy": True, "score": True} for row in rows}
+    results["higher_is_better"] = {task: _directions(task) for task in results["results"]}
     path.write_text(json.dumps(results))
     return folder
 
