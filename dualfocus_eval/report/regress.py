@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.resources import resource_folder
 
 __all__ = ["main"]
 
@@ -29,6 +30,9 @@ def main(argv: Sequence[str]) -> int:
     Raises ``UserError`` where the run cannot be judged, after it has told CI.
     """
     chosen = _parser().parse_args(argv)
+    packaged = resource_folder("reports") / "baselines" / f"{chosen.baseline}.json"
+    if not (chosen.update or chosen.baseline.exists()) and packaged.is_file():
+        chosen.baseline = packaged
     try:
         _refuse_misuse(chosen)
         return _update(chosen.run, chosen.baseline) if chosen.update else _judge(chosen)
@@ -47,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the --output_path of a run with --log_samples")
     parser.add_argument(
-        "--baseline", type=Path, required=True, metavar="FILE", help="e.g. reports/baselines/df_pope_mini.json"
+        "--baseline",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the baseline; or the name of one that comes with the package, e.g. df_pope_mini",
     )
     parser.add_argument("--update", action="store_true", help="write the baseline from this run instead of judging it")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the verdict as JUnit XML")

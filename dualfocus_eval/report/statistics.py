@@ -1,6 +1,6 @@
 """Intervals and tests that know that questions about one image are not independent.
 
-Everywhere ``clusters`` names the image of each question, in any type that can be compared; what is resampled, counted
+Everywhere ``clusters`` names the image of each question, in any type that can be a key; what is resampled, counted
 and exchanged are whole images. docs/statistics.md says what was checked, and how.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -120,7 +121,7 @@ def bootstrap(
     table = np.asarray(columns, dtype=float)
     if not len(table):
         return _NOTHING
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    codes, _ = pd.factorize(np.asarray(clusters))
     sums = np.zeros((codes.max() + 1, table.shape[1]))  # (images, k)
     np.add.at(sums, codes, table)
     images, rng = len(sums), np.random.default_rng(seed)
@@ -179,10 +180,9 @@ _NOTHING = Estimate(np.nan, np.nan, np.nan)
 def _by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """The values; their sum and their number per cluster."""
     flat: Floats = np.asarray(values, dtype=float)
-    names: NDArray[Any] = np.asarray(clusters)
-    if flat.shape != names.shape or flat.ndim != 1:
-        raise ValueError(f"one cluster per value is needed: {flat.shape} values, {names.shape} clusters")
-    _, codes = np.unique(names, return_inverse=True)
+    codes: NDArray[np.intp] = pd.factorize(np.asarray(clusters))[0]
+    if flat.shape != codes.shape:
+        raise ValueError(f"one cluster per value is needed: {flat.shape} values, {codes.shape} clusters")
     return flat, np.bincount(codes, weights=flat).astype(float), np.bincount(codes).astype(float)
 
 
