@@ -80,6 +80,12 @@ def _convert(argv: Sequence[str]) -> int | None:
     return run(argv)
 
 
+def _report(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.report.command import main as run
+
+    return run(argv)
+
+
 def _demo(argv: Sequence[str]) -> int | None:
     from dualfocus_eval.demo import main as run
 
@@ -92,6 +98,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),
     "convert": (_convert, "make a checkpoint in the original LLaVA layout one that loads here"),
+    "report": (_report, "a finished run as a page, tables and figures: categories, rules, thresholds, boxes, cost"),
     "demo": (_demo, "answer the embedded benchmarks in two passes and show the scores"),
 }
 
