@@ -80,6 +80,12 @@ def _convert(argv: Sequence[str]) -> int | None:
     return run(argv)
 
 
+def _report(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.report.command import main as run
+
+    return run(argv)
+
+
 def _compare(argv: Sequence[str]) -> int | None:
     from dualfocus_eval.report.compare import main as run
 
@@ -104,6 +110,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),
     "convert": (_convert, "make a checkpoint in the original LLaVA layout one that loads here"),
+    "report": (_report, "a finished run as a page, tables and figures: categories, rules, thresholds, boxes, cost"),
     "compare": (_compare, "compare two runs question by question"),
     "regress": (_regress, "judge a run by a committed baseline, for CI"),
     "demo": (_demo, "answer the embedded benchmarks in two passes and show the scores"),

@@ -89,9 +89,9 @@ def _evaluate(chosen: argparse.Namespace, output: Path) -> int:
 def _report(output: Path, picture: Path, pages: Sequence[Path]) -> None:
     from rich.console import Console
 
-    from dualfocus_eval.report.runs import read_run
     from dualfocus_eval.report.effect import effect_tables
     from dualfocus_eval.report.example import choose_example, draw_example
+    from dualfocus_eval.report.runs import read_run
     from dualfocus_eval.report.tables import fill_page, print_table, to_markdown
 
     run, console = read_run(output), Console()

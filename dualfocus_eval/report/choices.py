@@ -43,20 +43,19 @@ def picked_micro(answers: pd.DataFrame, choice: Choice) -> np.ndarray:
     Without a micro candidate every choice falls back to macro, as the micro pathway does when it runs alone; a rule
     without its scores takes macro; the oracle takes micro only where that scores higher.
     """
-    has_micro = answers["micro_text"].notna().to_numpy()
+    has_micro: np.ndarray = np.asarray(answers["micro_text"].notna(), dtype=bool)
     if choice == "macro":
         return np.zeros(len(answers), dtype=bool)
     if choice == "micro":
         return has_micro
     if choice == "oracle":
-        return has_micro & (answers["score_micro"] > answers["score_macro"]).to_numpy()
+        return has_micro & np.asarray(answers["score_micro"] > answers["score_macro"], dtype=bool)
     column = "selected" if choice == "selected" else pick_column(_RULES[choice])
-    return has_micro & (answers[column] == "micro").fillna(False).to_numpy(dtype=bool)
+    return has_micro & np.asarray(answers[column].to_numpy() == "micro", dtype=bool)
 
 
 def scores_of(answers: pd.DataFrame, choice: Choice) -> np.ndarray:
     """Each question's score (1 is right) under ``choice``; (questions,), NaN where it cannot be told."""
     if choice == "selected":
-        return answers["score_selected"].to_numpy()
-    taken = np.where(picked_micro(answers, choice), answers["score_micro"], answers["score_macro"])
-    return taken.astype(np.float64)
+        return np.asarray(answers["score_selected"])
+    return np.asarray(np.where(picked_micro(answers, choice), answers["score_micro"], answers["score_macro"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,46 +16,46 @@ from dualfocus_eval.report.intervals import mean_of
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.tables import Number
 
-__all__ = ["GROUPS", "metric", "overall_metrics", "points", "rate"]
+__all__ = ["GROUPS", "metric", "metrics_of", "overall_metrics", "points", "rate"]
 
-GROUPS = 50
+GROUPS = 20
 """Groups of clusters that the jackknife leaves out in turn."""
-_INTERVAL_KINDS = ("%", "points")
+Clusters: TypeAlias = pd.Series | np.ndarray
+"""What each question's image is; (questions,)."""
 
 
-def rate(values: Sequence[float] | np.ndarray, clusters: pd.Series) -> Number:
+def rate(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
     """The mean in per cent, with a 95% interval that knows that questions about one image are not independent."""
     return _mean(values, clusters, "%")
 
 
-def points(values: Sequence[float] | np.ndarray, clusters: pd.Series) -> Number:
+def points(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
     """The mean of paired differences in percentage points, with its 95% interval."""
     return _mean(values, clusters, "points")
 
 
 def metric(run: Run, task: str, name: str, choice: Choice) -> tuple[int, Number]:
-    """How many questions one of the task's metrics runs over, and its value in per cent under ``choice``.
+    """One metric as `metrics_of` gives them."""
+    return metrics_of(run, task, [name], choice)[name]
+
+
+def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dict[str, tuple[int, Number]]:
+    """For each of the task's metrics: how many questions it runs over, and its value in per cent under ``choice``.
 
     The task's own aggregation gives the value. Its interval is that of a mean where the metric is the mean of its
     records' ``score``, else a jackknife over `GROUPS` groups of images; a count has neither unit nor interval. (0, NaN)
     where the choice has no records, or the aggregation needs more than the records.
     """
-    found = _records(run, task, name, choice)
-    aggregate = run.tasks[task].aggregation().get(name) if task in run.tasks else None
-    if not found[0] or aggregate is None or _needs_more(aggregate):
-        return 0, Number(math.nan)
-    records, clusters = found
-    try:
-        value = float(aggregate(records))
-    except Exception:  # a task's own code; its metric is left out, as it is in lmms-eval's results
-        return 0, Number(math.nan)
-    if all(isinstance(record, Mapping) and "counted" in record for record in records):
-        return len(records), Number(value, decimals=0)
-    scores = [_score(record) for record in records]
-    if None not in scores and math.isclose(sum(scores) / len(scores), value, abs_tol=1e-12):  # type: ignore[arg-type]
-        return len(records), rate(scores, clusters)  # type: ignore[arg-type]
-    low, high = _jackknife(records, clusters, aggregate, value)
-    return len(records), Number(100 * value, 100 * low, 100 * high, "%")
+    if task not in run.tasks or task not in run.metrics:
+        return dict.fromkeys(names, (0, Number(math.nan)))
+    aggregations = run.tasks[task].aggregation()
+    clusters, records = run.of(task)["cluster"].to_numpy(), run.records(task, choice)
+    found = {}
+    for name in names:
+        places = [place for place, record in enumerate(records) if record is not None and name in record]
+        chosen = [record[name] for place in places if (record := records[place]) is not None]
+        found[name] = (len(places), _aggregated(chosen, clusters[places], aggregations.get(name)))
+    return found
 
 
 def overall_metrics(run: Run, task: str) -> list[str]:
@@ -65,21 +65,27 @@ def overall_metrics(run: Run, task: str) -> list[str]:
     return [name for name in listed if records and all(name in record for record in records)]
 
 
-def _mean(values: Sequence[float] | np.ndarray, clusters: pd.Series, unit: str) -> Number:
+def _mean(values: Sequence[float] | np.ndarray, clusters: Clusters, unit: str) -> Number:
     values = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(values)
-    estimate = mean_of(values[known].tolist(), clusters[known].tolist())
+    estimate = mean_of(values[known].tolist(), np.asarray(clusters)[known].tolist())
     return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, unit, signed=unit == "points")
 
 
-def _records(run: Run, task: str, name: str, choice: Choice) -> tuple[list[Any], pd.Series]:
-    rows = run.of(task)
-    found = [
-        (place, record[name])
-        for place, record in enumerate(run.records(task, choice) if task in run.metrics else ())
-        if record is not None and name in record
-    ]
-    return [record for _, record in found], rows["cluster"].iloc[[place for place, _ in found]]
+def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None) -> Number:
+    if not records or aggregate is None or _needs_more(aggregate):
+        return Number(math.nan)
+    try:
+        value = float(aggregate(records))
+    except Exception:  # a task's own code; lmms-eval too leaves out a metric that cannot be computed
+        return Number(math.nan)
+    if all(isinstance(record, Mapping) and "counted" in record for record in records):
+        return Number(value, decimals=0)
+    scores = [_score(record) for record in records]
+    if None not in scores and math.isclose(sum(scores) / len(scores), value, abs_tol=1e-12):  # type: ignore[arg-type]
+        return rate(scores, clusters)  # type: ignore[arg-type]
+    low, high = _jackknife(records, clusters, aggregate, value)
+    return Number(100 * value, 100 * low, 100 * high, "%")
 
 
 def _needs_more(aggregate: Callable[..., Any]) -> bool:
@@ -98,11 +104,11 @@ def _score(record: Any) -> float | None:
 
 
 def _jackknife(
-    records: Sequence[Any], clusters: pd.Series, aggregate: Callable[[list[Any]], float], value: float
+    records: Sequence[Any], clusters: Clusters, aggregate: Callable[[list[Any]], float], value: float
 ) -> tuple[float, float]:
     """A 95% interval of any statistic: whole clusters are left out in `GROUPS` groups; t distribution.
 
-    NaN with fewer than two clusters.
+    NaN with fewer than two clusters. No metric is below 0.
     """
     codes = pd.factorize(clusters)[0] % GROUPS
     groups = int(codes.max()) + 1
@@ -114,4 +120,4 @@ def _jackknife(
     ]
     variance = (groups - 1) / groups * float(np.square(np.asarray(without) - np.mean(without)).sum())
     margin = float(stats.t.ppf(0.975, groups - 1)) * math.sqrt(variance)
-    return value - margin, value + margin
+    return max(0.0, value - margin), value + margin

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.method.selection import Pathway
 from dualfocus_eval.method.store import LoadCounts, completeness, read_traces, trace_files
-from dualfocus_eval.report.choices import Choice, available_choices, picked_micro
+from dualfocus_eval.report.choices import Choice, available_choices, picked_micro, rule_choice
 from dualfocus_eval.report.rows import NO_TRACE, TRACE_COLUMNS, TRACE_TYPES, pick_column, trace_row
-from dualfocus_eval.report.scoring import load_tasks, main_metric, own_scoring, score_of
+from dualfocus_eval.report.scoring import document_reader, load_tasks, main_metric, own_scoring, score_of
 
 __all__ = ["Fault", "Run", "read_run"]
 
@@ -87,12 +87,26 @@ class Run:
         return available_choices(self.settings) if self.record else ("selected",)
 
     @property
+    def shown_choices(self) -> dict[Choice, str]:
+        """The choices worth a column, with their headings; a star marks the rule that decided."""
+        headings: dict[Choice, str] = {choice: choice for choice in self.choices}
+        if "oracle" in headings:
+            deciding = rule_choice(self.settings["selection"])
+            headings[deciding] = f"{deciding} *"
+            del headings["selected"]
+        return headings
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.answers["task"]))
 
     def of(self, task: str) -> pd.DataFrame:
         """The rows of one task."""
-        return self.answers[self.answers["task"] == task]
+        return self._by_task.get(task, self.answers.iloc[:0])
+
+    @cached_property
+    def _by_task(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(self.answers.groupby("task", sort=False)))
 
     def main_metric(self, task: str) -> str | None:
         """The metric that the task is known by."""
@@ -192,7 +206,8 @@ def _trace_rows(record: Mapping[str, Any] | None, path: Path, place: Path) -> tu
     files = _find_traces(record, path, place)
     if not files:
         return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
-    counts, best = LoadCounts(), {}
+    counts = LoadCounts()
+    best: dict[tuple[str, str], int] = {}
     for trace in read_traces(files, record["settings_key"], counts):
         rank = completeness(trace)
         identity = (trace.key, trace.question_digest)
@@ -226,15 +241,18 @@ def _read_task(
     main, counts = main_metric(results, name), Counter[str]()
     config = results.get("configs", {}).get(name, {})
     score = own_scoring(task, _flag(results, "reasoning_tags")) if task is not None and rows.newest else None
+    document = document_reader(task) if score else None
     read: dict[int, tuple[tuple[Any, ...], tuple[Metrics | None, ...]]] = {}
     for sample in _samples(file, counts):
         doc_id = int(sample["doc_id"])
         official = {key: value for key, value in sample.items() if key not in _NOT_METRICS}
         selected = score_of(official, main)
-        row, candidates = _matching(f"{name}/{doc_id}", doc_id, rows, score, selected, main, record, counts)
+        doc = document(doc_id) if document else None
+        score_doc = partial(score, doc) if score else None
+        row, candidates = _matching(f"{name}/{doc_id}", rows, score_doc, selected, main, record, counts)
         texts = (str(sample.get("input", "")), str(sample.get("target", "")), _text(sample.get("filtered_resps")))
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
-        truth = _truth(task, doc_id, row) if row is not None else (math.nan,) * 4
+        truth = _truth(doc, row) if row is not None else (math.nan,) * 4
         cells = row if row is not None else _without_trace(f"{name}/{doc_id}", official, main, config)
         counts["duplicate"] += doc_id in read
         read[doc_id] = (
@@ -290,9 +308,8 @@ def _samples(path: Path, counts: Counter[str]) -> Iterator[dict[str, Any]]:
 
 def _matching(
     key: str,
-    doc_id: int,
     rows: _TraceRows,
-    score: Callable[[int, str], Metrics] | None,
+    score: Callable[[str], Metrics] | None,
     selected: float,
     main: str | None,
     record: Mapping[str, Any] | None,
@@ -306,15 +323,25 @@ def _matching(
         decided = _decided(row, record["settings"])
         if score is None:
             return decided, (None, None)
-        texts: dict[Pathway, str | None] = {"macro": row[_MACRO_TEXT], "micro": row[_MICRO_TEXT]}
-        micro = None if texts["micro"] is None else score(doc_id, texts["micro"])
-        macro = score(doc_id, texts["macro"] or "") if texts["macro"] is not None or micro is None else None
+        macro, micro = _both_scored(row[_MACRO_TEXT], row[_MICRO_TEXT], score)
         found = micro if decided[_SELECTED] == "micro" else macro
         again = math.nan if found is None else score_of(found, main)
         if again == selected or (math.isnan(again) and math.isnan(selected)):
             return decided, (macro, macro if micro is None else micro)
     counts["mismatch" if candidates else "untraced"] += 1
     return None, (None, None)
+
+
+def _both_scored(
+    macro: str | None, micro: str | None, score: Callable[[str], Metrics]
+) -> tuple[Metrics | None, Metrics | None]:
+    """The records of both candidates; of a question that failed, those of an empty answer, as lmms-eval has it."""
+    if micro is None:
+        return score(macro or ""), None
+    scored = score(micro)
+    if macro is None:
+        return None, scored
+    return (scored if macro == micro else score(macro)), scored
 
 
 _COLUMN = {name: place for place, name in enumerate(TRACE_COLUMNS)}
@@ -337,10 +364,10 @@ def _without_trace(key: str, metrics: Metrics, main: str | None, config: Mapping
     return (*NO_TRACE[:place], key if cluster is None else str(cluster), *NO_TRACE[place + 1 :])
 
 
-def _truth(task: Any, doc_id: int, row: tuple[Any, ...]) -> tuple[float, ...]:
+def _truth(doc: Mapping[str, Any] | None, row: tuple[Any, ...]) -> tuple[float, ...]:
     """The document's ``box``, given in pixels, as fractions of the image."""
     width, height = row[_COLUMN["width"]], row[_COLUMN["height"]]
-    box = task.eval_docs_no_media[doc_id].get("box") if task is not None else None
+    box = doc.get("box") if doc is not None else None
     if box is None or len(box) != 4 or not width > 0:
         return (math.nan,) * 4
     return tuple(np.asarray(box, dtype=np.float64) / (width, height, width, height))

@@ -9,7 +9,10 @@ from typing import Any
 
 from dualfocus_eval.resources import resource_folder
 
-__all__ = ["load_tasks", "main_metric", "own_scoring", "score_of"]
+__all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "score_of"]
+
+
+_BLOCK = 512
 
 
 def load_tasks(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -35,17 +38,37 @@ def load_tasks(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     return tasks, faults
 
 
-def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[int, str], Mapping[str, Any]]:
+def document_reader(task: Any) -> Callable[[int], Mapping[str, Any]]:
+    """A function that gives the task's document of a number, without its images.
+
+    A dataset is read in blocks, since each access costs more than its rows; documents are best asked for in order.
+    """
+    docs = task.eval_docs_no_media
+    if not hasattr(docs, "column_names"):
+        return docs.__getitem__  # type: ignore[no-any-return]
+    held: dict[int, list[dict[str, Any]]] = {}
+
+    def read(doc_id: int) -> Mapping[str, Any]:
+        block = doc_id // _BLOCK
+        if block not in held:
+            columns = docs[block * _BLOCK : (block + 1) * _BLOCK]
+            held.clear()
+            held[block] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return held[block][doc_id % _BLOCK]
+
+    return read
+
+
+def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str, Any], str], Mapping[str, Any]]:
     """A function that scores a text as the answer to a document, as lmms-eval does: filtered, stripped of reasoning
     (``reasoning_tags`` is the run's flag), and handed to the task's ``process_results``.
     """
     from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags
 
-    docs, ensemble = task.eval_docs_no_media, task._filters[0]
+    ensemble = task._filters[0]
     tags = parse_reasoning_tags_config(reasoning_tags, getattr(task.config, "reasoning_tags", None))
 
-    def score(doc_id: int, text: str) -> Mapping[str, Any]:
-        doc = docs[doc_id]
+    def score(doc: Mapping[str, Any], text: str) -> Mapping[str, Any]:
         instance = SimpleNamespace(resps=[text.strip()], filtered_resps={})
         ensemble.apply([instance], [doc])
         response = instance.filtered_resps[ensemble.name]

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,18 @@ from rich.table import Table as RichTable
 
 from dualfocus_eval.errors import UserError
 
-__all__ = ["Cell", "Number", "Table", "cell_text", "fill_page", "print_table", "to_csv", "to_json", "to_markdown"]
+__all__ = [
+    "Cell",
+    "Number",
+    "Table",
+    "cell_text",
+    "escaped",
+    "fill_page",
+    "print_table",
+    "to_csv",
+    "to_json",
+    "to_markdown",
+]
 
 
 @dataclass(frozen=True)
@@ -76,15 +87,16 @@ def cell_text(cell: Cell) -> str:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Show it on a terminal."""
+    """Show it on a terminal; intervals only where the terminal is wide enough for them."""
     shown = RichTable(
         title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False
     )
+    whole = _width(table) <= console.width
     for number, name in enumerate(table.header):
         shown.add_column(name, justify="right" if number else "left", no_wrap=not number)
     for rows in table.sections:
         for row in rows:
-            shown.add_row(*map(cell_text, row))
+            shown.add_row(*(cell_text(cell if whole else _without_interval(cell)) for cell in row))
         shown.add_section()
     console.print(shown, markup=False)
     for note in table.notes:
@@ -98,8 +110,14 @@ def to_markdown(table: Table) -> str:
     for number, rows in enumerate(table.sections):
         if number:
             lines.append(_line([""] * len(table.header)))
-        lines.extend(_line(_markdown(cell_text(cell)) for cell in row) for row in rows)
+        lines.extend(_line(escaped(cell_text(cell)) for cell in row) for row in rows)
     return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
+
+
+def escaped(text: str) -> str:
+    """``text`` in one line of Markdown: no HTML in it runs, no table cell or link begins or ends."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`|\[\]])", r"\\\1", plain)
 
 
 def to_csv(table: Table) -> str:
@@ -146,6 +164,16 @@ def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
+def _width(table: Table) -> int:
+    """Columns of the terminal that it takes without breaking a line."""
+    cells = [table.header, *([cell_text(cell) for cell in row] for row in table.rows)]
+    return sum(max(len(row[place]) for row in cells) + 1 for place in range(len(table.header)))
+
+
+def _without_interval(cell: Cell) -> Cell:
+    return replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell
+
+
 def _has_interval(cell: Cell) -> bool:
     return isinstance(cell, Number) and not math.isnan(cell.low)
 
@@ -163,11 +191,6 @@ def _json_cell(cell: Cell) -> Any:
     ends = {"low": cell.low, "high": cell.high} if _has_interval(cell) else {}
     value = None if math.isnan(cell.value) else cell.value
     return {"value": value, "unit": cell.unit} | ends
-
-
-def _markdown(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
-    return " ".join(escaped.split())
 
 
 def _line(cells: Iterable[str]) -> str:
