@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dualfocus_eval.report import statistics
 from dualfocus_eval.report.choices import Choice
-from dualfocus_eval.report.intervals import mean_of
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.tables import Number
 
@@ -25,13 +25,16 @@ Clusters: TypeAlias = pd.Series | np.ndarray
 
 
 def rate(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean in per cent, with a 95% interval that knows that questions about one image are not independent."""
-    return _mean(values, clusters, "%")
+    """The mean of values from 0 to 1, in per cent, with its interval (`statistics.rate`); NaN values are left out."""
+    estimate = statistics.rate(*_known(values, clusters))
+    return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, "%")
 
 
 def points(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean of paired differences in percentage points, with its 95% interval."""
-    return _mean(values, clusters, "points")
+    """The mean of paired differences in percentage points, with its interval (`statistics.mean_difference`)."""
+    given, images = _known(values, clusters)
+    estimate = statistics.mean_difference(np.zeros(len(given)), given, images)
+    return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, "points", signed=True)
 
 
 def metric(run: Run, task: str, name: str, choice: Choice) -> tuple[int, Number]:
@@ -65,11 +68,10 @@ def overall_metrics(run: Run, task: str) -> list[str]:
     return [name for name in listed if records and all(name in record for record in records)]
 
 
-def _mean(values: Sequence[float] | np.ndarray, clusters: Clusters, unit: str) -> Number:
+def _known(values: Sequence[float] | np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(values)
-    estimate = mean_of(values[known].tolist(), np.asarray(clusters)[known].tolist())
-    return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, unit, signed=unit == "points")
+    return values[known], np.asarray(clusters)[known]
 
 
 def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None) -> Number:
