@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.selection import Decision
+from dualfocus_eval.report import runs
 from dualfocus_eval.report.baseline import Answer, Baseline, Provenance, load_baseline, reduce_run, save_baseline
-from tests.report.gate import MADE_BY, gate_run, question, read_gate_run
+from dualfocus_eval.report.runs import read_run
+from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 from tests.report.runs import Answered
 
 answers = st.builds(
@@ -52,16 +54,25 @@ def test_a_question_is_a_line_of_the_file(tmp_path: Path) -> None:
 def test_a_run_is_reduced_to_its_answers(tmp_path: Path) -> None:
     rows = [question(0, "yes", gap=0.25), question(1, "no", gap=None)]
     run = reduce_run(read_gate_run(gate_run(tmp_path / "run", rows), rows))
-    (first, second) = run.tasks["df_pope_mini_random"]
+    (first, second) = run.tasks[TASK]
     assert (first.doc_id, first.text, first.score, first.gap) == (0, "yes", 1.0, 0.25)
     assert (second.text, second.score, math.isnan(second.gap)) == ("no", 0.0, True)
     assert first.question == rows[0].trace.question_digest[:12]
     assert first.cluster == rows[0].trace.images[0].digest
 
 
+def test_a_task_that_cannot_be_loaded_again_can_still_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "load_tasks", lambda names: ({}, dict.fromkeys(names, "it is in another folder")))
+    run = read_run(gate_run(tmp_path / "run", [question(0, "yes")]))
+    assert "another folder" in str(run.faults[0])
+    assert [answer.score for answer in reduce_run(run).tasks[TASK]] == [1.0]
+
+
 def _gap(tmp_path: Path, row: Answered, **changes: Any) -> float:
     run = reduce_run(read_gate_run(gate_run(tmp_path / "run", [row], **changes), [row]))
-    return run.tasks["df_pope_mini_random"][0].gap
+    return run.tasks[TASK][0].gap
 
 
 def test_a_close_choice_between_candidates_is_a_close_call(tmp_path: Path) -> None:
@@ -81,6 +92,11 @@ def _cut_the_last_line(folder: Path) -> None:
     path.write_text(path.read_text()[:-20])
 
 
+def _lose_a_sample(folder: Path) -> None:
+    path = folder / f"1_samples_{TASK}.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
 def _leave_the_traces_out(folder: Path) -> None:
     (folder / "traces" / "traces.rank0000.jsonl").unlink()
 
@@ -98,6 +114,7 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (_cut_the_last_line, "the run is not whole: .*cut off"),
+        (_lose_a_sample, "the run is not whole: 1 questions are missing from the sample file"),
         (_leave_the_traces_out, "the run is not whole: .*trace folder is missing"),
         (_edit(lambda arguments: arguments.pop("dualfocus")), "not written by --model dualfocus"),
         (_edit(lambda arguments: arguments["dualfocus"].pop("environment")), "does not say what ran it; run again"),
