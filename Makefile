@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect test lint format prove bench tiny clean
+.PHONY: help setup demo effect test lint format prove bench tiny baselines clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,14 @@ bench: $(INSTALLED)  ## Measure speed and memory and write docs/performance.md a
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
+
+# One thread, so that the same numbers come out on machines with more or fewer cores.
+baselines: $(INSTALLED)  ## Answer the minis anew and make that the baselines which the tests judge by.
+	for task in df_pope_mini df_textvqa_mini; do \
+		rm -rf build/baselines/$$task && OMP_NUM_THREADS=1 $(BIN)/dualfocus eval --tasks $$task --limit 100 \
+			--batch_size 16 --output_path build/baselines/$$task --log_samples && $(BIN)/dualfocus regress \
+			build/baselines/$$task --baseline reports/baselines/$$task.json --update || exit 1; \
+	done
 
 clean:  ## Remove what was built; .venv stays.
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ _TEXT_COLUMNS = (
     "outcome", "scored", *map(pick_column, RULES), "selected", "decision", "fallback", "error",
 )  # fmt: skip
 _NUMBER_COLUMNS = (
-    "width", "height",
+    "width", "height", "gap",
     "macro_nll", "macro_tokens", "micro_nll", "micro_tokens", "box_nll", "box_tokens",
     "macro_context_nll", "micro_context_nll", "macro_released_nll", "micro_released_nll",
     *(f"box_{corner}" for corner in _CORNERS), *(f"crop_{side}" for side in _SIDES),
@@ -69,6 +69,7 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
     )
     numbers = (
         *((image.width, image.height) if image else (math.nan, math.nan)),
+        _gap(trace),
         *_likelihood(trace.macro),
         *_likelihood(trace.micro),
         *_likelihood(grounding.a1 if grounding else None),
@@ -86,6 +87,13 @@ def _words(completion: Completion | None) -> tuple[str | None, str | None]:
 
 def _likelihood(completion: Completion | None) -> tuple[float, float]:
     return (completion.nll, len(completion.token_ids)) if completion else (math.nan, math.nan)
+
+
+def _gap(trace: Trace) -> float:
+    """The smallest `Completion.gap` of all that was generated; NaN where one is unknown."""
+    texts = (trace.macro, trace.micro, trace.grounding.a1 if trace.grounding else None)
+    gaps = [math.nan if text.gap is None else text.gap for text in texts if text and text.token_ids]
+    return math.nan if not gaps or any(map(math.isnan, gaps)) else min(gaps)
 
 
 def _rescored(trace: Trace) -> Sequence[float]:
