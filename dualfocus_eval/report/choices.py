@@ -52,7 +52,7 @@ def picked_micro(answers: pd.DataFrame, choice: Choice) -> np.ndarray:
         taken = answers["score_micro"] > answers["score_macro"]
     else:
         taken = answers["selected" if choice == "selected" else pick_column(_RULES[choice])] == "micro"
-    return np.logical_and(has_micro, np.asarray(taken, dtype=bool), dtype=bool)
+    return np.asarray(has_micro & taken, dtype=bool)
 
 
 def scores_of(answers: pd.DataFrame, choice: Choice) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dualfocus_eval.report import statistics
 from dualfocus_eval.report.choices import Choice
-from dualfocus_eval.report.intervals import mean_of
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.tables import Number
 
@@ -25,13 +25,17 @@ Clusters: TypeAlias = pd.Series | np.ndarray
 
 
 def rate(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean in per cent, with a 95% interval that knows that questions about one image are not independent."""
-    return _mean(values, clusters, "%")
+    """The mean of scores between 0 and 1, in per cent, with `statistics.rate`'s interval; NaN scores are left out."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    found = statistics.rate(values[known], np.asarray(clusters)[known])
+    return Number(100 * found.value, 100 * found.low, 100 * found.high, "%")
 
 
-def points(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean of paired differences in percentage points, with its 95% interval."""
-    return _mean(values, clusters, "points")
+def points(before: np.ndarray, after: np.ndarray, clusters: Clusters) -> Number:
+    """The mean of ``after - before``, question by question, in percentage points (`statistics.mean_difference`)."""
+    found = statistics.mean_difference(before, after, clusters)
+    return Number(100 * found.value, 100 * found.low, 100 * found.high, "points", signed=True)
 
 
 def metric(run: Run, task: str, name: str, choice: Choice) -> tuple[int, Number]:
@@ -63,13 +67,6 @@ def overall_metrics(run: Run, task: str) -> list[str]:
     listed = [str(entry["metric"]) for entry in run.results["configs"].get(task, {}).get("metric_list") or ()]
     records = [record for record in run.metrics.get(task, {}).get("selected", ()) if record]
     return [name for name in listed if records and all(name in record for record in records)]
-
-
-def _mean(values: Sequence[float] | np.ndarray, clusters: Clusters, unit: str) -> Number:
-    values = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(values)
-    estimate = mean_of(values[known].tolist(), np.asarray(clusters)[known].tolist())
-    return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, unit, signed=unit == "points")
 
 
 def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None) -> Number:
