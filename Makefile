@@ -18,12 +18,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes and show the scores.
+demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes, show the scores and write a report.
 	$(BIN)/dualfocus demo --output_path build/demo
 
-effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and the picture of README and docs.
+effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and pictures of README and docs.
 	rm -rf build/effect
-	$(BIN)/dualfocus demo --output_path build/effect --picture docs/figures/example.png --markdown README.md docs/effect.md
+	$(BIN)/dualfocus demo --output_path build/effect --pictures docs/figures --markdown README.md docs/effect.md
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest -m "not prove"

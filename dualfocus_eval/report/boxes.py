@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from dualfocus_eval.report.strategies import INTERVALS
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
-__all__ = ["SIZES", "box_section", "object_size", "truth_overlap"]
+__all__ = ["SIZE_CLASSES", "box_section", "object_size", "truth_overlap"]
 
 _CORNERS = ("x1", "y1", "x2", "y2")
-SIZES = (0.0, 0.05, 0.1, 0.2, 0.4, np.inf)
-"""Edges of the classes of object size: the square root of the object's share of the image."""
+SIZE_CLASSES = 5
+"""Classes of object size, each with as many questions."""
 _PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected")
 
 
@@ -98,15 +97,14 @@ def _box_row(task: str, rows: pd.DataFrame) -> tuple[Cell, ...]:
 
 
 def _classes(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The questions of each class of object size that has any."""
+    """The questions of each class of object size, small ones first; equal sizes are never parted."""
     size = object_size(rows)
-    found = []
-    for low, high in itertools.pairwise(SIZES):
-        part = rows[(size >= low) & (size < high)]
-        name = f"{100 * low:.0f} to {100 * high:.0f}" if np.isfinite(high) else f"{100 * low:.0f} and more"
-        if len(part):
-            found.append((name, part))
-    return found
+    edges = np.unique(np.quantile(size, np.linspace(0, 1, SIZE_CLASSES + 1)))
+    place = np.clip(np.searchsorted(edges, size, side="right"), 1, max(1, len(edges) - 1))
+    return [
+        (f"{100 * size[place == number].min():.0f} to {100 * size[place == number].max():.0f}", rows[place == number])
+        for number in np.unique(place)
+    ]
 
 
 def _size_rows(run: Run, task: str, rows: pd.DataFrame) -> list[tuple[Cell, ...]]:

@@ -49,9 +49,10 @@ def picked_micro(answers: pd.DataFrame, choice: Choice) -> np.ndarray:
     if choice == "micro":
         return has_micro
     if choice == "oracle":
-        return has_micro & np.asarray(answers["score_micro"] > answers["score_macro"], dtype=bool)
-    column = "selected" if choice == "selected" else pick_column(_RULES[choice])
-    return has_micro & np.asarray(answers[column].to_numpy() == "micro", dtype=bool)
+        taken = answers["score_micro"] > answers["score_macro"]
+    else:
+        taken = answers["selected" if choice == "selected" else pick_column(_RULES[choice])] == "micro"
+    return np.asarray(has_micro & taken, dtype=bool)
 
 
 def scores_of(answers: pd.DataFrame, choice: Choice) -> np.ndarray:

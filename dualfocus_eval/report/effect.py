@@ -120,7 +120,7 @@ def _kind_is(run: Run, kinds: Sequence[str]) -> np.ndarray:
 
 
 def _difference(name: str, rows: pd.DataFrame, better: Choice, than: Choice) -> tuple[Cell, ...]:
-    found = points(scores_of(rows, better) - scores_of(rows, than), rows["cluster"])
+    found = points(scores_of(rows, than), scores_of(rows, better), rows["cluster"])
     return (name, len(rows), rows["cluster"].nunique(), found)
 
 

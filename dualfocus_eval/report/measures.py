@@ -25,16 +25,17 @@ Clusters: TypeAlias = pd.Series | np.ndarray
 
 
 def rate(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean of values from 0 to 1, in per cent, with its interval (`statistics.rate`); NaN values are left out."""
-    estimate = statistics.rate(*_known(values, clusters))
-    return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, "%")
+    """The mean of scores between 0 and 1, in per cent, with `statistics.rate`'s interval; NaN scores are left out."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    found = statistics.rate(values[known], np.asarray(clusters)[known])
+    return Number(100 * found.value, 100 * found.low, 100 * found.high, "%")
 
 
-def points(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean of paired differences in percentage points, with its interval (`statistics.mean_difference`)."""
-    given, images = _known(values, clusters)
-    estimate = statistics.mean_difference(np.zeros(len(given)), given, images)
-    return Number(100 * estimate.value, 100 * estimate.low, 100 * estimate.high, "points", signed=True)
+def points(before: np.ndarray, after: np.ndarray, clusters: Clusters) -> Number:
+    """The mean of ``after - before``, question by question, in percentage points (`statistics.mean_difference`)."""
+    found = statistics.mean_difference(before, after, clusters)
+    return Number(100 * found.value, 100 * found.low, 100 * found.high, "points", signed=True)
 
 
 def metric(run: Run, task: str, name: str, choice: Choice) -> tuple[int, Number]:
@@ -66,12 +67,6 @@ def overall_metrics(run: Run, task: str) -> list[str]:
     listed = [str(entry["metric"]) for entry in run.results["configs"].get(task, {}).get("metric_list") or ()]
     records = [record for record in run.metrics.get(task, {}).get("selected", ()) if record]
     return [name for name in listed if records and all(name in record for record in records)]
-
-
-def _known(values: Sequence[float] | np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray]:
-    values = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(values)
-    return values[known], np.asarray(clusters)[known]
 
 
 def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None) -> Number:

@@ -248,7 +248,7 @@ def _read_task(
         official = {key: value for key, value in sample.items() if key not in _NOT_METRICS}
         selected = score_of(official, main)
         doc = document(doc_id) if document else None
-        score_doc = partial(score, doc) if score else None
+        score_doc = partial(score, doc) if score and doc is not None else None
         row, candidates = _matching(f"{name}/{doc_id}", rows, score_doc, selected, main, record, counts)
         texts = (str(sample.get("input", "")), str(sample.get("target", "")), _text(sample.get("filtered_resps")))
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]

@@ -39,7 +39,7 @@ def selection_section(run: Run) -> Section:
         images = differ["cluster"].nunique()
         accuracy.append((task, len(differ), images, *(_accuracy(differ, rule) for rule in rules)))
         oracle = scores_of(rows, "oracle")
-        regret.append((task, len(rows), *(points(oracle - scores_of(rows, rule), rows["cluster"]) for rule in rules)))
+        regret.append((task, len(rows), *(points(scores_of(rows, rule), oracle, rows["cluster"]) for rule in rules)))
     if not split:
         return Section("selection", "Selection", text)
     scores = "Scores between 0 and 1 (TextVQA): only the higher one counts as right."

@@ -11,7 +11,7 @@ from dualfocus_eval.report.choices import Choice, scores_of
 from dualfocus_eval.report.runs import read_run
 from tests.integration.conftest import BIN, Run
 
-LIMIT = ["--limit", "9", "--batch_size", "4"]
+LIMIT = ["--limit", "4", "--batch_size", "4"]
 
 
 def test_one_run_holds_what_runs_of_each_pathway_answer(
@@ -31,14 +31,14 @@ def test_one_run_holds_what_runs_of_each_pathway_answer(
     assert demo.returncode == 0, demo.stdout
     shown = read_run(tmp_path / "output")
     rows = shown.answers
-    assert len(rows) == 4 * 9
+    assert len(rows) == 10 * 4
     assert rows["micro_text"].notna().sum() > 20
 
     pathways: tuple[Choice, ...] = ("macro", "micro")
     for pathway in pathways:
         alone = run(
             "dualfocus", "eval", "--model_args", f"pretrained={checkpoint},strategy={pathway}",
-            "--tasks", "df_pope_mini,df_scenes_mini", *LIMIT, output=pathway,
+            "--tasks", "df_mini", *LIMIT, output=pathway,
         )  # fmt: skip
         expected = {place: (text, alone.samples[place]["score"]) for place, text in alone.answers.items()}
         texts = rows["micro_text"].fillna(rows["macro_text"]) if pathway == "micro" else rows["macro_text"]
@@ -50,6 +50,8 @@ def test_one_run_holds_what_runs_of_each_pathway_answer(
         assert heading in demo.stdout
     assert "| details |" in page.read_text()
     assert "| wall time |" in page.read_text()
-    with Image.open(tmp_path / "output" / "example.png") as picture:
+    report = tmp_path / "output" / "report"
+    with Image.open(report / "figures" / "example.png") as picture:
         picture.verify()
+    assert "df_seed_img_mini" in (report / "index.html").read_text()
     assert list((tmp_path / "working").iterdir()) == []

@@ -1,5 +1,6 @@
 """The tables of a run whose numbers are known."""
 
+import numpy as np
 import pytest
 
 from dualfocus_eval.method.boxes import Box
@@ -60,7 +61,9 @@ def test_differences_are_paired_and_clustered(answers: list[Answered]) -> None:
     table = difference_table(run)
     found = row(table, "details: micro - macro")
     assert (found["n"], found["images"], number(found["points"])) == (10, 4, 50)
-    assert found["points"] == points([float(2 <= i < 7) for i in range(10)], run.answers["cluster"].iloc[:10])
+    assert found["points"] == points(
+        np.zeros(10), np.array([float(2 <= i < 7) for i in range(10)]), run.answers["cluster"].iloc[:10]
+    )
     assert number(row(table, "all: own rule - macro")["points"]) == 33.3
     assert number(row(table, "all: own rule - micro")["points"]) == 6.7
     assert number(row(difference_table(run_of(answers, "micro")), "all: micro rule - micro")["points"]) == 0
