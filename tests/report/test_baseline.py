@@ -70,6 +70,16 @@ def test_a_task_that_cannot_be_loaded_again_can_still_be_judged(
     assert [answer.score for answer in reduce_run(run).tasks[TASK]] == [1.0]
 
 
+def test_traces_of_another_run_change_nothing(tmp_path: Path) -> None:
+    rows = [question(0, "yes"), question(1, "no")]
+    folder = gate_run(tmp_path / "run", rows)
+    alone = reduce_run(read_gate_run(folder, rows))
+    foreign = replace(rows[0].trace, settings_key="others", selected=None)
+    with (folder / "traces" / "traces.rank0000.jsonl").open("a") as file:
+        file.write(foreign.to_json() + "\n")
+    assert reduce_run(read_gate_run(folder, rows)) == alone
+
+
 def _gap(tmp_path: Path, row: Answered, **changes: Any) -> float:
     run = reduce_run(read_gate_run(gate_run(tmp_path / "run", [row], **changes), [row]))
     return run.tasks[TASK][0].gap
