@@ -169,6 +169,8 @@ def load_baseline(path: Path) -> Baseline:
         tasks = {name: tuple(_answer(*row) for row in rows) for name, rows in content["tasks"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no baseline: {type(error).__name__}: {error}; make one with --update") from error
+    if not any(tasks.values()):
+        raise UserError(f"baseline {path} has no questions; make one from a good run with --update")
     return Baseline(provenance, tasks)
 
 

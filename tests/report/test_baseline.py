@@ -21,6 +21,9 @@ from dualfocus_eval.report.runs import read_run
 from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 from tests.report.runs import Answered
 
+EMPTY = {
+    "format": 1, "checkpoint": "", "settings_key": "", "settings": {}, "environment": {}, "made": "", "tasks": {},
+}  # fmt: skip
 answers = st.builds(
     Answer,
     st.integers(0, 10**6),
@@ -32,7 +35,9 @@ answers = st.builds(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-@given(st.dictionaries(st.text(min_size=1), st.lists(answers, min_size=1, max_size=3).map(tuple), max_size=2))
+@given(
+    st.dictionaries(st.text(min_size=1), st.lists(answers, min_size=1, max_size=3).map(tuple), min_size=1, max_size=2)
+)
 def test_a_baseline_survives_its_file(tmp_path: Path, tasks: dict[str, tuple[Answer, ...]]) -> None:
     kept = Baseline(Provenance("tiny-abc", "key", {"margin": 25.0}, {"dtype": "float32"}, "20260101"), tasks)
     path = tmp_path / "deep" / "baseline.json"
@@ -151,6 +156,7 @@ def test_a_run_that_says_nothing_about_the_code_now_is_refused(
         ("{", "cannot be read"),
         ("[]", "is no baseline"),
         ('{"format": 1}', "is no baseline: KeyError"),
+        (json.dumps(EMPTY), "has no questions"),
         ('{"format": 7}', "has format 7, this is 1"),
     ],
 )
