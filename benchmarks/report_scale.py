@@ -36,6 +36,7 @@ LIMIT_SECONDS, LIMIT_GB = 60, 2
 """On two cores."""
 QUESTIONS_PER_IMAGE = 6
 BATCH = 16
+SECONDS = dict.fromkeys(("preprocess", "vision", "prefill", "decode"), 0.1)
 KEY = "made-up"
 
 
@@ -100,7 +101,7 @@ def write_run(root: Path, folder: Path, questions: int) -> None:
     if faults:
         raise RuntimeError(str(faults))
     with (traces / "traces.rank0000.jsonl").open("w") as file:
-        for made, count in counts.items():
+        for made in MADE:
             with (folder / f"1_samples_{made.task}.jsonl").open("w") as samples:
                 for doc_id, doc in enumerate(tasks[made.task].eval_docs_no_media):
                     trace = _trace(made, doc_id, draw)

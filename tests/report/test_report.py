@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.cli import main
-from dualfocus_eval.report.command import report_run
+from dualfocus_eval.method.trace import Cost
+from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
 from dualfocus_eval.report.published import published_tables
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
@@ -30,7 +31,7 @@ def some(extra: Sequence[Answered] = ()) -> list[Answered]:
             scene(i, "red", kind="mark_color" if i % 3 else "text"),
             answers[i % 2],
             answers[i // 2 % 2] if i % 7 else None,
-            doc_id=i,
+            doc_id=i + 1,
             image=f"{i // 2}",
             nlls=(0.1 + 0.05 * i, 0.9 - 0.03 * i),
         )
@@ -43,7 +44,8 @@ def some(extra: Sequence[Answered] = ()) -> list[Answered]:
         )
         for i in range(12)
     ]  # fmt: skip
-    return [*scenes, *pope, *extra]
+    cost = Cost(36, 70, 9_000, 20_000, 230, 0, {"vision": 1.5, "prefill": 2.0, "decode": 0.5})
+    return [replace(scenes[0], trace=replace(scenes[0].trace, cost=cost)), *scenes[1:], *pope, *extra]
 
 
 class Page(HTMLParser):
@@ -93,7 +95,7 @@ def test_everything_that_the_page_refers_to_is_there(tmp_path: Path) -> None:
 
 
 def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
-    evil = answered(SCENES, scene(77, EVIL), EVIL, "red", doc_id=77, image="evil")
+    evil = answered(SCENES, scene(77, EVIL), EVIL, "red", doc_id=0, image="evil")
     evil = replace(evil, trace=replace(evil.trace, grounding=evil.trace.grounding, fallback=EVIL))
     index = report_run(run_of(some([evil])), tmp_path / "out")
     text = index.read_text()
@@ -109,7 +111,7 @@ def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
 
 
 def test_very_long_answers_are_cut_where_they_are_shown(tmp_path: Path) -> None:
-    long = answered(SCENES, scene(77, "red"), "word " * 2_000, "red", doc_id=77, image="long")
+    long = answered(SCENES, scene(77, "red"), "word " * 2_000, "red", doc_id=0, image="long")
     index = report_run(run_of(some([long])), tmp_path / "out")
     assert "(9,999 characters)" in index.read_text()
     assert index.stat().st_size < 500_000
@@ -134,9 +136,9 @@ def test_every_kind_of_run_is_reported(tmp_path: Path, change: dict[str, str]) -
     results = json.loads(path.read_text())
     results["config"]["resolved_cli_args"]["dualfocus"]["settings"] |= change
     path.write_text(json.dumps(results))
-    index = report_run(read_with(folder, answers), tmp_path / "out")
-    header = json.loads((index.parent / "tables" / "strategies.json").read_text())["header"]
-    assert ("oracle" in header) == ("score_all" in change)
+    sections = {section.name: section for section in sections_of(read_with(folder, answers))}
+    assert ("oracle" in sections["strategies"].tables["strategies"].header) == ("score_all" in change)
+    assert sections["adaptive"].empty == ("score_all" not in change)
 
 
 def test_a_run_of_another_model_and_one_without_samples_are_reported(tmp_path: Path) -> None:
