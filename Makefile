@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect test lint format prove bench tiny clean
+.PHONY: help setup demo effect test lint format prove bench tiny baselines clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,12 +18,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes and show the scores.
+demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes, show the scores and write a report.
 	$(BIN)/dualfocus demo --output_path build/demo
 
-effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and the picture of README and docs.
+effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and pictures of README and docs.
 	rm -rf build/effect
-	$(BIN)/dualfocus demo --output_path build/effect --picture docs/figures/example.png --markdown README.md docs/effect.md
+	$(BIN)/dualfocus demo --output_path build/effect --pictures docs/figures --markdown README.md docs/effect.md
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest -m "not prove"
@@ -48,6 +48,14 @@ bench: $(INSTALLED)  ## Measure speed and memory and write docs/performance.md a
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
+
+# One thread, so that the same numbers come out on machines with more or fewer cores.
+baselines: $(INSTALLED)  ## Answer the minis anew and make that the baselines which the tests judge by.
+	for task in df_pope_mini df_textvqa_mini; do \
+		rm -rf build/baselines/$$task && OMP_NUM_THREADS=1 $(BIN)/dualfocus eval --tasks $$task --limit 100 \
+			--batch_size 16 --output_path build/baselines/$$task --log_samples && $(BIN)/dualfocus regress \
+			build/baselines/$$task --baseline reports/baselines/$$task.json --update || exit 1; \
+	done
 
 clean:  ## Remove what was built; .venv stays.
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -99,6 +99,8 @@ def _compare_answer(result: Agreement, completion: Any, wanted: Completion, gaps
             result.wrong.append(f"{completion.token_ids} instead of {wanted.token_ids}")
     elif completion.finish != wanted.finish:
         result.wrong.append(f"ended by {completion.finish} instead of {wanted.finish}")
+    elif completion.gap is None or wanted.gap is None or abs(completion.gap - wanted.gap) > 2 * TOLERANCE:
+        result.wrong.append(f"gap {completion.gap} instead of {wanted.gap}")
     pairs = zip(completion.logprobs[:agreeing], wanted.logprobs[:agreeing], strict=True)
     result.worst = max([result.worst, *(abs(a - b) for a, b in pairs)])
     result.tokens += agreeing

@@ -141,9 +141,10 @@ def _plain_generate(checkpoint: Checkpoint, request: GenerateRequest) -> tuple[C
     scores = torch.cat(output.scores)  # (tokens, vocabulary)
     logprobs = torch.log_softmax(scores, dim=-1)[torch.arange(len(ids)), ids].tolist()
     best = scores.topk(2).values
+    gaps = (best[:, 0] - best[:, 1]).tolist()
     text = checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)
     finish = "eos" if ids[-1] in checkpoint.end_ids else "length"
-    return Completion(text, tuple(ids), tuple(logprobs), finish), (best[:, 0] - best[:, 1]).tolist()
+    return Completion(text, tuple(ids), tuple(logprobs), finish, min(gaps)), gaps
 
 
 @torch.inference_mode()

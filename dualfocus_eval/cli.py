@@ -93,6 +93,24 @@ def _convert(argv: Sequence[str]) -> int | None:
     return run(argv)
 
 
+def _report(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.report.command import main as run
+
+    return run(argv)
+
+
+def _compare(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.report.compare import main as run
+
+    return run(argv)
+
+
+def _regress(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.report.regress import main as run
+
+    return run(argv)
+
+
 def _demo(argv: Sequence[str]) -> int | None:
     from dualfocus_eval.demo import main as run
 
@@ -106,6 +124,9 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),
     "convert": (_convert, "make a checkpoint in the original LLaVA layout one that loads here"),
+    "report": (_report, "a finished run as a page, tables and figures: categories, rules, thresholds, boxes, cost"),
+    "compare": (_compare, "compare two runs question by question"),
+    "regress": (_regress, "judge a run by a committed baseline, for CI"),
     "demo": (_demo, "answer the embedded benchmarks in two passes and show the scores"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,15 @@ from dualfocus_eval.errors import UserError
 
 __all__ = ["main"]
 
-TASKS = "df_pope_mini,df_scenes_mini"
+PICTURES = ("example.png", "strategies.png", "categories_df_seed_img_mini.png")
+"""What README shows."""
+TASKS = "df_mini"
 _NEEDED = "strategy=dualfocus,score_all=true,adaptive_nll=none"
 """Both candidates of every question, scored for every rule."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run, print the tables, draw the picture and fill pages; the exit status is that of ``dualfocus eval``."""
+    """Run, print the tables, write the report and fill pages; the exit status is that of ``dualfocus eval``."""
     chosen = _parser().parse_args(argv)
     for name in (part.partition("=")[0] for part in _NEEDED.split(",")):
         if f"{name}=" in chosen.model_args:
@@ -28,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     status = _evaluate(chosen, output)
     if status > 1:
         return status
-    _report(output, chosen.picture or output / "example.png", chosen.markdown)
+    _report(output, chosen.pictures, chosen.markdown)
     return status
 
 
@@ -36,14 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus demo",
         description="Answer the embedded benchmarks in two passes (one run of lmms-eval), print what macro, micro, "
-        "each selection rule and the oracle score per kind of question, and draw an example.",
+        "each selection rule and the oracle score per kind of question, and write a report.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--output_path",
         type=Path,
         metavar="FOLDER",
-        help="results, traces and picture (default: in the user's cache); answers found there are not computed again",
+        help="results, traces and report (default: in the user's cache); answers found there are not computed again",
     )
     parser.add_argument(
         "--model_args",
@@ -56,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="where the picture goes (default: FOLDER/example.png)"
+        "--pictures", type=Path, metavar="FOLDER", help=f"copy {', '.join(PICTURES)} of the report there"
     )
     parser.add_argument(
         "--markdown",
@@ -86,12 +89,13 @@ def _evaluate(chosen: argparse.Namespace, output: Path) -> int:
     return evaluate(arguments)
 
 
-def _report(output: Path, picture: Path, pages: Sequence[Path]) -> None:
+def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
     from rich.console import Console
 
-    from dualfocus_eval.report.answers import read_run
+    from dualfocus_eval.report.command import report_run
     from dualfocus_eval.report.effect import effect_tables
     from dualfocus_eval.report.example import choose_example, draw_example
+    from dualfocus_eval.report.runs import read_run
     from dualfocus_eval.report.tables import fill_page, print_table, to_markdown
 
     run, console = read_run(output), Console()
@@ -99,12 +103,16 @@ def _report(output: Path, picture: Path, pages: Sequence[Path]) -> None:
     console.print()
     for table in tables.values():
         print_table(table, console)
-    example = choose_example(run)
-    if example is None:
-        console.print("no picture: no question has two candidates")
-    else:
-        draw_example(run, example, picture)
-        console.print(f"picture: {picture}", soft_wrap=True, highlight=False)
+    index = report_run(run, output / "report")
+    figures = index.parent / "figures"
+    if example := choose_example(run):
+        draw_example(run, example, figures / "example.png")
+    if pictures:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name in PICTURES:
+            if (figures / name).is_file():
+                shutil.copyfile(figures / name, pictures / name)
+    console.print(f"report: {index}", soft_wrap=True, highlight=False)
     for page in pages:
         fill_page(page, {name: to_markdown(table) for name, table in tables.items()})
         console.print(f"filled: {page}", soft_wrap=True, highlight=False)

@@ -106,6 +106,9 @@ class Completion:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: FinishReason
+    gap: float | None = None
+    """The smallest difference between the two best log-probabilities over the generated tokens, in nats: below the
+    noise of another machine's arithmetic the answer may come out otherwise. None where it is not known."""
 
     @property
     def nll(self) -> float:

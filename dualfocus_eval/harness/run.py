@@ -15,6 +15,7 @@ from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.environment import environment_of
 from dualfocus_eval.harness.summary import Summary, print_summary
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
@@ -37,7 +38,9 @@ class Run:
         self._command_line: Any = None
         self._summary = Summary()
         self._engine: TransformersEngine | None = engine or load_engine(config.engine)
-        self.settings_key = settings_key(config.settings, {"model": self._engine.identity})
+        self._checkpoint = self._engine.identity
+        self._environment = environment_of(self._engine.checkpoint.model)
+        self.settings_key = settings_key(config.settings, {"model": self._checkpoint})
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
         if accelerator.is_main_process:
@@ -62,11 +65,13 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What stands in the results file: the resolved settings, where the traces are, and the counts."""
+        """What stands in the results file: the resolved settings, what ran them, where the traces are, the counts."""
         return {
             "settings": asdict(self.config.settings),
             "settings_from": dict(self.config.sources),
             "engine": asdict(self.config.engine),
+            "checkpoint": self._checkpoint,
+            "environment": self._environment,
             "batch_size": self.config.batch_size,
             "settings_key": self.settings_key,
             "traces": str(self.trace_folder.absolute()),

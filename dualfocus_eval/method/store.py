@@ -15,7 +15,15 @@ from types import TracebackType
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.trace import Trace, TraceFormatError
 
-__all__ = ["LoadCounts", "StoreInUseError", "TraceStore", "join_traces", "trace_files"]
+__all__ = [
+    "LoadCounts",
+    "StoreInUseError",
+    "TraceStore",
+    "completeness",
+    "join_traces",
+    "read_traces",
+    "trace_files",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +69,7 @@ class TraceStore:
         self._answered = {
             (trace.key, trace.question_digest): trace
             for trace in join_traces(self.folder, settings_key, counts=self.counts)
-            if _completeness(trace) == _COMPLETE
+            if completeness(trace) == _COMPLETE
         }
 
     @property
@@ -80,7 +88,7 @@ class TraceStore:
 
     def put(self, trace: Trace) -> None:
         """Append ``trace``; never raises for a disk that is full or broken."""
-        if _completeness(trace) == _COMPLETE:
+        if completeness(trace) == _COMPLETE:
             self._answered[trace.key, trace.question_digest] = trace
         self._unwritten.append(trace.to_json().encode() + b"\n")
         self._write_out()
@@ -131,22 +139,28 @@ def join_traces(
     """
     counts = counts if counts is not None else LoadCounts()
     traces: dict[tuple[str, str, str], Trace] = {}
-    for path in trace_files(source) if isinstance(source, str | Path) else source:
-        for trace in _read(path, counts):
-            if settings_key is not None and trace.settings_key != settings_key:
-                counts.other_settings += 1
-                continue
-            identity = (trace.settings_key, trace.key, trace.question_digest)
-            if identity not in traces or _completeness(trace) >= _completeness(traces[identity]):
-                traces[identity] = trace
+    for trace in read_traces(source, settings_key, counts):
+        identity = (trace.settings_key, trace.key, trace.question_digest)
+        if identity not in traces or completeness(trace) >= completeness(traces[identity]):
+            traces[identity] = trace
     counts.loaded += len(traces)
     yield from traces.values()
+
+
+def read_traces(source: Path | str | Iterable[Path], settings_key: str | None, counts: LoadCounts) -> Iterator[Trace]:
+    """Every trace in the order of the files, one in memory at a time; duplicates are left to the caller."""
+    for path in trace_files(source) if isinstance(source, str | Path) else source:
+        for trace in _read(path, counts):
+            if settings_key is None or trace.settings_key == settings_key:
+                yield trace
+            else:
+                counts.other_settings += 1
 
 
 _COMPLETE = 2
 
 
-def _completeness(trace: Trace) -> int:
+def completeness(trace: Trace) -> int:
     """0: failed; 1: answered, but an engine's failure took something away; 2: as good as it gets."""
     return 0 if trace.error else 1 if trace.cause else _COMPLETE
 

@@ -16,7 +16,9 @@ from dualfocus_eval.method.selection import Decision, Pathway, Rule
 
 __all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
 
-TRACE_VERSION = 1
+TRACE_VERSION = 2
+"""2: completions carry their ``gap``. Traces of version 1 are read with an unknown one."""
+_READABLE = (1, TRACE_VERSION)
 
 
 class Fallback(StrEnum):
@@ -33,7 +35,7 @@ class Fallback(StrEnum):
 
 
 class TraceFormatError(ValueError):
-    """A line that is not a trace of this version."""
+    """A line that is not a trace that this version reads."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Trace:
         """The inverse of `to_json`. Raises TraceFormatError, saying what is wrong."""
         try:
             fields = json.loads(line)
-            if fields["version"] != TRACE_VERSION:
+            if fields["version"] not in _READABLE:
                 raise TraceFormatError(f"trace version {fields['version']!r}, this is version {TRACE_VERSION}")
             return cls(**fields | _nested(fields))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -193,7 +195,13 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _completion(fields: Mapping[str, Any] | None) -> Completion | None:
     if fields is None:
         return None
-    return Completion(fields["text"], tuple(fields["token_ids"]), _numbers(fields["logprobs"]), fields["finish"])
+    return Completion(
+        fields["text"],
+        tuple(fields["token_ids"]),
+        _numbers(fields["logprobs"]),
+        fields["finish"],
+        fields.get("gap"),
+    )
 
 
 def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:

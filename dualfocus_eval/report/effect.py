@@ -2,64 +2,69 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from dualfocus_eval.data.scenes.questions import DETAIL_KINDS, KINDS, NEGATIVES
-from dualfocus_eval.method.boxes import Box, iou
-from dualfocus_eval.report.answers import CHOICES, Choice, RunAnswers, ScoredAnswer, rule_choice
-from dualfocus_eval.report.intervals import RESAMPLES, Estimate, aggregate_of, mean_of
-from dualfocus_eval.report.tables import Table
+from dualfocus_eval.report.boxes import truth_overlap
+from dualfocus_eval.report.choices import Choice, rule_choice, scores_of
+from dualfocus_eval.report.measures import metric, points, rate
+from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.tables import Cell, Number, Table
 
-__all__ = ["POPE", "SCENES", "box_iou", "box_table", "difference_table", "effect_tables", "run_table", "score_table"]
+__all__ = ["POPE", "SCENES", "box_table", "difference_table", "effect_tables", "run_table", "score_table"]
 
 SCENES = "df_scenes_mini"
 POPE = tuple(f"df_pope_mini_{split}" for split in NEGATIVES)
+_SHOWN: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "released rule", "oracle")
+_INTERVALS = "In brackets: 95% interval, clustered by image"
 
-_INTERVALS = "± is a 95% interval, clustered by image: lmms-eval's clustered standard error, normal approximation"
 
-
-def effect_tables(run: RunAnswers) -> dict[str, Table]:
+def effect_tables(run: Run) -> dict[str, Table]:
     """Every table, by the name of the place in a page that it fills."""
     return {
         "scores": score_table(run),
         "differences": difference_table(run),
-        "boxes": box_table(run.of(SCENES)),
+        "boxes": box_table(run),
         "run": run_table(run),
     }
 
 
-def score_table(run: RunAnswers) -> Table:
+def score_table(run: Run) -> Table:
     """Per cent right by kind and level of question, and POPE's F1, for every choice of the answer."""
-    scenes = run.of(SCENES)
-    kinds = [_accuracies(kind, [a for a in scenes if a.doc["kind"] == kind], intervals=False) for kind in KINDS]
-    levels = [
-        _accuracies("details", [a for a in scenes if a.doc["level"] == "detail"], intervals=True),
-        _accuracies("global", [a for a in scenes if a.doc["level"] == "global"], intervals=True),
-        _accuracies("all", scenes, intervals=True),
-    ]
-    pope = [_f1(f"F1 {task.rpartition('_')[2]}", run.of(task), run.tasks[task]) for task in POPE]
-    deciding = run.record["settings"]["selection"]
+
+    def row(task: str, name: str, shown: str, *, interval: bool) -> tuple[Cell, ...]:
+        found = [metric(run, task, name, choice) for choice in _SHOWN]
+        numbers = [number if interval else Number(number.value, unit="%") for _, number in found]
+        return (shown, max(n for n, _ in found), *numbers)
+
+    levels = {"detail": "details", "global": "global", "accuracy": "all"}
+    deciding = run.settings["selection"]
     return Table(
         title="Scores: % right; for POPE, F1",
-        header=("question", "n", *CHOICES),
-        sections=(tuple(kinds), tuple(levels), tuple(pope)),
+        header=("question", "n", *_SHOWN),
+        sections=(
+            tuple(row(SCENES, kind, kind, interval=False) for kind in KINDS),
+            tuple(row(SCENES, level, shown, interval=True) for level, shown in levels.items()),
+            tuple(row(task, "f1", f"F1 {task.rpartition('_')[2]}", interval=True) for task in POPE),
+        ),
         notes=(
-            f"{_INTERVALS}; for F1 the standard error is of {RESAMPLES:,} bootstrap draws of whole images. Details are "
+            f"{_INTERVALS}; for F1 by a jackknife over groups of images. Details are "
             f"{', '.join(DETAIL_KINDS)}; global is the rest. The rule that decides, named by the "
-            f"{run.record['settings_from']['selection']}: {deciding}. A question without a usable box counts in the "
-            "column micro with its macro answer. Oracle: either candidate is right.",
+            f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. A question without a "
+            "usable box counts in the column micro with its macro answer. Oracle: either candidate is right.",
         ),
     )
 
 
-def difference_table(run: RunAnswers) -> Table:
+def difference_table(run: Run) -> Table:
     """The differences that the method is judged by, question by question."""
     scenes = run.of(SCENES)
-    details = [answer for answer in scenes if answer.doc["level"] == "detail"]
-    selected = rule_choice(run.record["settings"]["selection"])
+    details = scenes[_kind_is(run, DETAIL_KINDS)]
+    selected = rule_choice(run.settings["selection"])
     rows = (
         _difference("details: micro - macro", details, "micro", "macro"),
         _difference(f"details: {selected} - macro", details, selected, "macro"),
@@ -68,20 +73,20 @@ def difference_table(run: RunAnswers) -> Table:
     )
     return Table(
         title="Differences (points)",
-        header=("difference", "n", "images", "points", "95% interval"),
+        header=("difference", "n", "images", "points"),
         sections=(rows,),
         notes=("Paired: both answers to a question come from one run. " + _INTERVALS + ".",),
     )
 
 
-def box_table(scenes: Sequence[ScoredAnswer]) -> Table:
+def box_table(run: Run) -> Table:
     """How well the boxes of detail questions are found."""
-    details = [answer for answer in scenes if answer.doc["level"] == "detail"]
-    rows = [_boxes(kind, [answer for answer in details if answer.doc["kind"] == kind]) for kind in DETAIL_KINDS]
+    scenes = run.of(SCENES)
+    rows = [_boxes(kind, scenes[_kind_is(run, [kind])]) for kind in DETAIL_KINDS]
     return Table(
         title="Boxes of detail questions",
         header=("question", "n", "parsed %", "mean IoU", "IoU > 0.5 %"),
-        sections=(tuple(rows), (_boxes("details", details),)),
+        sections=(tuple(rows), (_boxes("details", scenes[_kind_is(run, DETAIL_KINDS)]),)),
         notes=(
             "IoU with the box of the object that the question is about; a text without a usable box counts as 0. "
             + _INTERVALS
@@ -90,71 +95,39 @@ def box_table(scenes: Sequence[ScoredAnswer]) -> Table:
     )
 
 
-def run_table(run: RunAnswers) -> Table:
+def run_table(run: Run) -> Table:
     """What ran, and what it cost."""
-    record, summary = run.record, run.record["summary"]
+    record = run.record
+    assert record
+    summary = record["summary"]
     failed = sum(summary["failures"].values())
     earlier = f", {summary['resumed']:,} of them answered by an earlier run" if summary["resumed"] else ""
-    rows = (
+    rows: tuple[tuple[Cell, ...], ...] = (
         ("checkpoint", Path(record["engine"]["pretrained"]).name),
         ("questions", f"{len(run.answers):,}{earlier}"),
-        ("images", f"{len({answer.cluster for answer in run.answers}):,}"),
-        ("failed", f"{failed}"),
-        ("without a usable box (macro answers)", f"{sum(summary['fallbacks'].values()):,}"),
+        ("images", run.answers["cluster"].nunique()),
+        ("failed", failed),
+        ("without a usable box (macro answers)", sum(summary["fallbacks"].values())),
         ("deciding rule", f"{record['settings']['selection']} (from: {record['settings_from']['selection']})"),
         ("wall time", f"{run.seconds:.0f} s"),
     )
     return Table(title="Run", header=("what", "value"), sections=(rows,))
 
 
-def box_iou(answer: ScoredAnswer) -> float:
-    """Overlap of the model's box with the document's ``box`` (pixels); 0 without a usable box."""
-    grounding = answer.trace.grounding
-    if grounding is None or grounding.box is None:
-        return 0.0
-    width, height = answer.trace.images[0].width, answer.trace.images[0].height
-    x1, y1, x2, y2 = answer.doc["box"]
-    return iou(grounding.box, Box(x1 / width, y1 / height, x2 / width, y2 / height))
+def _kind_is(run: Run, kinds: Sequence[str]) -> np.ndarray:
+    """Which of the scenes' questions count in the metric of one of these kinds."""
+    return np.array([any(kind in (record or ()) for kind in kinds) for record in run.records(SCENES, "selected")], bool)
 
 
-def _accuracies(name: str, answers: Sequence[ScoredAnswer], *, intervals: bool) -> tuple[str, ...]:
-    estimates = [_mean(answers, [answer.score(choice) for answer in answers]) for choice in CHOICES]
-    return (name, f"{len(answers):,}", *(_percent(estimate, interval=intervals) for estimate in estimates))
+def _difference(name: str, rows: pd.DataFrame, better: Choice, than: Choice) -> tuple[Cell, ...]:
+    found = points(scores_of(rows, than), scores_of(rows, better), rows["cluster"])
+    return (name, len(rows), rows["cluster"].nunique(), found)
 
 
-def _f1(name: str, answers: Sequence[ScoredAnswer], task: Any) -> tuple[str, ...]:
-    clusters, aggregate = [answer.cluster for answer in answers], task.aggregation()["f1"]
-    estimates = [
-        aggregate_of([answer.metrics[choice]["f1"] for answer in answers], clusters, aggregate) for choice in CHOICES
-    ]
-    return (name, f"{len(answers):,}", *(_percent(estimate, interval=True) for estimate in estimates))
-
-
-def _difference(name: str, answers: Sequence[ScoredAnswer], better: Choice, than: Choice) -> tuple[str, ...]:
-    images = f"{len({answer.cluster for answer in answers}):,}"
-    found = _mean(answers, [answer.score(better) - answer.score(than) for answer in answers])
-    points = "" if math.isnan(found.value) else f"{100 * found.value:+.1f}"
-    interval = "" if math.isnan(found.margin) else f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    return (name, f"{len(answers):,}", images, points, interval)
-
-
-def _boxes(name: str, answers: Sequence[ScoredAnswer]) -> tuple[str, ...]:
-    overlaps = [box_iou(answer) for answer in answers]
-    parsed = _mean(answers, [bool(answer.trace.grounding and answer.trace.grounding.box) for answer in answers])
-    overlap, hits = _mean(answers, overlaps), _mean(answers, [value > 0.5 for value in overlaps])
-    mean = "" if math.isnan(overlap.value) else f"{overlap.value:.2f}{_margin(overlap.margin, 2)}"
-    return (name, f"{len(answers):,}", _percent(parsed), mean, _percent(hits))
-
-
-def _mean(answers: Sequence[ScoredAnswer], values: Sequence[float]) -> Estimate:
-    return mean_of(values, [answer.cluster for answer in answers])
-
-
-def _percent(estimate: Estimate, *, interval: bool = False) -> str:
-    if math.isnan(estimate.value):
-        return ""
-    return f"{100 * estimate.value:.1f}" + (_margin(100 * estimate.margin, 1) if interval else "")
-
-
-def _margin(margin: float, decimals: int) -> str:
-    return "" if math.isnan(margin) else f"±{margin:.{decimals}f}"
+def _boxes(name: str, rows: pd.DataFrame) -> tuple[Cell, ...]:
+    overlaps = truth_overlap(rows)
+    parsed, mean, hits = (
+        rate(values, rows["cluster"]) for values in (rows["box_x1"].notna(), overlaps, overlaps > 0.5)
+    )
+    share = Number(mean.value / 100, mean.low / 100, mean.high / 100, decimals=2)
+    return (name, len(rows), Number(parsed.value, unit="%"), share, Number(hits.value, unit="%"))

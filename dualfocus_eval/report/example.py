@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import Pathway, Rule, released_nll
-from dualfocus_eval.method.trace import Trace
-from dualfocus_eval.report.answers import RunAnswers, ScoredAnswer, rule_choice
+from dualfocus_eval.method.selection import Pathway, Rule
+from dualfocus_eval.report.choices import scores_of
 from dualfocus_eval.report.effect import SCENES
+from dualfocus_eval.report.runs import Run
 
 __all__ = ["choose_example", "draw_example"]
 
@@ -24,79 +25,74 @@ _PATHWAYS: tuple[Pathway, Pathway] = ("macro", "micro")
 _INK, _MUTED, _BOX, _RIGHT, _WRONG = "#1b1f24", "#6a737d", "#d6336c", "#1a7f37", "#b42318"
 
 
-def choose_example(run: RunAnswers) -> ScoredAnswer | None:
-    """The first question, by its id, where zooming paid: macro wrong, micro right and selected.
+def choose_example(run: Run) -> str | None:
+    """The key of the first question, by its id, where zooming paid: macro wrong, micro right and selected.
 
     Without one: micro right and macro wrong whatever was selected, then any with two candidates; None without any.
     """
-    selected = rule_choice(run.record["settings"]["selection"])
-    answers = sorted(run.of(SCENES), key=lambda answer: str(answer.doc["question_id"]))
-    wanted: Sequence[Callable[[ScoredAnswer], bool]] = (
-        lambda answer: answer.score("micro") > answer.score("macro") and answer.score(selected) > 0,
-        lambda answer: answer.score("micro") > answer.score("macro"),
-        lambda answer: answer.trace.micro is not None,
-    )
-    for condition in wanted:
-        for answer in answers:
-            if answer.trace.micro is not None and condition(answer):
-                return answer
+    rows = run.of(SCENES)
+    docs = run.tasks[SCENES].eval_docs_no_media
+    ids = pd.Series([str(docs[doc_id]["question_id"]) for doc_id in rows["doc_id"]], index=rows.index)
+    two = rows.loc[ids.sort_values(kind="stable").index]
+    two = two[two["micro_text"].notna() & two["macro_text"].notna()]
+    saved = two["score_micro"] > two["score_macro"]
+    for wanted in (saved & (scores_of(two, "selected") > 0), saved, two["traced"]):
+        if wanted.any():
+            return str(two["key"][wanted].iloc[0])
     return None
 
 
-def draw_example(run: RunAnswers, answer: ScoredAnswer, path: Path) -> None:
-    """Write the picture as a PNG to ``path``; the question needs two candidates."""
+def draw_example(run: Run, key: str, path: Path) -> None:
+    """Write the picture of one question as a PNG to ``path``. Raises ValueError for one without two candidates."""
     from matplotlib.figure import Figure
 
-    trace = answer.trace
-    grounding, macro, micro = trace.grounding, trace.macro, trace.micro
-    if not (grounding and grounding.box and grounding.crop and macro and micro):
-        raise ValueError(f"{trace.key} has no micro candidate, so there is nothing to compare")
-    task, rule = run.tasks[answer.task], run.record["settings"]["selection"]
-    image: Image.Image = task.doc_to_visual(task.eval_docs[answer.doc_id])[0]
-    crop, view = grounding.crop, _encoder_view(run.record["engine"])
+    assert run.record
+    row = run.answers[run.answers["key"] == key].iloc[0]
+    if math.isnan(row["box_x1"]) or not isinstance(row["macro_text"], str) or not isinstance(row["micro_text"], str):
+        raise ValueError(f"{key} has no micro candidate, so there is nothing to compare")
+    task, rule = run.tasks[row["task"]], run.settings["selection"]
+    doc = task.eval_docs_no_media[int(row["doc_id"])]
+    image: Image.Image = task.doc_to_visual(task.eval_docs[int(row["doc_id"])])[0]
+    box = Box(*(float(row[f"box_{corner}"]) for corner in ("x1", "y1", "x2", "y2")))
+    crop = Crop(*(int(row[f"crop_{side}"]) for side in ("left", "top", "right", "bottom")))
+    view = _encoder_view(run.record["engine"])
     panels = (image, view(image), view(image.crop((crop.left, crop.top, crop.right, crop.bottom))))
-    texts, perplexities = (macro.text, micro.text), _perplexities(trace, rule)
 
     figure = Figure(figsize=(11, 5.4), dpi=110, facecolor="white")
     widths = [panel.width / panel.height for panel in panels]
     grid = {"left": 0.03, "right": 0.97, "top": 0.82, "bottom": 0.25, "wspace": 0.1, "width_ratios": widths}
     axes = figure.subplots(1, 3, gridspec_kw=grid)
-    question = shorten(answer.doc["question"], 80, placeholder=" ...")
+    question = shorten(doc["question"], 80, placeholder=" ...")
     figure.text(0.03, 0.94, question, parse_math=False, fontsize=18, weight="bold", color=_INK, va="center")
     for axis, panel in zip(axes, panels, strict=True):
         axis.imshow(np.asarray(panel), interpolation="nearest")
         axis.set(xticks=[], yticks=[], anchor="NW")
         axis.spines[:].set_edgecolor("#d0d7de")
-    _outline(axes[0], grounding.box, crop, image.size)
+    _outline(axes[0], box, crop, image.size)
     _above(axes[0], f"image, {image.width} x {image.height} pixels")
     _above(axes[1], f"what the macro pass sees, {_size(panels[1])}")
     _above(axes[2], f"what the micro pass adds, {_size(panels[2])}")
-    _below(axes[0], "box", format_box(grounding.box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
-    for axis, pathway, text, perplexity in zip(axes[1:], _PATHWAYS, texts, perplexities, strict=True):
-        selected = " (selected)" if trace.selected == pathway else ""
-        color = _RIGHT if answer.score(pathway) > 0 else _WRONG
-        shown = shorten(text.strip(), 22, placeholder=" ...") or "(nothing)"
-        _below(axis, f"{pathway} answer{selected}", shown, color, f"PPL {perplexity:.2f}", 18)
+    _below(axes[0], "box", format_box(box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
+    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, _compared_nlls(row, rule), strict=True):
+        selected = " (selected)" if row["selected"] == pathway else ""
+        color = _RIGHT if row[f"score_{pathway}"] > 0 else _WRONG
+        shown = shorten(row[f"{pathway}_text"].strip(), 22, placeholder=" ...") or "(nothing)"
+        _below(axis, f"{pathway} answer{selected}", shown, color, f"PPL {math.exp(nll):.2f}", 18)
     figure.text(
         0.97, 0.03,
-        f"right answer: {answer.doc['answer']}.  Rule {rule}: the answer with the lower perplexity is selected.",
+        f"right answer: {doc['answer']}.  Rule {rule}: the answer with the lower perplexity is selected.",
         parse_math=False, fontsize=9.5, color=_MUTED, ha="right", va="center",
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
 
 
-def _perplexities(trace: Trace, rule: Rule) -> tuple[float, float]:
-    """Of the macro and the micro candidate, as ``rule`` compares them; of their own contexts where none was needed."""
-    assert trace.macro
-    assert trace.micro
-    assert trace.grounding
-    if rule == "own" or trace.scores is None:
-        return math.exp(trace.macro.nll), math.exp(trace.micro.nll)
-    if rule == "micro":
-        return math.exp(trace.scores.macro_nll), math.exp(trace.scores.micro_nll)
-    a1 = trace.grounding.a1.logprobs
-    return math.exp(released_nll(a1, trace.scores.macro)), math.exp(released_nll(a1, trace.scores.micro))
+def _compared_nlls(row: pd.Series, rule: Rule) -> tuple[float, float]:
+    """Of the macro and the micro candidate, as ``rule`` compares them; in their own contexts where none was needed."""
+    context = {"own": "", "micro": "_context", "released": "_released"}[rule]
+    if math.isnan(row["macro_context_nll"]):
+        context = ""
+    return float(row[f"macro{context}_nll"]), float(row[f"micro{context}_nll"])
 
 
 def _outline(axis: Any, box: Box, crop: Crop, size: tuple[int, int]) -> None:

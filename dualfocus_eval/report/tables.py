@@ -1,11 +1,19 @@
-"""A table, and its two forms: on the terminal and in Markdown pages with places to fill."""
+"""A table of numbers with units and intervals, and its forms: terminal, Markdown, CSV, JSON, and places in pages.
+
+Cells keep their numbers, so that CSV and JSON hold numbers and only what people read holds text.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -13,45 +21,126 @@ from rich.table import Table as RichTable
 
 from dualfocus_eval.errors import UserError
 
-__all__ = ["Table", "fill_page", "print_table", "to_markdown"]
+__all__ = [
+    "Cell",
+    "Number",
+    "Table",
+    "cell_text",
+    "escaped",
+    "fill_page",
+    "print_table",
+    "to_csv",
+    "to_json",
+    "to_markdown",
+]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured value in the unit in which it is shown; ``low`` to ``high`` is its 95% interval, NaN without one."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    unit: str = ""
+    """``%``, ``points``, ``s``, ``ms``; empty for plain numbers."""
+    decimals: int = 1
+    signed: bool = False
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return ""
+        text = self._written(self.value)
+        if math.isnan(self.low) or math.isnan(self.high):
+            return text
+        return f"{text} ({self._written(self.low)} to {self._written(self.high)})"
+
+    def _written(self, value: float) -> str:
+        rounded = round(value, self.decimals) + 0.0  # no minus before a zero
+        return f"{rounded:{'+' if self.signed else ''},.{self.decimals}f}"
+
+
+Cell = str | int | Number | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the row, the others hold numbers."""
+    """The first column names the row."""
 
     title: str
     header: tuple[str, ...]
-    sections: tuple[tuple[tuple[str, ...], ...], ...]
+    sections: tuple[tuple[tuple[Cell, ...], ...], ...]
     """Rows in groups, set apart by a line."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def rows(self) -> list[tuple[Cell, ...]]:
+        """All rows, whatever their group."""
+        return [row for rows in self.sections for row in rows]
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell as people read it; empty for None and NaN."""
+    if cell is None:
+        return ""
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
 
 def print_table(table: Table, console: Console) -> None:
-    """Show it on a terminal."""
+    """Show it on a terminal; intervals only where the terminal is wide enough for them."""
     shown = RichTable(
         title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False
     )
+    whole = _width(table) <= console.width
     for number, name in enumerate(table.header):
         shown.add_column(name, justify="right" if number else "left", no_wrap=not number)
     for rows in table.sections:
         for row in rows:
-            shown.add_row(*row)
+            shown.add_row(*(cell_text(cell if whole else _without_interval(cell)) for cell in row))
         shown.add_section()
-    console.print(shown)
+    console.print(shown, markup=False)
     for note in table.notes:
-        console.print(note, highlight=False, style="dim")
+        console.print(note, highlight=False, markup=False, style="dim")
     console.print()
 
 
 def to_markdown(table: Table) -> str:
-    """It as a Markdown table, its notes below."""
+    """It as a Markdown table, its notes below; HTML and table marks in a cell are escaped."""
     lines = [_line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
     for number, rows in enumerate(table.sections):
         if number:
             lines.append(_line([""] * len(table.header)))
-        lines.extend(_line(row) for row in rows)
+        lines.extend(_line(escaped(cell_text(cell)) for cell in row) for row in rows)
     return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
+
+
+def escaped(text: str) -> str:
+    """``text`` in one line of Markdown: no HTML in it runs, no table cell or link begins or ends."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`|\[\]])", r"\\\1", plain)
+
+
+def to_csv(table: Table) -> str:
+    """A line per row under the header; each column that has intervals is followed by its low and high ends."""
+    intervals = [any(_has_interval(row[place]) for row in table.rows) for place in range(len(table.header))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header: list[str] = []
+    for name, interval in zip(table.header, intervals, strict=True):
+        header += [name, f"{name} low", f"{name} high"] if interval else [name]
+    writer.writerow(header)
+    for row in table.rows:
+        writer.writerow(
+            [value for cell, interval in zip(row, intervals, strict=True) for value in _plain(cell, interval)]
+        )
+    return text.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """Title, notes, header and rows; a measured cell is an object with ``value``, ``unit``, ``low`` and ``high``."""
+    rows = [{name: _json_cell(cell) for name, cell in zip(table.header, row, strict=True)} for row in table.rows]
+    content = {"title": table.title, "header": table.header, "rows": rows, "notes": table.notes}
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
@@ -73,6 +162,35 @@ def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
         places = ", ".join(f"<!-- {name} --><!-- end of {name} -->" for name in blocks)
         raise UserError(f"page {page} has no place to fill; put one of these into it: {places}")
     page.write_text(text, encoding="utf-8")
+
+
+def _width(table: Table) -> int:
+    """Columns of the terminal that it takes without breaking a line."""
+    cells = [table.header, *([cell_text(cell) for cell in row] for row in table.rows)]
+    return sum(max(len(row[place]) for row in cells) + 1 for place in range(len(table.header)))
+
+
+def _without_interval(cell: Cell) -> Cell:
+    return replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell
+
+
+def _has_interval(cell: Cell) -> bool:
+    return isinstance(cell, Number) and not math.isnan(cell.low)
+
+
+def _plain(cell: Cell, interval: bool) -> Sequence[str | float | None]:
+    if isinstance(cell, Number):
+        values = [cell.value, cell.low, cell.high] if interval else [cell.value]
+        return [None if math.isnan(value) else value for value in values]
+    return [cell, None, None] if interval else [cell]
+
+
+def _json_cell(cell: Cell) -> Any:
+    if not isinstance(cell, Number):
+        return cell
+    ends = {"low": cell.low, "high": cell.high} if _has_interval(cell) else {}
+    value = None if math.isnan(cell.value) else cell.value
+    return {"value": value, "unit": cell.unit} | ends
 
 
 def _line(cells: Iterable[str]) -> str:

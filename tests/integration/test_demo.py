@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from dualfocus_eval.report.answers import read_run
+from dualfocus_eval.report.choices import Choice, scores_of
+from dualfocus_eval.report.runs import read_run
 from tests.integration.conftest import BIN, Run
 
-LIMIT = ["--limit", "9", "--batch_size", "4"]
+LIMIT = ["--limit", "4", "--batch_size", "4"]
 
 
 def test_one_run_holds_what_runs_of_each_pathway_answer(
@@ -29,28 +30,28 @@ def test_one_run_holds_what_runs_of_each_pathway_answer(
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout
     shown = read_run(tmp_path / "output")
-    assert len(shown.answers) == 4 * 9
-    assert sum(answer.trace.micro is not None for answer in shown.answers) > 20
+    rows = shown.answers
+    assert len(rows) == 10 * 4
+    assert rows["micro_text"].notna().sum() > 20
 
-    for pathway in ("macro", "micro"):
+    pathways: tuple[Choice, ...] = ("macro", "micro")
+    for pathway in pathways:
         alone = run(
             "dualfocus", "eval", "--model_args", f"pretrained={checkpoint},strategy={pathway}",
-            "--tasks", "df_pope_mini,df_scenes_mini", *LIMIT, output=pathway,
+            "--tasks", "df_mini", *LIMIT, output=pathway,
         )  # fmt: skip
         expected = {place: (text, alone.samples[place]["score"]) for place, text in alone.answers.items()}
-        found = {
-            (answer.task, answer.doc_id): (
-                ((answer.trace.micro if pathway == "micro" else None) or answer.trace.macro).text.strip(),  # type: ignore[union-attr]
-                answer.score(pathway),  # type: ignore[arg-type]
-            )
-            for answer in shown.answers
-        }
+        texts = rows["micro_text"].fillna(rows["macro_text"]) if pathway == "micro" else rows["macro_text"]
+        answers = zip(texts.str.strip(), scores_of(rows, pathway), strict=True)
+        found = dict(zip(zip(rows["task"], rows["doc_id"], strict=True), answers, strict=True))
         assert found == expected
 
     for heading in ("Scores", "Differences", "Boxes of detail questions", "oracle", "wall time"):
         assert heading in demo.stdout
     assert "| details |" in page.read_text()
     assert "| wall time |" in page.read_text()
-    with Image.open(tmp_path / "output" / "example.png") as picture:
+    report = tmp_path / "output" / "report"
+    with Image.open(report / "figures" / "example.png") as picture:
         picture.verify()
+    assert "df_seed_img_mini" in (report / "index.html").read_text()
     assert list((tmp_path / "working").iterdir()) == []

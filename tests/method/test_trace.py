@@ -24,7 +24,12 @@ texts = st.text(st.characters())
 natural = st.integers(0, 10**6)
 logprobs = st.lists(st.floats(max_value=0, allow_nan=False, allow_infinity=False), max_size=4).map(tuple)
 completions = st.builds(
-    Completion, texts, st.lists(natural, max_size=4).map(tuple), logprobs, st.sampled_from(["eos", "stop", "length"])
+    Completion,
+    texts,
+    st.lists(natural, max_size=4).map(tuple),
+    logprobs,
+    st.sampled_from(["eos", "stop", "length"]),
+    st.none() | st.floats(0, 100),
 )
 unit = st.floats(0, 1)
 failures = st.builds(Failure, texts, texts)
@@ -100,6 +105,16 @@ def test_numbers_that_are_not_finite_stay_strict_json() -> None:
     assert math.isnan(back.nll)
 
 
+def test_a_trace_of_the_first_version_has_an_unknown_gap() -> None:
+    old = json.loads(answered().to_json()) | {"version": 1}
+    for pathway in ("macro", "micro"):
+        del old[pathway]["gap"]
+    trace = Trace.from_json(json.dumps(old))
+    assert trace == answered(version=1)
+    assert trace.macro is not None
+    assert trace.macro.gap is None
+
+
 def test_another_rule_on_a_stored_trace() -> None:
     trace = answered()
     assert trace.reselected("own").text == "blue"
@@ -120,9 +135,9 @@ def test_another_rule_on_a_stored_trace() -> None:
         "[]",
         "null",
         "7",
-        '{"version": 1}',
+        '{"version": 2}',
         answered().to_json()[:-5],
-        answered().to_json().replace('"version":1', '"version":2'),
+        answered().to_json().replace('"version":2', '"version":3'),
         answered().to_json().replace('"nll"', '"dice"'),
         answered().to_json().replace('"kind"', '"sort"'),
         b"\xff\xfe",

@@ -1,25 +1,34 @@
-"""Runs made by hand, scored by the tasks' real scoring functions."""
+"""Runs made by hand: the files of a run with chosen answers, read back and scored by the tasks' real functions."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+from lmms_eval.filters import build_filter_ensemble
 from lmms_eval.utils import load_yaml_config
 from PIL import Image
 
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import RULES, Decision, Pathway, Rule
+from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.trace import Grounding, ImageInfo, Trace
-from dualfocus_eval.report.answers import RunAnswers, ScoredAnswer, score_choices
-from dualfocus_eval.report.effect import POPE, SCENES
+from dualfocus_eval.report import runs
+from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.resources import resource_folder
 from tests.scripted_engine import completion
 
 SIZE = (400, 200)
+SETTINGS_KEY = "these settings"
 
 
 @cache
@@ -27,6 +36,23 @@ def task_config(name: str) -> dict[str, Any]:
     path: Path = next(resource_folder("tasks").rglob(f"{name}.yaml"))
     config: dict[str, Any] = load_yaml_config(str(path), mode="full")
     return config
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question with its document and its trace."""
+
+    task: str
+    doc_id: int
+    doc: Mapping[str, Any]
+    trace: Trace
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """The line that lmms-eval writes for it."""
+        metrics = task_config(self.task)["process_results"](self.doc, [self.trace.text.strip()])
+        answer = {"target": str(self.doc["answer"]), "filtered_resps": self.trace.text.strip(), "input": "Question?"}
+        return {"doc_id": self.doc_id, **answer, **metrics}
 
 
 def answered(
@@ -41,15 +67,15 @@ def answered(
     rule: Rule = "own",
     box: Box | None = None,
     nlls: tuple[float, float] = (0.5, 0.4),
-) -> ScoredAnswer:
+) -> Answered:
     """One question; ``picks`` names what each rule selects (default: micro wherever there is one)."""
     box = box or Box(0.1, 0.1, 0.3, 0.5)
     picks = picks or dict.fromkeys(RULES, "micro")
     two = micro is not None
     trace = Trace(
         key=f"{task}/{doc_id}",
-        question_digest="",
-        settings_key="",
+        question_digest="digest",
+        settings_key=SETTINGS_KEY,
         kind="short",
         images=(ImageInfo(image, *SIZE),),
         macro=completion(macro, nlls[0]),
@@ -62,8 +88,7 @@ def answered(
         decision=Decision.NLL if two else Decision.ONLY_CANDIDATE,
         fallback=None if two else "unparsable",
     )
-    process = task_config(task)["process_results"]
-    return ScoredAnswer(task, doc_id, doc, trace, score_choices(trace, lambda text: process(doc, [text])))
+    return Answered(task, doc_id, doc, trace)
 
 
 def scene(number: int, answer: str, **fields: Any) -> dict[str, Any]:
@@ -74,19 +99,68 @@ def scene(number: int, answer: str, **fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
-def run_of(answers: list[ScoredAnswer], rule: Rule = "own", **engine: Any) -> RunAnswers:
+def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **engine: Any) -> Path:
+    """The files of a run: results, a sample file per task, traces."""
+    traces = folder / "traces"
+    traces.mkdir(parents=True)
     record = {
-        "settings": {"selection": rule},
+        "settings": asdict(Settings(selection=rule)),
         "settings_from": {"selection": "recipe"},
+        "settings_key": SETTINGS_KEY,
+        "traces": str(traces),
         "engine": {"pretrained": "some/checkpoint", "revision": None, "image_aspect": "checkpoint"} | engine,
         "summary": {"failures": {}, "fallbacks": {"unparsable": 1}, "resumed": 0},
     }
-    pope = SimpleNamespace(aggregation=lambda: {"f1": pope_f1})
-    images = [{"image": Image.new("RGB", SIZE, "white")}] * (1 + max((answer.doc_id for answer in answers), default=0))
-    scenes = SimpleNamespace(eval_docs=images, doc_to_visual=lambda doc: [doc["image"]])
-    return RunAnswers(record, 12.3, dict.fromkeys(POPE, pope) | {SCENES: scenes}, answers)
+    tasks = list(dict.fromkeys(answer.task for answer in answers))
+    chosen = [Answered(a.task, a.doc_id, a.doc, a.trace.reselected(rule)) for a in answers]
+    results: dict[str, Any] = {
+        "results": {task: {"accuracy,none": 0.5} for task in tasks},
+        "configs": {task: {"metric_list": _metric_names(task), "cluster_key": "image_id"} for task in tasks},
+        "n-samples": {task: {"effective": sum(answer.task == task for answer in answers)} for task in tasks},
+        "config": {"resolved_cli_args": {"dualfocus": record}},
+        "total_evaluation_time_seconds": "12.3",
+    }
+    (folder / "1_results.json").write_text(json.dumps(results))
+    (traces / "traces.rank0000.jsonl").write_text("".join(answer.trace.to_json() + "\n" for answer in chosen))
+    for task in tasks:
+        lines = [json.dumps(answer.sample) + "\n" for answer in chosen if answer.task == task]
+        (folder / f"1_samples_{task}.jsonl").write_text("".join(lines))
+    return folder
 
 
-def pope_f1(pairs: list[dict[str, Any]]) -> float:
-    metrics = {metric["metric"]: metric["aggregation"] for metric in task_config(POPE[0])["metric_list"]}
-    return float(metrics["f1"](pairs))
+def read_with(folder: Path, answers: Sequence[Answered]) -> runs.Run:
+    """`read_run`, the documents being those of ``answers``."""
+    tasks = {name: _task(name, [answer for answer in answers if answer.task == name]) for name in _names(answers)}
+    with patch.object(runs, "load_tasks", lambda names: ({name: tasks[name] for name in names}, {})):
+        return runs.read_run(folder)
+
+
+def run_of(answers: Sequence[Answered], rule: Rule = "own", **engine: Any) -> runs.Run:
+    with tempfile.TemporaryDirectory() as folder:
+        return read_with(write_run(Path(folder) / "run", answers, rule, **engine), answers)
+
+
+def _names(answers: Sequence[Answered]) -> list[str]:
+    return list(dict.fromkeys(answer.task for answer in answers))
+
+
+def _task(name: str, answers: Sequence[Answered]) -> SimpleNamespace:
+    config = task_config(name)
+    docs = {answer.doc_id: answer.doc for answer in answers}
+    aggregations = {entry["metric"]: entry["aggregation"] for entry in config["metric_list"]}
+    return SimpleNamespace(
+        config=SimpleNamespace(reasoning_tags=None),
+        _filters=[build_filter_ensemble("none", [["take_first", None]])],
+        eval_docs_no_media=docs,
+        eval_docs={number: {"image": Image.new("RGB", SIZE, "white")} for number in docs},
+        doc_to_visual=lambda doc: [doc["image"]],
+        process_results=config["process_results"],
+        aggregation=lambda: {key: fmean if value == "mean" else value for key, value in aggregations.items()},
+    )
+
+
+def _metric_names(task: str) -> list[dict[str, str]]:
+    return [{"metric": entry["metric"]} for entry in task_config(task)["metric_list"]]
+
+
+__all__ = ["SCENES", "Answered", "answered", "read_with", "run_of", "scene", "task_config", "write_run"]

@@ -1,0 +1,86 @@
+"""Scores per category: SEED's dimensions, MMBench's levels, GQA's types, and whatever else a task tells apart.
+
+A category is a metric that only some of a task's questions count in. Categories that share no question stand together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dualfocus_eval.report.choices import Choice
+from dualfocus_eval.report.measures import metrics_of
+from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.sections import Drawing, Section
+from dualfocus_eval.report.strategies import INTERVALS
+from dualfocus_eval.report.style import COLORS, panels
+from dualfocus_eval.report.tables import Cell, Table
+
+__all__ = ["category_section", "partitions"]
+
+_PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected")
+
+
+def category_section(run: Run) -> Section:
+    """A table for every task that has categories, and figure 4's plot of it."""
+    tables, figures = {}, {}
+    for task in run.task_names:
+        groups = partitions(run, task)
+        if not groups:
+            continue
+        names = [name for group in groups for name in group]
+        found = {choice: metrics_of(run, task, names, choice) for choice in run.shown_choices}
+        sections = tuple(tuple(_row(name, found) for name in group) for group in groups)
+        header = ("category", "n", *run.shown_choices.values())
+        tables[f"categories_{task}"] = Table(f"{task}: categories (%)", header, sections, (INTERVALS,))
+        if "micro" in run.choices:
+            figures[f"categories_{task}"] = Drawing(f"{task} by category (%)", _drawing(run, task, groups))
+    text = "Scores per category, as in the paper's figure 4. Small categories have wide intervals: read them."
+    return Section("categories", "Categories", text, tables, figures)
+
+
+def partitions(run: Run, task: str) -> list[list[str]]:
+    """The task's categories in the order of its YAML, in groups within which no two share a question."""
+    listed = [str(entry["metric"]) for entry in run.results.get("configs", {}).get(task, {}).get("metric_list") or ()]
+    records = [record for record in run.metrics.get(task, {}).get("selected", ()) if record]
+    members = {name: {place for place, record in enumerate(records) if name in record} for name in listed}
+    groups: list[list[str]] = []
+    taken: set[int] = set()
+    for name, questions in members.items():
+        if not 0 < len(questions) < len(records):
+            continue
+        if not groups or questions & taken:
+            groups.append([])
+            taken = set()
+        groups[-1].append(name)
+        taken |= questions
+    return groups
+
+
+def _row(name: str, found: Mapping[Choice, Mapping[str, tuple[int, Any]]]) -> tuple[Cell, ...]:
+    return (name, max(values[name][0] for values in found.values()), *(values[name][1] for values in found.values()))
+
+
+def _drawing(run: Run, task: str, groups: Sequence[Sequence[str]]) -> Any:
+    names = max((group for group in groups if len(group) <= 12), key=len, default=groups[0])
+
+    def draw() -> Any:
+        figure, (axis,) = panels(1, width=max(5.0, 0.9 * len(names) + 1.5), height=3.2)
+        for offset, choice in enumerate(_PLOTTED):
+            values = [number for _, number in metrics_of(run, task, names, choice).values()]
+            places = [place + 0.26 * (offset - 1) for place in range(len(names))]
+            below = [number.value - number.low for number in values]
+            above = [number.high - number.value for number in values]
+            axis.bar(places, [number.value for number in values], 0.24, color=COLORS[choice], label=choice)
+            axis.errorbar(
+                places, [number.value for number in values], yerr=(below, above), fmt="none", ecolor="#1b1f24",
+                elinewidth=0.7,
+            )  # fmt: skip
+        labels = [name.replace("_", " ").replace(" ", "\n", 1) for name in names]
+        axis.set_xticks(range(len(names)), labels, fontsize=7)
+        axis.set_ylabel("%")
+        axis.set_ylim(0, 105)
+        axis.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+        return figure
+
+    return draw

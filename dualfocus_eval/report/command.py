@@ -1,0 +1,142 @@
+"""``dualfocus report``: everything that one run's traces tell, as a page, tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dualfocus_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from dualfocus_eval.report.runs import Run
+    from dualfocus_eval.report.sections import Section
+
+__all__ = ["main", "report_run", "sections_of"]
+
+WHOLE, IMPAIRED = 0, 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the report and name it; status 1 where something of a run could not be used (it is listed)."""
+    chosen = _parser().parse_args(argv)
+    runs, unread = _read(chosen.runs)
+    if not runs:
+        raise UserError("; ".join(unread))
+    out: Path = chosen.out
+    if len(chosen.runs) == 1:
+        ((name, run),) = runs.items()
+        index = report_run(run, out)
+    else:
+        index = _report_several(runs, unread, out)
+    for name, run in runs.items():
+        _show(name, run)
+    for problem in unread:
+        print(f"dualfocus report: {problem}", file=sys.stderr)
+    print(f"report: {index}")
+    impaired = unread or any(not fault.harmless for run in runs.values() for fault in run.faults)
+    return IMPAIRED if impaired else WHOLE
+
+
+def report_run(run: Run, out: Path) -> Path:
+    """Write the report of one run below ``out``; its index.html."""
+    from dualfocus_eval.report.page import write_report
+
+    return write_report(out, f"DualFocus: {_title(run)}", sections_of(run), [str(fault) for fault in run.faults])
+
+
+def sections_of(run: Run) -> list[Section]:
+    """Every subject of a report, in the order of its page."""
+    from dualfocus_eval.report import (
+        boxes,
+        categories,
+        confidence,
+        cost,
+        overview,
+        published,
+        questions,
+        selection,
+        strategies,
+        thresholds,
+    )
+
+    return [
+        overview.run_section(run),
+        strategies.strategy_section(run),
+        categories.category_section(run),
+        strategies.pope_section(run),
+        selection.selection_section(run),
+        confidence.confidence_section(run),
+        thresholds.threshold_section(run),
+        boxes.box_section(run),
+        cost.cost_section(run),
+        questions.question_section(run),
+        published.main_section(run),
+        overview.official_section(run),
+        published.published_section(),
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dualfocus report",
+        description="From one finished run, without running it again: strategies, scores per category, "
+        "selection, perplexities, adaptive thresholds, boxes and cost, as a page, Markdown, CSV, JSON and figures.",
+        epilog="exit status: 0 done; 1 done, but something of a run could not be used (the page lists it); 2 nothing "
+        "to report.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="the --output_path of a run made with --log_samples, or its "
+        "*_results.json; runs of other models are reported as far as they go",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    return parser
+
+
+def _read(places: Sequence[Path]) -> tuple[dict[str, Run], list[str]]:
+    """The runs by a name for each, and why others cannot be read."""
+    from dualfocus_eval.report.runs import read_run
+
+    runs: dict[str, Run] = {}
+    unread = []
+    for number, place in enumerate(places, 1):
+        try:
+            run = read_run(place)
+        except UserError as error:
+            unread.append(str(error))
+        else:
+            runs[f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', place.resolve().name)}"] = run
+    return runs, unread
+
+
+def _report_several(runs: dict[str, Run], unread: Sequence[str], out: Path) -> Path:
+    from dualfocus_eval.report.overview import overview_section
+    from dualfocus_eval.report.page import write_report
+
+    for name, run in runs.items():
+        report_run(run, out / name)
+    faults = [*unread, *(f"{name}: {fault}" for name, run in runs.items() for fault in run.faults)]
+    return write_report(out, f"DualFocus: {len(runs)} runs", [overview_section(runs)], faults)
+
+
+def _show(name: str, run: Run) -> None:
+    from rich.console import Console
+
+    from dualfocus_eval.report.strategies import strategy_section
+    from dualfocus_eval.report.tables import print_table
+
+    console = Console()
+    console.print(f"{name}: {_title(run)}", markup=False, highlight=False)
+    for table in strategy_section(run).tables.values():
+        print_table(table, console)
+    for fault in run.faults:
+        console.print(f"{'note' if fault.harmless else 'warning'}: {fault}", markup=False, highlight=False)
+
+
+def _title(run: Run) -> str:
+    model = run.record["engine"]["pretrained"] if run.record else run.results.get("model_name") or "another model"
+    return f"{Path(str(model)).name}, {len(run.answers):,} questions"

@@ -1,0 +1,144 @@
+"""``dualfocus compare``: two runs of the same questions, with honest statistics, and every flip."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dualfocus_eval.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from dualfocus_eval.report.pairing import Comparison
+    from dualfocus_eval.report.runs import Run
+    from dualfocus_eval.report.tables import Table
+
+__all__ = ["main"]
+
+_SHOWN = 10
+"""Flips of a direction on the terminal."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the comparison; with ``--flips`` write every question whose score differs. The exit status is 0.
+
+    Raises ``UserError`` where a run cannot be read or the runs did not ask the same questions.
+    """
+    chosen = _parser().parse_args(argv)
+    for place in (chosen.first, chosen.second):
+        if not place.exists():
+            raise UserError(f"there is no run {place}; name the --output_path of a run with --log_samples")
+    from rich.console import Console
+
+    from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
+    from dualfocus_eval.report.runs import read_run
+    from dualfocus_eval.report.tables import print_table
+
+    first, second = read_run(chosen.first), read_run(chosen.second)
+    pairs = pair_runs(first, second)
+    console = Console()
+    for letter, run in (("A", first), ("B", second)):
+        _introduce(letter, run, console)
+    _show_settings(first, second, console)
+    tables = [_table("Tasks", "task", compare_tasks(pairs))]
+    categories = compare_categories(pairs, first, second)
+    tables += [_table("Categories", "category", categories)] if categories else []
+    flips = pairs[pairs["score_first"] != pairs["score_second"]].dropna(subset=["score_first", "score_second"])
+    worse = flips["score_second"] < flips["score_first"]
+    tables += [_flips("Right in A, wrong or less right in B", flips[worse])] if worse.any() else []
+    tables += [_flips("Wrong or less right in A, right in B", flips[~worse])] if (~worse).any() else []
+    for table in tables:
+        print_table(table, console)
+    if chosen.flips:
+        _write_flips(flips, chosen.flips)
+        console.print(f"{len(flips):,} flips: {chosen.flips}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dualfocus compare",
+        description="Compare two runs question by question: the difference with a bootstrap interval over images, "
+        "McNemar's test, Holm's correction for several tasks or categories, and the questions that flipped.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")
+    parser.add_argument("second", type=Path, metavar="B", help="another run of the same questions, by any model")
+    parser.add_argument("--flips", type=Path, metavar="FILE", help="write every flip as CSV")
+    return parser
+
+
+def _introduce(letter: str, run: Run, console: Console) -> None:
+    console.print(f"{letter}: {run.path}", highlight=False, markup=False, soft_wrap=True)
+    for fault in run.faults:
+        if not fault.harmless:
+            console.print(f"   {fault}", highlight=False, markup=False, soft_wrap=True, style="yellow")
+
+
+def _show_settings(first: Run, second: Run, console: Console) -> None:
+    names = dict.fromkeys([*first.settings, *second.settings])
+    changed = [
+        f"{name} {first.settings[name]} -> {second.settings[name]}"
+        for name in names
+        if name in first.settings and name in second.settings and first.settings[name] != second.settings[name]
+    ]
+    if changed:
+        console.print("settings: " + ", ".join(changed), highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
+    from dualfocus_eval.report.tables import Number, Table
+
+    rows = tuple(
+        (
+            found.name,
+            found.questions,
+            found.images,
+            Number(100 * found.first, unit="%"),
+            Number(100 * found.second, unit="%"),
+            Number(
+                100 * found.difference.value, 100 * found.difference.low, 100 * found.difference.high, "points",
+                signed=True,
+            ),
+            found.test.better,
+            found.test.worse,
+            Number(found.test.p_two_sided, decimals=4),
+            Number(found.p_adjusted, decimals=4),
+        )
+        for found in comparisons
+    )  # fmt: skip
+    notes = (
+        "B - A in points with its 95% interval (bootstrap over whole images); p: McNemar's test, two-sided, by image; "
+        f"p Holm: adjusted for the number of rows ({len(rows)}).",
+    )
+    header = (unit, "n", "images", "A %", "B %", "B - A", "B better", "B worse", "p", "p Holm")
+    return Table(title, header, (rows,), notes)
+
+
+def _flips(title: str, rows: pd.DataFrame) -> Table:
+    from dualfocus_eval.report.tables import Table
+    from dualfocus_eval.report.wording import clipped
+
+    columns = ("key", "question", "target", "answer_first", "answer_second")
+    shown = rows.head(_SHOWN)
+    cells = tuple(tuple(clipped(str(value)) for value in row) for row in shown[list(columns)].itertuples(index=False))
+    notes = (f"and {len(rows) - len(shown):,} more; --flips FILE writes all",) if len(rows) > len(shown) else ()
+    return Table(title, ("question", "text", "right answer", "A", "B"), (cells,), notes)
+
+
+def _write_flips(flips: pd.DataFrame, path: Path) -> None:
+    names = {
+        "answer_first": "answer_a",
+        "answer_second": "answer_b",
+        "score_first": "score_a",
+        "score_second": "score_b",
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flips.rename(columns=names).to_csv(path, index=False, lineterminator="\n")
+    except OSError as error:
+        raise UserError(f"--flips: {path} cannot be written: {error}") from error

@@ -1,0 +1,46 @@
+"""A verdict where GitHub Actions shows it: annotations on the run, and the step's summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from dualfocus_eval.report.regression import Verdict
+from dualfocus_eval.report.tables import to_markdown
+from dualfocus_eval.report.wording import headline, move_line, move_table, ranked_moves, task_table
+
+__all__ = ["announce", "announce_error"]
+
+_TITLE = "dualfocus regress"
+_SHOWN = 9
+"""GitHub shows ten annotations of a kind for a step."""
+_SUMMARY_MOVES = 100
+
+
+def announce(verdict: Verdict) -> None:
+    """Print annotations, the headline first, and append tables to the step's summary."""
+    forbidden = [move for move in ranked_moves(verdict) if not move.allowed]
+    _annotate("notice" if verdict.passed else "error", [headline(verdict), *map(move_line, forbidden[:_SHOWN])])
+    tables = [task_table(verdict)] + ([move_table(verdict, _SUMMARY_MOVES)] if verdict.moves else [])
+    _summarise("\n\n".join([f"### {_TITLE}", headline(verdict), *map(to_markdown, tables)]))
+
+
+def announce_error(message: str) -> None:
+    """Say that the run could not be judged."""
+    _annotate("error", [f"cannot judge: {message}"])
+    _summarise(f"### {_TITLE}\n\nCannot judge: {message}")
+
+
+def _annotate(level: str, messages: Iterable[str]) -> None:
+    for message in messages:
+        # A workflow command is one line; these three are how it takes other characters.
+        safe = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        print(f"::{level} title={_TITLE}::{safe}", flush=True)
+
+
+def _summarise(markdown: str) -> None:
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(markdown + "\n\n")

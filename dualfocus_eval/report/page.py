@@ -1,0 +1,103 @@
+"""A report on disk: index.html and report.md, every table as CSV and JSON, every figure as SVG and PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.tables import Cell, Number, cell_text, escaped, to_csv, to_json, to_markdown
+
+__all__ = ["write_report"]
+
+_TEMPLATE = "page.html.jinja"
+_REPRODUCIBLE = {"svg.hashsalt": "dualfocus", "svg.fonttype": "path"}
+
+
+@dataclass(frozen=True)
+class _Figure:
+    file: str
+    caption: str
+
+
+def write_report(out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = ()) -> Path:
+    """Write everything below ``out`` and return its index.html; empty sections are left out.
+
+    Whatever comes from questions, answers and file names is escaped: nothing in it runs. Raises ``UserError`` where
+    the folder cannot be written.
+    """
+    sections = [section for section in sections if not section.empty]
+    try:
+        for folder in (out / "tables", out / "figures"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for section in sections:
+            for name, table in (*section.tables.items(), *section.data.items()):
+                (out / "tables" / f"{name}.csv").write_text(to_csv(table), encoding="utf-8")
+                (out / "tables" / f"{name}.json").write_text(to_json(table), encoding="utf-8")
+        figures = {section.name: _write_figures(section, out) for section in sections}
+        (out / "report.md").write_text(_markdown(title, sections, figures, faults), encoding="utf-8")
+        (out / "index.html").write_text(_html(title, sections, figures, faults), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be written: {error}") from error
+    return out / "index.html"
+
+
+def _write_figures(section: Section, out: Path) -> list[_Figure]:
+    import matplotlib
+
+    found = []
+    for name, drawing in section.figures.items():
+        with matplotlib.rc_context(_REPRODUCIBLE):
+            figure = drawing.draw()
+            figure.savefig(out / "figures" / f"{name}.svg", metadata={"Date": None})
+            figure.set_layout_engine("none")  # laid out by now; doing it again is half of the work
+            figure.savefig(out / "figures" / f"{name}.png", metadata={"Software": None})
+        found.append(_Figure(f"figures/{name}", drawing.caption))
+    return found
+
+
+def _html(
+    title: str, sections: Sequence[Section], figures: Mapping[str, Sequence[_Figure]], faults: Sequence[str]
+) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("dualfocus_eval.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": _shown, "interval": _interval}
+    environment.tests["measured"] = lambda cell: isinstance(cell, Number | int)
+    template = environment.get_template(_TEMPLATE)
+    return template.render(title=title, sections=sections, figures=figures, faults=faults)
+
+
+def _shown(cell: Cell) -> str:
+    """A cell without its interval, which stands below it in smaller type."""
+    return cell_text(replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell)
+
+
+def _interval(cell: Cell) -> str:
+    if not isinstance(cell, Number) or math.isnan(cell.low):
+        return ""
+    return f"{replace(cell, value=cell.low, low=math.nan)} to {replace(cell, value=cell.high, low=math.nan)}"
+
+
+def _markdown(
+    title: str, sections: Sequence[Section], figures: Mapping[str, Sequence[_Figure]], faults: Sequence[str]
+) -> str:
+    parts = [f"# {escaped(title)}"]
+    if faults:
+        parts.append("\n".join(f"- {escaped(fault)}" for fault in faults))
+    for section in sections:
+        parts += [f"## {section.title}", section.text]
+        parts += [f"[{escaped(label)}]({target})" for label, target in section.links]
+        for table in section.tables.values():
+            parts += [f"### {escaped(table.title)}", to_markdown(table)]
+        parts += [f"![{figure.caption}]({figure.file}.png)" for figure in figures[section.name]]
+    return "\n\n".join(parts) + "\n"

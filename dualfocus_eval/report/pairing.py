@@ -1,0 +1,141 @@
+"""Two runs of the same questions, put side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.statistics import Estimate, PairedTest, bootstrap, holm, mcnemar, mean_difference
+
+__all__ = ["Comparison", "compare_categories", "compare_tasks", "pair_runs"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same questions in both runs. Rates and differences are fractions of one."""
+
+    name: str
+    questions: int
+    images: int
+    first: float
+    second: float
+    difference: Estimate
+    """Second less first; percentile bootstrap over images, or, where nothing differs, `mean_difference`."""
+    test: PairedTest
+    p_adjusted: float
+    """Two-sided, adjusted for the number of comparisons made together (Holm)."""
+
+
+def pair_runs(first: Run, second: Run) -> pd.DataFrame:
+    """A row per question: ``task``, ``doc_id``, ``key``, ``question``, ``target``, ``cluster``, and ``answer`` and
+    ``score`` of both runs (``_first``, ``_second``).
+
+    Raises ``UserError`` where a run has no samples or the runs did not ask the same questions, naming some.
+    """
+    for run in (first, second):
+        if run.answers.empty:
+            raise UserError(f"{run.path} has no answers to single questions beside it; run with --log_samples")
+    _refuse_other_tasks(first, second)
+    columns = ["task", "doc_id", "key", "question", "target", "cluster", "traced", "answer", "score_selected"]
+    sides = [run.answers[columns].rename(columns={"score_selected": "score"}) for run in (first, second)]
+    both = sides[0].merge(sides[1], on="key", how="outer", suffixes=("_first", "_second"), indicator="side")
+    _refuse(both, both["side"] == "left_only", "were only asked in the first run")
+    _refuse(both, both["side"] == "right_only", "were only asked in the second run")
+    _refuse(both, both["question_first"] != both["question_second"], "have another text in the second run")
+    _refuse(both, both["target_first"] != both["target_second"], "have another right answer in the second run")
+    traced = both["traced_first"] & both["traced_second"]
+    other_image = traced & (both["cluster_first"] != both["cluster_second"])
+    _refuse(both, other_image, "are about another image in the second run")
+    # Only a trace names the image by its content; without one it is what the task calls it.
+    both["cluster"] = both["cluster_first"].where(both["traced_first"] | ~both["traced_second"], both["cluster_second"])
+    shared = {f"{name}_first": name for name in ("task", "doc_id", "question", "target")}
+    pairs = both.rename(columns=shared).set_index("key").loc[sides[0]["key"]].reset_index()
+    return pairs[[*shared.values(), "key", "cluster", "answer_first", "answer_second", "score_first", "score_second"]]
+
+
+def _refuse_other_tasks(first: Run, second: Run) -> None:
+    names = [set(run.task_names) for run in (first, second)]
+    if names[0] != names[1]:
+        only = [", ".join(sorted(here - there)) or "none" for here, there in (names, reversed(names))]
+        raise UserError(f"the runs are of different tasks; only in the first: {only[0]}; only in the second: {only[1]}")
+
+
+def _refuse(rows: pd.DataFrame, wrong: pd.Series, what: str) -> None:
+    keys = list(rows.loc[wrong, "key"])
+    if keys:
+        some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+        raise UserError(f"{len(keys):,} of {len(rows):,} questions {what}: {some}; compare runs of the same questions")
+
+
+def compare_tasks(pairs: pd.DataFrame) -> list[Comparison]:
+    """Each task by its questions' scores."""
+    groups = ((str(task), rows) for task, rows in pairs.groupby("task", sort=False))
+    return _compared((name, rows, rows["score_first"], rows["score_second"]) for name, rows in groups)
+
+
+def compare_categories(pairs: pd.DataFrame, first: Run, second: Run) -> list[Comparison]:
+    """Each metric of a task that scores some of its questions only, such as a kind of question."""
+    return _compared(_categories(pairs, first, second))
+
+
+_Group = tuple[str, pd.DataFrame, pd.Series, pd.Series]
+
+
+def _categories(pairs: pd.DataFrame, first: Run, second: Run) -> Iterator[_Group]:
+    for task, rows in pairs.groupby("task", sort=False):
+        scores = [_metric_scores(run, str(task)) for run in (first, second)]
+        directions = first.results.get("higher_is_better", {}).get(task, {})
+        for metric in (name for name, better in directions.items() if better):
+            if not all(metric in table for table in scores):
+                continue
+            before, after = (table[metric].reindex(rows["key"]).set_axis(rows.index) for table in scores)
+            scored = before.notna() & after.notna()
+            if 0 < scored.sum() < len(rows):
+                yield f"{task}: {metric}", rows[scored], before[scored], after[scored]
+
+
+def _metric_scores(run: Run, task: str) -> pd.DataFrame:
+    """By question (key), the ``score`` in the record of each metric; NaN where a metric does not count a question."""
+    records = [_scores(record or {}) for record in run.metrics[task]["selected"]]
+    return pd.DataFrame(records, index=run.of(task)["key"], dtype=float)
+
+
+def _scores(record: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: value.get("score") for name, value in record.items() if isinstance(value, Mapping)}
+    return {name: float(score) for name, score in found.items() if isinstance(score, int | float)}
+
+
+def _compared(groups: Iterator[_Group]) -> list[Comparison]:
+    found = []
+    for name, rows, first, second in groups:
+        known = first.notna() & second.notna()
+        before, after = first[known].to_numpy(), second[known].to_numpy()
+        clusters = rows.loc[known, "cluster"].to_numpy()
+        found.append((name, before, after, clusters, mcnemar(before, after, clusters)))
+    adjusted = holm([test.p_two_sided for *_, test in found])
+    return [
+        Comparison(
+            name,
+            len(before),
+            len(set(clusters)),
+            float(before.mean()) if len(before) else np.nan,
+            float(after.mean()) if len(after) else np.nan,
+            _difference(before, after, clusters),
+            test,
+            p,
+        )
+        for (name, before, after, clusters, test), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _difference(before: Any, after: Any, clusters: Any) -> Estimate:
+    if not (after - before).any() or len(set(clusters)) < 2:
+        return mean_difference(before, after, clusters)
+    columns = np.column_stack([after - before, np.ones(len(before))])
+    return bootstrap(columns, clusters, lambda sums: sums[..., 0] / sums[..., 1])

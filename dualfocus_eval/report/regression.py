@@ -1,0 +1,205 @@
+"""Whether a run is as good as its baseline: what moved, what may move, and what the scores say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.baseline import Answer, Baseline
+from dualfocus_eval.report.statistics import PairedTest, holm, mcnemar
+
+__all__ = ["SIGNIFICANT", "TIE", "Mode", "Move", "TaskVerdict", "Verdict", "judge"]
+
+TIE = 1e-3
+"""In nats: in another environment a decision closer than this may go the other way."""
+SIGNIFICANT = 0.05
+"""A score has got worse where McNemar's one-sided test, adjusted for the number of tasks, gives less than this."""
+
+Mode = Literal["exact", "near", "score"]
+"""``exact``: no answer may move (float32, the baseline's own environment). ``near``: answers may move whose closest
+call is a tie (float32 elsewhere). ``score``: any answer may move (other precisions). The scores are tested in each."""
+
+_DECIDING = ("platform", "processor", "threads", "device", "dtype", "batch_size")
+_DECIDING_PACKAGES = ("torch", "torchvision", "transformers", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Move:
+    """A question whose answer or score is not the baseline's."""
+
+    task: str
+    before: Answer
+    after: Answer
+    allowed: bool
+
+    @property
+    def key(self) -> str:
+        return f"{self.task}/{self.before.doc_id}"
+
+    @property
+    def direction(self) -> Literal["better", "worse", "as good"]:
+        if self.after.score > self.before.score:
+            return "better"
+        return "worse" if self.after.score < self.before.score else "as good"
+
+
+@dataclass(frozen=True)
+class TaskVerdict:
+    """One task: its mean scores, what moved, and whether the score has got worse."""
+
+    name: str
+    keys: tuple[str, ...]
+    before: float
+    after: float
+    moves: tuple[Move, ...]
+    test: PairedTest
+    p_worse: float
+    """Adjusted for the number of tasks (Holm)."""
+
+    @property
+    def got_worse(self) -> bool:
+        return self.p_worse < SIGNIFICANT
+
+    @property
+    def passed(self) -> bool:
+        return not self.got_worse and all(move.allowed for move in self.moves)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All that `judge` found."""
+
+    mode: Mode
+    differences: tuple[str, ...]
+    """Of the environment, as far as it decides the mode."""
+    settings: tuple[str, ...]
+    """Settings that differ. They do not excuse anything."""
+    tasks: tuple[TaskVerdict, ...]
+    unjudged: tuple[str, ...]
+    """Tasks of the run that the baseline does not have."""
+
+    @property
+    def passed(self) -> bool:
+        return all(task.passed for task in self.tasks)
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        return tuple(move for task in self.tasks for move in task.moves)
+
+    @property
+    def questions(self) -> int:
+        return sum(len(task.keys) for task in self.tasks)
+
+
+def judge(run: Baseline, baseline: Baseline) -> Verdict:
+    """Compare the reduced ``run`` with ``baseline``, question by question.
+
+    Raises ``UserError`` where that says nothing: another checkpoint, missing tasks, other questions.
+    """
+    _refuse_other_checkpoint(run, baseline)
+    missing = [name for name in baseline.tasks if name not in run.tasks]
+    if missing:
+        raise UserError(f"the run lacks {len(missing)} of the baseline's tasks: {', '.join(missing)}")
+    differences = _environment_differences(run.provenance.environment, baseline.provenance.environment)
+    dtype = baseline.provenance.environment.get("dtype")
+    mode: Mode = "score" if dtype != "float32" else "near" if differences else "exact"
+    pairs = {name: _paired(name, answers, run.tasks[name]) for name, answers in baseline.tasks.items()}
+    tests = [_test(of_task) for of_task in pairs.values()]
+    adjusted = holm([test.p_worse for test in tests])
+    return Verdict(
+        mode,
+        differences,
+        _changes(baseline.provenance.settings, run.provenance.settings),
+        tuple(
+            TaskVerdict(
+                name,
+                tuple(f"{name}/{before.doc_id}" for before, _ in of_task),
+                _mean([before.score for before, _ in of_task]),
+                _mean([after.score for _, after in of_task]),
+                _moves(name, of_task, mode),
+                test,
+                p_worse,
+            )
+            for (name, of_task), test, p_worse in zip(pairs.items(), tests, adjusted, strict=True)
+        ),
+        tuple(name for name in run.tasks if name not in baseline.tasks),
+    )
+
+
+_Pairs = list[tuple[Answer, Answer]]
+
+
+def _refuse_other_checkpoint(run: Baseline, baseline: Baseline) -> None:
+    here, there = run.provenance, baseline.provenance
+    dtypes = here.environment.get("dtype"), there.environment.get("dtype")
+    if dtypes[0] != dtypes[1]:
+        raise UserError(f"the run is in {dtypes[0]}, the baseline in {dtypes[1]}; pass dtype={dtypes[1]} to the model")
+    # A folder may have another name; the digest at the end says what is in it.
+    if here.checkpoint.rpartition("-")[2] != there.checkpoint.rpartition("-")[2]:
+        raise UserError(
+            f"the run is of another checkpoint or preprocessing ({here.checkpoint}) than the baseline "
+            f"({there.checkpoint}); if that is meant, renew the baseline with --update"
+        )
+
+
+def _paired(task: str, before: tuple[Answer, ...], after: tuple[Answer, ...]) -> _Pairs:
+    found = {answer.doc_id: answer for answer in after}
+    missing = [answer.doc_id for answer in before if answer.doc_id not in found]
+    changed = [
+        answer.doc_id
+        for answer in before
+        if answer.doc_id in found and found[answer.doc_id].question != answer.question
+    ]
+    for doc_ids, what in ((missing, "were not asked"), (changed, "are not the baseline's (text, images or limits)")):
+        if doc_ids:
+            some = ", ".join(f"{task}/{doc_id}" for doc_id in doc_ids[:3]) + (", ..." if len(doc_ids) > 3 else "")
+            raise UserError(f"{len(doc_ids):,} of the {len(before):,} questions of {task} {what}: {some}")
+    return [(answer, found[answer.doc_id]) for answer in before]
+
+
+def _environment_differences(run: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
+    return _changes(_deciding(baseline), _deciding(run))
+
+
+def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = environment.get("packages", {})
+    return {name: environment.get(name) for name in _DECIDING} | {
+        name: packages.get(name) for name in _DECIDING_PACKAGES
+    }
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    names = dict.fromkeys([*before, *after])
+    return tuple(
+        f"{name}: {after.get(name)} (baseline: {before.get(name)})"
+        for name in names
+        if before.get(name) != after.get(name)
+    )
+
+
+def _moves(task: str, pairs: _Pairs, mode: Mode) -> tuple[Move, ...]:
+    return tuple(
+        Move(task, before, after, mode == "score" or (mode == "near" and before.gap < TIE))
+        for before, after in pairs
+        if before.text != after.text or not _equal(before.score, after.score)
+    )
+
+
+def _equal(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
+
+
+def _test(pairs: _Pairs) -> PairedTest:
+    scored = [pair for pair in pairs if not (math.isnan(pair[0].score) or math.isnan(pair[1].score))]
+    before, after = ([pair[place].score for pair in scored] for place in (0, 1))
+    return mcnemar(before, after, [pair[1].cluster for pair in scored])
+
+
+def _mean(scores: list[float]) -> float:
+    known = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,103 @@
+"""A task's own scoring, applied to texts that lmms-eval did not score: the other candidate of every question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from dualfocus_eval.resources import resource_folder
+
+__all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "score_of"]
+
+
+_BLOCK = 512
+
+
+def load_tasks(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """lmms-eval's task objects by name, and why the others cannot be loaded (unknown here, or without their data)."""
+    from lmms_eval.tasks import TaskManager, get_task_dict
+    from loguru import logger
+
+    from dualfocus_eval.harness.task_index import index_our_tasks
+
+    index_our_tasks()
+    logger.disable("lmms_eval")
+    # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
+    manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
+    if not set(names) <= set(manager.all_tasks):
+        manager = TaskManager("ERROR", model_name="dualfocus")
+    tasks, faults = {}, {}
+    for name in names:
+        try:
+            tasks[name] = get_task_dict([name], manager)[name]
+        except Exception as error:  # whatever a task's loading raises costs this task's scores, never the report
+            faults[name] = str(error).strip().partition("\n")[0] or type(error).__name__
+    logger.enable("lmms_eval")
+    return tasks, faults
+
+
+def document_reader(task: Any) -> Callable[[int], Mapping[str, Any]]:
+    """A function that gives the task's document of a number, without its images.
+
+    A dataset is read in blocks, since each access costs more than its rows; documents are best asked for in order.
+    """
+    docs = task.eval_docs_no_media
+    if not hasattr(docs, "column_names"):
+        return docs.__getitem__  # type: ignore[no-any-return]
+    held: dict[int, list[dict[str, Any]]] = {}
+
+    def read(doc_id: int) -> Mapping[str, Any]:
+        block = doc_id // _BLOCK
+        if block not in held:
+            columns = docs[block * _BLOCK : (block + 1) * _BLOCK]
+            held.clear()
+            held[block] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return held[block][doc_id % _BLOCK]
+
+    return read
+
+
+def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str, Any], str], Mapping[str, Any]]:
+    """A function that scores a text as the answer to a document, as lmms-eval does: filtered, stripped of reasoning
+    (``reasoning_tags`` is the run's flag), and handed to the task's ``process_results``.
+    """
+    from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags
+
+    ensemble = task._filters[0]
+    tags = parse_reasoning_tags_config(reasoning_tags, getattr(task.config, "reasoning_tags", None))
+
+    def score(doc: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+        instance = SimpleNamespace(resps=[text.strip()], filtered_resps={})
+        ensemble.apply([instance], [doc])
+        response = instance.filtered_resps[ensemble.name]
+        if tags is not None and isinstance(response, str):
+            response = strip_reasoning_tags(response, tags)
+        metrics: Mapping[str, Any] = task.process_results(doc, [response])
+        return metrics
+
+    return score
+
+
+def main_metric(results: Mapping[str, Any], task: str) -> str | None:
+    """The metric that a task is known by: the first of its list that has a number in ``results``."""
+    values = results.get("results", {}).get(task, {})
+    listed = [str(metric["metric"]) for metric in results.get("configs", {}).get(task, {}).get("metric_list") or ()]
+    found = [name.partition(",")[0] for name, value in values.items() if _is_number(value) and "_stderr" not in name]
+    return next((name for name in [*listed, *found] if name in found), None)
+
+
+def score_of(metrics: Mapping[str, Any], main: str | None) -> float:
+    """How right one answer is, from 0 to 1: the task's ``score``, else its main metric; NaN where neither says so."""
+    for name in ("score", main):
+        value = metrics.get(name) if name else None
+        if isinstance(value, Mapping):
+            value = value.get("score")
+        if _is_number(value):
+            return float(value)  # type: ignore[arg-type]
+    return math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,74 @@
+"""Where the candidates differ, which one each rule picks, and what that costs against the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from dualfocus_eval.method.selection import RULES
+from dualfocus_eval.report.choices import Choice, picked_micro, rule_choice, scores_of
+from dualfocus_eval.report.measures import points, rate
+from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.strategies import INTERVALS
+from dualfocus_eval.report.tables import Cell, Table
+
+__all__ = ["four_way", "selection_section"]
+
+
+def selection_section(run: Run) -> Section:
+    """The four-way split, and each rule's accuracy and regret, task by task."""
+    text = (
+        "Selection matters only where one candidate scores higher than the other. A rule's accuracy is how often it "
+        "then takes the better one; its regret is what the oracle would gain over it."
+    )
+    if "oracle" not in run.choices:
+        return Section("selection", "Selection", text)
+    rules = [rule_choice(rule) for rule in RULES if rule_choice(rule) in run.choices]
+    split: list[tuple[Cell, ...]] = []
+    accuracy: list[tuple[Cell, ...]] = []
+    regret: list[tuple[Cell, ...]] = []
+    for task in run.task_names:
+        rows = run.of(task)
+        rows = rows[rows["score_macro"].notna() & rows["score_micro"].notna()]
+        if rows.empty:
+            continue
+        both, macro, micro, neither = four_way(rows)
+        split.append(_split_row(task, rows, both, macro, micro, neither))
+        differ = rows[macro | micro]
+        images = differ["cluster"].nunique()
+        accuracy.append((task, len(differ), images, *(_accuracy(differ, rule) for rule in rules)))
+        oracle = scores_of(rows, "oracle")
+        regret.append((task, len(rows), *(points(scores_of(rows, rule), oracle, rows["cluster"]) for rule in rules)))
+    if not split:
+        return Section("selection", "Selection", text)
+    scores = "Scores between 0 and 1 (TextVQA): only the higher one counts as right."
+    header = ("task", "n", "both right", "macro only", "micro only", "neither", "same answer")
+    tables = {
+        "split": Table("Who is right (% of questions)", header, (tuple(split),), (INTERVALS, scores)),
+        "selection": Table(
+            "Accuracy of selection where one candidate scores higher (%)",
+            ("task", "n", "images", *rules),
+            (tuple(accuracy),),
+            (INTERVALS,),
+        ),
+        "regret": Table("Regret against the oracle (points)", ("task", "n", *rules), (tuple(regret),), (INTERVALS,)),
+    }
+    return Section("selection", "Selection", text, tables)
+
+
+def four_way(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both right, macro only, micro only, neither; each (questions,) of bool, exactly one true per question."""
+    macro, micro = rows["score_macro"].to_numpy(), rows["score_micro"].to_numpy()
+    equal = macro == micro
+    return equal & (macro > 0), macro > micro, micro > macro, equal & (macro <= 0)
+
+
+def _split_row(task: str, rows: pd.DataFrame, *parts: np.ndarray) -> tuple[Cell, ...]:
+    agreeing = (rows["decision"] == "agreement").fillna(False).to_numpy(dtype=bool)
+    return (task, len(rows), *(rate(part, rows["cluster"]) for part in (*parts, agreeing)))
+
+
+def _accuracy(differ: pd.DataFrame, rule: Choice) -> Cell:
+    better = (differ["score_micro"] > differ["score_macro"]).to_numpy()
+    return rate(picked_micro(differ, rule) == better, differ["cluster"])

@@ -1,0 +1,220 @@
+"""Intervals and tests that know that questions about one image are not independent.
+
+Everywhere ``clusters`` names the image of each question, in any type that can be a key; what is resampled, counted
+and exchanged are whole images. docs/statistics.md says what was checked, and how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "EXACT_UP_TO",
+    "LEVEL",
+    "RESAMPLES",
+    "Estimate",
+    "PairedTest",
+    "bootstrap",
+    "holm",
+    "mcnemar",
+    "mean_difference",
+    "rate",
+]
+
+LEVEL = 0.95
+"""Of every interval."""
+RESAMPLES = 2_000
+EXACT_UP_TO = 1_000
+"""McNemar's test is exact up to so many images that speak for one side, and normal above."""
+
+_DRAWN_AT_ONCE = 1_000_000
+"""Images; it bounds the memory of the bootstrap."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95% interval; all three are NaN without any question."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def margin(self) -> float:
+        """Half the interval's length. The interval need not lie symmetrically about the value."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """What two answers to the same questions say about each other."""
+
+    better: int
+    """Questions whose second answer scores higher."""
+    worse: int
+    p_two_sided: float
+    p_worse: float
+    """One-sided: how often chance alone would let the second come out as much worse as it did, or more."""
+
+
+def rate(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
+    """The mean of scores between 0 and 1, with Wilson's interval on the effective sample size.
+
+    The effective size is ``p (1 - p) / V``, V being the mean's cluster-robust variance (Taylor linearisation), but
+    never more than the number of questions; the normal quantile is Student's with one degree of freedom less than
+    there are images (Korn and Graubard 1998; Franco et al. 2019). Where V says nothing, all scores being 0 or 1 or
+    all images equal, the effective size is the number of images. No interval has zero width; one image alone says
+    nothing about others, and gets 0 to 1.
+    """
+    values, sums, counts = _by_cluster(scores, clusters)
+    if not len(values):
+        return _NOTHING
+    mean, images = float(values.mean()), len(counts)
+    if images == 1:
+        return Estimate(mean, 0.0, 1.0)
+    variance, spread = _variance(sums, counts), mean * (1 - mean)
+    size = min(spread / variance, len(values)) if variance > 0 and spread > 0 else images
+    low, high = _wilson(mean, size, _quantile(images))
+    return Estimate(mean, low, high)
+
+
+def mean_difference(before: ArrayLike, after: ArrayLike, clusters: ArrayLike) -> Estimate:
+    """The mean of ``after - before``, question by question, with a cluster-robust Student interval.
+
+    Where no question differs, the interval says how often questions of other images could differ: Wilson's bound
+    for 0 of so many images, on either side. With one image it is -1 to 1, the differences' own range.
+    """
+    values, sums, counts = _by_cluster(np.subtract(after, before, dtype=float), clusters)
+    if not len(values):
+        return _NOTHING
+    mean, images = float(values.mean()), len(counts)
+    if images == 1:
+        return Estimate(mean, -1.0, 1.0)
+    if not values.any():
+        bound = _wilson(0.0, images, _quantile(images))[1]
+        return Estimate(0.0, -bound, bound)
+    margin = _quantile(images) * float(np.sqrt(_variance(sums, counts)))
+    return Estimate(mean, mean - margin, mean + margin)
+
+
+def bootstrap(
+    columns: ArrayLike,
+    clusters: ArrayLike,
+    statistic: Callable[[Floats], Floats],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of column sums, such as F1, with the percentile interval over draws of whole images.
+
+    ``columns`` is (questions, k); ``statistic`` maps sums (..., k) to values (...). NaN values, as of a draw without
+    any positive answer, are left out. The interval of a single image is NaN.
+    """
+    table = np.asarray(columns, dtype=float)
+    if not len(table):
+        return _NOTHING
+    codes, _ = pd.factorize(np.asarray(clusters))
+    sums = np.zeros((codes.max() + 1, table.shape[1]))  # (images, k)
+    np.add.at(sums, codes, table)
+    images, rng = len(sums), np.random.default_rng(seed)
+    batch = max(1, _DRAWN_AT_ONCE // images)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(statistic(sums.sum(axis=0)))
+        if images < 2:
+            return Estimate(value, np.nan, np.nan)
+        draws = [
+            statistic(sums[rng.integers(images, size=(min(batch, resamples - done), images))].sum(axis=1))
+            for done in range(0, resamples, batch)
+        ]
+    known = np.concatenate(draws)
+    known = known[np.isfinite(known)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
+    return Estimate(value, float(low), float(high))
+
+
+def mcnemar(before: ArrayLike, after: ArrayLike, clusters: ArrayLike) -> PairedTest:
+    """McNemar's test with the questions of an image kept together.
+
+    Each image's differences (questions that got better less questions that got worse) are added; if nothing but
+    chance is at work, the sum of each image has either sign equally often. Up to `EXACT_UP_TO` images the distribution
+    of the total over all signs is exact, and with one differing question per image it is the exact binomial of
+    McNemar's test; above, the total over the root of the sum of squares is taken as normal (Yang et al. 2010).
+    """
+    signs = np.sign(np.subtract(after, before, dtype=float))
+    _, sums, _ = _by_cluster(signs, clusters)
+    sums = sums[sums != 0]
+    total = float(sums.sum())
+    if not len(sums):
+        lower, upper = 1.0, 1.0
+    elif len(sums) <= EXACT_UP_TO:
+        lower, upper = _sign_flip_tails(sums.astype(int), int(total))
+    else:
+        from scipy.stats import norm
+
+        score = total / float(np.sqrt((sums**2).sum()))
+        lower, upper = float(norm.cdf(score)), float(norm.sf(score))
+    return PairedTest(int((signs > 0).sum()), int((signs < 0).sum()), min(1.0, 2 * min(lower, upper)), lower)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number by Holm's step-down method, in the order given."""
+    adjusted = [0.0] * len(p_values)
+    worst = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+_NOTHING = Estimate(np.nan, np.nan, np.nan)
+
+
+def _by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """The values; their sum and their number per cluster."""
+    flat: Floats = np.asarray(values, dtype=float)
+    codes: NDArray[np.intp] = pd.factorize(np.asarray(clusters))[0]
+    if flat.shape != codes.shape:
+        raise ValueError(f"one cluster per value is needed: {flat.shape} values, {codes.shape} clusters")
+    return flat, np.bincount(codes, weights=flat).astype(float), np.bincount(codes).astype(float)
+
+
+def _variance(sums: Floats, counts: Floats) -> float:
+    """Of the mean over all questions: the ratio of two sums over clusters, linearised."""
+    images, questions = len(counts), counts.sum()
+    deviations = sums - counts * (sums.sum() / questions)
+    variance = float(images / (images - 1) * (deviations**2).sum() / questions**2)
+    # What rounding leaves of equal images is not a variance.
+    return variance if variance > 1e-18 else 0.0
+
+
+def _quantile(images: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, images - 1))
+
+
+def _wilson(mean: float, size: float, quantile: float) -> tuple[float, float]:
+    square = quantile**2 / size
+    middle = (mean + square / 2) / (1 + square)
+    half = float(np.sqrt(square * (mean * (1 - mean) + square / 4))) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _sign_flip_tails(sums: NDArray[Any], total: int) -> tuple[float, float]:
+    """P(T <= total) and P(T >= total), T being the sum of ``sums`` with every sign drawn by a fair coin."""
+    sizes = np.abs(sums)
+    reach = int(sizes.sum())
+    chance = np.zeros(2 * reach + 1)  # of T = index - reach
+    chance[reach] = 1.0
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+    at = total + reach
+    return min(1.0, float(chance[: at + 1].sum())), min(1.0, float(chance[at:].sum()))

@@ -1,0 +1,167 @@
+"""Adaptive inference after the fact (appendix C, table 9): what every threshold on the macro answer's NLL would do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dualfocus_eval.report.cost import second_pass_share
+from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.sections import Drawing, Section
+from dualfocus_eval.report.style import COLORS, GREY, panels
+from dualfocus_eval.report.tables import Cell, Number, Table
+
+__all__ = ["TOLERANCES", "Curve", "adaptive_curve", "cheapest_within", "pareto_front", "threshold_section"]
+
+TOLERANCES = (0.1, 0.5)
+"""Points of the score that may be lost for the thresholds that the report names."""
+_CURVE_POINTS = 50
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What thresholds do, from none (0) to all (infinite), rising; every array is (thresholds,)."""
+
+    threshold: np.ndarray
+    """The micro pathway is skipped where the macro answer's NLL is below it."""
+    skipped: np.ndarray
+    """Share of the micro passes."""
+    score: np.ndarray
+    """Mean score, from 0 to 1."""
+    tokens_saved: np.ndarray
+    """Share of all generated tokens: box, macro and micro answers."""
+
+
+def adaptive_curve(rows: pd.DataFrame) -> Curve:
+    """Every threshold that changes anything, for questions with a ``score_selected``, ``score_macro`` and NLL.
+
+    The box is still asked for, as with the model argument ``adaptive_nll``; a question without a micro candidate has no
+    pass to skip.
+    """
+    rows = rows[rows["score_selected"].notna()].sort_values("macro_nll", kind="stable", na_position="last")
+    nll = rows["macro_nll"].to_numpy()
+    known = ~np.isnan(nll) & rows["score_macro"].notna().to_numpy()
+    rows, nll = rows[known], nll[known]
+    has_micro = rows["micro_text"].notna().to_numpy()
+    selected = rows["score_selected"].to_numpy()
+    micro_tokens = np.where(has_micro, np.nan_to_num(rows["micro_tokens"].to_numpy()), 0.0)
+    tokens = micro_tokens + np.nan_to_num(rows[["macro_tokens", "box_tokens"]].to_numpy()).sum(axis=1)
+    threshold = np.concatenate([[0.0], np.unique(nll[nll > 0]), [math.inf]])
+    below = np.searchsorted(nll, threshold, side="left")  # (thresholds,) questions whose pass is skipped
+
+    def share(values: np.ndarray, total: float) -> np.ndarray:
+        sums = np.concatenate([[0.0], np.cumsum(values)])[below]
+        return np.asarray(sums / total if total else np.zeros(len(below)))
+
+    change = share(rows["score_macro"].to_numpy() - selected, len(rows))
+    base = float(selected.mean()) if len(rows) else math.nan
+    return Curve(
+        threshold, share(has_micro, float(has_micro.sum())), base + change, share(micro_tokens, float(tokens.sum()))
+    )
+
+
+def cheapest_within(curve: Curve, tolerance: float) -> int:
+    """The place of the highest threshold whose score is at most ``tolerance`` points below that of the full run."""
+    good = curve.score >= curve.score[0] - tolerance / 100 - 1e-12
+    return int(np.flatnonzero(good)[-1])
+
+
+def pareto_front(curve: Curve) -> np.ndarray:
+    """Which thresholds no other beats in both share skipped and score; (thresholds,) of bool."""
+    # Read from the most passes skipped to the fewest: each point must score higher than all before it.
+    score = curve.score[::-1]
+    best = np.maximum.accumulate(np.concatenate([[-math.inf], score[:-1]]))
+    return np.asarray((score > best + 1e-12)[::-1])
+
+
+def threshold_section(run: Run) -> Section:
+    """For each task the full run, the cheapest thresholds within `TOLERANCES`, and macro alone; the curve as data."""
+    text = (
+        "The micro pass is skipped where the macro answer's NLL is below the threshold (model argument adaptive_nll); "
+        "the box is asked for all the same. The paper's thresholds of table 9 (0.7, 0.8) are read as NLL, since a PPL "
+        "is never below 1. Scores are means over questions (for MMBench: rows, not circular). A threshold chosen on "
+        "the questions that it is judged by looks better than it is: choose it on one set and use it on another. Time "
+        "saved is an estimate from the run's seconds per phase."
+    )
+    if "oracle" not in run.choices:
+        return Section("adaptive", "Adaptive inference", text)
+    share = second_pass_share(run)
+    curves = {task: adaptive_curve(run.of(task)) for task in run.task_names}
+    curves = {task: curve for task, curve in curves.items() if len(curve.threshold) > 2}
+    if not curves:
+        return Section("adaptive", "Adaptive inference", text)
+    header = ("task", "threshold", "NLL", "micro passes skipped %", "score %", "lost points", "tokens saved %",
+              "time saved % (estimate)")  # fmt: skip
+    rows = tuple(tuple(_named(task, curve, share)) for task, curve in curves.items())
+    data = ("task", "NLL", "micro passes skipped %", "score %", "tokens saved %", "Pareto front")
+    points = tuple(tuple(_points(task, curve)) for task, curve in curves.items())
+    caption = (
+        "Score against the share of micro passes skipped. Dots: the Pareto front; squares: the cheapest thresholds "
+        "within 0.1 and 0.5 points of the full run."
+    )
+    return Section(
+        "adaptive",
+        "Adaptive inference",
+        text,
+        {"adaptive": Table("Thresholds", header, rows)},
+        {"adaptive": Drawing(caption, lambda: _draw(curves))},
+        {"adaptive_curve": Table("Adaptive curve", data, points)},
+    )
+
+
+def _named(task: str, curve: Curve, share: float) -> list[tuple[Cell, ...]]:
+    places = {"none (full run)": 0}
+    places |= {f"within {tolerance} points": cheapest_within(curve, tolerance) for tolerance in TOLERANCES}
+    places["all (macro)"] = len(curve.threshold) - 1
+    return [
+        (
+            task, name, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _percent(curve.score[place]),
+            Number(100 * float(curve.score[0] - curve.score[place]), unit="points"),
+            _percent(curve.tokens_saved[place]), _percent(share * curve.skipped[place]),
+        )
+        for name, place in places.items()
+    ]  # fmt: skip
+
+
+def _points(task: str, curve: Curve) -> list[tuple[Cell, ...]]:
+    """The curve thinned out evenly, its Pareto front marked."""
+    front = pareto_front(curve)
+    last = len(curve.threshold) - 1
+    places = np.unique(np.linspace(0, last, min(last, _CURVE_POINTS) + 1).round().astype(int))
+    return [
+        (
+            task, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _percent(curve.score[place]),
+            _percent(curve.tokens_saved[place]), "yes" if front[place] else "",
+        )
+        for place in places
+    ]  # fmt: skip
+
+
+def _nll(threshold: float) -> Cell:
+    return Number(float(threshold), decimals=4) if math.isfinite(threshold) else "infinite"
+
+
+def _percent(share: float) -> Number:
+    return Number(100 * float(share), unit="%")
+
+
+def _draw(curves: dict[str, Curve]) -> Any:
+    figure, axes = panels(len(curves))
+    for axis, (task, curve) in zip(axes, curves.items(), strict=True):
+        front = pareto_front(curve)
+        axis.plot(100 * curve.skipped, 100 * curve.score, color=GREY, linewidth=0.9)
+        axis.plot(100 * curve.skipped[front], 100 * curve.score[front], ".", color=COLORS["macro"], markersize=2.5)
+        for tolerance in TOLERANCES:
+            place = cheapest_within(curve, tolerance)
+            axis.plot(100 * curve.skipped[place], 100 * curve.score[place], "s", color=COLORS["micro"], markersize=4.5)
+        low, high = axis.get_ylim()
+        if high - low < 2:
+            axis.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
+        axis.set_xlabel("micro passes skipped, %", fontsize=8)
+        axis.set_ylabel("score, %", fontsize=8)
+        axis.set_title(task, fontsize=9)
+    return figure

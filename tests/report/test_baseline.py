@@ -1,0 +1,167 @@
+"""A run reduced to a baseline, and its file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.selection import Decision
+from dualfocus_eval.report import runs
+from dualfocus_eval.report.baseline import Answer, Baseline, Provenance, load_baseline, reduce_run, save_baseline
+from dualfocus_eval.report.runs import read_run
+from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
+from tests.report.runs import Answered
+
+EMPTY = {
+    "format": 1, "checkpoint": "", "settings_key": "", "settings": {}, "environment": {}, "made": "", "tasks": {},
+}  # fmt: skip
+answers = st.builds(
+    Answer,
+    st.integers(0, 10**6),
+    st.text("0123456789abcdef", min_size=12, max_size=12),
+    st.none() | st.text(),
+    st.floats(0, 1) | st.just(math.nan),
+    st.sampled_from([0.0, 0.25, 1.5e-7, 12.0, math.nan]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    st.dictionaries(st.text(min_size=1), st.lists(answers, min_size=1, max_size=3).map(tuple), min_size=1, max_size=2)
+)
+def test_a_baseline_survives_its_file(tmp_path: Path, tasks: dict[str, tuple[Answer, ...]]) -> None:
+    kept = Baseline(Provenance("tiny-abc", "key", {"margin": 25.0}, {"dtype": "float32"}, "20260101"), tasks)
+    path = tmp_path / "deep" / "baseline.json"
+    save_baseline(kept, path)
+    found = load_baseline(path)
+    assert repr(found) == repr(kept)  # NaN is not equal to itself
+
+
+def test_a_question_is_a_line_of_the_file(tmp_path: Path) -> None:
+    rows = [question(number, "yes") for number in range(40)]
+    run = reduce_run(read_gate_run(gate_run(tmp_path / "run", rows), rows))
+    save_baseline(run, tmp_path / "baseline.json")
+    lines = (tmp_path / "baseline.json").read_text().splitlines()
+    assert sum('"yes"]' in line for line in lines) == 40
+    assert max(map(len, lines)) < 120
+    assert json.loads((tmp_path / "baseline.json").read_text())["environment"] == {**MADE_BY, "batch_size": 16}
+
+
+def test_a_run_is_reduced_to_its_answers(tmp_path: Path) -> None:
+    rows = [question(0, "yes", gap=0.25), question(1, "no", gap=None)]
+    run = reduce_run(read_gate_run(gate_run(tmp_path / "run", rows), rows))
+    (first, second) = run.tasks[TASK]
+    assert (first.doc_id, first.text, first.score, first.gap) == (0, "yes", 1.0, 0.25)
+    assert (second.text, second.score, math.isnan(second.gap)) == ("no", 0.0, True)
+    assert first.question == rows[0].trace.question_digest[:12]
+    assert first.cluster == rows[0].trace.images[0].digest
+
+
+def test_a_task_that_cannot_be_loaded_again_can_still_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "load_tasks", lambda names: ({}, dict.fromkeys(names, "it is in another folder")))
+    run = read_run(gate_run(tmp_path / "run", [question(0, "yes")]))
+    assert "another folder" in str(run.faults[0])
+    assert [answer.score for answer in reduce_run(run).tasks[TASK]] == [1.0]
+
+
+def test_traces_of_another_run_change_nothing(tmp_path: Path) -> None:
+    rows = [question(0, "yes"), question(1, "no")]
+    folder = gate_run(tmp_path / "run", rows)
+    alone = reduce_run(read_gate_run(folder, rows))
+    foreign = replace(rows[0].trace, settings_key="others", selected=None)
+    with (folder / "traces" / "traces.rank0000.jsonl").open("a") as file:
+        file.write(foreign.to_json() + "\n")
+    assert reduce_run(read_gate_run(folder, rows)) == alone
+
+
+def _gap(tmp_path: Path, row: Answered, **changes: Any) -> float:
+    run = reduce_run(read_gate_run(gate_run(tmp_path / "run", [row], **changes), [row]))
+    return run.tasks[TASK][0].gap
+
+
+def test_a_close_choice_between_candidates_is_a_close_call(tmp_path: Path) -> None:
+    row = question(0, "yes", micro="no", gap=0.5, nlls=(0.5, 0.5004))
+    assert _gap(tmp_path, row) == pytest.approx(0.0004)
+    agreed = replace(row, trace=replace(row.trace, decision=Decision.AGREEMENT))
+    assert _gap(tmp_path / "agreed", agreed) == 0.5
+
+
+def test_a_close_choice_to_skip_the_second_pass_is_a_close_call(tmp_path: Path) -> None:
+    row = question(0, "yes", gap=0.5, nlls=(0.5, 0.5))
+    assert _gap(tmp_path, row, settings={"adaptive_nll": 0.4999}) == pytest.approx(0.0001)
+
+
+def _cut_the_last_line(folder: Path) -> None:
+    path = folder / "traces" / "traces.rank0000.jsonl"
+    path.write_text(path.read_text()[:-20])
+
+
+def _lose_a_sample(folder: Path) -> None:
+    path = folder / f"1_samples_{TASK}.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+def _leave_the_traces_out(folder: Path) -> None:
+    (folder / "traces" / "traces.rank0000.jsonl").unlink()
+
+
+def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        results = json.loads((folder / "1_results.json").read_text())
+        change(results["config"]["resolved_cli_args"])
+        (folder / "1_results.json").write_text(json.dumps(results))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_cut_the_last_line, "the run is not whole: .*cut off"),
+        (_lose_a_sample, "the run is not whole: 1 questions are missing from the sample file"),
+        (_leave_the_traces_out, "the run is not whole: .*trace folder is missing"),
+        (_edit(lambda arguments: arguments.pop("dualfocus")), "not written by --model dualfocus"),
+        (_edit(lambda arguments: arguments["dualfocus"].pop("environment")), "does not say what ran it; run again"),
+        (
+            _edit(lambda arguments: arguments["dualfocus"]["summary"].update(resumed=2)),
+            "2 answers were not computed by this run .*empty --output_path",
+        ),
+    ],
+)
+def test_a_run_that_says_nothing_about_the_code_now_is_refused(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    rows = [question(0, "yes"), question(1, "no")]
+    folder = gate_run(tmp_path / "run", rows)
+    damage(folder)
+    with pytest.raises(UserError, match=message):
+        reduce_run(read_gate_run(folder, rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no baseline .*--update"),
+        ("{", "cannot be read"),
+        ("[]", "is no baseline"),
+        ('{"format": 1}', "is no baseline: KeyError"),
+        (json.dumps(EMPTY), "has no questions"),
+        ('{"format": 7}', "has format 7, this is 1"),
+    ],
+)
+def test_what_is_no_baseline_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "baseline.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_baseline(tmp_path / "baseline.json")

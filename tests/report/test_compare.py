@@ -1,0 +1,142 @@
+"""Two runs side by side: numbers against scipy, flips, and runs that cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from dualfocus_eval.cli import main
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.effect import SCENES
+from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
+from dualfocus_eval.report.runs import Run
+from tests.report.gate import TASK, asked, gate_run, question, read_gate_run
+from tests.report.runs import Answered, answered, scene
+
+
+def read(folder: Path, rows: list[Answered]) -> Run:
+    return read_gate_run(gate_run(folder, rows), rows)
+
+
+def questions(texts: str) -> list[Answered]:
+    """A question per letter: y answers yes, which is right, n answers no."""
+    return [question(number, {"y": "yes", "n": "no"}[letter]) for number, letter in enumerate(texts)]
+
+
+def test_each_task_is_compared_question_by_question(tmp_path: Path) -> None:
+    first, second = "y" * 30 + "n" * 12 + "y" * 3, "y" * 30 + "y" * 12 + "n" * 3
+    pairs = pair_runs(read(tmp_path / "a", questions(first)), read(tmp_path / "b", questions(second)))
+    (found,) = compare_tasks(pairs)
+    assert (found.name, found.questions, found.images) == (TASK, 45, 45)
+    assert (found.first, found.second) == (33 / 45, 42 / 45)
+    assert found.difference.value == pytest.approx(9 / 45)
+    assert 0 < found.difference.low < 9 / 45 < found.difference.high
+    assert (found.test.better, found.test.worse) == (12, 3)
+    assert found.test.p_two_sided == found.p_adjusted == pytest.approx(stats.binomtest(3, 15).pvalue)
+
+
+def test_a_run_compared_with_itself_differs_by_nothing(tmp_path: Path) -> None:
+    run = read(tmp_path / "a", questions("yyny"))
+    (found,) = compare_tasks(pair_runs(run, run))
+    assert (found.difference.value, found.test.p_two_sided) == (0.0, 1.0)
+    assert found.difference.low < 0 < found.difference.high
+
+
+def test_categories_share_the_significance(tmp_path: Path) -> None:
+    def rows(answer: str) -> list[Answered]:
+        kinds = ["mark_color"] * 6 + ["object_color"] * 6
+        return [
+            answered(
+                SCENES,
+                scene(number, "red", kind=kind, level="detail" if kind == "mark_color" else "global"),
+                answer if kind == "mark_color" else "red",
+                None,
+                doc_id=number,
+                image=f"image {number}",
+            )
+            for number, kind in enumerate(kinds)
+        ]
+
+    first, second = read(tmp_path / "a", rows("red")), read(tmp_path / "b", rows("blue"))
+    found = {found.name: found for found in compare_categories(pair_runs(first, second), first, second)}
+    assert list(found) == [f"{SCENES}: {name}" for name in ("detail", "global", "mark_color", "object_color")]
+    marks = found[f"{SCENES}: mark_color"]
+    assert (marks.questions, marks.first, marks.second, marks.test.worse) == (6, 1.0, 0.0, 6)
+    assert marks.test.p_two_sided == pytest.approx(2 * 0.5**6)
+    assert marks.p_adjusted == pytest.approx(4 * 2 * 0.5**6)
+    assert found[f"{SCENES}: object_color"].test.better == 0
+
+
+def test_a_run_of_another_model_can_be_compared(tmp_path: Path) -> None:
+    rows = questions("yyn")
+    ours, folder = read(tmp_path / "a", rows), gate_run(tmp_path / "b", rows)
+    results = json.loads((folder / "1_results.json").read_text())
+    del results["config"]["resolved_cli_args"]["dualfocus"]
+    (folder / "1_results.json").write_text(json.dumps(results))
+    pairs = pair_runs(read_gate_run(folder, rows), ours)
+    assert list(pairs["cluster"]) == [row.trace.images[0].digest for row in rows]
+    assert compare_tasks(pairs)[0].difference.value == 0
+
+
+def test_runs_of_other_questions_are_refused_by_name(tmp_path: Path) -> None:
+    run = read(tmp_path / "a", questions("yyyy"))
+    shorter = read(tmp_path / "b", questions("yy"))
+    other_image = read(tmp_path / "c", [question(0, "yes", image="other"), *questions("yyyy")[1:]])
+    other_target = read(
+        tmp_path / "d", [replace(row, doc={**row.doc, "answer": "no"}) if not n else row for n, row in
+                         enumerate(questions("yyyy"))],
+    )  # fmt: skip
+    other_task = read(tmp_path / "e", [question(0, "yes", task="df_pope_mini_popular")])
+    for second, message in (
+        (shorter, f"2 of 4 questions were only asked in the first run: {TASK}/2, {TASK}/3; "),
+        (other_image, f"1 of 4 questions are about another image in the second run: {TASK}/0; "),
+        (other_target, f"1 of 4 questions have another right answer in the second run: {TASK}/0; "),
+        (other_task, f"only in the first: {TASK}; only in the second: df_pope_mini_popular"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pair_runs(run, second)
+    with pytest.raises(UserError, match="only asked in the second run"):
+        pair_runs(shorter, run)
+
+
+def test_the_command_shows_and_writes_flips_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nasty = 'no [bold]x[/bold], "quoted"\nline ' + "long" * 200
+    first = gate_run(tmp_path / "a", [asked(0, "yes"), asked(1, "no"), asked(2, "yes")])
+    second = gate_run(tmp_path / "b", [asked(0, nasty), asked(1, "yes"), asked(2, "yes")], settings={"margin": 0.0})
+    flips = tmp_path / "out" / "flips.csv"
+    assert main(["compare", str(first), str(second), "--flips", str(flips)]) == 0
+    printed = capsys.readouterr().out
+    assert "settings: margin 25.0 -> 0.0" in printed
+    assert "[bold]" in printed
+    assert "longlonglong" not in printed
+    with flips.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == [f"{TASK}/0", f"{TASK}/1"]
+    assert rows[0]["answer_b"] == nasty.strip()
+    assert {row["score_a"] for row in rows} | {row["score_b"] for row in rows} == {"0.0", "1.0"}
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = gate_run(tmp_path / "a", [asked(0, "yes"), asked(1, "yes")])
+    shorter = gate_run(tmp_path / "b", [asked(0, "yes")])
+    without = gate_run(tmp_path / "c", [asked(0, "yes")])
+    (without / f"1_samples_{TASK}.jsonl").unlink()
+    cut = gate_run(tmp_path / "d", [asked(0, "yes"), asked(1, "yes")])
+    samples = cut / f"1_samples_{TASK}.jsonl"
+    samples.write_text(samples.read_text()[:-20])
+    (tmp_path / "empty").mkdir()
+    for second, message in (
+        (shorter, "only asked in the first"),
+        (cut, f"1 of 2 questions were only asked in the first run: {TASK}/1"),
+        (without, "--log_samples"),
+        (tmp_path / "empty", "no"),
+    ):
+        assert main(["compare", str(run), str(second)]) == 2
+        printed = capsys.readouterr().err
+        assert message in printed.splitlines()[-1]
+        assert "Traceback" not in printed

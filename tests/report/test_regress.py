@@ -1,0 +1,153 @@
+"""The command: exit status, what it prints, what CI gets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+
+from dualfocus_eval.cli import main
+from dualfocus_eval.engines.base import Failure
+from tests.report.gate import TASK, asked, documents, gate_run
+from tests.report.runs import Answered
+
+QUESTIONS = 12
+NASTY = '<script>|]]>\x00\n::error::y "%' + "x" * 900
+
+
+def right(doc_id: int) -> Answered:
+    return asked(doc_id, documents()[doc_id]["answer"])
+
+
+def wrong(doc_id: int) -> Answered:
+    return asked(doc_id, "no" if documents()[doc_id]["answer"] == "yes" else "yes")
+
+
+@pytest.fixture(autouse=True)
+def outside_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    path = tmp_path / "baseline.json"
+    good = gate_run(tmp_path / "good", [right(number) for number in range(QUESTIONS)])
+    assert main(["regress", str(good), "--baseline", str(path), "--update"]) == 0
+    return path
+
+
+@pytest.fixture
+def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    return tmp_path / "summary.md"
+
+
+def bad_run(tmp_path: Path, first: Answered) -> str:
+    return str(gate_run(tmp_path / "bad", [first, *(right(number) for number in range(1, QUESTIONS))]))
+
+
+def test_an_unchanged_run_passes(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    junit = tmp_path / "out" / "junit.xml"
+    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline), "--junit", str(junit)]) == 0
+    printed = capsys.readouterr()
+    assert f"passed: {QUESTIONS} questions, every answer is the baseline's" in printed.out
+    assert "::" not in printed.out
+    (suite,) = Xml.parse(junit).getroot()
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == (TASK, str(QUESTIONS + 1), "0")
+    assert not suite.findall("*/failure")
+
+
+def test_an_answer_that_moved_is_a_regression(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "junit.xml"
+    run = bad_run(tmp_path, wrong(0))
+    assert main(["regress", run, "--baseline", str(baseline), "--junit", str(junit)]) == 1
+    printed = capsys.readouterr().out
+    assert f"regression: 1 of {QUESTIONS} answers moved" in printed
+    assert f"{TASK}/0" in printed
+    assert f"dualfocus regress {run} --baseline {baseline} --update" in printed
+    (case,) = (case for case in Xml.parse(junit).getroot().iter("testcase") if case.find("failure") is not None)
+    assert case.get("name") == f"{TASK}/0"
+    # What is meant becomes the next baseline.
+    assert main(["regress", run, "--baseline", str(baseline), "--update"]) == 0
+    assert main(["regress", run, "--baseline", str(baseline)]) == 0
+
+
+def test_github_gets_annotations_and_a_summary(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")] == [
+        f"::notice title=dualfocus regress::passed: {QUESTIONS} questions, every answer is the baseline's"
+    ]
+    assert main(["regress", bad_run(tmp_path, wrong(0)), "--baseline", str(baseline)]) == 1
+    annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
+    assert [line.startswith("::error title=dualfocus regress::") for line in annotations] == [True, True]
+    assert f"{TASK}/0" in annotations[1]
+    summary = github.read_text()
+    assert summary.count("### dualfocus regress") == 2
+    assert f"| {TASK} | {QUESTIONS} | 100.0 | 91.7 | -8.3 |" in summary
+
+
+def test_no_answer_can_break_out_of_what_ci_shows(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "junit.xml"
+    capsys.readouterr()
+    assert (
+        main(["regress", bad_run(tmp_path, asked(0, NASTY)), "--baseline", str(baseline), "--junit", str(junit)]) == 1
+    )
+    annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
+    assert len(annotations) == 2
+    (failure,) = Xml.parse(junit).getroot().iter("failure")
+    assert "<script>" in str(failure.text)
+    assert "<script>" not in github.read_text()
+
+
+def test_what_cannot_be_judged_is_status_2_and_one_line(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "junit.xml"
+    other = gate_run(tmp_path / "other", [right(number) for number in range(QUESTIONS)], checkpoint="tiny-other")
+    capsys.readouterr()
+    assert main(["regress", str(other), "--baseline", str(baseline), "--junit", str(junit)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("dualfocus regress: error: the run is of another checkpoint")
+    assert printed.err.count("\n") == 1
+    assert printed.out.startswith("::error title=dualfocus regress::cannot judge: the run is of another checkpoint")
+    (error,) = Xml.parse(junit).getroot().iter("error")
+    assert "another checkpoint" in str(error.get("message"))
+    assert "Cannot judge: the run is of another checkpoint" in github.read_text()
+
+
+def test_a_baseline_is_not_made_from_a_run_with_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = right(0)
+    trace = replace(
+        failed.trace, macro=None, grounding=None, selected=None, decision=None, fallback=None,
+        error=Failure("out_of_memory", "no memory"),
+    )  # fmt: skip
+    run = gate_run(tmp_path / "run", [replace(failed, trace=trace), right(1)])
+    assert main(["regress", str(run), "--baseline", str(tmp_path / "new.json"), "--update"]) == 2
+    assert "1 questions of" in capsys.readouterr().err
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_an_empty_folder_is_named(tmp_path: Path, baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["regress", str(tmp_path / "empty"), "--baseline", str(baseline)]) == 2
+    assert "holds no results" in capsys.readouterr().err
+
+
+def test_a_damaged_baseline_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: Path) -> None:
+    content = json.loads(baseline.read_text())
+    content["tasks"][TASK][0] = [0]
+    baseline.write_text(json.dumps(content))
+    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline)]) == 2
+    assert "is no baseline" in capsys.readouterr().err

@@ -1,0 +1,156 @@
+"""What may move, what may not, and what cannot be judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.baseline import Answer, Baseline, Provenance
+from dualfocus_eval.report.regression import SIGNIFICANT, TIE, judge
+
+ENVIRONMENT = {
+    "packages": {"torch": "2.14", "dualfocus-eval": "0.1"},
+    "processor": "one",
+    "dtype": "float32",
+    "batch_size": 16,
+}
+HERE = Provenance("tiny-abc", "key", {"margin": 25.0}, ENVIRONMENT, "20260101")
+
+
+def answered(doc_id: int, text: str | None = "yes", score: float = 1.0, gap: float = 0.5) -> Answer:
+    return Answer(doc_id, f"digest {doc_id}", text, score, gap, cluster=f"image {doc_id}")
+
+
+def baseline(answers: Sequence[Answer], task: str = "pope", **environment: Any) -> Baseline:
+    return Baseline(replace(HERE, environment=ENVIRONMENT | environment), {task: tuple(answers)})
+
+
+HUNDRED = [answered(number) for number in range(100)]
+
+
+def moved(count: int, gap: float, *, score: float = 0.0) -> tuple[list[Answer], list[Answer]]:
+    """A baseline whose first ``count`` answers have this closest call, and a run in which they moved."""
+    before = [replace(answer, gap=gap) for answer in HUNDRED[:count]] + HUNDRED[count:]
+    return before, [replace(answer, text="no", score=score) for answer in before[:count]] + HUNDRED[count:]
+
+
+def test_the_same_run_passes() -> None:
+    verdict = judge(baseline(HUNDRED), baseline(HUNDRED))
+    assert (verdict.passed, verdict.mode, verdict.moves, verdict.questions) == (True, "exact", (), 100)
+
+
+@pytest.mark.parametrize(("gap", "score"), [(0.5, 0.0), (TIE / 10, 0.0), (TIE / 10, 1.0), (math.nan, 1.0)])
+def test_in_its_own_environment_no_answer_may_move(gap: float, score: float) -> None:
+    before, after = moved(1, gap, score=score)
+    verdict = judge(baseline(after), baseline(before))
+    assert not verdict.passed
+    assert [(move.key, move.direction, move.allowed) for move in verdict.moves] == [
+        ("pope/0", "as good" if score else "worse", False)
+    ]
+
+
+@pytest.mark.parametrize(("gap", "allowed"), [(TIE / 2, True), (TIE, False), (0.5, False), (math.nan, False)])
+def test_elsewhere_only_ties_may_flip(gap: float, allowed: bool) -> None:
+    before, after = moved(1, gap)
+    verdict = judge(baseline(after, processor="another"), baseline(before))
+    assert verdict.mode == "near"
+    assert verdict.differences == ("processor: another (baseline: one)",)
+    assert verdict.passed == allowed
+
+
+@pytest.mark.parametrize(
+    "environment", [{"packages": {"torch": "2.15"}}, {"batch_size": 8}, {"threads": 2}, {"device": "cuda"}]
+)
+def test_what_can_change_the_arithmetic_is_another_environment(environment: dict[str, Any]) -> None:
+    assert judge(baseline(HUNDRED, **environment), baseline(HUNDRED)).mode == "near"
+
+
+def test_our_own_version_is_what_is_judged_and_not_the_environment() -> None:
+    newer = {"packages": {"torch": "2.14", "dualfocus-eval": "0.2"}}
+    assert judge(baseline(HUNDRED, **newer), baseline(HUNDRED)).mode == "exact"
+
+
+def test_elsewhere_many_ties_that_all_get_worse_are_a_regression() -> None:
+    few, many = (moved(count, TIE / 2) for count in (4, 5))
+    assert judge(baseline(few[1], threads=1), baseline(few[0])).passed
+    verdict = judge(baseline(many[1], threads=1), baseline(many[0]))
+    assert all(move.allowed for move in verdict.moves)
+    assert verdict.tasks[0].p_worse == pytest.approx(0.5**5)
+    assert not verdict.passed
+
+
+def test_in_other_precisions_the_score_alone_decides() -> None:
+    for count, passes in ((4, True), (5, False)):
+        before, after = moved(count, 0.5)
+        verdict = judge(baseline(after, dtype="bfloat16"), baseline(before, dtype="bfloat16"))
+        assert (verdict.mode, verdict.passed) == ("score", passes)
+
+
+def test_several_tasks_share_the_significance() -> None:
+    before, after = moved(5, TIE / 2)
+    tasks = {"one": tuple(before), "two": tuple(HUNDRED)}
+    elsewhere = baseline(after, threads=1).provenance
+    verdict = judge(Baseline(elsewhere, tasks | {"one": tuple(after)}), Baseline(HERE, tasks))
+    assert [task.p_worse for task in verdict.tasks] == pytest.approx([2 * 0.5**5, 1.0])
+    assert SIGNIFICANT < 2 * 0.5**5
+    assert verdict.passed
+
+
+def test_an_image_with_many_questions_counts_once() -> None:
+    before, after = moved(20, TIE / 2)
+    shared = [replace(answer, cluster=f"image {answer.doc_id // 20}") for answer in after]
+    assert judge(baseline(shared, threads=1), baseline(before)).tasks[0].p_worse == 0.5
+
+
+def test_a_failed_question_has_moved() -> None:
+    after = [replace(HUNDRED[0], text=None, score=0.0), *HUNDRED[1:]]
+    assert not judge(baseline(after, threads=1), baseline(HUNDRED)).passed
+
+
+def test_questions_without_a_score_are_compared_by_their_answers() -> None:
+    before = [replace(answer, score=math.nan) for answer in HUNDRED]
+    assert judge(baseline(before), baseline(before)).passed
+    assert not judge(baseline([replace(before[0], text="no"), *before[1:]]), baseline(before)).passed
+
+
+def test_other_settings_are_named_and_excuse_nothing() -> None:
+    other = Baseline(replace(HERE, settings={"margin": 0.0}), {"pope": tuple(HUNDRED)})
+    verdict = judge(other, baseline(HUNDRED))
+    assert verdict.settings == ("margin: 0.0 (baseline: 25.0)",)
+    assert verdict.passed
+    worse = replace(other, tasks={"pope": tuple(moved(1, TIE / 2)[1])})
+    assert not judge(worse, baseline(HUNDRED)).passed
+
+
+def test_a_larger_run_is_judged_by_the_questions_of_the_baseline() -> None:
+    run = Baseline(HERE, {"other": (answered(0),), "pope": (*HUNDRED, answered(100, "no", 0.0))})
+    verdict = judge(run, baseline(HUNDRED))
+    assert (verdict.passed, verdict.questions, verdict.unjudged) == (True, 100, ("other",))
+
+
+def test_the_folder_of_a_checkpoint_may_have_another_name() -> None:
+    moved_folder = Baseline(replace(HERE, checkpoint="other-name-abc"), {"pope": tuple(HUNDRED)})
+    assert judge(moved_folder, baseline(HUNDRED)).passed
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (Baseline(replace(HERE, checkpoint="tiny-def"), {}), r"another checkpoint.*tiny-def.*tiny-abc.*--update"),
+        (baseline(HUNDRED, dtype="bfloat16"), r"in bfloat16, the baseline in float32; pass dtype=float32"),
+        (baseline(HUNDRED, task="seed"), r"lacks 1 of the baseline's tasks: pope"),
+        (baseline(HUNDRED[:95]), r"5 of the 100 questions of pope were not asked: pope/95, pope/96, pope/97, \.\.\."),
+        (
+            baseline([replace(HUNDRED[0], question="another"), *HUNDRED[1:]]),
+            r"1 of the 100 questions of pope are not the baseline's .*: pope/0$",
+        ),
+    ],
+)
+def test_what_cannot_be_judged_is_named(run: Baseline, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        judge(run, baseline(HUNDRED))

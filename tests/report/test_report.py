@@ -1,0 +1,195 @@
+"""The report as files: complete, consistent, and safe whatever questions and answers hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.cli import main
+from dualfocus_eval.method.trace import Cost
+from dualfocus_eval.report.command import report_run, sections_of
+from dualfocus_eval.report.effect import POPE, SCENES
+from dualfocus_eval.report.published import published_tables
+from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
+
+EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)"> | `x` [link](javascript:alert(3)) $x_1$'
+
+
+def some(extra: Sequence[Answered] = ()) -> list[Answered]:
+    """Scenes and POPE questions on which every split occurs."""
+    answers = ["red", "blue"]
+    scenes = [
+        answered(
+            SCENES,
+            scene(i, "red", kind="mark_color" if i % 3 else "text"),
+            answers[i % 2],
+            answers[i // 2 % 2] if i % 7 else None,
+            doc_id=i + 1,
+            image=f"{i // 2}",
+            nlls=(0.1 + 0.05 * i, 0.9 - 0.03 * i),
+        )
+        for i in range(24)
+    ]
+    pope = [
+        answered(
+            POPE[0], {"answer": ("yes", "no")[i % 2], "image_source": f"{i // 2}"}, ("yes", "no")[i // 2 % 2], "yes",
+            doc_id=i, image=f"{i // 2}", nlls=(0.02 * i, 0.3),
+        )
+        for i in range(12)
+    ]  # fmt: skip
+    cost = Cost(36, 70, 9_000, 20_000, 230, 0, {"vision": 1.5, "prefill": 2.0, "decode": 0.5})
+    return [replace(scenes[0], trace=replace(scenes[0].trace, cost=cost)), *scenes[1:], *pope, *extra]
+
+
+class Page(HTMLParser):
+    """Tags and attributes of a page, and what it refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.targets: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            self.attributes.add(name)
+            if name in ("src", "href") and value:
+                self.targets.add(value)
+
+
+def test_everything_that_the_page_refers_to_is_there(tmp_path: Path) -> None:
+    index = report_run(run_of(some()), tmp_path / "out")
+    page = Page(index.read_text())
+    assert len(page.targets) > 40
+    for target in page.targets:
+        assert target.startswith("#") or (index.parent / target).is_file(), target
+    for name in (
+        "strategies",
+        "categories_df_scenes_mini",
+        "pope",
+        "split",
+        "calibration",
+        "adaptive",
+        "boxes",
+        "work",
+    ):
+        assert f"tables/{name}.csv" in page.targets
+        content = json.loads((index.parent / "tables" / f"{name}.json").read_text())
+        with (index.parent / "tables" / f"{name}.csv").open() as file:
+            assert len(list(csv.reader(file))) == len(content["rows"]) + 1
+    for name in ("strategies", "adaptive", "perplexity", "reliability", "box_areas", "object_size", "questions"):
+        for ending in ("svg", "png"):
+            assert (index.parent / "figures" / f"{name}.{ending}").stat().st_size > 1_000
+    pictures = re.findall(r"\]\((figures/[^)]+)\)", (index.parent / "report.md").read_text())
+    assert len(pictures) > 6
+    assert all((index.parent / picture).is_file() for picture in pictures)
+
+
+def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
+    evil = answered(SCENES, scene(77, EVIL), EVIL, "red", doc_id=0, image="evil")
+    evil = replace(evil, trace=replace(evil.trace, grounding=evil.trace.grounding, fallback=EVIL))
+    index = report_run(run_of(some([evil])), tmp_path / "out")
+    text = index.read_text()
+    page = Page(text)
+    assert "&lt;script&gt;" in text
+    assert "script" not in page.tags
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert all(target.startswith(("tables/", "figures/", "#")) for target in page.targets)
+    markdown = (index.parent / "report.md").read_text()
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+    assert "](javascript" not in markdown.replace("\\]", "")
+
+
+def test_very_long_answers_are_cut_where_they_are_shown(tmp_path: Path) -> None:
+    long = answered(SCENES, scene(77, "red"), "word " * 2_000, "red", doc_id=0, image="long")
+    index = report_run(run_of(some([long])), tmp_path / "out")
+    assert "(9,999 characters)" in index.read_text()
+    assert index.stat().st_size < 500_000
+
+
+def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:
+    run = run_of(some())
+    first, again = (report_run(run, tmp_path / name).parent for name in ("first", "again"))
+    for path in sorted(first.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (again / path.relative_to(first)).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"strategy": "macro"}, {"strategy": "micro"}, {"adaptive_nll": 0.5}, {"selection": "own", "score_all": False}],
+)
+def test_every_kind_of_run_is_reported(tmp_path: Path, change: dict[str, str]) -> None:
+    answers = some()
+    folder = write_run(tmp_path / "run", answers)
+    path = folder / "1_results.json"
+    results = json.loads(path.read_text())
+    results["config"]["resolved_cli_args"]["dualfocus"]["settings"] |= change
+    path.write_text(json.dumps(results))
+    sections = {section.name: section for section in sections_of(read_with(folder, answers))}
+    assert ("oracle" in sections["strategies"].tables["strategies"].header) == ("score_all" in change)
+    assert sections["adaptive"].empty == ("score_all" not in change)
+
+
+def test_a_run_of_another_model_and_one_without_samples_are_reported(tmp_path: Path) -> None:
+    answers = some()
+    folder = write_run(tmp_path / "run", answers)
+    path = folder / "1_results.json"
+    results = json.loads(path.read_text())
+    results["config"] = {"resolved_cli_args": {}, "model": "llava_hf"}
+    path.write_text(json.dumps(results))
+    index = report_run(read_with(folder, answers), tmp_path / "out")
+    rows = json.loads((index.parent / "tables" / "strategies.json").read_text())["rows"]
+    assert [row["task"] for row in rows] == [SCENES, POPE[0]]
+    assert "not of --model dualfocus" in index.read_text()
+    for file in folder.glob("*_samples_*"):
+        file.unlink()
+    assert main(["report", str(folder), "--out", str(tmp_path / "totals")]) == 1
+    assert "--log_samples" in (tmp_path / "totals" / "index.html").read_text()
+    assert json.loads((tmp_path / "totals" / "tables" / "official.json").read_text())["rows"]
+
+
+def test_what_cannot_be_read_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run", some())
+    for file in folder.glob("*_samples_*"):
+        file.unlink()
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    assert main(["report", str(folder), str(tmp_path / "empty"), "--out", str(out)]) == 1
+    assert "empty holds no results" in capsys.readouterr().err
+    assert "empty holds no results" in (out / "index.html").read_text()
+    assert (out / "1-run" / "index.html").is_file()
+    assert main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / "none")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_published_numbers_are_those_of_the_paper() -> None:
+    tables = {table["table"]: table for table in published_tables()}
+    assert sorted(tables) == list(range(1, 12))
+    for table in tables.values():
+        assert all(len(row["values"]) == len(table["columns"]) for row in table["rows"])
+    # The gains that the paper's text states.
+    gains = [
+        [round(b - a, 1) for a, b in zip(base["values"][2:], ours["values"][2:], strict=True)]
+        for base, ours in zip(tables[1]["rows"][::2], tables[1]["rows"][1::2], strict=True)
+    ]
+    assert gains == [[2.7, 2.3, 2.1, 3.8], [2.8, 3.0, 5.2, 4.2], [1.2, 2.6, 4.0, 2.2]]
+    mmbench = [
+        row["values"][table["columns"].index("MMBench")]
+        for table in (tables[1], tables[2])
+        for row in table["rows"]
+        if row["row"] == "Qwen-VL-Chat"
+    ]
+    assert mmbench == [60.6, 58.2]
+    assert all(value is None for row in tables[4]["rows"] for value in row["values"][:2])

@@ -1,0 +1,174 @@
+"""A run read back: choices, and everything that can be wrong with its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.trace import Trace
+from dualfocus_eval.report.choices import CHOICES, Choice, available_choices, scores_of
+from dualfocus_eval.report.effect import SCENES
+from dualfocus_eval.report.runs import Run, read_run
+from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
+
+Scores = dict[Choice, list[float]]
+
+
+def scores(run: Run) -> Scores:
+    return {choice: scores_of(run.answers, choice).tolist() for choice in run.choices}
+
+
+def test_every_choice_is_scored_by_the_task() -> None:
+    run = run_of([
+        answered(
+            SCENES, scene(1, "red"), "blue", "The red.", picks={"own": "micro", "micro": "macro", "released": "micro"}
+        )
+    ])  # fmt: skip
+    assert run.choices == CHOICES
+    assert scores(run) == {
+        "macro": [0], "micro": [1], "own rule": [1], "micro rule": [0], "released rule": [1], "selected": [1],
+        "oracle": [1],
+    }  # fmt: skip
+    assert run.faults == ()
+
+
+def test_the_oracle_takes_the_macro_answer_where_only_that_is_right() -> None:
+    found = scores(run_of([answered(SCENES, scene(1, "red"), "red", "blue")]))
+    assert found["macro"] == found["oracle"] == [1]
+    assert found["micro"] == found["selected"] == [0]
+
+
+@pytest.mark.parametrize(("answer", "score"), [("red", 1.0), ("blue", 0.0)])
+def test_without_a_box_every_choice_is_the_macro_answer(answer: str, score: float) -> None:
+    found = scores(run_of([answered(SCENES, scene(1, "red"), answer, None)]))
+    assert list(found.values()) == [[score]] * len(CHOICES)
+
+
+def test_a_run_allows_the_choices_that_it_has_scores_for() -> None:
+    full = {"strategy": "dualfocus", "adaptive_nll": None, "score_all": True, "selection": "own"}
+    assert available_choices(full) == CHOICES
+    assert available_choices(full | {"score_all": False}) == ("macro", "micro", "own rule", "selected", "oracle")
+    assert available_choices(full | {"adaptive_nll": 0.5}) == ("macro", "selected")
+    assert available_choices(full | {"strategy": "micro"}) == ("selected",)
+
+
+@pytest.fixture
+def two() -> list[Answered]:
+    return [
+        answered(SCENES, scene(1, "red"), "blue", "red", doc_id=0, image="a"),
+        answered(SCENES, scene(2, "red"), "red", "blue", doc_id=1, image="b"),
+    ]
+
+
+def faults(run: Run, *, harmless: bool) -> list[str]:
+    return [str(fault) for fault in run.faults if fault.harmless is harmless]
+
+
+def test_the_rows_hold_what_the_trace_says(tmp_path: Path, two: Sequence[Answered]) -> None:
+    row = read_with(write_run(tmp_path / "run", two), two).answers.iloc[0]
+    assert (row["task"], row["doc_id"], row["key"], row["cluster"]) == (SCENES, 0, f"{SCENES}/0", "a")
+    assert (row["macro_text"], row["micro_text"], row["answer"], row["selected"]) == ("blue", "red", "red", "micro")
+    assert row["macro_nll"] == pytest.approx(0.5)
+    assert (row["macro_tokens"], row["micro_tokens"]) == (5, 4)
+    assert [row[f"truth_{corner}"] for corner in ("x1", "y1", "x2", "y2")] == pytest.approx([0.1, 0.1, 0.3, 0.5])
+    assert (row["crop_left"], row["crop_bottom"]) == (20, 130)
+
+
+def test_a_line_that_was_cut_off_costs_its_question_only(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    for path in (folder / "traces" / "traces.rank0000.jsonl", folder / f"1_samples_{SCENES}.jsonl"):
+        path.write_bytes(path.read_bytes()[:-20])
+    run = read_with(folder, two)
+    assert run.answers["key"].tolist() == [f"{SCENES}/0"]
+    assert scores(run)["micro"] == [1]
+    found = " ".join(faults(run, harmless=False))
+    for what in ("1 trace files end in a line that was cut off", "1 sample lines cannot", "1 questions are missing"):
+        assert what in found
+
+
+def test_a_question_without_its_trace_keeps_its_official_score(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    path = folder / "traces" / "traces.rank0000.jsonl"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    run = read_with(folder, two)
+    assert run.answers["traced"].tolist() == [True, False]
+    assert scores_of(run.answers, "selected").tolist() == [1, 0]
+    assert str(scores_of(run.answers, "macro").tolist()) == "[0.0, nan]"
+    assert faults(run, harmless=False) == [
+        f"1 questions have no trace; run again, only what is missing is computed (task {SCENES})"
+    ]
+
+
+def _append(folder: Path, *traces: Trace) -> None:
+    with (folder / "traces" / "traces.rank0001.jsonl").open("w") as file:
+        file.writelines(trace.to_json() + "\n" for trace in traces)
+
+
+def test_traces_of_other_runs_are_left_out_and_counted(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder, trace = write_run(tmp_path / "run", two), two[0].trace
+    _append(
+        folder,
+        replace(trace, settings_key="other"),
+        replace(trace, key=f"{SCENES}/77"),
+        replace(trace, question_digest="as it was before", micro=trace.macro),
+    )
+    run = read_with(folder, two)
+    assert scores(run)["micro"] == [1, 0]
+    assert [fault.partition(" (")[0] for fault in faults(run, harmless=True)] == [
+        "1 traces are of other settings or checkpoints", "1 traces are of questions that this run did not ask",
+    ]  # fmt: skip
+    assert faults(run, harmless=False) == []
+
+
+def test_a_trace_that_contradicts_the_results_is_not_used(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    trace = two[0].trace
+    _append(folder, replace(trace, micro=trace.macro))
+    run = read_with(folder, two)
+    assert run.answers["traced"].tolist() == [False, True]
+    assert "scores otherwise than lmms-eval's results say" in faults(run, harmless=False)[0]
+
+
+def test_a_moved_run_finds_its_traces_and_the_newest_of_several_is_read(
+    tmp_path: Path, two: Sequence[Answered]
+) -> None:
+    folder = write_run(tmp_path / "run", two).rename(tmp_path / "moved")
+    assert read_with(folder, two).answers["traced"].all()
+    (folder / "0_results.json").write_text("{}")
+    run = read_with(folder, two)
+    assert run.path.name == "1_results.json"
+    assert "older runs" in faults(run, harmless=True)[0]
+
+
+def test_a_run_of_another_model_is_read_as_far_as_it_goes(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    path = folder / "1_results.json"
+    results = json.loads(path.read_text())
+    results["config"] = {"resolved_cli_args": {}}
+    path.write_text(json.dumps(results))
+    run = read_with(folder, two)
+    assert run.choices == ("selected",)
+    assert scores(run) == {"selected": [1, 0]}
+    assert run.answers["cluster"].tolist() == ["i", "i"]
+    assert "not of --model dualfocus" in faults(run, harmless=False)[0]
+    for file in folder.glob("*_samples_*"):
+        file.unlink()
+    assert "--log_samples" in " ".join(faults(read_run(folder), harmless=False))
+
+
+def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        read_run(tmp_path / "missing")
+    with pytest.raises(UserError, match="holds no results"):
+        read_run(tmp_path)
+    (tmp_path / "1_results.json").write_text('{"results"')
+    with pytest.raises(UserError, match=r"1_results\.json cannot be read"):
+        read_run(tmp_path)
+    (tmp_path / "1_results.json").write_text("[]")
+    with pytest.raises(UserError, match="not a results file"):
+        read_run(tmp_path)
