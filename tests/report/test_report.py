@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.cli import main
+from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.trace import Cost
 from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
@@ -111,7 +112,9 @@ def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
 
 
 def test_very_long_answers_are_cut_where_they_are_shown(tmp_path: Path) -> None:
-    long = answered(SCENES, scene(77, "red"), "word " * 2_000, "red", doc_id=0, image="long")
+    long = answered(SCENES, scene(77, "red"), "word", "red", doc_id=0, image="long")
+    text = Completion("word " * 2_000, (1,), (-0.1,), "length")
+    long = replace(long, trace=replace(long.trace, macro=text))
     index = report_run(run_of(some([long])), tmp_path / "out")
     assert "(9,999 characters)" in index.read_text()
     assert index.stat().st_size < 500_000

@@ -1,13 +1,15 @@
 """Tables on the terminal and in pages."""
 
 import io
+import json
+import math
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.tables import Table, fill_page, print_table, to_markdown
+from dualfocus_eval.report.tables import Number, Table, escaped, fill_page, print_table, to_csv, to_json, to_markdown
 
 TABLE = Table("Title", ("what", "n"), ((("a", "1"), ("b", "2")), (("c", "3"),)), ("A note.",))
 
@@ -41,3 +43,43 @@ def test_a_page_without_a_place_is_refused(tmp_path: Path) -> None:
         fill_page(page, {"one": "new"})
     with pytest.raises(UserError, match="cannot be read"):
         fill_page(tmp_path / "missing.md", {"one": "new"})
+
+
+MEASURED = Table(
+    "Measured",
+    ("what", "rate", "n"),
+    ((("a", Number(12.345, 10.0, 15.0, "%"), 1_234), ("b", Number(math.nan), None)),),
+)
+
+
+def test_numbers_are_shown_with_their_interval() -> None:
+    assert str(Number(12.345, 10.0, 15.0, "%")) == "12.3 (10.0 to 15.0)"
+    assert str(Number(-0.04, unit="points", signed=True)) == "+0.0"
+    assert str(Number(1234.5, decimals=0)) == "1,234"
+    assert str(Number(math.nan, 1, 2)) == ""
+
+
+def test_csv_and_json_hold_numbers() -> None:
+    assert to_csv(MEASURED).splitlines() == ["what,rate,rate low,rate high,n", "a,12.345,10.0,15.0,1234", "b,,,,"]
+    content = json.loads(to_json(MEASURED))
+    assert content["rows"][0] == {
+        "what": "a",
+        "rate": {"value": 12.345, "unit": "%", "low": 10.0, "high": 15.0},
+        "n": 1234,
+    }
+    assert content["rows"][1]["rate"] == {"value": None, "unit": ""}
+
+
+def test_a_narrow_terminal_leaves_intervals_out() -> None:
+    for width, shown_low in ((60, True), (20, False)):
+        shown = io.StringIO()
+        print_table(MEASURED, Console(file=shown, width=width))
+        assert ("10.0 to" in shown.getvalue()) == shown_low
+        assert "12.3" in shown.getvalue()
+
+
+def test_markup_in_a_cell_is_text() -> None:
+    assert escaped("<b>|[x](y)`\nnext") == "&lt;b&gt;\\|\\[x\\](y)\\` next"
+    shown = io.StringIO()
+    print_table(Table("t", ("a",), ((("[red]x[/red]",),),)), Console(file=shown, width=60))
+    assert "[red]x[/red]" in shown.getvalue()
