@@ -8,7 +8,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,6 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
 def _arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: str) -> TrainingArguments:
     """Trainer's; made before the model is loaded, which ZeRO-3 needs."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "runs"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data loader forks
     on_cpu = not torch.accelerator.is_available()
     arguments = TrainingArguments(
@@ -214,15 +214,16 @@ def _run(
     steps = len(mixed.order) // stage.batch_size
     arguments.warmup_steps = math.ceil(stage.warmup * steps)
     rejected = folder / f"rejected.{arguments.process_index}.jsonl"
-    trainer = TuningTrainer(
-        model=prepare_training(model, family, stage),
-        args=arguments,
-        train_dataset=EpochSamples(mixed.samples, mixed.chosen, mixed.order, processor),
-        data_collator=InstructionCollator(processor),
-        eval_dataset=[] if stage.evaluate else None,
-        evaluator=_evaluator(stage, processor, family, base, recipe, folder),
-        rejected=rejected,
-    )
+    with _tensorboard_in(folder / "runs"):
+        trainer = TuningTrainer(
+            model=prepare_training(model, family, stage),
+            args=arguments,
+            train_dataset=EpochSamples(mixed.samples, mixed.chosen, mixed.order, processor),
+            data_collator=InstructionCollator(processor),
+            eval_dataset=[] if stage.evaluate else None,
+            evaluator=_evaluator(stage, processor, family, base, recipe, folder),
+            rejected=rejected,
+        )
     last = last_checkpoint(folder / "trainer")
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     _save(trainer, stage, processor, folder, base, recipe)
@@ -249,6 +250,20 @@ def _evaluator(stage: TuningStage, processor: Any, family: Family, base: str, re
 
     model_args = {**recipe.inference, "pretrained": base, "batch_size": stage.micro_batch_size}
     return TaskEvaluator(stage.evaluate, model_args, processor, family, folder / "traces")
+
+
+@contextmanager
+def _tensorboard_in(folder: Path) -> Iterator[None]:
+    """Where TensorBoard writes, unless the user's environment says: Trainer reads it there, and there alone."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    chosen = os.environ.get(name)
+    os.environ[name] = chosen or str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if chosen is not None:
+            os.environ[name] = chosen
 
 
 def _save(trainer: TuningTrainer, stage: TuningStage, processor: Any, folder: Path, base: str, recipe: Recipe) -> None:

@@ -68,9 +68,15 @@ def write_manifest(out: Path, recipe: Recipe, plan: TuningPlan, data: Any, proce
 
 def _commit() -> str | None:
     """Of the checkout that this code is run from, marked where it has changes; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        # An installed package may lie in a repository of the user's, which says nothing about it.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, timeout=60, check=True)
+        done = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip()

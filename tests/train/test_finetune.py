@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ def test_the_manifest_says_what_the_run_was_made_of(full: Path) -> None:
     assert (data["samples"], len(data["sha256"])) == (20, 64)
     assert {"torch", "transformers", "peft", "dualfocus_eval"} <= manifest["versions"].keys()
     assert list((full / "1-tune" / "runs").glob("events.out.tfevents.*"))
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ  # the next run in this process has a place of its own
     assert not (full / "1-tune" / "trainer").exists()
 
 
