@@ -155,6 +155,8 @@ def _arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: st
         report_to=report_to,
         run_name=folder.name,
     )
+    if on_cpu and _sharded():
+        raise UserError("no GPU here: accelerate shares out weights (FSDP, DeepSpeed) over GPUs only; start without it")
     if stage.evaluate is not None and _sharded():
         raise UserError(
             f"stage {stage.name}: evaluate needs whole weights on every process, which FSDP and DeepSpeed share out; "

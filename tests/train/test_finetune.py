@@ -195,6 +195,14 @@ def test_data_that_do_not_fit_are_refused_before_training(
         main(command)
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="is about machines without one")
+def test_weights_are_not_silently_left_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate ignores FSDP's configuration on CPU."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="over GPUs only"):
+        train(folder, "sharded", "llava")
+
+
 def test_two_stages_go_on_one_after_the_other(folder: Path, tmp_path: Path) -> None:
     path = write_recipe(
         tmp_path / "two.yaml", folder / "llava", name="first", freeze=["vision_tower", "language_model"]
