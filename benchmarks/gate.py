@@ -8,6 +8,7 @@ Each run is a process of its own, with a model loaded anew and an empty folder, 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,9 @@ def _one_run() -> tuple[int, str]:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*DUALFOCUS, *arguments], capture_output=True, text=True, check=False)
+    # One thread, as the baselines were made, so that every answer must be theirs.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*DUALFOCUS, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":

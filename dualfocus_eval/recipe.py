@@ -22,7 +22,7 @@ __all__ = ["INFERENCE_KEYS", "Recipe", "load_recipe", "recipe_names"]
 INFERENCE_KEYS = (*(setting.name for setting in fields(Settings)), "image_aspect")
 """What ``inference`` may set, in a recipe or a checkpoint's ``dualfocus.json``, and so may model arguments."""
 
-_TOP_LEVEL = ("checkpoint", "pretrained", "inference", "curation", "train")
+_TOP_LEVEL = ("checkpoint", "pretrained", "inference", "curation", "train", "expected", "estimate")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ class Recipe:
     """Validated by ``dualfocus_eval.data.curation``."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Validated by ``dualfocus_eval.train``."""
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """Published scores in percent, by task."""
+    estimate: Mapping[str, Any] = field(default_factory=dict)
+    """What training costs, as ``benchmarks/training_costs.py`` wrote it."""
+
+    @property
+    def trained(self) -> Path | None:
+        """Where ``dualfocus train`` puts the checkpoint unless told otherwise; None where it trains none."""
+        return Path("runs") / self.path.stem / "checkpoint" if self.train else None
 
 
 def recipe_names() -> list[str]:
@@ -67,6 +76,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         inference,
         curation=_mapping(top.get("curation") or {}, f"recipe {path}, curation"),
         train=_mapping(top.get("train") or {}, f"recipe {path}, train"),
+        expected=_scores(top.get("expected") or {}, f"recipe {path}, expected"),
+        estimate=_mapping(top.get("estimate") or {}, f"recipe {path}, estimate"),
     )
 
 
@@ -80,6 +91,14 @@ def _find(name_or_path: str | Path) -> Path:
     raise UserError(
         f"recipe {str(name_or_path)!r} is neither a file nor one of: {', '.join(recipe_names()) or '(none)'}"
     )
+
+
+def _scores(value: Any, where: str) -> dict[str, float]:
+    scores = _mapping(value, where)
+    for task, score in scores.items():
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
+            raise UserError(f"{where}, {task}: {score!r} is not a score in percent")
+    return scores
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

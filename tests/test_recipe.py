@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.arguments import check, resolve
 from dualfocus_eval.recipe import load_recipe, recipe_names
+from dualfocus_eval.resources import resource_folder
 
 
 def write(folder: Path, text: str) -> Path:
@@ -33,6 +35,8 @@ def test_pretrained_is_taken_as_it_stands(tmp_path: Path) -> None:
         ("- a\n- b", "expected keys with values, found list"),
         ("inference: [1]", "inference: expected keys with values"),
         ("a: [", "cannot be read"),
+        ("expected: {df_pope: high}", "expected, df_pope: 'high' is not a score in percent"),
+        ("expected: {df_pope: 101}", "is not a score in percent"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_path(tmp_path: Path, text: str, message: str) -> None:
@@ -40,6 +44,24 @@ def test_a_wrong_recipe_is_refused_with_its_path(tmp_path: Path, text: str, mess
     with pytest.raises(UserError, match=message) as refusal:
         load_recipe(path)
     assert str(path) in str(refusal.value)
+
+
+def test_what_was_trained_is_what_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = write(tmp_path, "inference: {margin: 8}\ntrain: {base: owner/name}\n")
+    with pytest.raises(UserError, match=r"runs/mine/checkpoint is not there: train it with `dualfocus train`"):
+        check({"recipe": str(recipe)})
+    (tmp_path / "runs" / "mine" / "checkpoint").mkdir(parents=True)
+    config = resolve({"recipe": str(recipe)})
+    assert config.engine.pretrained == "runs/mine/checkpoint"
+    assert config.settings.margin == 8
+    assert resolve({"recipe": str(recipe), "pretrained": str(tmp_path)}).engine.pretrained == str(tmp_path)
+
+
+def test_scores_are_expected_of_tasks_that_exist() -> None:
+    tasks = {path.stem for path in resource_folder("tasks").glob("*/*.yaml")}
+    for name in recipe_names():
+        assert set(load_recipe(name).expected) <= tasks
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--recipe",
         default="released",
         help="whose inference settings go into dualfocus.json (default: %(default)s, for the DualFocus checkpoints; "
-        "llava-1.5-7b for checkpoints without DualFocus training, whose boxes are relative to the padded square)",
+        "llava-1.5-7b-base for checkpoints without DualFocus training, whose boxes are relative to the padded square)",
     )
     options = parser.parse_args(argv)
     recipe = load_recipe(options.recipe)

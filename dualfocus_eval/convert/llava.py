@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
@@ -36,6 +35,7 @@ from dualfocus_eval.convert.source import Source, find_weights
 from dualfocus_eval.convert.tokenizer import build_tokenizer
 from dualfocus_eval.convert.weights import Entry, Weights, inventory, open_weights
 from dualfocus_eval.errors import CheckpointError, UserError
+from dualfocus_eval.files import sha256_of
 from dualfocus_eval.recipe import Recipe
 
 __all__ = ["convert"]
@@ -195,16 +195,12 @@ def _with_rows(weight: Tensor, rows: int) -> Tensor:
 
 def _provenance(source: Source, recipe: Recipe, files: Sequence[Path], tower_folder: Path | None) -> dict[str, Any]:
     """What was converted, by what: names without places, and the digests under which the hub lists the files."""
-    digests = {}
-    for file in files:
-        with file.open("rb") as content:
-            digests[f"{file.parent.resolve().name}/{file.name}"] = hashlib.file_digest(content, "sha256").hexdigest()
     return {
         "converted_from": source.folder.resolve().name,
         "architecture": source.config["architectures"][0],
         "mm_vision_tower": source.vision_tower,
         "vision_tower_folder": tower_folder.resolve().name if tower_folder else None,
-        "sha256": digests,
+        "sha256": {f"{file.parent.resolve().name}/{file.name}": sha256_of(file) for file in files},
         "recipe": recipe.path.name,
         "dualfocus_eval": __version__,
         "torch": torch.__version__,

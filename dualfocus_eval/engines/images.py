@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
+from PIL import Image
 
 from dualfocus_eval.engines.base import Counters, Picture
 from dualfocus_eval.families import Family, ImageInputs
 
-__all__ = ["ByteLRU", "ImageEncoder"]
+__all__ = ["ByteLRU", "ImageEncoder", "image_inputs"]
 
 T = TypeVar("T")
 
@@ -49,6 +50,15 @@ class ByteLRU(Generic[T]):
         self.used = 0
 
 
+def image_inputs(processor: Any, pixels: Image.Image) -> ImageInputs:
+    """One image as ``processor`` prepares it, alone in its batch."""
+    token_id = int(processor.image_token_id)
+    batch = processor(text=processor.image_token, images=[pixels], return_tensors="pt")
+    tokens = int((batch["input_ids"] == token_id).sum())
+    text_keys = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
+    return ImageInputs({k: v for k, v in batch.items() if k not in text_keys}, tokens, token_id)
+
+
 def _bytes(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -69,11 +79,7 @@ class ImageEncoder:
         known = self.inputs.get(picture.digest)
         if known is not None:
             return known
-        token_id = int(self.processor.image_token_id)
-        batch = self.processor(text=self.processor.image_token, images=[picture.pixels], return_tensors="pt")
-        tokens = int((batch["input_ids"] == token_id).sum())
-        text_keys = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
-        inputs = ImageInputs({k: v for k, v in batch.items() if k not in text_keys}, tokens, token_id)
+        inputs = image_inputs(self.processor, picture.pixels)
         self.inputs.put(picture.digest, inputs, _bytes(list(inputs.tensors.values())))
         return inputs
 

@@ -17,7 +17,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.errors import CheckpointError, UserError
 from dualfocus_eval.families import Family, family_for
 
-__all__ = ["Checkpoint", "load_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "load_parts", "load_processor", "prepare"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +40,32 @@ class Checkpoint:
 
 def load_checkpoint(config: EngineConfig) -> Checkpoint:
     """Load what ``config`` names. Raises ``CheckpointError``, or ``UserError`` for options that do not apply to it."""
+    name = f"{Path(config.pretrained).name}{'@' + config.revision if config.revision else ''}"
+    return prepare(*load_parts(config), name)
+
+
+def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
+    """The model, its processor and its family; raises as `load_checkpoint` does."""
+    _, processor, family = load_processor(config)
+    return _load_model(config, _shared(config)), processor, family
+
+
+def load_processor(config: EngineConfig) -> tuple[Any, Any, Family]:
+    """The model's configuration, its processor and its family, without weights; raises as `load_checkpoint` does."""
     name = config.pretrained
     _refuse_unusable_folder(Path(name), name)
-    shared = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    shared = _shared(config)
     try:
         model_config = AutoConfig.from_pretrained(name, **shared)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{name}: no usable config.json: {_first_line(error)}") from error
     family = family_for(model_config.model_type, name)
     _refuse_foreign_options(config, family)
-    processor = _load_processor(config, shared)
-    model = _load_model(config, shared)
-    return prepare(model, processor, family, f"{Path(name).name}{'@' + config.revision if config.revision else ''}")
+    return model_config, _load_processor(config, shared), family
+
+
+def _shared(config: EngineConfig) -> dict[str, Any]:
+    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
 
 
 def prepare(model: Any, processor: Any, family: Family, name: str) -> Checkpoint:

@@ -49,6 +49,12 @@ class Family:
     """Whether attention is causal over the prompt and a picture's tokens depend on nothing that follows them."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
+    vision_tower: str = "model.vision_tower"
+    """Prefixes of the weights' names; what begins with none of the three is of the language model too (its head)."""
+    connector: str = "model.multi_modal_projector"
+    language_model: str = "model.language_model"
+    training_template: str | None = None
+    """For checkpoints whose chat template does not mark what the assistant generates, its end token included."""
     pads_to_square: bool = False
     """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
 

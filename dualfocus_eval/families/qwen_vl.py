@@ -43,6 +43,20 @@ def _positions(
     return positions[:, 0]  # type: ignore[no-any-return]  # (3, length)
 
 
+_TRAINING_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' %}{% generation %}"
+    "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>{% endgeneration %}{{ '\n' }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
 def _family(model_type: str, box_convention: str) -> Family:
     return Family(
         model_type=model_type,
@@ -51,6 +65,9 @@ def _family(model_type: str, box_convention: str) -> Family:
         encoded_size=_encoded_size,
         positions=_positions,
         pixel_limits=True,
+        vision_tower="model.visual",
+        connector="model.visual.merger",
+        training_template=_TRAINING_TEMPLATE,
     )
 
 

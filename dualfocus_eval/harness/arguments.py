@@ -54,8 +54,10 @@ class RunConfig:
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Raise ``UserError`` for what is wrong with model arguments and their recipe; needs no checkpoint."""
+    """Raise ``UserError`` for what is wrong with model arguments and their recipe; reads no checkpoint."""
     arguments, recipe = _parsed(given)
+    if recipe is not None and not arguments.get("pretrained"):
+        _trained(recipe)
     _settings(_recipe_layer(recipe) | _inference(arguments), {})
 
 
@@ -65,7 +67,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     Raises ``UserError`` that names the argument or key at fault, where it stands and what is allowed.
     """
     arguments, recipe = _parsed(given)
-    pretrained = arguments.get("pretrained") or (recipe and recipe.pretrained) or _embedded_checkpoint()
+    pretrained = arguments.get("pretrained") or (recipe and _trained(recipe)) or _embedded_checkpoint()
     revision = arguments.get("revision")
     layers = {
         "argument": _inference(arguments),
@@ -115,6 +117,18 @@ def _settings(values: Mapping[str, Any], sources: Mapping[str, str]) -> Settings
     except ValueError as error:
         source = sources.get(str(error).partition("=")[0])
         raise UserError(f"{error} (from: {source})" if source else str(error)) from error
+
+
+def _trained(recipe: Recipe) -> str | None:
+    """The recipe's model: the one it names, or what ``dualfocus train`` made of it here."""
+    if recipe.pretrained or recipe.trained is None:
+        return recipe.pretrained
+    if not recipe.trained.is_dir():
+        raise UserError(
+            f"recipe {recipe.path} is for a model that it trains, and {recipe.trained} is not there: train it with "
+            "`dualfocus train`, or name the checkpoint with pretrained=FOLDER"
+        )
+    return str(recipe.trained)
 
 
 def _embedded_checkpoint() -> str:

@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["environment_of"]
 
-_PACKAGES = ("dualfocus-eval", "lmms-eval", "torch", "transformers", "pillow", "numpy")
+_PACKAGES = ("dualfocus-eval", "lmms-eval", "torch", "torchvision", "transformers", "pillow", "numpy")
 
 
 def environment_of(model: Any) -> dict[str, Any]:

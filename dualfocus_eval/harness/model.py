@@ -44,13 +44,16 @@ class _DualFocus(lmms):
     """What both classes share: the run, the order of work, and answers in the order in which they were asked."""
 
     def __init__(self, **arguments: Any) -> None:
+        accelerator = Accelerator()
+        if accelerator.num_processes > 1 and not (arguments.get("device") or arguments.get("device_map")):
+            arguments["device"] = str(accelerator.device)
+        self._begin(Run(resolve(arguments), accelerator), accelerator)
+
+    def _begin(self, run: Run, accelerator: Accelerator) -> None:
         super().__init__()
-        self.accelerator = Accelerator()
-        self._rank: int = self.accelerator.process_index
-        self._world_size: int = self.accelerator.num_processes
-        if self._world_size > 1 and not (arguments.get("device") or arguments.get("device_map")):
-            arguments["device"] = str(self.accelerator.device)
-        self.run = Run(resolve(arguments), self.accelerator)
+        self.run, self.accelerator = run, accelerator
+        self._rank: int = accelerator.process_index
+        self._world_size: int = accelerator.num_processes
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> _DualFocus:

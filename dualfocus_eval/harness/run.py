@@ -27,17 +27,17 @@ __all__ = ["Run"]
 
 
 class Run:
-    """Answers batches of questions and keeps account of them.
+    """Answers batches of questions and keeps account of them; with ``engine`` no checkpoint is loaded.
 
     Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.
     """
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator) -> None:
+    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: TransformersEngine | None = None) -> None:
         self.config = config
         self._accelerator = accelerator
         self._command_line: Any = None
         self._summary = Summary()
-        self._engine: TransformersEngine | None = load_engine(config.engine)
+        self._engine: TransformersEngine | None = engine or load_engine(config.engine)
         self._checkpoint = self._engine.identity
         self._environment = environment_of(self._engine.checkpoint.model)
         self.settings_key = settings_key(config.settings, {"model": self._checkpoint})

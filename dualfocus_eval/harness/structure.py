@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.task_functions import is_blank
 from dualfocus_eval.method.question import AnswerKind
 from dualfocus_eval.naming import refuse_unknown
 
@@ -39,7 +40,7 @@ class Structure:
         if self.hint is None:
             return None
         value = doc.get(self.hint)
-        return "" if _is_blank(value) else str(value).strip()
+        return "" if is_blank(value) else str(value).strip()
 
     def options_of(self, doc: Mapping[str, Any]) -> tuple[str, ...]:
         """Option texts; blank ones at the end, as of a question with fewer options than columns, are left out."""
@@ -47,14 +48,9 @@ class Structure:
         for column in self.options:
             value = doc.get(column)
             cells.extend(value if isinstance(value, list | tuple) else [value])
-        while cells and _is_blank(cells[-1]):
+        while cells and is_blank(cells[-1]):
             cells.pop()
-        return tuple("" if _is_blank(cell) else str(cell).strip() for cell in cells)
-
-
-def _is_blank(value: Any) -> bool:
-    """Whether a table's cell is empty; tables read by pandas say ``nan``."""
-    return value is None or str(value).strip() in ("", "nan")
+        return tuple("" if is_blank(cell) else str(cell).strip() for cell in cells)
 
 
 def read_structure(metadata: Mapping[str, Any] | None, task: str) -> Structure:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dualfocus_eval.data.benchmarks.prepared import image_of
 
-__all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "mean_score"]
+__all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "mean_score"]
 
 WORD_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."
@@ -21,6 +21,11 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
 def answer_text(results: Sequence[Any]) -> str:
     """The model's answer; empty for a question that got none."""
     return str(results[0]) if results and results[0] is not None else ""
+
+
+def is_blank(cell: Any) -> bool:
+    """Whether a table's cell is empty; tables read by pandas say ``nan``."""
+    return cell is None or str(cell).strip() in ("", "nan")
 
 
 def mean_score(records: Sequence[Mapping[str, Any]]) -> float:

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dualfocus_eval.data.benchmarks import BENCHMARKS
-from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root, prepared_table, read_manifest
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
 
@@ -81,6 +79,11 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
     prepared = structure.get("prepared") if isinstance(structure, dict) else None
     if prepared is None:
         return config
+    from loguru import logger
+
+    from dualfocus_eval.data.benchmarks import BENCHMARKS
+    from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root, prepared_table
+
     root, on_hub = data_root(), config["dataset_path"] != "parquet"
     benchmark, split = prepared.split("/")
     command = f"dualfocus data prepare {benchmark} --source DIR"
@@ -91,26 +94,21 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
                 f"task {name}: {fault}, and {VARIABLE} is not set. Set it to a folder and make the set with: {command}"
             )
         return config
-    path = prepared_table(root, benchmark, split)
-    if path is None:
+    table = prepared_table(root, benchmark, split)
+    if table is None:
         raise UserError(f"task {name}: {root} has no finished {prepared}. Make it with: {command}")
-    _warn_of_gaps(name, root / benchmark, split)
+    path, rows = table
+    published = BENCHMARKS[benchmark].counts[split]
+    if rows != published:
+        logger.warning(
+            f"task {name}: {root / benchmark} has {rows} questions, published are {published}; "
+            "see dualfocus data verify"
+        )
     kept = {key: value for key, value in config.items() if key != "dataset_name"}
     return kept | {
         "dataset_path": "parquet",
         "dataset_kwargs": {"data_files": {config["test_split"]: str(path.absolute())}},
     }
-
-
-def _warn_of_gaps(name: str, folder: Path, split: str) -> None:
-    """Say so where the prepared set is not the published one."""
-    from loguru import logger
-
-    rows, published = (read_manifest(folder) or {})["splits"][split]["rows"], BENCHMARKS[folder.name].counts[split]
-    if rows != published:
-        logger.warning(
-            f"task {name}: {folder} has {rows} questions, published are {published}; see dualfocus data verify"
-        )
 
 
 def _hub_fault(config: Mapping[str, Any]) -> str:

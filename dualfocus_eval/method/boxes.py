@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 __all__ = [
     "CONVENTIONS",
@@ -30,6 +30,7 @@ __all__ = [
     "union",
 ]
 
+NumberT = TypeVar("NumberT", int, float)
 Frame = Literal["image", "padded_square"]
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -202,14 +203,10 @@ def iou(first: Box, second: Box) -> float:
     return overlap / together if together > 0 else 0.0
 
 
-def union(*boxes: Box) -> Box:
-    """The smallest box that holds all of ``boxes`` (at least one)."""
-    return Box(
-        min(box.x1 for box in boxes),
-        min(box.y1 for box in boxes),
-        max(box.x2 for box in boxes),
-        max(box.y2 for box in boxes),
-    )
+def union(boxes: Iterable[tuple[NumberT, NumberT, NumberT, NumberT]]) -> tuple[NumberT, NumberT, NumberT, NumberT]:
+    """The smallest of boxes in pixels, (x1, y1, x2, y2), that holds all of ``boxes`` (at least one)."""
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return min(x1), min(y1), max(x2), max(y2)
 
 
 def _convention(name: str) -> Convention:

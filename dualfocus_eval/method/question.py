@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -132,10 +133,15 @@ def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS) -> StemAndO
 
 def without_post_prompts(text: str, post_prompts: Sequence[str] = POST_PROMPTS) -> str:
     """``text`` without the format hints at its end."""
-    known = sorted({post.strip().rstrip(".") for post in post_prompts} - {""}, key=len, reverse=True)
+    known = _longest_first(tuple(post_prompts))
     while ending := next((post for post in known if text.rstrip(".").endswith(post)), None):
         text = text.rstrip(".")[: -len(ending)].rstrip()
     return text
+
+
+@functools.cache
+def _longest_first(post_prompts: tuple[str, ...]) -> list[str]:
+    return sorted({post.strip().rstrip(".") for post in post_prompts} - {""}, key=len, reverse=True)
 
 
 def _without_context(text: str) -> str:

@@ -75,16 +75,14 @@ def reduce_run(run: Run) -> Baseline:
         raise UserError(
             f"{run.path} was not written by --model dualfocus of this version: it does not say what ran it; run again"
         )
-    faults = [fault for fault in run.faults if not fault.harmless]
-    if faults:
-        raise UserError(f"{run.path}: the run is not whole: " + "; ".join(map(str, faults)))
+    if not _is_whole(run):
+        faults = "; ".join(str(fault) for fault in run.faults if not fault.harmless)
+        raise UserError(f"{run.path}: the run is not whole: {faults}")
     if resumed := record["summary"]["resumed"]:
         raise UserError(
             f"{run.path}: {resumed:,} answers were not computed by this run but found in its traces "
             f"({record['traces']}); run again with an empty --output_path"
         )
-    if run.answers.empty:
-        raise UserError(f"{run.path}: the run has no questions")
     provenance = Provenance(
         record["checkpoint"],
         record["settings_key"],
@@ -94,6 +92,13 @@ def reduce_run(run: Run) -> Baseline:
     )
     tasks = {name: _answers(run.of(name), record["settings"]) for name in run.task_names}
     return Baseline(provenance, tasks)
+
+
+def _is_whole(run: Run) -> bool:
+    """Whether every question that was asked has its sample and its trace. That a task cannot be scored again, as one
+    of the user's own folder, takes nothing away here."""
+    asked = sum(counts["effective"] for counts in run.results["n-samples"].values())
+    return len(run.answers) >= max(asked, 1) and bool(run.answers["traced"].all())
 
 
 def _answers(rows: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[Answer, ...]:
@@ -164,6 +169,8 @@ def load_baseline(path: Path) -> Baseline:
         tasks = {name: tuple(_answer(*row) for row in rows) for name, rows in content["tasks"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no baseline: {type(error).__name__}: {error}; make one with --update") from error
+    if not any(tasks.values()):
+        raise UserError(f"baseline {path} has no questions; make one from a good run with --update")
     return Baseline(provenance, tasks)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dualfocus_eval.report.regression import Verdict
 from dualfocus_eval.report.tables import to_markdown
-from dualfocus_eval.report.wording import headline, move_line, move_table, task_table
+from dualfocus_eval.report.wording import headline, move_line, move_table, ranked_moves, task_table
 
 __all__ = ["announce", "announce_error"]
 
@@ -20,7 +20,7 @@ _SUMMARY_MOVES = 100
 
 def announce(verdict: Verdict) -> None:
     """Print annotations, the headline first, and append tables to the step's summary."""
-    forbidden = [move for move in verdict.moves if not move.allowed]
+    forbidden = [move for move in ranked_moves(verdict) if not move.allowed]
     _annotate("notice" if verdict.passed else "error", [headline(verdict), *map(move_line, forbidden[:_SHOWN])])
     tables = [task_table(verdict)] + ([move_table(verdict, _SUMMARY_MOVES)] if verdict.moves else [])
     _summarise("\n\n".join([f"### {_TITLE}", headline(verdict), *map(to_markdown, tables)]))

@@ -25,7 +25,7 @@ Mode = Literal["exact", "near", "score"]
 call is a tie (float32 elsewhere). ``score``: any answer may move (other precisions). The scores are tested in each."""
 
 _DECIDING = ("platform", "processor", "threads", "device", "dtype", "batch_size")
-_DECIDING_PACKAGES = ("torch", "transformers", "pillow", "numpy")
+_DECIDING_PACKAGES = ("torch", "torchvision", "transformers", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,14 @@ def _paired(task: str, before: tuple[Answer, ...], after: tuple[Answer, ...]) ->
 
 
 def _environment_differences(run: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
-    ours, theirs = run.get("packages", {}), baseline.get("packages", {})
-    parts = _changes({name: baseline.get(name) for name in _DECIDING}, {name: run.get(name) for name in _DECIDING})
-    packages = (
-        {name: theirs.get(name) for name in _DECIDING_PACKAGES},
-        {name: ours.get(name) for name in _DECIDING_PACKAGES},
-    )
-    return (*parts, *_changes(*packages))
+    return _changes(_deciding(baseline), _deciding(run))
+
+
+def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = environment.get("packages", {})
+    return {name: environment.get(name) for name in _DECIDING} | {
+        name: packages.get(name) for name in _DECIDING_PACKAGES
+    }
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:

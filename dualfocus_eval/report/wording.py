@@ -9,7 +9,7 @@ from dualfocus_eval.report.baseline import Answer
 from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Mode, Move, Verdict
 from dualfocus_eval.report.tables import Number, Table
 
-__all__ = ["clipped", "headline", "move_line", "move_table", "task_table"]
+__all__ = ["clipped", "headline", "move_line", "move_table", "ranked_moves", "task_table"]
 
 _MODES: dict[Mode, str] = {
     "exact": "the baseline's own environment: no answer may move",
@@ -59,14 +59,21 @@ def task_table(verdict: Verdict) -> Table:
 
 
 def move_table(verdict: Verdict, most: int) -> Table:
-    """The answers that moved, those that may not first; at most ``most``, the rest counted in a note."""
-    moves = sorted(verdict.moves, key=lambda move: (move.allowed, move.direction != "worse"))
+    """The answers that moved, as `ranked_moves` orders them; at most ``most``, the rest counted in a note."""
+    moves = ranked_moves(verdict)
     rows = tuple(
         (move.key, _text(move.before), _text(move.after), move.direction, _gap(move), "yes" if move.allowed else "no")
         for move in moves[:most]
     )
     notes = (f"and {len(moves) - most:,} more",) if len(moves) > most else ()
-    return Table("Answers that moved", ("question", "baseline", "run", "now", "gap", "allowed"), (rows,), notes)
+    return Table(
+        "Answers that moved", ("question", "baseline", "run", "now", "closest call", "allowed"), (rows,), notes
+    )
+
+
+def ranked_moves(verdict: Verdict) -> list[Move]:
+    """The answers that moved: those that may not first, and of these the ones that got worse."""
+    return sorted(verdict.moves, key=lambda move: (move.allowed, move.direction != "worse"))
 
 
 def move_line(move: Move) -> str:

@@ -6,23 +6,49 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import load_recipe
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train and print where the checkpoint is; 0 when it was written. Raises ``UserError`` for a wrong recipe."""
+    """Train and print where the checkpoint is; 0 when it was written, 1 if some of the samples could not be read.
+
+    Raises ``UserError`` for a wrong recipe, and for data or a base that do not fit it.
+    """
     parser = argparse.ArgumentParser(prog="dualfocus train", description=__doc__)
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with the package")
+    parser.add_argument("--data", type=Path, default=Path(), help="folder of the recipe's data files (default: here)")
     parser.add_argument("--out", type=Path, help="folder for stages and checkpoint (default: runs/<recipe>)")
+    parser.add_argument(
+        "--report-to", default="none", choices=("none", "tensorboard", "wandb"), help="where losses are shown"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing: print samples, tokens, steps, FLOPs, GPU hours, memory per device, and what three samples "
+        "are trained on",
+    )
     options = parser.parse_args(argv)
     recipe = load_recipe(options.recipe)
     from dualfocus_eval.train.plan import train_plan
+    from dualfocus_eval.train.tuning import TuningPlan
 
-    train_plan(recipe)
+    plan, out = train_plan(recipe), options.out or Path("runs") / recipe.path.stem
+    if options.dry_run:
+        if not isinstance(plan, TuningPlan):
+            raise UserError(f"recipe {recipe.path} trains from nothing; --dry-run estimates training from a checkpoint")
+        from rich.console import Console
+
+        from dualfocus_eval.train.dry_run import dry_run
+
+        return 1 if dry_run(recipe, plan, options.data, out, Console()) else 0
+    if isinstance(plan, TuningPlan):
+        from dualfocus_eval.train.finetune import finetune
+
+        return 1 if finetune(recipe, plan, options.data, out, report_to=options.report_to).unusable else 0
     from dualfocus_eval.train.stages import train
 
-    checkpoint = train(recipe, options.out or Path("runs") / recipe.path.stem)
-    print(f"checkpoint: {checkpoint}")
+    print(f"checkpoint: {train(recipe, plan, out)}")
     return 0

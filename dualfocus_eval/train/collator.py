@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from dualfocus_eval.data.scenes.questions import NOUNS
+from dualfocus_eval.engines.images import image_inputs
 from dualfocus_eval.train.conversations import Evidence, Sample
+from dualfocus_eval.train.encoding import render
 from dualfocus_eval.train.patch_labels import IGNORED, resized, single_token
 
 __all__ = ["IGNORED", "ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
@@ -55,10 +58,11 @@ def _encode_row(index: int) -> list[dict[str, Any]]:
 
 
 class SampleEncoder:
-    """Renders samples with the checkpoint's own chat template; its generation markers say what the assistant says."""
+    """Encodes samples of scenes: what `render` says of any conversation, and where its answers have their evidence."""
 
     def __init__(self, processor: Any, side: int) -> None:
         self.processor, self.side = processor, side
+        self.patches = image_inputs(processor, Image.new("RGB", (side, side))).tokens
         self.nouns = [single_token(processor.tokenizer, f" {noun}") for noun in NOUNS]
 
     def __call__(self, sample: Sample) -> list[dict[str, Any]]:
@@ -69,25 +73,23 @@ class SampleEncoder:
         ``grounding`` (assistant turns,) bool, ``aspects`` (assistant turns,) int64, ``images`` (images, side, side, 3)
         uint8.
         """
-        messages = list(sample.messages)
         images = [resized(image, self.side) for image in _images(sample)]
-        # The processor can return this mask too, but walks over every character offset of every image token for it.
-        short = self.processor.tokenizer.apply_chat_template(
-            messages, chat_template=self.processor.chat_template, return_dict=True, return_assistant_tokens_mask=True
-        )
-        rendered = self.processor.apply_chat_template(messages, tokenize=False)
-        input_ids = np.array(self.processor(text=rendered, images=images)["input_ids"][0], dtype=np.int32)
-        image_token = self.processor.image_token_id
-        turns, subjects = np.full_like(input_ids, -1), np.full_like(input_ids, -1)
-        text, words = input_ids != image_token, np.array(short["input_ids"]) != image_token
-        spoken = np.array(short["assistant_masks"], dtype=bool)
-        number = _turn_numbers(spoken, len(sample.turns))
+        rendered = render(self.processor, sample.messages)
+        spoken, number = rendered.spoken, rendered.turns
+        answers = int(number.max()) + bool(spoken[-1])
+        if answers != len(sample.turns):
+            raise ValueError(f"the chat template marks {answers} answers where the sample has {len(sample.turns)}")
         trained = np.array([*(turn.trained for turn in sample.turns), False])[number]
-        turns[text] = np.where(spoken & trained, number, -1)[words]
-        subjects[text] = np.where(~spoken & np.isin(short["input_ids"], self.nouns), number, -1)[words]
+        input_ids, turns, subjects = (
+            rendered.expanded(values, [self.patches] * len(images)).astype(np.int32)
+            for values in (
+                rendered.ids,
+                np.where(spoken & trained, number, -1),
+                np.where(~spoken & np.isin(rendered.ids, self.nouns), number, -1),
+            )
+        )
         labels = np.where(turns >= 0, input_ids, IGNORED)
-        patches = int((~text).sum()) // len(images)
-        evidence = np.stack([_patches_under(turn.evidence, len(images), patches) for turn in sample.turns])
+        evidence = np.stack([_patches_under(turn.evidence, len(images), self.patches) for turn in sample.turns])
         return [
             {
                 "input_ids": input_ids,
@@ -104,15 +106,6 @@ class SampleEncoder:
 
 def _images(sample: Sample) -> list[Any]:
     return [part["image"] for message in sample.messages for part in message["content"] if part["type"] == "image"]
-
-
-def _turn_numbers(spoken: NDArray[np.bool_], turns: int) -> NDArray[np.int64]:
-    """Number of the turn that each token belongs to; a question is of its answer's: (length,)."""
-    starts = spoken & ~np.concatenate([[False], spoken[:-1]])
-    if int(starts.sum()) != turns:
-        raise ValueError(f"the chat template marks {int(starts.sum())} assistant turns where the sample has {turns}")
-    numbers: NDArray[np.int64] = starts.cumsum() - spoken
-    return numbers
 
 
 def _patches_under(boxes: Evidence, images: int, patches: int) -> NDArray[np.bool_]:

@@ -30,10 +30,10 @@ from dualfocus_eval.data.scenes.layout import (
     Scene,
     compose,
     mark_at,
-    union,
     within,
 )
 from dualfocus_eval.data.scenes.render import paint, paint_mark
+from dualfocus_eval.method.boxes import union
 from dualfocus_eval.train.plan import FRAMES
 
 __all__ = ["IGNORED", "SLOTS", "PatchFrames", "PatchLabeller", "resized", "single_token", "slot_maps", "whiten_patches"]

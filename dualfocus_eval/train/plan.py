@@ -10,6 +10,7 @@ from dualfocus_eval.errors import UserError
 from dualfocus_eval.naming import refuse_unknown
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.scratch import ModelShape
+from dualfocus_eval.train.tuning import TuningPlan, tuning_plan
 
 __all__ = ["FRAMES", "MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
 
@@ -60,12 +61,17 @@ class TrainPlan:
     margin: float = 25.0
 
 
-def train_plan(recipe: Recipe) -> TrainPlan:
-    """The validated plan of ``recipe``. Raises ``UserError`` naming the key that is wrong."""
+def train_plan(recipe: Recipe) -> TrainPlan | TuningPlan:
+    """The validated plan of ``recipe``: from nothing, or with ``base`` from a checkpoint.
+
+    Raises ``UserError`` naming the key that is wrong.
+    """
     where = f"recipe {recipe.path}, train"
     if not recipe.train:
         raise UserError(f"recipe {recipe.path} has no train section: it only says how a checkpoint answers")
     section = dict(recipe.train)
+    if "base" in section:
+        return tuning_plan(section, where)
     refuse_unknown(section, ("seed", "scenes", "model", "stages"), where, "key")
     stages = section.get("stages")
     if not isinstance(stages, list) or not stages:
@@ -83,7 +89,10 @@ def train_plan(recipe: Recipe) -> TrainPlan:
 def _stage(values: Any, where: str) -> Stage:
     stage: Stage = _record(Stage, values, where)
     if stage.objective not in get_args(Objective):
-        raise UserError(f"{where}: objective {stage.objective!r} is not one of: {', '.join(get_args(Objective))}")
+        raise UserError(
+            f"{where}: objective {stage.objective!r} is not one of: {', '.join(get_args(Objective))} "
+            "(instructions needs a checkpoint to start from: train.base)"
+        )
     _check_kinds(stage.frames, FRAMES, int, f"{where}, frames")
     _check_kinds(stage.mix, MIXTURE, (int, float), f"{where}, mix")
     patches = stage.objective == "patch_labels"

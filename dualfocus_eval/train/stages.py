@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,19 +13,20 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArguments, set_seed
 
-from dualfocus_eval import __version__
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import PHRASES, scene_corpus
+from dualfocus_eval.train.export import export
 from dualfocus_eval.train.guidance import GuidedLoss, hand_over
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
-from dualfocus_eval.train.plan import Stage, TrainPlan, train_plan
+from dualfocus_eval.train.plan import Stage, TrainPlan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
+from dualfocus_eval.train.trainer import ResumableTrainer
 
 __all__ = ["train"]
 
@@ -36,12 +36,11 @@ WHITENING_FRAMES = 512
 PATCH_HEADS = "patch_heads.safetensors"
 
 
-def train(recipe: Recipe, out: Path) -> Path:
-    """Train ``recipe`` into the folder ``out`` and return the checkpoint's path, ``out / "checkpoint"``.
+def train(recipe: Recipe, plan: TrainPlan, out: Path) -> Path:
+    """Train ``recipe`` by its ``plan`` into the folder ``out``; returns the checkpoint, ``out / "checkpoint"``.
 
     Every stage leaves its own checkpoint under ``out``; a stage that is already there is not run again.
     """
-    plan = train_plan(recipe)
     set_seed(plan.seed)
     last = None
     log: list[dict[str, Any]] = []
@@ -55,7 +54,8 @@ def train(recipe: Recipe, out: Path) -> Path:
         last = folder
     if last is None:
         raise AssertionError("a plan has at least one stage")
-    return _export(recipe, last, out / "checkpoint", log)
+    model, processor = _load(last)
+    return export(recipe, model, processor, out / "checkpoint", log)
 
 
 def _claim(folder: Path, stage: Stage) -> None:
@@ -95,9 +95,9 @@ def _run(
     trainer = StageTrainer(
         loss_function=loss_function, model=trained, args=arguments, train_dataset=dataset, data_collator=collator
     )
-    trainer.train(
-        resume_from_checkpoint=get_last_checkpoint(folder / "trainer") if (folder / "trainer").exists() else None
-    )
+    discard_incomplete(folder / "trainer")
+    begun = last_checkpoint(folder / "trainer")
+    trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     if isinstance(trained, PatchLabeller):
@@ -126,7 +126,7 @@ def _losses(entry: dict[str, float]) -> dict[str, float]:
     }
 
 
-class StageTrainer(Trainer):  # type: ignore[misc]
+class StageTrainer(ResumableTrainer):
     """Trainer with a loss of its own, whose parts are logged beside it."""
 
     def __init__(self, *, loss_function: LossFunction, **kwargs: Any) -> None:
@@ -197,46 +197,5 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> Tr
         logging_steps=min(50, steps),
         save_strategy="steps",
         save_steps=250,
-        save_total_limit=1,
         report_to="none",
     )
-
-
-def _export(recipe: Recipe, trained: Path, target: Path, log: list[dict[str, Any]]) -> Path:
-    """The final weights in bfloat16 with processor, chat template, ``dualfocus.json`` and the stages' losses."""
-    model, processor = _load(trained)
-    model.to(torch.bfloat16)
-    for config in (model.config.text_config, model.config.vision_config):
-        config.dtype = torch.bfloat16
-    model.save_pretrained(target)
-    processor.save_pretrained(target)
-    _to_hub_layout(target / "model.safetensors")
-    settings = {"inference": dict(recipe.inference), "provenance": _provenance(recipe, log)}
-    (target / "dualfocus.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    (target / "training.json").write_text(json.dumps(log) + "\n", encoding="utf-8")
-    return target
-
-
-def _to_hub_layout(path: Path) -> None:
-    """Name the vision encoder's weights as the hub's llava-hf checkpoints and vLLM do; transformers reads both."""
-    weights = load_file(path)
-    renamed = {
-        name.replace("vision_tower.", "vision_tower.vision_model.", 1)
-        if name.startswith("vision_tower.")
-        else name: value
-        for name, value in weights.items()
-    }
-    save_file(renamed, path, metadata={"format": "pt"})
-
-
-def _provenance(recipe: Recipe, log: list[dict[str, Any]]) -> dict[str, Any]:
-    import transformers
-
-    return {
-        "recipe": recipe.path.name,
-        "dualfocus_eval": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "stages": [{key: entry[key] for key in ("stage", "steps", "samples", "seconds")} for entry in log],
-    }

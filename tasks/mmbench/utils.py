@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dualfocus_eval.data.benchmarks.mmbench import LETTERS, ROTATION
 from dualfocus_eval.harness.judge import ask, judge_model
-from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual
+from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual, is_blank
 
 __all__ = [
     "circular",
@@ -25,10 +26,7 @@ __all__ = [
     "write_submission",
 ]
 
-LETTERS = "ABCD"
 NONE_OF_THEM = "E"
-ROTATION = 1_000_000
-"""A row's index is its question's plus this for every step by which the options are rotated."""
 L2_CATEGORIES = (
     "attribute_reasoning",
     "coarse_perception",
@@ -79,17 +77,12 @@ Reply with the letter of that option and nothing else; with {none} if it meant n
 def doc_to_text(doc: dict) -> str:
     lines = [doc["question"].strip(), *_option_lines(options(doc)), LETTER_HINT]
     hint = doc.get("hint")
-    return "\n".join(lines if _is_blank(hint) else [hint.strip(), *lines])
+    return "\n".join(lines if is_blank(hint) else [hint.strip(), *lines])
 
 
 def options(doc: dict) -> dict[str, str]:
     """The options by letter; two, three or four."""
-    return {letter: str(doc[letter]) for letter in LETTERS if not _is_blank(doc.get(letter))}
-
-
-def _is_blank(cell: Any) -> bool:
-    """Whether there is no hint or option: the hub's tables say None or ``nan``."""
-    return cell is None or str(cell).strip() in ("", "nan")
+    return {letter: str(doc[letter]) for letter in LETTERS if not is_blank(doc.get(letter))}
 
 
 def _option_lines(texts: Mapping[str, str]) -> list[str]:

@@ -149,7 +149,7 @@ def test_it_answers_as_the_released_checkpoints_do(original: tuple[Path, Origina
 
 
 def test_another_recipes_settings(original: tuple[Path, Original], tmp_path: Path) -> None:
-    out = converted(original[0], tmp_path / "out", "--recipe", "llava-1.5-7b")
+    out = converted(original[0], tmp_path / "out", "--recipe", "llava-1.5-7b-base")
     assert resolve({"pretrained": str(out)}).settings.box_frame == "padded_square"
 
 

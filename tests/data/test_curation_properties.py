@@ -15,8 +15,8 @@ from dualfocus_eval.data.curation.names import head_nouns, is_plural, kind_of
 from dualfocus_eval.data.curation.records import ImageData, ImageObjects, PixelBox, image_data, referents
 from dualfocus_eval.data.curation.run import curate
 from dualfocus_eval.data.curation.settings import CurationSettings
-from dualfocus_eval.data.curation.verdict import Excluded, Kept, Reason, covered, judge, union_of
-from dualfocus_eval.method.boxes import parse_box
+from dualfocus_eval.data.curation.verdict import Excluded, Kept, Reason, covered, judge
+from dualfocus_eval.method.boxes import parse_box, union
 
 SIZE = (200, 150)
 names = st.sampled_from(["man", "men", "woman", "person", "cup", "red cups", "cup of tea", "", "猫", "\ud83d"])
@@ -74,10 +74,10 @@ def test_the_box_contains_all_that_is_referred_to(asked: list[Any], answered: li
     record = {"qa_id": 1, "question": "What?", "answer": "That.", "q_objects": asked, "a_objects": answered}
     verdict = judge(record, OneImage([]), CurationSettings())
     boxes = [(r["x"], r["y"], r["x"] + r["w"], r["y"] + r["h"]) for r in (*asked, *answered)]
-    assert all(covered(box, union_of(boxes)) == 1 for box in boxes)
+    assert all(covered(box, union(boxes)) == 1 for box in boxes)
     if isinstance(verdict, Kept):
         x1, y1, x2, y2 = (v * s for v, s in zip(vars(verdict.box).values(), SIZE * 2, strict=True))
-        assert (x1, y1, x2, y2) == pytest.approx(union_of(boxes))
+        assert (x1, y1, x2, y2) == pytest.approx(union(boxes))
         crop = verdict.crop
         assert all(
             crop.left <= a and crop.top <= b and crop.right >= min(c, SIZE[0]) and crop.bottom >= min(d, SIZE[1])

@@ -37,6 +37,9 @@ def evaluate(python: Path, folder: Path, environment: dict[str, str], *more: str
     assert Path(place.strip()).is_relative_to(python.parents[1])
     tasks = succeed(python, "-m", "dualfocus_eval", "tasks", cwd=folder, env=private).strip()
     assert Path(tasks).is_relative_to(python.parents[1])
+    models = succeed(python, "-m", "dualfocus_eval", "models", cwd=folder, env=private).strip()
+    assert Path(models).is_relative_to(python.parents[1])
+    assert (Path(models) / "accelerate" / "fsdp.yaml").is_file()
     succeed(
         python, "-m", "lmms_eval", "--model", "dualfocus", "--tasks", "df_pope_mini", "--batch_size", "4",
         "--output_path", folder / "output", "--log_samples", *more, cwd=folder, env=private,

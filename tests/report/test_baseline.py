@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.selection import Decision
+from dualfocus_eval.report import runs
 from dualfocus_eval.report.baseline import Answer, Baseline, Provenance, load_baseline, reduce_run, save_baseline
-from tests.report.gate import MADE_BY, gate_run, question, read_gate_run
+from dualfocus_eval.report.runs import read_run
+from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 from tests.report.runs import Answered
 
+EMPTY = {
+    "format": 1, "checkpoint": "", "settings_key": "", "settings": {}, "environment": {}, "made": "", "tasks": {},
+}  # fmt: skip
 answers = st.builds(
     Answer,
     st.integers(0, 10**6),
@@ -30,7 +35,9 @@ answers = st.builds(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-@given(st.dictionaries(st.text(min_size=1), st.lists(answers, min_size=1, max_size=3).map(tuple), max_size=2))
+@given(
+    st.dictionaries(st.text(min_size=1), st.lists(answers, min_size=1, max_size=3).map(tuple), min_size=1, max_size=2)
+)
 def test_a_baseline_survives_its_file(tmp_path: Path, tasks: dict[str, tuple[Answer, ...]]) -> None:
     kept = Baseline(Provenance("tiny-abc", "key", {"margin": 25.0}, {"dtype": "float32"}, "20260101"), tasks)
     path = tmp_path / "deep" / "baseline.json"
@@ -52,16 +59,35 @@ def test_a_question_is_a_line_of_the_file(tmp_path: Path) -> None:
 def test_a_run_is_reduced_to_its_answers(tmp_path: Path) -> None:
     rows = [question(0, "yes", gap=0.25), question(1, "no", gap=None)]
     run = reduce_run(read_gate_run(gate_run(tmp_path / "run", rows), rows))
-    (first, second) = run.tasks["df_pope_mini_random"]
+    (first, second) = run.tasks[TASK]
     assert (first.doc_id, first.text, first.score, first.gap) == (0, "yes", 1.0, 0.25)
     assert (second.text, second.score, math.isnan(second.gap)) == ("no", 0.0, True)
     assert first.question == rows[0].trace.question_digest[:12]
     assert first.cluster == rows[0].trace.images[0].digest
 
 
+def test_a_task_that_cannot_be_loaded_again_can_still_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "load_tasks", lambda names: ({}, dict.fromkeys(names, "it is in another folder")))
+    run = read_run(gate_run(tmp_path / "run", [question(0, "yes")]))
+    assert "another folder" in str(run.faults[0])
+    assert [answer.score for answer in reduce_run(run).tasks[TASK]] == [1.0]
+
+
+def test_traces_of_another_run_change_nothing(tmp_path: Path) -> None:
+    rows = [question(0, "yes"), question(1, "no")]
+    folder = gate_run(tmp_path / "run", rows)
+    alone = reduce_run(read_gate_run(folder, rows))
+    foreign = replace(rows[0].trace, settings_key="others", selected=None)
+    with (folder / "traces" / "traces.rank0000.jsonl").open("a") as file:
+        file.write(foreign.to_json() + "\n")
+    assert reduce_run(read_gate_run(folder, rows)) == alone
+
+
 def _gap(tmp_path: Path, row: Answered, **changes: Any) -> float:
     run = reduce_run(read_gate_run(gate_run(tmp_path / "run", [row], **changes), [row]))
-    return run.tasks["df_pope_mini_random"][0].gap
+    return run.tasks[TASK][0].gap
 
 
 def test_a_close_choice_between_candidates_is_a_close_call(tmp_path: Path) -> None:
@@ -81,6 +107,11 @@ def _cut_the_last_line(folder: Path) -> None:
     path.write_text(path.read_text()[:-20])
 
 
+def _lose_a_sample(folder: Path) -> None:
+    path = folder / f"1_samples_{TASK}.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
 def _leave_the_traces_out(folder: Path) -> None:
     (folder / "traces" / "traces.rank0000.jsonl").unlink()
 
@@ -98,6 +129,7 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (_cut_the_last_line, "the run is not whole: .*cut off"),
+        (_lose_a_sample, "the run is not whole: 1 questions are missing from the sample file"),
         (_leave_the_traces_out, "the run is not whole: .*trace folder is missing"),
         (_edit(lambda arguments: arguments.pop("dualfocus")), "not written by --model dualfocus"),
         (_edit(lambda arguments: arguments["dualfocus"].pop("environment")), "does not say what ran it; run again"),
@@ -124,6 +156,7 @@ def test_a_run_that_says_nothing_about_the_code_now_is_refused(
         ("{", "cannot be read"),
         ("[]", "is no baseline"),
         ('{"format": 1}', "is no baseline: KeyError"),
+        (json.dumps(EMPTY), "has no questions"),
         ('{"format": 7}', "has format 7, this is 1"),
     ],
 )

@@ -126,9 +126,13 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
     shorter = gate_run(tmp_path / "b", [asked(0, "yes")])
     without = gate_run(tmp_path / "c", [asked(0, "yes")])
     (without / f"1_samples_{TASK}.jsonl").unlink()
+    cut = gate_run(tmp_path / "d", [asked(0, "yes"), asked(1, "yes")])
+    samples = cut / f"1_samples_{TASK}.jsonl"
+    samples.write_text(samples.read_text()[:-20])
     (tmp_path / "empty").mkdir()
     for second, message in (
         (shorter, "only asked in the first"),
+        (cut, f"1 of 2 questions were only asked in the first run: {TASK}/1"),
         (without, "--log_samples"),
         (tmp_path / "empty", "no"),
     ):

@@ -23,7 +23,9 @@ train:
 def plan(folder: Path, text: str) -> TrainPlan:
     path = folder / "recipe.yaml"
     path.write_text(text)
-    return train_plan(load_recipe(path))
+    found = train_plan(load_recipe(path))
+    assert isinstance(found, TrainPlan)
+    return found
 
 
 def test_a_good_plan_is_read(tmp_path: Path) -> None:
@@ -48,6 +50,7 @@ def test_a_good_plan_is_read(tmp_path: Path) -> None:
         ("{macro: 1}", "{macro: 0}", "positive weight"),
         ("scenes: 7", "scene: 7", "Did you mean scenes"),
         ("name: vision, ", "", "missing"),
+        ("patch_labels", "instructions", "to start from: train.base"),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -14,13 +14,15 @@ from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row, Stored
 from dualfocus_eval.data.benchmarks.sources import find_file
 from dualfocus_eval.errors import UserError
 
-__all__ = ["MMBENCH_EN"]
+__all__ = ["LETTERS", "MMBENCH_EN", "ROTATION"]
 
 FILES = {
     "dev": "mmbench_dev_20230712.tsv",
     "test": "mmbench_test_20230712.tsv",
 }
 LETTERS = "ABCD"
+ROTATION = 1_000_000
+"""A row's index is its question's plus this for every step by which the options are rotated."""
 TEXTS = (
     "question", "hint", "answer", *LETTERS, "category", "source", "l2-category", "comment", "split",
 )  # fmt: skip

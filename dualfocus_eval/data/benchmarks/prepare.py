@@ -25,9 +25,9 @@ from dualfocus_eval.data.benchmarks.prepared import (
     MANIFEST,
     image_sums,
     read_manifest,
-    sha256_of,
 )
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import replacing, sha256_of
 from dualfocus_eval.method.images import whole_files_only
 
 __all__ = ["prepare"]
@@ -225,9 +225,8 @@ def _fault(content: bytes) -> str:
 
 
 def _write(target: Path, content: bytes) -> None:
-    partial = target.with_name(target.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        partial.write_bytes(content)
 
 
 def _nothing(benchmark: Benchmark, source: Path, left_out: list[Rejected]) -> str:

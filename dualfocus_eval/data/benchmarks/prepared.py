@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from PIL import Image
 from dualfocus_eval.data.benchmarks.base import Benchmark
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import sha256_of
 from dualfocus_eval.method.images import prepare_picture
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "image_sums",
     "prepared_table",
     "read_manifest",
-    "sha256_of",
     "verify",
 ]
 
@@ -66,12 +65,6 @@ def image_of(value: Any) -> Image.Image:
     return picture.pixels
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished preparation of this version; None where there is none."""
     try:
@@ -81,11 +74,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
 
 
-def prepared_table(root: Path, name: str, split: str) -> Path | None:
-    """The table of a split whose preparation has finished; None where there is none."""
+def prepared_table(root: Path, name: str, split: str) -> tuple[Path, int] | None:
+    """The table of a split whose preparation has finished, and how many rows it has; None where there is none."""
     manifest = read_manifest(root / name)
     path = root / name / f"{split}.parquet"
-    return path if manifest and split in manifest["splits"] and path.exists() else None
+    if manifest is None or split not in manifest["splits"] or not path.exists():
+        return None
+    return path, manifest["splits"][split]["rows"]
 
 
 def verify(benchmark: Benchmark, root: Path) -> Iterator[str]:

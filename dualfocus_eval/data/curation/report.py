@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from dualfocus_eval.data.curation.release import Release
 from dualfocus_eval.data.curation.samples import Sample
 from dualfocus_eval.data.curation.settings import CurationSettings
 from dualfocus_eval.data.curation.verdict import EXCLUSIONS, FAULTS, Excluded, Reason
+from dualfocus_eval.files import replacing
 from dualfocus_eval.report.tables import Table, to_markdown
 
 __all__ = ["PAPER", "Tally", "funnel_table", "paper_table", "write_report"]
@@ -187,9 +187,8 @@ def _draw(tally: Tally, path: Path) -> None:
     axis.tick_params(left=False, colors=_MUTED, labelsize=9)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.spines[["top", "right", "left"]].set_visible(False)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def _met(tally: Tally) -> Sequence[Reason]:
@@ -213,6 +212,5 @@ def _amounts(name: str, samples: int, images: int) -> tuple[str, ...]:
 
 
 def _write(target: Path, text: str) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")

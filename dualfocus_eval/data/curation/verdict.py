@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -12,10 +12,10 @@ from dualfocus_eval.data.curation.elements import as_id, readable
 from dualfocus_eval.data.curation.names import is_plural, kind_of, stem, words
 from dualfocus_eval.data.curation.records import ImageData, ImageObjects, Instance, PixelBox, Referent, referents
 from dualfocus_eval.data.curation.settings import CurationSettings
-from dualfocus_eval.method.boxes import Box
+from dualfocus_eval.method.boxes import Box, union
 from dualfocus_eval.method.crops import Crop, crop_of
 
-__all__ = ["EXCLUSIONS", "FAULTS", "Excluded", "ImageRecords", "Kept", "Reason", "covered", "judge", "union_of"]
+__all__ = ["EXCLUSIONS", "FAULTS", "Excluded", "ImageRecords", "Kept", "Reason", "covered", "judge"]
 
 STICKS_OUT = 0.02
 """Of the image's side. Annotators' boxes often end a few pixels outside; a box further out belongs to another image."""
@@ -128,12 +128,6 @@ def judge(qa: Any, image: ImageRecords, settings: CurationSettings) -> Kept | Ex
     return Kept(qa_id, question, answer, box, crop, located.source)
 
 
-def union_of(boxes: Iterable[PixelBox]) -> PixelBox:
-    """The smallest box that holds all of ``boxes`` (at least one)."""
-    x1, y1, x2, y2 = zip(*boxes, strict=True)
-    return min(x1), min(y1), max(x2), max(y2)
-
-
 def covered(inner: PixelBox, box: PixelBox) -> float:
     """The share of ``inner``'s area that lies in ``box``."""
     width = min(inner[2], box[2]) - max(inner[0], box[0])
@@ -187,7 +181,7 @@ def _located(
             missing = referent
         boxes.extend(found)
     if boxes and missing is None:
-        return _Located(union_of(boxes), "objects", tuple(referred))
+        return _Located(union(boxes), "objects", tuple(referred))
     region = image.region_of(qa_id)
     if region is None:
         return Excluded(qa_id, Reason.NO_BOX, _called(missing) if missing else "")

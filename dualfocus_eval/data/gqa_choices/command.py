@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from dualfocus_eval.data.benchmarks.gqa import load_questions
 from dualfocus_eval.data.gqa_choices.build import build_choices
 from dualfocus_eval.data.gqa_choices.model import DistractorModel
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import replacing
 
 __all__ = ["write_choices"]
 
@@ -46,10 +46,9 @@ def write_choices(questions: Path, out: Path, seed: int, choices: int, model: st
 
 
 def _write(out: Path, text: str) -> None:
-    partial = out.with_name(out.name + ".partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, out)
+        with replacing(out) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error

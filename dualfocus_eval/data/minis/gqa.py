@@ -17,7 +17,7 @@ from dualfocus_eval.data.benchmarks.gqa_mcq import GQA_MCQ, read_record
 from dualfocus_eval.data.gqa_choices import build_choices
 from dualfocus_eval.data.minis.table import held_out, stored_image, write_table
 from dualfocus_eval.data.scenes.layout import COLORS, Item, Scene
-from dualfocus_eval.data.scenes.questions import absent_objects, ask, balanced
+from dualfocus_eval.data.scenes.questions import absent_objects, ask, balanced, with_article
 
 __all__ = ["annotate", "write"]
 
@@ -78,12 +78,6 @@ def _entry(
     }
 
 
-def _singles(scene: Scene) -> list[Item]:
-    """The objects that their names alone tell apart."""
-    names = [item.name for item in scene.items]
-    return [item for item in scene.items if names.count(item.name) == 1]
-
-
 def _queries(scene: Scene, rng: random.Random) -> Iterator[Annotated]:
     candidates = [question for question in balanced(ask(scene, rng), rng) if question.kind in QUERIES]
     for question in candidates[:PER_SCENE]:
@@ -99,18 +93,18 @@ def _verifies(scene: Scene, rng: random.Random) -> Iterator[Annotated]:
     if scene.index % 2:
         absent = absent_objects(scene, "adversarial", 1, rng)[0]
         name = rng.choice(_names(scene)) if answer == "yes" else absent
-        question = f"Is there {_article(name)} {name} in the image?"
+        question = f"Is there {with_article(name)} in the image?"
         program = [("select", name), ("exist", "?")]
         yield _entry(question, answer, f"{answer}.", ("verify", "obj", "exist"), "", program)
         return
-    item = rng.choice(_singles(scene))
+    item = rng.choice(_distinct(scene))
     color = item.color if answer == "yes" else _other_color(item.color, rng)
     program = [("select", item.name), ("verify color", color)]
     yield _entry(f"Is the {item.name} {color}?", answer, f"{answer}.", ("verify", "attr", "verifyColor"), "", program)
 
 
 def _chooses(scene: Scene, rng: random.Random) -> Iterator[Annotated]:
-    item = rng.choice(_singles(scene))
+    item = rng.choice(_distinct(scene))
     offered = [item.color, _other_color(item.color, rng)]
     rng.shuffle(offered)
     yield _entry(
@@ -124,7 +118,7 @@ def _logicals(scene: Scene, rng: random.Random) -> Iterator[Annotated]:
     answer, present, absent = _yes_or_no(scene, 1), _names(scene), absent_objects(scene, "popular", 1, rng)
     pair = rng.sample(present, 2) if answer == "yes" else [rng.choice(present), absent[0]]
     rng.shuffle(pair)
-    first, second = (f"{_article(name)} {name}" for name in pair)
+    first, second = map(with_article, pair)
     steps = [(operation, argument) for name in pair for operation, argument in (("select", name), ("exist", "?"))]
     yield _entry(
         f"Is there {first} and {second} in the image?", answer, f"{answer}.", ("logical", "obj", "existAnd"), "",
@@ -134,7 +128,7 @@ def _logicals(scene: Scene, rng: random.Random) -> Iterator[Annotated]:
 
 def _compares(scene: Scene, rng: random.Random) -> Iterator[Annotated]:
     """Two objects of one colour where the scene has such, which about half of the scenes do."""
-    pairs = list(itertools.combinations(_singles(scene), 2))
+    pairs = list(itertools.combinations(_distinct(scene), 2))
     rng.shuffle(pairs)
     first, second = next((pair for pair in pairs if pair[0].color == pair[1].color), pairs[0])
     answer = "yes" if first.color == second.color else "no"
@@ -150,13 +144,13 @@ def _yes_or_no(scene: Scene, every: int) -> str:
     return ("yes", "no")[scene.index // every % 2]
 
 
+def _distinct(scene: Scene) -> list[Item]:
+    return [item for _, item in scene.distinct]
+
+
 def _names(scene: Scene) -> list[str]:
     return sorted({item.name for item in scene.items})
 
 
 def _other_color(color: str, rng: random.Random) -> str:
     return rng.choice([name for name in COLORS if name != color])
-
-
-def _article(name: str) -> str:
-    return "an" if name[0] in "aeiou" else "a"

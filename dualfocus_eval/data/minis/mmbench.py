@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.mmbench import LETTERS, MMBENCH_EN
+from dualfocus_eval.data.benchmarks.mmbench import LETTERS, MMBENCH_EN, ROTATION
 from dualfocus_eval.data.minis.table import held_out, stored_image, write_table
+from dualfocus_eval.data.scenes.choices import HINTS, choices_of
 from dualfocus_eval.data.scenes.layout import Scene
 from dualfocus_eval.data.scenes.questions import ANSWERS, ask, balanced
 
@@ -19,7 +20,6 @@ __all__ = ["write"]
 FIRST_SCENE, SCENES = 2000, 60
 PER_SCENE = (2, 1)
 """Questions of one scene and of the next, in turn."""
-ROTATION = 1_000_000
 COARSE = "coarse_perception"
 INSTANCE = "finegrained_perception (instance-level)"
 CROSS = "finegrained_perception (cross-instance)"
@@ -32,19 +32,18 @@ class _Kind:
     category: str
     l2_category: str
     options: int
-    hint: str | None = None
 
 
 KINDS = {
     "scene": _Kind("image_scene", COARSE, 4),
     "object_color": _Kind("attribute_recognition", INSTANCE, 4),
     "count": _Kind("object_localization", INSTANCE, 4),
-    "relation": _Kind("spatial_relationship", CROSS, 2, "Left and above are meant as one looks at the picture."),
+    "relation": _Kind("spatial_relationship", CROSS, 2),
     "comparison": _Kind("attribute_comparison", CROSS, 3),
-    "text": _Kind("ocr", INSTANCE, 4, "Every label shows one character, a capital letter or a digit."),
+    "text": _Kind("ocr", INSTANCE, 4),
     "mark_color": _Kind("attribute_recognition", INSTANCE, 4),
     "mark_shape": _Kind("attribute_recognition", INSTANCE, 4),
-    "mark_size": _Kind("attribute_recognition", INSTANCE, 2, "Stickers come in two sizes, small and large."),
+    "mark_size": _Kind("attribute_recognition", INSTANCE, 2),
 }
 
 
@@ -86,21 +85,8 @@ def _choices(scene: Scene, rng: random.Random) -> Iterator[_Choice]:
             others = [answer for answer in ANSWERS[entry.kind] if answer != entry.answer]
             wrong = rng.sample(others, KINDS[entry.kind].options - 1)
             yield _Choice(entry.kind, entry.question, (entry.answer, *wrong))
-    yield from _comparison(scene, rng)
-
-
-def _comparison(scene: Scene, rng: random.Random) -> Iterator[_Choice]:
-    """Which of three objects has a colour that neither the others nor the marks on them have."""
-    counts = Counter(item.name for item in scene.items)
-    single = [item for item in scene.items if counts[item.name] == 1]
-    rng.shuffle(single)
-    for item in single:
-        colors = {other: (other.color, other.mark.color if other.mark else None) for other in single}
-        others = [other for other in single if item.color not in colors[other]]
-        if len(others) >= 2:
-            options = tuple(f"the {one.name}" for one in (item, *others[:2]))
-            yield _Choice("comparison", f"Which of these objects is {item.color}?", options)
-            return
+    for choice in choices_of(scene, "comparison", rng):
+        yield _Choice("comparison", choice.asked.question, (choice.asked.answer, *choice.wrong))
 
 
 def _rotations(number: int, choice: _Choice, image: dict[str, Any], rng: random.Random) -> Iterator[dict[str, Any]]:
@@ -111,7 +97,7 @@ def _rotations(number: int, choice: _Choice, image: dict[str, Any], rng: random.
     for step in range(len(order)):
         turned = order[step:] + order[:step]
         yield {
-            "index": number + step * ROTATION, "question": choice.question, "hint": kind.hint,
+            "index": number + step * ROTATION, "question": choice.question, "hint": HINTS.get(choice.kind),
             "answer": LETTERS[turned.index(choice.options[0])],
             **{letter: turned[place] if place < len(turned) else None for place, letter in enumerate(LETTERS)},
             "category": kind.category, "source": "scenes", "l2-category": kind.l2_category, "comment": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 
 from dualfocus_eval.method.boxes import Box
@@ -22,7 +22,6 @@ __all__ = [
     "Scene",
     "compose",
     "mark_at",
-    "union",
     "within",
 ]
 
@@ -121,6 +120,12 @@ class Scene:
         return f"scene-{self.seed}-{self.index:06d}"
 
     @property
+    def distinct(self) -> list[tuple[int, Item]]:
+        """Objects that their name tells from all others, each after its index."""
+        counts = Counter(item.name for item in self.items)
+        return [(index, item) for index, item in enumerate(self.items) if counts[item.name] == 1]
+
+    @property
     def frame(self) -> PixelBox:
         """The whole image."""
         return (0, 0, self.width, self.height)
@@ -188,12 +193,6 @@ def mark_at(rng: random.Random, object_color: str, center_x: int, center_y: int)
 
 def _around(center_x: int, center_y: int, side: int) -> PixelBox:
     return (center_x - side // 2, center_y - side // 2, center_x - side // 2 + side, center_y - side // 2 + side)
-
-
-def union(boxes: Sequence[PixelBox]) -> PixelBox:
-    """The smallest box that holds all of ``boxes``, of which there must be one."""
-    x1, y1, x2, y2 = zip(*boxes, strict=True)
-    return (min(x1), min(y1), max(x2), max(y2))
 
 
 def within(frame: PixelBox, box: PixelBox) -> Box:

@@ -22,8 +22,8 @@ from dualfocus_eval.data.scenes.layout import (
     Item,
     PixelBox,
     Scene,
-    union,
 )
+from dualfocus_eval.method.boxes import union
 
 __all__ = [
     "ANSWERS",
@@ -36,6 +36,7 @@ __all__ = [
     "ask",
     "balanced",
     "existence",
+    "with_article",
 ]
 
 KINDS = (
@@ -82,14 +83,13 @@ class SceneQuestion:
 def ask(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
     """Every question of the scene; of absent objects only some, of each negative split."""
     counts = Counter(item.name for item in scene.items)
-    single = [(index, item) for index, item in enumerate(scene.items) if counts[item.name] == 1]
     questions = [SceneQuestion("scene", "What kind of place is this?", scene.place, scene.frame)]
     for name, count in counts.items():
         questions.append(_about(scene, name, "count", f"How many {_plural(name)} are there?", str(count)))
-    for index, item in single:
+    for index, item in scene.distinct:
         questions.append(_about(scene, item.name, "object_color", f"What color is the {item.name}?", item.color))
         questions.extend(_about_mark(index, item))
-    questions.extend(_relations(single))
+    questions.extend(_relations(scene.distinct))
     questions.extend(existence(scene, name, True) for name in counts)
     absent = {name for split in NEGATIVES for name in absent_objects(scene, split, 2, rng)}
     questions.extend(existence(scene, name, False) for name in sorted(absent))
@@ -112,11 +112,15 @@ def balanced(questions: list[SceneQuestion], rng: random.Random) -> list[SceneQu
 
 def existence(scene: Scene, name: str, present: bool) -> SceneQuestion:
     """POPE's question; its region is the object, or the whole image where there is none (figure 8's global rule)."""
-    article = "an" if name[0] in "aeiou" else "a"
-    question = f"Is there {article} {name} in the image?"
+    question = f"Is there {with_article(name)} in the image?"
     if not present:
         return SceneQuestion("existence", question, "no", scene.frame)
     return _about(scene, name, "existence", question, "yes")
+
+
+def with_article(noun: str) -> str:
+    """``a mug``, ``an arrow``."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def absent_objects(scene: Scene, split: str, count: int, rng: random.Random) -> list[str]:

@@ -1,0 +1,123 @@
+"""``dualfocus train RECIPE --dry-run``: what training would cost, and what it would train on; no weights are loaded."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.loading import load_processor
+from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.report.tables import Table, print_table
+from dualfocus_eval.train.batches import EpochSamples, Example
+from dualfocus_eval.train.costs import Cost, cost_table, memory_tables, stage_cost
+from dualfocus_eval.train.encoding import IGNORED, Encoded, training_processor
+from dualfocus_eval.train.finetune import Mixed, mix
+from dualfocus_eval.train.flops import Load
+from dualfocus_eval.train.mixture import FILLER
+from dualfocus_eval.train.sizes import model_size
+from dualfocus_eval.train.tuning import TuningPlan, TuningStage
+
+__all__ = ["dry_run"]
+
+_PROBES = 128
+"""Samples whose images are looked at, spread evenly over the epoch."""
+_SHOWN = 3
+_STYLES = {"context": "dim", "grounding": "bold magenta", "answer": "bold green"}
+
+
+def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Console) -> int:
+    """Print every stage's estimates and three of its samples; returns how many samples could not be read.
+
+    The samples are measured below ``out``, where the run itself then finds them. Raises ``UserError`` where the base or
+    the data do not fit the recipe.
+    """
+    aspect = recipe.inference.get("image_aspect", "checkpoint")
+    config, processor, family = load_processor(EngineConfig(pretrained=plan.base, device="cpu", image_aspect=aspect))
+    processor = training_processor(processor, family, plan.base)
+    size = model_size(config)
+    unusable = 0
+    for stage in plan.stages:
+        mixed = mix(stage, plan.seed, data, processor, out / "samples")
+        unusable += sum(len(found.faults) for found in mixed.samples)
+        probes = _probes(mixed, processor)
+        loads = [_load(example, int(processor.image_token_id)) for example in probes]
+        tokens = sum(int(mixed.samples[source].column("length")[row]) for source, row in mixed.chosen)
+        # Operations go with tokens more than with samples, and the tokens of all samples are known.
+        share = tokens / sum(load.tokens for load in loads)
+        flops = stage_cost(size, stage, [(share, load) for load in loads]).flops
+        cost = Cost(len(mixed.chosen), tokens, len(mixed.order) // stage.batch_size, flops)
+        print_table(_data_table(stage, mixed), console)
+        print_table(cost_table(f"Stage {stage.name}", size, stage, cost), console)
+        for table in memory_tables(size, stage, max(loads, key=lambda load: load.tokens)):
+            print_table(table, console)
+        _show_samples(probes, processor, console)
+    return unusable
+
+
+def _probes(mixed: Mixed, processor: Any) -> list[Example]:
+    """Samples of the epoch with their images, the longest among them; unreadable ones are passed over."""
+    whole = EpochSamples(mixed.samples, mixed.chosen, mixed.order, processor)
+    there = [index for index, position in enumerate(mixed.order) if position != FILLER]
+    found = (whole[index] for index in there[:: -(-len(there) // _PROBES)])
+    return [example for example in found if isinstance(example, Example)]
+
+
+def _load(example: Example, image_token: int) -> Load:
+    ids, labels = example.encoded.input_ids, example.encoded.labels
+    return Load(len(ids), len(example.images), int((ids == image_token).sum()), int((labels != IGNORED).sum()))
+
+
+def _data_table(stage: TuningStage, mixed: Mixed) -> Table:
+    rows = []
+    for number, (source, found) in enumerate(zip(stage.data, mixed.samples, strict=True)):
+        here = [row for place, row in mixed.chosen if place == number]
+        lengths, targets = found.column("length")[here], found.column("targets")[here]
+        rows.append(
+            (
+                source.file,
+                f"{len(here):,}",
+                f"{lengths.mean():,.0f}",
+                f"{targets.mean():,.0f}",
+                f"{len(found.faults):,}",
+            )
+            if here
+            else (source.file, "0", "-", "-", f"{len(found.faults):,}")
+        )
+    note = f"{mixed.too_long:,} samples are longer than {stage.max_length:,} tokens and left out."
+    header = ("", "samples", "tokens each", "of them trained", "unusable")
+    return Table("Data", header, (tuple(rows),), (note,))
+
+
+def _show_samples(probes: list[Example], processor: Any, console: Console) -> None:
+    """Three samples, one with a box first, as the model gets them."""
+    legend = Text("What is trained on: ").append("[grounding]", _STYLES["grounding"]).append(" and ")
+    console.print(legend.append("[answers]", _STYLES["answer"]).append("; the rest is context", _STYLES["context"]))
+    ordered = sorted(probes, key=lambda example: not example.encoded.grounding.any())
+    for example in ordered[:1] + ordered[::-1][: _SHOWN - 1]:
+        console.print()
+        console.print(_masked(example.encoded, processor), soft_wrap=True)
+
+
+def _masked(encoded: Encoded, processor: Any) -> Text:
+    """The sample's text; what is trained on in brackets and in colour, images as a count of their tokens."""
+    image_token = int(processor.image_token_id)
+    text = Text()
+    kinds = [
+        "image" if token == image_token else "context" if label == IGNORED else "grounding" if box else "answer"
+        for token, label, box in zip(encoded.input_ids, encoded.labels, encoded.grounding, strict=True)
+    ]
+    start = 0
+    for kind, run in groupby(kinds):
+        end = start + len(list(run))
+        if kind == "image":
+            text.append(f"<image: {end - start} tokens>", _STYLES["context"])
+        else:
+            words = processor.tokenizer.decode(encoded.input_ids[start:end])
+            text.append(words if kind == "context" else f"[{words}]", _STYLES[kind])
+        start = end
+    return text

@@ -1,0 +1,210 @@
+"""A source's samples, measured once before training: how long they are, and which of them cannot be used.
+
+What was found is kept in the run's folder, memory-mapped, so that a run that goes on has the same samples at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from dualfocus_eval.data.benchmarks.base import Rejected
+from dualfocus_eval.data.curation.run import processors
+from dualfocus_eval.engines.images import image_inputs
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import sha256_of
+from dualfocus_eval.train.encoding import IGNORED, encode
+from dualfocus_eval.train.records import Record, Turn, read_records
+from dualfocus_eval.train.tuning import Source
+
+__all__ = ["ImageFiles", "Samples", "measure"]
+
+AT_ONCE = 256
+"""Samples that a process measures at a time."""
+ALONE = 4096
+"""Up to so many samples, starting other processes costs more than it saves."""
+_SIDEWAYS = (5, 6, 7, 8)
+"""Values of the EXIF orientation of an image whose width is stored as its height."""
+_ORIENTATION = 0x0112
+_SCHEMA = pa.schema(
+    {"record": pa.string(), "length": pa.int32(), "targets": pa.int32(), "grounding": pa.int32()}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Where a source's images are."""
+
+    images: Path
+    sub_images: Path
+
+    def paths(self, record: Record) -> list[Path]:
+        """The record's images, in order."""
+        whole = [self.images / name for name in record.images]
+        return whole if record.sub_image is None else [*whole, self.sub_images / record.sub_image]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The usable samples of one source."""
+
+    files: ImageFiles
+    table: pa.Table = field(repr=False)
+    sha256: str
+    """Of the data file."""
+    faults: tuple[Rejected, ...]
+    """What is left out as unusable."""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, row: int) -> Record:
+        values = json.loads(self.table["record"][row].as_py())
+        turns = tuple(Turn(**turn) for turn in values["turns"])
+        return Record(values["place"], tuple(values["images"]), values["sub_image"], turns)
+
+    def column(self, name: str) -> NDArray[np.int32]:
+        """``length`` in tokens, images expanded; ``targets`` among them; ``grounding`` among those: (samples,)."""
+        return self.table[name].to_numpy()  # type: ignore[no-any-return]
+
+
+def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples:
+    """The samples of ``source`` below ``data``, from ``folder`` where they have been measured before.
+
+    Raises ``UserError`` where file or image folder are missing, or no sample is usable.
+    """
+    path, files = data / source.file, ImageFiles(data / source.images, (data / source.file).parent)
+    if not path.is_file():
+        raise UserError(f"data file {path} is missing; the recipe's data files are looked for below --data")
+    if not files.images.is_dir():
+        raise UserError(f"image folder {files.images} of {path.name} is missing")
+    sha256 = sha256_of(path)
+    name = f"{path.stem}-{_key(sha256, str(files.images.resolve()), processor)}"
+    table, faults = folder / f"{name}.arrow", folder / f"{name}.faults.json"
+    if not faults.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(_measured(read_records(path), files, processor), table, faults)
+    with pa.memory_map(str(table)) as content:
+        samples = Samples(
+            files,
+            pa.ipc.open_stream(content).read_all(),
+            sha256,
+            tuple(Rejected(**fault) for fault in json.loads(faults.read_text(encoding="utf-8"))),
+        )
+    if not len(samples):
+        first = samples.faults[0]
+        raise UserError(f"{path}: none of its {len(samples.faults)} samples is usable; {first.where}: {first.reason}")
+    return samples
+
+
+def _key(sha256: str, images: str, processor: Any) -> str:
+    """Names all that the measures depend on."""
+    content = hashlib.blake2b(digest_size=8)
+    for part in (sha256, images, processor.chat_template, processor.image_processor.to_json_string()):
+        content.update(part.encode())
+    content.update(processor.tokenizer.backend_tokenizer.to_str().encode())
+    return content.hexdigest()
+
+
+Measured = tuple[str, int, int, int] | Rejected
+"""A row of the table."""
+
+
+def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
+    """Both files at once or not at all: the second is what says that the first is whole."""
+    partial, left_out = table.with_suffix(".partial"), []
+    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
+        rows = iter(rows)
+        while block := list(islice(rows, AT_ONCE)):
+            left_out += [asdict(row) for row in block if isinstance(row, Rejected)]
+            kept = [row for row in block if not isinstance(row, Rejected)]
+            columns = zip(*kept, strict=True) if kept else ((),) * len(_SCHEMA)
+            writer.write_batch(
+                pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+            )
+    os.replace(partial, table)
+    partial.write_text(json.dumps(left_out, ensure_ascii=False), encoding="utf-8")
+    os.replace(partial, faults)
+
+
+def _measured(rows: Iterator[Record | Rejected], files: ImageFiles, processor: Any) -> Iterator[Measured]:
+    """In the order of ``rows``, by as many processes as there are processors where that pays."""
+    worker = _Worker(files, processor)
+    for row in islice(rows, ALONE):
+        yield worker.measured(row)
+    blocks = iter(lambda: list(islice(rows, AT_ONCE)), [])
+    waiting: deque[Future[list[Measured]]] = deque()
+    first = next(blocks, None)
+    if first is None:
+        return
+    # Spawned: a fork would copy the threads of whoever calls this in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processors(), context, initializer=_start, initargs=(files, processor)) as pool:
+        waiting.append(pool.submit(_run, first))
+        for block in blocks:
+            waiting.append(pool.submit(_run, block))
+            if len(waiting) > 3 * processors():
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+class _Worker:
+    def __init__(self, files: ImageFiles, processor: Any) -> None:
+        self.files, self.processor = files, processor
+        self.tokens: dict[tuple[int, int], int] = {}
+
+    def measured(self, row: Record | Rejected) -> Measured:
+        if isinstance(row, Rejected):
+            return row
+        try:
+            tokens = [self._tokens(_size(path)) for path in self.files.paths(row)]
+            encoded = encode(self.processor, row, tokens)
+        except ValueError as error:
+            return Rejected(row.place, str(error))
+        targets = int((encoded.labels != IGNORED).sum())
+        return json.dumps(asdict(row), ensure_ascii=False), len(encoded.labels), targets, int(encoded.grounding.sum())
+
+    def _tokens(self, size: tuple[int, int]) -> int:
+        """How many tokens an image of ``size`` takes; any image will do to find out."""
+        if size not in self.tokens:
+            self.tokens[size] = image_inputs(self.processor, Image.new("RGB", size)).tokens
+        return self.tokens[size]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height as shown, from the file's head. Raises ``ValueError`` where it is missing or no image."""
+    try:
+        with Image.open(path) as image:
+            sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+            return (image.height, image.width) if sideways else image.size
+    # Decoders raise nearly anything for a corrupt file.
+    except Exception as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is no readable image: {error}"
+        raise ValueError(f"image {path} {reason}") from error
+
+
+_worker: _Worker
+
+
+def _start(files: ImageFiles, processor: Any) -> None:
+    global _worker
+    _worker = _Worker(files, processor)
+
+
+def _run(rows: Sequence[Record | Rejected]) -> list[Measured]:
+    return [_worker.measured(row) for row in rows]

@@ -1,0 +1,103 @@
+"""transformers' Trainer with the token-sum loss, and checkpoints of which it is known that they are whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer
+
+from dualfocus_eval.train.batches import REJECTED
+from dualfocus_eval.train.checkpoints import keep_only
+from dualfocus_eval.train.loss import token_sums
+
+__all__ = ["ResumableTrainer", "TuningTrainer"]
+
+logger = logging.getLogger(__name__)
+
+Evaluator = Callable[[Any, Accelerator], dict[str, float]]
+"""From the model as it is to scores by name."""
+
+
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose checkpoints are known to be whole, and of which only the last is kept."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            keep_only(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Trainer's own looks for the names that weights have in memory. Saved under the hub's names it would find none
+        # of them, warn, and go on with the weights that training began with.
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+
+class TuningTrainer(ResumableTrainer):
+    """Minimises the cross-entropies of target tokens over their number in the global batch.
+
+    Global is: over all processes and accumulated passes, so that neither changes the loss. Samples that turn out
+    unusable are appended to ``rejected``, a file per process. ``evaluator`` takes the place of an evaluation loss.
+    """
+
+    def __init__(self, *, rejected: Path, evaluator: Evaluator | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rejected, self.evaluator = rejected, evaluator
+        # Makes Trainer count the targets of the global batch, and leave the loss as it is.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self.sums = torch.zeros(4, dtype=torch.float64)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
+    ) -> Any:
+        """This pass's share of the loss, times the number of processes, over which gradients are averaged."""
+        self._note(inputs.pop(REJECTED))
+        sums = token_sums(model, inputs)
+        parts = (sums.loss.detach(), sums.tokens, sums.grounding_loss, sums.grounding_tokens)
+        self.sums += torch.stack([part.double() for part in parts]).cpu()
+        targets = sums.tokens if num_items_in_batch is None else num_items_in_batch
+        loss = sums.loss / torch.as_tensor(targets, device=sums.loss.device).clamp(min=1)
+        return loss * self.accelerator.num_processes
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the mean losses of grounding (A1) and answer tokens since the last log, over all processes."""
+        if "loss" in logs:
+            sums = self.accelerator.reduce(self.sums.float().to(self.args.device), "sum").tolist()
+            loss, tokens, grounding_loss, grounding_tokens = sums
+            self.sums.zero_()
+            if grounding_tokens:
+                logs["grounding_loss"] = grounding_loss / grounding_tokens
+            if tokens > grounding_tokens:
+                logs["answer_loss"] = (loss - grounding_loss) / (tokens - grounding_tokens)
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Scores of the evaluator, logged."""
+        if self.evaluator is None:
+            raise ValueError("nothing to evaluate with")
+        model = self.accelerator.unwrap_model(self.model)
+        with self.autocast_smart_context_manager():
+            scores = {f"eval_{name}": value for name, value in self.evaluator(model, self.accelerator).items()}
+        self.log(dict(scores))
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        return scores
+
+    def _note(self, samples: list[Any]) -> None:
+        for sample in samples:
+            logger.warning(f"{sample.where} is left out: {sample.reason}")
+            with self.rejected.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")

@@ -1,0 +1,83 @@
+"""docs/training.md: every command on it is one that the real parsers take, and its recipe is valid."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+
+from dualfocus_eval.cli import main
+from dualfocus_eval.recipe import load_recipe, recipe_names
+from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.train.plan import train_plan
+
+PAGE = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+HEREDOC = re.compile(r"^    cat > (\S+) <<END\n(.*?)^    END\n", re.DOTALL | re.MULTILINE)
+COMMANDS = [
+    line.replace("$(dualfocus models)", str(resource_folder("models")))
+    for line in re.findall(r"^    ((?:dualfocus|accelerate) .*?)(?: +#.*)?$", HEREDOC.sub("", PAGE), re.MULTILINE)
+]
+
+
+class Parsed(BaseException):
+    """A command was understood; what it does is not done here."""
+
+
+@pytest.fixture(autouse=True)
+def only_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
+        found = parse(self, *args, **kwargs)
+        if self.prog != "dualfocus":
+            raise Parsed(found)
+        return found
+
+    def forwarded(argv: list[str]) -> int:
+        tasks = {path.stem for path in resource_folder("tasks").glob("*/*.yaml")}
+        assert set(argv[argv.index("--tasks") + 1].split(",")) <= tasks
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    monkeypatch.setattr("dualfocus_eval.harness.cli._run_lmms_eval", forwarded)
+
+
+def understood(words: list[str]) -> Any:
+    """What a command's parser makes of it; an argument that it does not know ends the test."""
+    with pytest.raises(Parsed) as found:
+        main(words)
+    return found.value.args[0] if found.value.args else None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((name, content),) = HEREDOC.findall(PAGE)
+    (tmp_path / name).write_text(re.sub("^    ", "", content, flags=re.MULTILINE))
+    for recipe in re.findall(r"recipe=([\w.-]+)", command):
+        (load_recipe(recipe).trained or tmp_path).mkdir(parents=True, exist_ok=True)
+    words = shlex.split(command)
+    if words[0] == "accelerate":
+        with pytest.raises(Parsed) as launched:
+            launch_command_parser().parse_args(words[2:])
+        launch = launched.value.args[0]
+        assert launch.config_file is None or Path(launch.config_file).is_file()
+        assert launch.module
+        assert launch.training_script == "dualfocus_eval"
+        words = ["dualfocus", *launch.training_script_args]
+    options = understood(words[1:])
+    if words[1] == "train":
+        assert train_plan(load_recipe(options.recipe)).stages
+    if getattr(options, "recipe", None) and words[1] != "train":
+        load_recipe(options.recipe)
+
+
+def test_the_page_has_commands_for_every_trained_recipe() -> None:
+    for name in recipe_names():
+        if load_recipe(name).train:
+            assert any(f"train {name}" in line for line in [*COMMANDS, *re.findall("`([^`]+)`", PAGE)])

@@ -1,0 +1,133 @@
+"""``dualfocus train RECIPE --dry-run`` on a small LLaVA and a few samples."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from benchmarks.random_models import build
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.recipe import load_recipe
+from dualfocus_eval.train.cli import main
+from dualfocus_eval.train.dry_run import dry_run
+from dualfocus_eval.train.tuning import TuningPlan, tuning_plan
+
+RECIPE = """
+inference: {margin: 12, image_aspect: pad}
+train:
+  base: BASE
+  stages:
+    - name: finetune
+      objective: instructions
+      data: [{file: dualfocus/samples.json, images: images}, {file: mix.json, images: images, weight: 0.5}]
+      batch_size: 4
+      micro_batch_size: 2
+      learning_rate: 0.001
+      freeze: [vision_tower]
+      max_length: 400
+"""
+
+
+def said(*turns: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(turns)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a recipe, and a base whose weights nobody can load."""
+    folder = tmp_path_factory.mktemp("dry")
+    model, processor = build("llava")
+    processor.chat_template = FAMILIES["llava"].training_template
+    processor.save_pretrained(folder / "base")
+    model.config.save_pretrained(folder / "base")
+    (folder / "base" / "model.safetensors").write_bytes(b"no weights")
+    for name in ("images/a.png", "dualfocus/crops/a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(folder / name)
+    two_rounds = said(
+        "<image>\nPlease provide the bounding box coordinate of the region this question asks: is there a cup?",
+        "[0.25, 0.50, 0.75, 1.00]",
+        "<image>\nPlease combine the information from these two images and answer this question: is there a cup?",
+        "a red cup",
+    )
+    samples = [{"image": "a.png", "sub_image": "crops/a.png", "conversations": two_rounds}] * 6
+    plain = [{"image": "a.png", "conversations": said("<image>\nwhat colour?", "blue")}] * 10
+    text = [{"conversations": said("yes or no?", "no")}] * 2
+    bad = [
+        {"image": "gone.png", "conversations": said("<image>\nwhat?", "blue")},
+        {"conversations": said("what?", "red cup " * 300)},
+    ]
+    (folder / "dualfocus" / "samples.json").write_text(json.dumps(samples))
+    (folder / "mix.json").write_text(json.dumps(plain + text + bad))
+    (folder / "mine.yaml").write_text(RECIPE.replace("BASE", str(folder / "base")))
+    return folder
+
+
+def test_it_counts_estimates_and_shows_without_loading_weights(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(folder / "mine.yaml"), "--data", str(folder), "--out", str(tmp_path / "run"), "--dry-run"]
+    assert main(arguments) == 1  # a sample's image is missing
+    shown = capsys.readouterr().out
+    # Six of one file; of the other's 13 that can be read half, which the long one may be among.
+    assert re.search(r"dualfocus/samples.json +6 ", shown)
+    assert re.search(r"mix.json +[56] ", shown)
+    assert re.search(r"samples +1[12] *\n", shown)
+    assert re.search(r"steps +3 *\n", shown)
+    assert re.search(r"FLOPs +\d\.\d\de\+\d\d", shown)
+    assert "zero3" in shown
+    assert "<image: 16 tokens>" in shown
+    assert "[ [0.25, 0.50, 0.75, 1.00]</s>]" in shown
+    assert "[ a red cup</s>]" in shown
+    assert "[ blue</s>]" in shown or "[ no</s>]" in shown
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_boxes_and_answers_are_of_different_colours(folder: Path, tmp_path: Path) -> None:
+    console = Console(record=True, force_terminal=True, color_system="truecolor", width=120)
+    recipe = load_recipe(folder / "mine.yaml")
+    plan: TuningPlan = tuning_plan(recipe.train, "mine")
+    with console.capture() as captured:
+        dry_run(recipe, plan, folder, tmp_path, console)
+    shown = captured.get()
+    assert re.search(r"\x1b\[1;35m\[ \[0\.25", shown)
+    assert re.search(r"\x1b\[1;32m\[ a red cup", shown)
+    assert re.search(r"\x1b\[2m<image: 16 tokens>", shown)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("BASE", "/no/such/folder", "no such folder"),
+        ("mix.json", "gone.json", "gone.json is missing"),
+        ("max_length: 400", "max_length: 5", "longer than max_length 5"),
+    ],
+)
+def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE.replace(old, new).replace("BASE", str(folder / "base")))
+    with pytest.raises(UserError, match=message):
+        main([str(path), "--data", str(folder), "--out", str(tmp_path / "run"), "--dry-run"])
+
+
+def test_training_from_nothing_is_not_estimated(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trains from nothing"):
+        main(["dualfocus-tiny", "--dry-run"])
+
+
+def test_the_samples_measured_are_those_of_the_run(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    arguments = [str(folder / "mine.yaml"), "--data", str(folder), "--out", str(tmp_path), "--dry-run"]
+    main(arguments)
+
+    def read_again(*_: Any) -> Any:
+        raise AssertionError("the data were read again")
+
+    monkeypatch.setattr("dualfocus_eval.train.samples.read_records", read_again)
+    assert main(arguments) == 1

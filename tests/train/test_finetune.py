@@ -1,0 +1,209 @@
+"""``dualfocus train`` from random checkpoints: adapters on a Qwen2.5-VL, a whole LLaVA, both answering afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.model import DualFocusChat
+from dualfocus_eval.train.cli import main
+from tests.train.samples import save_base, write_data, write_recipe
+
+QUESTIONS = 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finetune")
+    write_data(folder / "data")
+    for architecture in ("llava", "qwen2_5_vl"):
+        save_base(folder / architecture, architecture)
+    return folder
+
+
+def train(folder: Path, name: str, base: str, *options: str, **stage: Any) -> int:
+    recipe = write_recipe(folder / f"{name}.yaml", folder / base, **stage)
+    return main([str(recipe), "--data", str(folder / "data"), "--out", str(folder / name), *options])
+
+
+@pytest.fixture(scope="module")
+def full(folder: Path) -> Path:
+    """A whole LLaVA in float32, evaluated at its last step."""
+    evaluate = {"tasks": ["df_pope_mini"], "every": 5, "limit": QUESTIONS}
+    assert train(folder, "full", "llava", "--report-to", "tensorboard", evaluate=evaluate) == 0
+    return folder / "full"
+
+
+@pytest.fixture(scope="module")
+def adapters(folder: Path) -> Path:
+    """Low-rank adapters in bfloat16."""
+    settings = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, "precision": "bf16", "gradient_checkpointing": True}
+    assert train(folder, "adapters", "qwen2_5_vl", **settings) == 0
+    return folder / "adapters"
+
+
+def answers(checkpoint: Path, traces: Path) -> dict[str, str]:
+    """What the plugin answers with ``checkpoint``, by question."""
+    from lmms_eval.evaluator import simple_evaluate
+
+    model = DualFocusChat(pretrained=str(checkpoint), dtype="float32", trace_dir=str(traces), batch_size=2)
+    simple_evaluate(model, tasks=["df_pope_mini"], limit=QUESTIONS, log_samples=False)
+    return traced(traces)
+
+
+def traced(folder: Path) -> dict[str, str]:
+    lines = [json.loads(line) for path in folder.glob("traces.rank*.jsonl") for line in path.read_text().splitlines()]
+    return {line["key"]: line["macro"]["text"] for line in lines}
+
+
+def test_what_was_trained_answers_through_the_plugin(full: Path, adapters: Path, tmp_path: Path) -> None:
+    for run in (full, adapters):
+        found = answers(run / "checkpoint", tmp_path / run.name)
+        assert len(found) == 3 * QUESTIONS
+        assert any(found.values())
+
+
+def test_it_answers_in_training_as_it_does_afterwards(full: Path, tmp_path: Path) -> None:
+    """The stage's own weights are those of the last step, in float32."""
+    during = traced(full / "1-tune" / "traces")
+    assert len(during) == 3 * QUESTIONS
+    assert during == answers(full / "1-tune", tmp_path)
+    (scores,) = json.loads((full / "1-tune" / "stage.json").read_text())["scores"]
+    assert scores["step"] == 5
+    assert 0 <= scores["eval_df_pope_mini/accuracy"] <= 1
+
+
+def test_evaluation_does_not_change_what_is_trained(folder: Path, full: Path) -> None:
+    assert train(folder, "unwatched", "llava") == 0
+    watched, unwatched = (load_file(run / "1-tune" / "model.safetensors") for run in (full, folder / "unwatched"))
+    assert all(torch.equal(watched[name], unwatched[name]) for name in unwatched)
+    losses = [json.loads((run / "1-tune" / "stage.json").read_text())["losses"] for run in (full, folder / "unwatched")]
+    assert losses[0] == losses[1]
+
+
+def changed(base: Path, trained: Path) -> set[str]:
+    before, after = (
+        AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32).state_dict() for path in (base, trained)
+    )
+    return {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+
+
+def test_frozen_weights_do_not_move(folder: Path, full: Path) -> None:
+    moved = changed(folder / "llava", full / "1-tune")
+    assert not any("vision_tower" in name for name in moved)
+    for part in ("multi_modal_projector.linear_1", "language_model.layers.2.self_attn.q_proj", "lm_head"):
+        assert any(part in name for name in moved), part
+
+
+def test_adapters_change_linear_layers_and_the_connector(folder: Path, adapters: Path) -> None:
+    moved = changed(folder / "qwen2_5_vl", adapters / "1-tune")
+    layers = {name for name in moved if "language_model.layers" in name}
+    assert len(layers) == 3 * 7
+    assert all("proj.weight" in name for name in layers)
+    assert all("visual.merger" in name for name in moved - layers)
+    assert moved - layers
+
+
+def test_the_processor_answers_as_it_was_trained(full: Path) -> None:
+    processor = AutoProcessor.from_pretrained(full / "checkpoint")
+    assert "{% generation %}" in processor.chat_template
+    losses = json.loads((full / "1-tune" / "stage.json").read_text())["losses"]
+    assert any("grounding_loss" in entry for entry in losses)
+    for entry in losses:
+        assert entry["loss"] == pytest.approx(entry["answer_loss"]) or "grounding_loss" in entry
+
+
+def test_the_manifest_says_what_the_run_was_made_of(full: Path) -> None:
+    manifest = json.loads((full / "manifest.json").read_text())
+    assert manifest["seed"] == 3
+    assert manifest["train"]["stages"][0]["learning_rate"] == 0.001
+    (data,) = manifest["data"]
+    assert (data["samples"], len(data["sha256"])) == (20, 64)
+    assert {"torch", "transformers", "peft", "dualfocus_eval"} <= manifest["versions"].keys()
+    assert list((full / "1-tune" / "runs").glob("events.out.tfevents.*"))
+    assert not (full / "1-tune" / "trainer").exists()
+
+
+def test_a_finished_stage_is_not_run_again(folder: Path, full: Path) -> None:
+    before = (full / "1-tune" / "model.safetensors").stat().st_mtime_ns
+    evaluate = {"tasks": ["df_pope_mini"], "every": 5, "limit": QUESTIONS}
+    assert train(folder, "full", "llava", evaluate=evaluate) == 0
+    assert (full / "1-tune" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_not_mixed_in(folder: Path, full: Path) -> None:
+    with pytest.raises(UserError, match="under other settings or data"):
+        train(folder, "full", "llava", weight_decay=0.1)
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.WARNING, logger="dualfocus_eval"):
+        yield caplog
+
+
+def test_bad_samples_cost_only_themselves(folder: Path, tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
+    """One without an answer, one whose image is missing, one whose image is cut off, and one that is too long."""
+    data = tmp_path / "data"
+    rows = write_data(data)
+    whole = (data / "images/1.png").read_bytes()
+    (data / "images/cut.png").write_bytes(whole[:-40])
+    rows[1]["image"], rows[4]["image"] = "cut.png", "missing.png"
+    rows[2]["conversations"] = []
+    rows[5]["conversations"][1]["value"] = "no " * 400
+    (data / "train.json").write_text(json.dumps(rows))
+    recipe = write_recipe(tmp_path / "bad.yaml", folder / "llava", max_length=400)
+    assert main([str(recipe), "--data", str(data), "--out", str(tmp_path / "out")]) == 1
+    record = json.loads((tmp_path / "out" / "1-tune" / "stage.json").read_text())
+    assert (record["samples"], record["too_long"], record["unreadable"]) == (17, 1, 1)
+    assert (tmp_path / "out" / "checkpoint" / "model.safetensors").exists()
+    for place in ("entry 2", "entry 3", "entry 5"):
+        named = [*messages.messages, (tmp_path / "out" / "1-tune" / "rejected.0.jsonl").read_text()]
+        assert any(f"train.json, {place}" in message for message in named), place
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"data": [{"file": "none.json"}]}, "data file .*none.json is missing"),
+        ({"data": [{"file": "train.json", "images": "none"}]}, "image folder .*none of train.json is missing"),
+        ({"data": [{"file": "train.json", "images": "crops"}]}, None),
+        ({"max_length": 3}, "all samples are longer than max_length 3"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_training(
+    folder: Path, tmp_path: Path, stage: dict[str, Any], message: str | None
+) -> None:
+    recipe = write_recipe(tmp_path / "wrong.yaml", folder / "llava", **stage)
+    command = [str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]
+    if message is None:
+        assert main(command) == 1  # the samples without images are left
+        return
+    with pytest.raises(UserError, match=message):
+        main(command)
+
+
+def test_two_stages_go_on_one_after_the_other(folder: Path, tmp_path: Path) -> None:
+    path = write_recipe(
+        tmp_path / "two.yaml", folder / "llava", name="first", freeze=["vision_tower", "language_model"]
+    )
+    content = yaml.safe_load(path.read_text())
+    (first,) = content["train"]["stages"]
+    second = first | {"name": "second", "freeze": ["vision_tower", "connector"]}
+    content["train"]["stages"].append(second)
+    path.write_text(yaml.safe_dump(content))
+    assert main([str(path), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]) == 0
+    assert all("projector" in name for name in changed(folder / "llava", tmp_path / "out" / "1-first"))
+    later = changed(tmp_path / "out" / "1-first", tmp_path / "out" / "2-second")
+    assert later
+    assert not any("projector" in name or "vision_tower" in name for name in later)
