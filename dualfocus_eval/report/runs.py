@@ -6,10 +6,12 @@ is in memory only until its row is made. Whatever cannot be used is left out, co
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -127,26 +129,42 @@ def read_run(place: Path) -> Run:
     A run of another model, or one whose traces are gone, is read as far as it goes. Raises ``UserError`` where there
     are no results to read.
     """
+    with _without_collection():
+        return _read(place)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection: among millions of new objects without cycles it only costs time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(place: Path) -> Run:
     path, faults = _newest_results(place)
     results = _read_json(path)
     record = _record(results)
     samples = _sample_files(path, results)
     rows, reading = _trace_rows(record, path, place)
     faults += reading
+    traced = record if rows.newest else None
     tasks, unloaded = load_tasks(list(samples)) if samples else ({}, {})
     faults += [Fault(1, f"task cannot be scored again ({name}: {why})") for name, why in unloaded.items()]
     if not samples:
         faults.append(Fault(1, "run has no sample files beside its results: only its totals are known (--log_samples)"))
     parts, metrics = [], {}
     for name, file in samples.items():
-        part, metrics[name], found = _read_task(name, file, tasks.get(name), rows, results, record)
+        part, metrics[name], found = _read_task(name, file, tasks.get(name), rows, results, traced)
         parts.append(part)
         faults += found
     answers = pd.concat(parts, ignore_index=True) if parts else _table([])
-    if record:
-        unused = len(rows.newest) - int(answers["traced"].sum())
-        if unused > 0 and samples:
-            faults.append(Fault(unused, "traces are of questions that this run did not ask", harmless=True))
+    if rows.newest and samples:
+        faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
     return Run(path, results, record, answers, tasks, metrics, tuple(faults))
 
 
@@ -195,8 +213,11 @@ class _TraceRows:
     newest: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
 
     def candidates(self, key: str) -> list[tuple[Any, ...]]:
-        """The rows of this key, the last read first; several where the question itself has changed meanwhile."""
-        return list(reversed(self.newest.get(key, {}).values()))
+        """The rows of this key, the last read first; several where the question itself has changed meanwhile.
+
+        They are handed out once, so that they need no memory twice.
+        """
+        return list(reversed(self.newest.pop(key, {}).values()))
 
 
 def _trace_rows(record: Mapping[str, Any] | None, path: Path, place: Path) -> tuple[_TraceRows, list[Fault]]:
@@ -240,11 +261,14 @@ def _read_task(
     """One task's rows and records, in the order of its documents."""
     main, counts = main_metric(results, name), Counter[str]()
     config = results.get("configs", {}).get(name, {})
-    score = own_scoring(task, _flag(results, "reasoning_tags")) if task is not None and rows.newest else None
+    score = own_scoring(task, _flag(results, "reasoning_tags")) if task is not None and record else None
     document = document_reader(task) if score else None
     read: dict[int, tuple[tuple[Any, ...], tuple[Metrics | None, ...]]] = {}
     for sample in _samples(file, counts):
         doc_id = int(sample["doc_id"])
+        if doc_id in read:
+            counts["duplicate"] += 1
+            continue
         official = {key: value for key, value in sample.items() if key not in _NOT_METRICS}
         selected = score_of(official, main)
         doc = document(doc_id) if document else None
@@ -254,10 +278,10 @@ def _read_task(
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
         truth = _truth(doc, row) if row is not None else (math.nan,) * 4
         cells = row if row is not None else _without_trace(f"{name}/{doc_id}", official, main, config)
-        counts["duplicate"] += doc_id in read
         read[doc_id] = (
             (name, doc_id, f"{name}/{doc_id}", *texts, row is not None, *scores, *truth, *cells),
-            (*candidates, official),
+            # Both candidates' records agree with lmms-eval's score; keeping its own too would double the memory.
+            (*candidates, official if row is None or candidates == (None, None) else _selected(row, candidates)),
         )
     ordered = [read[doc_id] for doc_id in sorted(read)]
     expected = (results.get("n-samples") or {}).get(name, {}).get("effective", len(read))
@@ -274,7 +298,7 @@ _NOT_METRICS = frozenset(
 _SAMPLE_FAULTS = {
     "damaged": "sample lines cannot be read",
     "lost": "questions are missing from the sample file",
-    "duplicate": "questions stand twice in the sample file; the last counts",
+    "duplicate": "questions stand twice in the sample file; the first counts",
     "untraced": "questions have no trace; run again, only what is missing is computed",
     "mismatch": "questions have a trace whose answer scores otherwise than lmms-eval's results say: not of this run",
 }
@@ -316,7 +340,7 @@ def _matching(
     counts: Counter[str],
 ) -> tuple[tuple[Any, ...] | None, tuple[Metrics | None, Metrics | None]]:
     """The row of the trace that agrees with lmms-eval's score, and the records of both its candidates."""
-    if record is None or not rows.newest:
+    if record is None:
         return None, (None, None)
     candidates = rows.candidates(key)
     for row in candidates:
@@ -330,6 +354,10 @@ def _matching(
             return decided, (macro, macro if micro is None else micro)
     counts["mismatch" if candidates else "untraced"] += 1
     return None, (None, None)
+
+
+def _selected(row: tuple[Any, ...], candidates: tuple[Metrics | None, Metrics | None]) -> Metrics | None:
+    return candidates[1] if row[_SELECTED] == "micro" else candidates[0]
 
 
 def _both_scored(

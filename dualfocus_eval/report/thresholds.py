@@ -20,6 +20,7 @@ __all__ = ["TOLERANCES", "Curve", "adaptive_curve", "cheapest_within", "pareto_f
 TOLERANCES = (0.1, 0.5)
 """Points of the score that may be lost for the thresholds that the report names."""
 _CURVE_POINTS = 50
+_DRAWN_POINTS = 500
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,11 @@ def _percent(share: float) -> Number:
 def _draw(curves: dict[str, Curve]) -> Any:
     figure, axes = panels(len(curves))
     for axis, (task, curve) in zip(axes, curves.items(), strict=True):
-        front = pareto_front(curve)
-        axis.plot(100 * curve.skipped, 100 * curve.score, color=GREY, linewidth=0.9)
+        line, front = (
+            places[np.unique(np.linspace(0, len(places) - 1, _DRAWN_POINTS).round().astype(int))]
+            for places in (np.arange(len(curve.score)), np.flatnonzero(pareto_front(curve)))
+        )
+        axis.plot(100 * curve.skipped[line], 100 * curve.score[line], color=GREY, linewidth=0.9)
         axis.plot(100 * curve.skipped[front], 100 * curve.score[front], ".", color=COLORS["macro"], markersize=2.5)
         for tolerance in TOLERANCES:
             place = cheapest_within(curve, tolerance)
