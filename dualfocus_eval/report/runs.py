@@ -67,6 +67,8 @@ class Run:
     metrics: Mapping[str, Mapping[Choice, Sequence[Metrics | None]]] = field(default_factory=dict)
     """By task: the scored records of ``macro``, ``micro`` and ``selected``, in the order of the task's rows."""
     faults: tuple[Fault, ...] = ()
+    computed: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Numbers that several tables and figures need, kept by who computed them."""
 
     @property
     def name(self) -> str:
