@@ -205,7 +205,8 @@ def _wilson(mean: float, size: float, quantile: float) -> tuple[float, float]:
     square = quantile**2 / size
     middle = (mean + square / 2) / (1 + square)
     half = float(np.sqrt(square * (mean * (1 - mean) + square / 4))) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At 0 and 1 rounding may leave the mean itself outside.
+    return max(0.0, min(mean, middle - half)), min(1.0, max(mean, middle + half))
 
 
 def _sign_flip_tails(sums: NDArray[Any], total: int) -> tuple[float, float]:
