@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     runs, unread = _read(chosen.runs)
     if not runs:
         raise UserError("; ".join(unread))
+    gc.freeze()  # what was read stays until the end, so collections need not walk it
     out: Path = chosen.out
     if len(chosen.runs) == 1:
         ((name, run),) = runs.items()
