@@ -106,7 +106,7 @@ def _jackknife(
 ) -> tuple[float, float]:
     """A 95% interval of any statistic: whole clusters are left out in `GROUPS` groups; t distribution.
 
-    NaN with fewer than two clusters. No metric is below 0.
+    NaN with fewer than two clusters. Metrics are shares: the interval ends at 0 and 1.
     """
     codes = pd.factorize(clusters)[0] % GROUPS
     groups = int(codes.max()) + 1
@@ -118,4 +118,4 @@ def _jackknife(
     ]
     variance = (groups - 1) / groups * float(np.square(np.asarray(without) - np.mean(without)).sum())
     margin = float(stats.t.ppf(0.975, groups - 1)) * math.sqrt(variance)
-    return max(0.0, value - margin), value + margin
+    return max(0.0, value - margin), min(max(1.0, value), value + margin)

@@ -45,3 +45,15 @@ def test_counts_have_neither_unit_nor_interval_and_unknown_metrics_no_value() ->
     assert "mark_color" in overall_metrics(run, SCENES)
     assert "relation" not in overall_metrics(run, SCENES)
     assert metric(run, "no_such_task", "accuracy", "macro")[0] == 0
+
+
+def test_no_interval_leaves_0_to_100() -> None:
+    """A jackknife's margin may: 39 of 40 right answers are nearly all, and one group of images has the wrong one."""
+    pairs = [("yes", "yes")] * 39 + [("yes", "no")]
+    run = run_of([
+        answered(POPE[0], {"answer": truth, "image_source": f"{i}"}, said, None, doc_id=i, image=f"{i}")
+        for i, (truth, said) in enumerate(pairs)
+    ])  # fmt: skip
+    _, found = metric(run, POPE[0], "f1", "macro")
+    assert found.value < 100
+    assert (found.low > 0, found.high) == (True, 100.0)
