@@ -6,7 +6,8 @@ import argparse
 import gc
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,11 @@ def main(argv: Sequence[str]) -> int:
     runs, unread = _read(chosen.runs)
     if not runs:
         raise UserError("; ".join(unread))
-    gc.freeze()  # what was read stays until the end, so collections need not walk it
-    out: Path = chosen.out
-    if len(chosen.runs) == 1:
-        ((name, run),) = runs.items()
-        index = report_run(run, out)
-    else:
-        index = _report_several(runs, unread, out)
+    with _kept():
+        if len(chosen.runs) == 1:
+            index = report_run(next(iter(runs.values())), chosen.out)
+        else:
+            index = _report_several(runs, unread, chosen.out)
     for name, run in runs.items():
         _show(name, run)
     for problem in unread:
@@ -41,6 +40,16 @@ def main(argv: Sequence[str]) -> int:
     print(f"report: {index}")
     impaired = unread or any(not fault.harmless for run in runs.values() for fault in run.faults)
     return IMPAIRED if impaired else WHOLE
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """What was read stays until the end: garbage collection need not walk it again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def report_run(run: Run, out: Path) -> Path:
