@@ -37,14 +37,18 @@ format: $(INSTALLED)  ## Reformat the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-prove: $(INSTALLED)  ## Run the long proofs (hours) and write the table of docs/exactness.md.
+prove: $(INSTALLED)  ## Run the long proofs (hours) and write docs/exactness.md and docs/statistics.md.
 	$(BIN)/python -m benchmarks.exactness --checkpoint models/dualfocus-tiny --write
+	$(BIN)/python -m benchmarks.coverage --write
+	$(BIN)/python -m benchmarks.gate
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 
-bench: $(INSTALLED)  ## Measure speed and memory and write docs/performance.md and docs/memory.md.
+bench: $(INSTALLED)  ## Measure speed and memory and write the figures into docs/.
 	$(BIN)/python -m benchmarks.performance --write
 	$(BIN)/python -m benchmarks.memory --write
+	$(BIN)/python -m benchmarks.curation --write
+	$(BIN)/python -m benchmarks.report_scale --write
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
