@@ -25,8 +25,9 @@ effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the table
 	rm -rf build/effect
 	$(BIN)/dualfocus demo --output_path build/effect --pictures docs/figures --markdown README.md docs/effect.md
 
+# A process per core and a thread per process; a file stays together, so that what its tests share is made once.
 test: $(INSTALLED)  ## Run the tests.
-	$(BIN)/python -m pytest -m "not prove"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not prove" -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff check .
