@@ -15,7 +15,7 @@ from dualfocus_eval.naming import refuse_unknown
 __all__ = ["PARTS", "Evaluation", "Lora", "Part", "Source", "TuningPlan", "TuningStage", "tuning_plan"]
 
 Part = Literal["vision_tower", "connector", "language_model"]
-PARTS: tuple[str, ...] = get_args(Part)
+PARTS: tuple[Part, ...] = get_args(Part)
 """The parts of a vision-language model; every family says which of its weights belong to which."""
 
 
@@ -78,6 +78,11 @@ class TuningStage:
     evaluate: Evaluation | None = None
     save_every: int = 500
     """Optimiser steps between checkpoints to resume from."""
+
+    @property
+    def trained(self) -> tuple[Part, ...]:
+        """The parts whose own weights are trained; with ``lora`` the connector at most, beside the adapters."""
+        return tuple(part for part in PARTS if part not in self.freeze and (not self.lora or part == "connector"))
 
     def accumulation(self, processes: int) -> int:
         """Forward passes per optimiser step and process. Raises ``UserError`` where the batch cannot be shared out."""
