@@ -242,7 +242,7 @@ def test_out_of_memory_it_goes_on_with_a_smaller_micro_batch(
     assert [entry["step"] for entry in record["losses"]] == [1, 2, 3, 4, 5]
     for entry, expected in zip(record["losses"], whole["losses"], strict=True):
         assert entry == pytest.approx(expected, rel=1e-4)
-    assert [entry["step"] for entry in record["scores"]] == [4]
+    assert record["scores"][0]["step"] == 4
 
 
 def test_weights_to_export_are_whole_even_under_zero3(folder: Path) -> None:
