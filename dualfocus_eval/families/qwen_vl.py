@@ -43,15 +43,19 @@ def _positions(
     return positions[:, 0]  # type: ignore[no-any-return]  # (3, length)
 
 
+# The template of Qwen's checkpoints, with markers.
 _TRAINING_TEMPLATE = (
-    "{% for message in messages %}"
+    "{% for message in messages %}{% set content = message['content'] %}"
+    "{% if content is string %}{% set content = [{'type': 'text', 'text': content}] %}{% endif %}"
     "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
     "You are a helpful assistant.<|im_end|>\n{% endif %}"
     "<|im_start|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' %}{% generation %}"
-    "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>{% endgeneration %}{{ '\n' }}"
-    "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% for part in content %}{{ part['text'] }}{% endfor %}<|im_end|>{% endgeneration %}{{ '\n' }}"
+    "{% else %}{% for part in content %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )

@@ -20,7 +20,7 @@ from typing import Any
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
 
-__all__ = ["index_our_tasks", "prepared_config"]
+__all__ = ["index_our_tasks", "prepared_config", "task_manager"]
 
 _MODULE = "lmms_eval.tasks"
 
@@ -35,6 +35,17 @@ def index_our_tasks() -> None:
         _extend(module)
     elif not any(isinstance(finder, _ExtendWhenImported) for finder in sys.meta_path):
         sys.meta_path.insert(0, _ExtendWhenImported())
+
+
+def task_manager(names: Sequence[str]) -> Any:
+    """lmms-eval's task manager, which knows every one of ``names`` that there is."""
+    from lmms_eval.tasks import TaskManager
+
+    index_our_tasks()
+    # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
+    manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
+    known = set(names) <= set(manager.all_tasks)
+    return manager if known else TaskManager("ERROR", model_name="dualfocus")
 
 
 def _extend(module: ModuleType) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from dualfocus_eval.resources import resource_folder
-
 __all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "score_of"]
 
 
@@ -17,17 +15,13 @@ _BLOCK = 512
 
 def load_tasks(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """lmms-eval's task objects by name, and why the others cannot be loaded (unknown here, or without their data)."""
-    from lmms_eval.tasks import TaskManager, get_task_dict
+    from lmms_eval.tasks import get_task_dict
     from loguru import logger
 
-    from dualfocus_eval.harness.task_index import index_our_tasks
+    from dualfocus_eval.harness.task_index import task_manager
 
-    index_our_tasks()
     logger.disable("lmms_eval")
-    # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
-    manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
-    if not set(names) <= set(manager.all_tasks):
-        manager = TaskManager("ERROR", model_name="dualfocus")
+    manager = task_manager(names)
     tasks, faults = {}, {}
     for name in names:
         try:

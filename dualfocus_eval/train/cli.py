@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.arguments import check
 from dualfocus_eval.recipe import load_recipe
 
 __all__ = ["main"]
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     recipe = load_recipe(options.recipe)
+    # The settings that the checkpoint will answer under; its name does not matter yet.
+    check({"recipe": str(recipe.path), "pretrained": "trained"})
     from dualfocus_eval.train.plan import train_plan
     from dualfocus_eval.train.tuning import TuningPlan
 

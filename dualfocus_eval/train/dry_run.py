@@ -9,8 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import load_processor
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.report.tables import Table, print_table
 from dualfocus_eval.train.batches import EpochSamples, Example
@@ -26,7 +28,8 @@ __all__ = ["dry_run"]
 
 _PROBES = 128
 """Samples whose images are looked at, spread evenly over the epoch."""
-_SHOWN = 3
+_SHOWN, _NAMED = 3, 5
+"""Samples that are shown, and unusable ones that are named."""
 _STYLES = {"context": "dim", "grounding": "bold magenta", "answer": "bold green"}
 
 
@@ -44,7 +47,7 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
     for stage in plan.stages:
         mixed = mix(stage, plan.seed, data, processor, out / "samples")
         unusable += sum(len(found.faults) for found in mixed.samples)
-        probes = _probes(mixed, processor)
+        probes = _probes(stage, mixed, processor)
         loads = [_load(example, int(processor.image_token_id)) for example in probes]
         tokens = sum(int(mixed.samples[source].column("length")[row]) for source, row in mixed.chosen)
         # Operations go with tokens more than with samples, and the tokens of all samples are known.
@@ -52,6 +55,8 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
         flops = stage_cost(size, stage, [(share, load) for load in loads]).flops
         cost = Cost(len(mixed.chosen), tokens, len(mixed.order) // stage.batch_size, flops)
         print_table(_data_table(stage, mixed), console)
+        for fault in [fault for found in mixed.samples for fault in found.faults][:_NAMED]:
+            console.print(f"{fault.where} is left out: {fault.reason}", style="red", markup=False, soft_wrap=True)
         print_table(cost_table(f"Stage {stage.name}", size, stage, cost), console)
         for table in memory_tables(size, stage, max(loads, key=lambda load: load.tokens)):
             print_table(table, console)
@@ -59,12 +64,21 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
     return unusable
 
 
-def _probes(mixed: Mixed, processor: Any) -> list[Example]:
+def _probes(stage: TuningStage, mixed: Mixed, processor: Any) -> list[Example]:
     """Samples of the epoch with their images, the longest among them; unreadable ones are passed over."""
-    whole = EpochSamples(mixed.samples, mixed.chosen, mixed.order, processor)
-    there = [index for index, position in enumerate(mixed.order) if position != FILLER]
-    found = (whole[index] for index in there[:: -(-len(there) // _PROBES)])
-    return [example for example in found if isinstance(example, Example)]
+    lengths = [found.column("length") for found in mixed.samples]
+    longest = max(range(len(mixed.chosen)), key=lambda place: lengths[mixed.chosen[place][0]][mixed.chosen[place][1]])
+    there = [place for place in mixed.order if place not in (FILLER, longest)]
+    whole = EpochSamples(mixed.samples, mixed.chosen, [longest, *there[:: -(-len(there) // _PROBES) or 1]], processor)
+    read = [whole[index] for index in range(len(whole))]
+    found = [example for example in read if isinstance(example, Example)]
+    if not found:
+        first = next(example for example in read if isinstance(example, Rejected))
+        raise UserError(
+            f"stage {stage.name}: none of {len(read)} samples that were tried has readable images; "
+            f"{first.where}: {first.reason}"
+        )
+    return found
 
 
 def _load(example: Example, image_token: int) -> Load:
@@ -98,7 +112,7 @@ def _show_samples(probes: list[Example], processor: Any, console: Console) -> No
     legend = Text("What is trained on: ").append("[grounding]", _STYLES["grounding"]).append(" and ")
     console.print(legend.append("[answers]", _STYLES["answer"]).append("; the rest is context", _STYLES["context"]))
     ordered = sorted(probes, key=lambda example: not example.encoded.grounding.any())
-    for example in ordered[:1] + ordered[::-1][: _SHOWN - 1]:
+    for example in ordered[:1] + ordered[1:][::-1][: _SHOWN - 1]:
         console.print()
         console.print(_masked(example.encoded, processor), soft_wrap=True)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from dualfocus_eval.errors import UserError
@@ -113,7 +114,7 @@ def training_processor(processor: Any, family: Family, name: str) -> Any:
     )
     if family.training_template is None:
         raise UserError(f"{name}: the chat template does not mark answers; {advice}")
-    if not _marks_answers(trained) or _plain(trained) != _plain(processor):
+    if not _marks_answers(trained) or not _says_the_same(trained, processor):
         raise UserError(
             f"{name}: the chat template does not mark answers, and says otherwise than that of {family.model_type} "
             f"which does; {advice}"
@@ -137,6 +138,12 @@ _PROBES: tuple[Messages, ...] = (
         {"role": "assistant", "content": [_text("No.")]},
     ),
 )
+_STRINGS: Messages = (
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Is it?"},
+    {"role": "assistant", "content": "No."},
+)
+"""A conversation that some templates take as well: contents that are no lists of parts."""
 
 
 def _marks_answers(processor: Any) -> bool:
@@ -156,11 +163,23 @@ def _marks_answers(processor: Any) -> bool:
     return True
 
 
-def _plain(processor: Any) -> list[tuple[str, str]]:
-    """Per probe, the prompt of its first answer, and the whole without end tokens and white space."""
-    texts = []
-    for messages in _PROBES:
-        prompt = processor.apply_chat_template(list(messages[:1]), tokenize=False, add_generation_prompt=True)
-        whole = processor.apply_chat_template(list(messages), tokenize=False)
-        texts.append((prompt, "".join(whole.replace(processor.tokenizer.eos_token, "").split())))
-    return texts
+def _says_the_same(trained: Any, own: Any) -> bool:
+    """Whether two processors' templates agree, where the checkpoint's ``own`` says anything."""
+    probes = [*_PROBES, _STRINGS] if _takes_strings(own) else _PROBES
+    return all(_plain(trained, messages) == _plain(own, messages) for messages in probes)
+
+
+def _takes_strings(processor: Any) -> bool:
+    """Templates that do not, like llava-hf's, drop them without a word or fail."""
+    try:
+        _, whole = _plain(processor, _STRINGS)
+    except TemplateError:
+        return False
+    return "Isit?" in whole
+
+
+def _plain(processor: Any, messages: Messages) -> tuple[str, str]:
+    """The prompt that the first turn makes, and the whole without end tokens and white space."""
+    prompt = processor.apply_chat_template(list(messages[:1]), tokenize=False, add_generation_prompt=True)
+    whole = processor.apply_chat_template(list(messages), tokenize=False)
+    return prompt, "".join(whole.replace(processor.tokenizer.eos_token, "").split())

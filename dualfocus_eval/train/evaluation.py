@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,23 @@ from accelerate import Accelerator
 
 from dualfocus_eval.engines.loading import prepare
 from dualfocus_eval.engines.transformers import TransformersEngine
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.harness.run import Run
+from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.train.tuning import Evaluation
 
-__all__ = ["TaskEvaluator"]
+__all__ = ["TaskEvaluator", "check_tasks"]
+
+
+def check_tasks(names: Sequence[str]) -> None:
+    """Raise ``UserError`` for a task that there is none of."""
+    known = task_manager(names).all_tasks
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f"evaluate: no task is called {', '.join(unknown)} (`lmms-eval --tasks list` names all)")
 
 
 @dataclass(frozen=True, eq=False)

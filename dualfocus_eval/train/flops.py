@@ -51,11 +51,10 @@ def training_flops(size: ModelSize, stage: TuningStage, load: Load) -> Flops:
     appendix B, which halves neither for the causal mask). What is frozen has no gradients of weights, and no
     gradients of inputs where nothing before it is trained. The optimiser's own work is left out.
     """
-    frozen = set(stage.freeze)
     vision = _vision_forward(size, load)
-    vision_trained = "vision_tower" not in frozen
+    vision_trained = "vision_tower" in stage.trained
     connector = 2 * size.matrices["connector"] * load.image_tokens
-    connector_trained = "connector" not in frozen
+    connector_trained = "connector" in stage.trained
     unneeded = 0 if vision_trained else 2 * size.first_of_connector * load.image_tokens
     connector_backward = connector_trained * connector + (
         connector - unneeded if vision_trained or connector_trained else 0
@@ -64,7 +63,7 @@ def training_flops(size: ModelSize, stage: TuningStage, load: Load) -> Flops:
     attention = 4 * size.text.queries * size.text.pairs(load.tokens)
     adapters = 2 * stage.lora.rank * size.adapted * load.tokens if stage.lora else 0
     head = 2 * size.head * load.predicted(stage.micro_batch_size)
-    full = "language_model" not in frozen and stage.lora is None
+    full = "language_model" in stage.trained
     reached = full or stage.lora is not None or connector_trained or vision_trained
     language_backward = reached * (layers + head + 2 * attention + 2 * adapters) + full * (layers + head)
     last = 0 if stage.lora else 2 * size.text.layers * size.text.mlp * size.text.width * load.tokens

@@ -35,11 +35,7 @@ class Memory:
 
 def trainable(size: ModelSize, stage: TuningStage) -> int:
     """Parameters with gradients, adapters included."""
-    own = sum(
-        count
-        for part, count in size.parameters.items()
-        if part not in stage.freeze and not (stage.lora and part == "language_model")
-    )
+    own = sum(size.parameters[part] for part in stage.trained)
     return own + (stage.lora.rank * size.adapted if stage.lora else 0)
 
 
@@ -86,7 +82,7 @@ def activation_bytes(size: ModelSize, stage: TuningStage, load: Load) -> int:
         total = load.tokens * text.layers * 4 * text.width + max(load.tokens * layer, logits)
     else:
         total = load.tokens * text.layers * layer + logits
-    if "vision_tower" not in stage.freeze and load.images:
+    if "vision_tower" in stage.trained and load.images:
         vision = size.vision
         patches = load.image_tokens * size.merged + load.images * size.class_tokens
         layer = _layer_bytes(vision.width, vision.queries, vision.keys, vision.mlp, compute)

@@ -27,8 +27,9 @@ def shares(sizes: Sequence[int], weights: Sequence[float], seed: int) -> list[tu
 def epoch(lengths: Sequence[int], batch_size: int, seed: int, *, grouped: bool) -> list[int]:
     """Positions in ``lengths``, each once, shuffled; one batch is ``batch_size`` of them in a row.
 
-    ``grouped``: the samples of a batch are of similar length, and within it they are sorted. The batch with the longest
-    sample comes first, so that too little memory shows at once. The last batch is filled up with `FILLER`.
+    ``grouped``: the samples of a batch are of similar length, and within it they are sorted. Of the full batches, that
+    with the longest sample comes first, so that too little memory shows at once. The last batch is filled up with
+    `FILLER`.
     """
     rng = random.Random(f"epoch/{seed}")
     order = list(range(len(lengths)))

@@ -24,10 +24,10 @@ def part_of(name: str, family: Family) -> Part:
 def prepare_training(model: Any, family: Family, stage: TuningStage) -> Any:
     """The model to train: ``stage.freeze`` is frozen, and with ``lora`` all but adapters and connector."""
     if stage.lora is not None:
-        model = _with_adapters(model, family, stage.lora, connector="connector" not in stage.freeze)
+        model = _with_adapters(model, family, stage.lora, connector="connector" in stage.trained)
     else:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = part_of(name, family) not in stage.freeze
+            parameter.requires_grad = part_of(name, family) in stage.trained
     if stage.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         # transformers makes gradients flow out of the embeddings, which this kind of checkpointing does not need: the

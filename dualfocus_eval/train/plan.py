@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.naming import refuse_unknown
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.scratch import ModelShape
 from dualfocus_eval.train.tuning import TuningPlan, tuning_plan
+from dualfocus_eval.train.typed import typed
 
 __all__ = ["FRAMES", "MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
 
@@ -52,11 +53,11 @@ class Stage:
 class TrainPlan:
     """How a checkpoint comes about: the model's shape, the scenes it sees, the stages it goes through."""
 
-    seed: int
-    scenes: int
-    """Seed of the training scenes; held-out sets are rendered from other seeds."""
-    model: ModelShape
     stages: tuple[Stage, ...]
+    seed: int = 0
+    scenes: int = 0
+    """Seed of the training scenes; held-out sets are rendered from other seeds."""
+    model: ModelShape = field(default_factory=ModelShape)
     wording: str = "released"
     margin: float = 25.0
 
@@ -72,29 +73,22 @@ def train_plan(recipe: Recipe) -> TrainPlan | TuningPlan:
     section = dict(recipe.train)
     if "base" in section:
         return tuning_plan(section, where)
+    given = section.get("stages")
+    if isinstance(given, list) and any(isinstance(s, dict) and s.get("objective") == "instructions" for s in given):
+        raise UserError(f"{where}: objective instructions needs a checkpoint to start from: train.base")
     refuse_unknown(section, ("seed", "scenes", "model", "stages"), where, "key")
-    stages = section.get("stages")
-    if not isinstance(stages, list) or not stages:
+    plan = typed(TrainPlan, section, where)
+    if not plan.stages:
         raise UserError(f"{where}: stages must be a list of at least one stage")
-    return TrainPlan(
-        seed=int(section.get("seed", 0)),
-        scenes=int(section.get("scenes", 0)),
-        model=_record(ModelShape, section.get("model") or {}, f"{where}, model"),
-        stages=tuple(_stage(stage, f"{where}, stage {number}") for number, stage in enumerate(stages, 1)),
-        wording=str(recipe.inference.get("wording", "released")),
-        margin=float(recipe.inference.get("margin", 25.0)),
-    )
+    for number, stage in enumerate(plan.stages, 1):
+        _check_stage(stage, f"{where}, stages {number}")
+    wording, margin = recipe.inference.get("wording", plan.wording), recipe.inference.get("margin", plan.margin)
+    return replace(plan, wording=str(wording), margin=float(margin))
 
 
-def _stage(values: Any, where: str) -> Stage:
-    stage: Stage = _record(Stage, values, where)
-    if stage.objective not in get_args(Objective):
-        raise UserError(
-            f"{where}: objective {stage.objective!r} is not one of: {', '.join(get_args(Objective))} "
-            "(instructions needs a checkpoint to start from: train.base)"
-        )
-    _check_kinds(stage.frames, FRAMES, int, f"{where}, frames")
-    _check_kinds(stage.mix, MIXTURE, (int, float), f"{where}, mix")
+def _check_stage(stage: Stage, where: str) -> None:
+    _check_kinds(stage.frames, FRAMES, f"{where}, frames")
+    _check_kinds(stage.mix, MIXTURE, f"{where}, mix")
     patches = stage.objective == "patch_labels"
     idle = [name for name in (("mix", "guidance") if patches else ("frames",)) if getattr(stage, name)]
     if idle:
@@ -103,25 +97,10 @@ def _stage(values: Any, where: str) -> Stage:
         raise UserError(f"{where}: frames needs at least one of: {', '.join(FRAMES)}")
     if not patches and not any(stage.mix.values()):
         raise UserError(f"{where}: mix needs a positive weight for at least one of: {', '.join(MIXTURE)}")
-    return stage
 
 
-def _check_kinds(values: Any, known: Sequence[str], types: Any, where: str) -> None:
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected kinds with numbers, found {type(values).__name__}")
+def _check_kinds(values: Mapping[str, float], known: Sequence[str], where: str) -> None:
     refuse_unknown(values, known, where, "kind")
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, types) or value < 0:
-            what = "a whole number" if types is int else "a number"
-            raise UserError(f"{where}, {name}: {value!r} is not {what} of at least 0")
-
-
-def _record(kind: type[Any], values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected keys with values, found {type(values).__name__}")
-    refuse_unknown(values, [entry.name for entry in fields(kind)], where, "key")
-    converted = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    try:
-        return kind(**converted)
-    except TypeError as error:
-        raise UserError(f"{where}: {error}") from error
+        if value < 0:
+            raise UserError(f"{where}, {name}: {value} must be at least 0")

@@ -31,7 +31,7 @@ from dualfocus_eval.train.encoding import IGNORED, encode
 from dualfocus_eval.train.records import Record, Turn, read_records
 from dualfocus_eval.train.tuning import Source
 
-__all__ = ["ImageFiles", "Samples", "measure"]
+__all__ = ["ImageFiles", "Samples", "locate", "measure"]
 
 AT_ONCE = 256
 """Samples that a process measures at a time."""
@@ -82,20 +82,27 @@ class Samples:
         return self.table[name].to_numpy()  # type: ignore[no-any-return]
 
 
-def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples:
-    """The samples of ``source`` below ``data``, from ``folder`` where they have been measured before.
-
-    Raises ``UserError`` where file or image folder are missing, or no sample is usable.
-    """
+def locate(source: Source, data: Path) -> tuple[Path, ImageFiles]:
+    """The data file of ``source`` below ``data``, and its images. Raises ``UserError`` where one is missing."""
     path, files = data / source.file, ImageFiles(data / source.images, (data / source.file).parent)
     if not path.is_file():
         raise UserError(f"data file {path} is missing; the recipe's data files are looked for below --data")
     if not files.images.is_dir():
         raise UserError(f"image folder {files.images} of {path.name} is missing")
+    return path, files
+
+
+def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples:
+    """The samples of ``source`` below ``data``, from ``folder`` where they have been measured before.
+
+    They are measured again when an image that was missing or damaged then can be read now. Raises ``UserError`` where
+    file or image folder are missing, or no sample is usable.
+    """
+    path, files = locate(source, data)
     sha256 = sha256_of(path)
     name = f"{path.stem}-{_key(sha256, str(files.images.resolve()), processor)}"
     table, faults = folder / f"{name}.arrow", folder / f"{name}.faults.json"
-    if not faults.exists():
+    if not _holds(faults):
         folder.mkdir(parents=True, exist_ok=True)
         _write(_measured(read_records(path), files, processor), table, faults)
     with pa.memory_map(str(table)) as content:
@@ -103,7 +110,7 @@ def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples
             files,
             pa.ipc.open_stream(content).read_all(),
             sha256,
-            tuple(Rejected(**fault) for fault in json.loads(faults.read_text(encoding="utf-8"))),
+            tuple(Rejected(fault["where"], fault["reason"]) for fault in _faults(faults)),
         )
     if not len(samples):
         first = samples.faults[0]
@@ -118,6 +125,23 @@ def _key(sha256: str, images: str, processor: Any) -> str:
         content.update(part.encode())
     content.update(processor.tokenizer.backend_tokenizer.to_str().encode())
     return content.hexdigest()
+
+
+def _faults(path: Path) -> list[dict[str, str]]:
+    faults: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return faults
+
+
+def _holds(faults: Path) -> bool:
+    """Whether samples have been measured, and the images that were unreadable then are so still."""
+    return faults.exists() and not any(_readable(Path(fault["image"])) for fault in _faults(faults) if "image" in fault)
+
+
+@dataclass(frozen=True)
+class _Unreadable(Rejected):
+    """A sample that is left out for the state of a file, which may change."""
+
+    image: str
 
 
 Measured = tuple[str, int, int, int] | Rejected
@@ -174,6 +198,8 @@ class _Worker:
         try:
             tokens = [self._tokens(_size(path)) for path in self.files.paths(row)]
             encoded = encode(self.processor, row, tokens)
+        except _ImageError as error:
+            return _Unreadable(row.place, str(error), str(error.path))
         except ValueError as error:
             return Rejected(row.place, str(error))
         targets = int((encoded.labels != IGNORED).sum())
@@ -186,8 +212,22 @@ class _Worker:
         return self.tokens[size]
 
 
+class _ImageError(ValueError):
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"image {path} {reason}")
+        self.path = path
+
+
+def _readable(path: Path) -> bool:
+    try:
+        _size(path)
+    except _ImageError:
+        return False
+    return True
+
+
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height as shown, from the file's head. Raises ``ValueError`` where it is missing or no image."""
+    """Width and height as shown, from the file's head. Raises `_ImageError` where it is missing or no image."""
     try:
         with Image.open(path) as image:
             sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
@@ -195,7 +235,7 @@ def _size(path: Path) -> tuple[int, int]:
     # Decoders raise nearly anything for a corrupt file.
     except Exception as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"is no readable image: {error}"
-        raise ValueError(f"image {path} {reason}") from error
+        raise _ImageError(path, reason) from error
 
 
 _worker: _Worker

@@ -26,7 +26,7 @@ from dualfocus_eval.train.guidance import GuidedLoss, hand_over
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
-from dualfocus_eval.train.trainer import ResumableTrainer
+from dualfocus_eval.train.trainer import ResumableTrainer, losses
 
 __all__ = ["train"]
 
@@ -107,7 +107,7 @@ def _run(
         "steps": trainer.state.global_step,
         "samples": stage.samples,
         "seconds": round(time.monotonic() - started),
-        "losses": [_losses(entry) for entry in trainer.state.log_history if "loss" in entry],
+        "losses": losses(trainer.state.log_history),
     }
     (folder / "stage.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
@@ -118,12 +118,6 @@ def _take_over(heads: dict[str, Tensor], trained: Any, stage: Stage) -> None:
         trained.load_head_weights(heads)
     elif stage.guidance:
         hand_over(trained, slot_maps(heads))
-
-
-def _losses(entry: dict[str, float]) -> dict[str, float]:
-    return {"step": entry["step"]} | {
-        name: round(value, 4) for name, value in entry.items() if name == "loss" or name.endswith("_loss")
-    }
 
 
 class StageTrainer(ResumableTrainer):

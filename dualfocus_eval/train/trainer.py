@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,34 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from dualfocus_eval.train.batches import REJECTED
 from dualfocus_eval.train.checkpoints import keep_only
 from dualfocus_eval.train.loss import token_sums
 
-__all__ = ["ResumableTrainer", "TuningTrainer"]
+__all__ = ["ResumableTrainer", "TuningTrainer", "losses"]
 
 logger = logging.getLogger(__name__)
 
 Evaluator = Callable[[Any, Accelerator], dict[str, float]]
 """From the model as it is to scores by name."""
+
+
+def losses(log: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Step, loss and its parts, as often as a Trainer has logged them in its history ``log``."""
+    return [
+        {"step": entry["step"]} | {name: entry[name] for name in entry if name == "loss" or name.endswith("_loss")}
+        for entry in log
+        if "loss" in entry
+    ]
+
+
+class _OwnIntervals(TrainerCallback):  # type: ignore[misc]
+    """Saves and evaluates as often as the arguments say, and not those that a checkpoint was saved under."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        state.compute_steps(args, state.max_steps)
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
@@ -55,6 +71,7 @@ class TuningTrainer(ResumableTrainer):
 
     def __init__(self, *, rejected: Path, evaluator: Evaluator | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.add_callback(_OwnIntervals())
         self.rejected, self.evaluator = rejected, evaluator
         # Makes Trainer count the targets of the global batch, and leave the loss as it is.
         self.model_accepts_loss_kwargs = True

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.naming import refuse_unknown
+from dualfocus_eval.train.typed import typed
 
 __all__ = ["PARTS", "Evaluation", "Lora", "Part", "Source", "TuningPlan", "TuningStage", "tuning_plan"]
 
 Part = Literal["vision_tower", "connector", "language_model"]
-PARTS: tuple[str, ...] = get_args(Part)
+PARTS: tuple[Part, ...] = get_args(Part)
 """The parts of a vision-language model; every family says which of its weights belong to which."""
 
 
@@ -79,6 +78,11 @@ class TuningStage:
     save_every: int = 500
     """Optimiser steps between checkpoints to resume from."""
 
+    @property
+    def trained(self) -> tuple[Part, ...]:
+        """The parts whose own weights are trained; with ``lora`` the connector at most, beside the adapters."""
+        return tuple(part for part in PARTS if part not in self.freeze and (not self.lora or part == "connector"))
+
     def accumulation(self, processes: int) -> int:
         """Forward passes per optimiser step and process. Raises ``UserError`` where the batch cannot be shared out."""
         at_once = self.micro_batch_size * processes
@@ -105,7 +109,7 @@ def tuning_plan(section: Mapping[str, Any], where: str) -> TuningPlan:
     excluded = [key for key in ("model", "scenes") if key in section]
     if excluded:
         raise UserError(f"{where}: base (start from a checkpoint) and {excluded[0]} (from nothing) exclude each other")
-    plan: TuningPlan = _record(TuningPlan, section, where)
+    plan: TuningPlan = typed(TuningPlan, section, where)
     if not plan.stages:
         raise UserError(f"{where}: stages must be a list of at least one stage")
     names = [stage.name for stage in plan.stages]
@@ -154,46 +158,3 @@ def _check_stage(stage: TuningStage, where: str) -> None:
         raise UserError(
             f"{where}, batch_size: {stage.batch_size} is not a multiple of micro_batch_size {stage.micro_batch_size}"
         )
-
-
-def _record(kind: type[Any], values: Any, where: str) -> Any:
-    """The dataclass ``kind`` of a mapping, its fields checked by their annotated types."""
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected keys with values, found {type(values).__name__}")
-    entries = fields(kind)
-    refuse_unknown(values, [entry.name for entry in entries], where, "key")
-    lacking = [entry.name for entry in entries if entry.default is MISSING and entry.name not in values]
-    if lacking:
-        raise UserError(f"{where}: {lacking[0]} is missing")
-    hints = get_type_hints(kind)
-    return kind(**{key: _value(hints[key], value, f"{where}, {key}") for key, value in values.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is types.UnionType:
-        return None if value is None else _value(get_args(hint)[0], value, where)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise UserError(f"{where}: expected a list, found {value!r}")
-        place = "{} {}".format
-        return tuple(_value(get_args(hint)[0], entry, place(where, number)) for number, entry in enumerate(value, 1))
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise UserError(f"{where}: {value!r} is not one of: {', '.join(get_args(hint))}")
-        return value
-    if hint in (bool, str, int, float):
-        return _scalar(hint, value, where)
-    return _record(hint, value, where)
-
-
-_NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
-
-
-def _scalar(kind: type[Any], value: Any, where: str) -> Any:
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is kind:
-        return value
-    # YAML takes 2e-5 for text: a float needs a point in it.
-    hint = "; write 2.0e-5 for 2e-5" if kind is float and isinstance(value, str) and "e" in value.lower() else ""
-    raise UserError(f"{where}: {value!r} is not {_NAMES[kind]}{hint}")

@@ -87,6 +87,7 @@ def test_it_counts_estimates_and_shows_without_loading_weights(
     assert "[ [0.25, 0.50, 0.75, 1.00]</s>]" in shown
     assert "[ a red cup</s>]" in shown
     assert "[ blue</s>]" in shown or "[ no</s>]" in shown
+    assert "images/gone.png is missing" in shown
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
@@ -108,6 +109,11 @@ def test_boxes_and_answers_are_of_different_colours(folder: Path, tmp_path: Path
         ("BASE", "/no/such/folder", "no such folder"),
         ("mix.json", "gone.json", "gone.json is missing"),
         ("max_length: 400", "max_length: 5", "longer than max_length 5"),
+        (
+            "{file: dualfocus/samples.json, images: images}, {file: mix.json, images: images, weight: 0.5}",
+            "{file: mix.json, images: images, weight: 0.001}",
+            "the weights leave no sample of 13",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -115,6 +121,41 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, old: str, new:
     path.write_text(RECIPE.replace(old, new).replace("BASE", str(folder / "base")))
     with pytest.raises(UserError, match=message):
         main([str(path), "--data", str(folder), "--out", str(tmp_path / "run"), "--dry-run"])
+
+
+def written(folder: Path, tmp_path: Path, rows: list[dict[str, Any]], settings: str = "") -> list[str]:
+    """The arguments of a dry run for ``rows`` alone, with further settings of the stage."""
+    text = re.sub(r"data: .*", "data: [{file: rows.json, images: images}]", RECIPE).replace(
+        "BASE", str(folder / "base")
+    )
+    (tmp_path / "mine.yaml").write_text(f"{text}      {settings}\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    return [str(tmp_path / "mine.yaml"), "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--dry-run"]
+
+
+def test_memory_is_for_the_longest_sample_in_any_order(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualfocus_eval.train.dry_run._PROBES", 1)
+    rows = [{"conversations": said("what?", "red " * number)} for number in (1, 2, 90, 3, 4)]
+    main(written(folder, tmp_path, rows, "group_by_length: false"))
+    (tokens,) = re.findall(r"samples of (\d+) tokens", capsys.readouterr().out)
+    assert int(tokens) > 90
+
+
+def test_a_lone_sample_is_shown_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(written(folder, tmp_path, [{"conversations": said("what?", "red")}]))
+    assert capsys.readouterr().out.count("[ red</s>]") == 1
+
+
+def test_images_that_cannot_be_decoded_are_named(folder: Path, tmp_path: Path) -> None:
+    arguments = written(folder, tmp_path, [{"image": "cut.jpg", "conversations": said("<image>\nwhat?", "red")}])
+    path = tmp_path / "images" / "cut.jpg"
+    Image.effect_noise((40, 30), 99).save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"none of 1 samples that were tried has readable images; rows\.json, entry 1"):
+        main(arguments)
 
 
 def test_training_from_nothing_is_not_estimated(tmp_path: Path) -> None:

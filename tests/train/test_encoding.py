@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.random_models import LLAVA_TEMPLATE, build
+from benchmarks.random_models import LLAVA_TEMPLATE, QWEN_TEMPLATE, build
 from dualfocus_eval.convert.processor import vicuna_template
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.families import FAMILIES
@@ -112,6 +112,33 @@ def test_a_template_that_says_otherwise_than_the_familys_is_refused(old: str, ne
     processor.chat_template = processor.chat_template.replace(old, new)
     with pytest.raises(UserError, match="says otherwise than that of llava"):
         training_processor(processor, FAMILIES["llava"], "x")
+
+
+QWEN_WITH_STRINGS = QWEN_TEMPLATE.replace(
+    "{% for c in", "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in"
+).replace("{% endfor %}<|im_end|>", "{% endfor %}{% endif %}<|im_end|>")
+
+
+def test_qwens_template_takes_strings_and_videos_as_the_checkpoints_does() -> None:
+    processor = build("qwen2_5_vl")[1]
+    processor.chat_template = QWEN_WITH_STRINGS
+    trained = training_processor(processor, FAMILIES["qwen2_5_vl"], "x")
+    turns = [("system", "Be brief."), ("user", "why?"), ("assistant", "so")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    assert trained.apply_chat_template(messages, tokenize=False) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nwhy?<|im_end|>\n"
+        "<|im_start|>assistant\nso<|im_end|>\n"
+    )
+    video = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "why?"}]}]
+    text = trained.apply_chat_template(video, tokenize=False)
+    assert "<|vision_start|><|video_pad|><|vision_end|>why?" in text
+
+
+def test_a_template_that_says_otherwise_of_strings_is_refused() -> None:
+    processor = build("qwen2_5_vl")[1]
+    processor.chat_template = QWEN_WITH_STRINGS.replace("{{ m['content'] }}", "{{ '- ' + m['content'] }}")
+    with pytest.raises(UserError, match="says otherwise than that of qwen2_5_vl"):
+        training_processor(processor, FAMILIES["qwen2_5_vl"], "x")
 
 
 def test_markers_that_leave_out_the_end_token_do_not_count() -> None:

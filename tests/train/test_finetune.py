@@ -14,10 +14,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, set_hf_deepspeed_config
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat
+from dualfocus_eval.recipe import load_recipe
 from dualfocus_eval.train.cli import main
+from dualfocus_eval.train.finetune import _load
+from dualfocus_eval.train.trainer import TuningTrainer
 from tests.train.samples import save_base, write_data, write_recipe
 
 QUESTIONS = 2
@@ -126,11 +130,12 @@ def test_the_processor_answers_as_it_was_trained(full: Path) -> None:
 
 def test_the_manifest_says_what_the_run_was_made_of(full: Path) -> None:
     manifest = json.loads((full / "manifest.json").read_text())
-    assert manifest["seed"] == 3
+    assert manifest["train"]["seed"] == 3
     assert manifest["train"]["stages"][0]["learning_rate"] == 0.001
-    (data,) = manifest["data"]
+    (stage,) = manifest["stages"]
+    (data,) = stage["data"]
     assert (data["samples"], len(data["sha256"])) == (20, 64)
-    assert {"torch", "transformers", "peft", "dualfocus_eval"} <= manifest["versions"].keys()
+    assert {"torch", "transformers", "peft", "dualfocus_eval"} <= stage["starts"][0]["versions"].keys()
     assert list((full / "1-tune" / "runs").glob("events.out.tfevents.*"))
     assert "TENSORBOARD_LOGGING_DIR" not in os.environ  # the next run in this process has a place of its own
     assert not (full / "1-tune" / "trainer").exists()
@@ -193,6 +198,65 @@ def test_data_that_do_not_fit_are_refused_before_training(
         return
     with pytest.raises(UserError, match=message):
         main(command)
+
+
+def test_a_task_that_there_is_none_of_is_refused_before_anything_loads(folder: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", Path("/no/such/base"), evaluate={"tasks": ["df_pop_mini"], "every": 1})
+    with pytest.raises(UserError, match="no task is called df_pop_mini"):
+        main([str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")])
+
+
+def test_a_wrong_later_stage_is_refused_before_the_first_is_trained(folder: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "two.yaml", folder / "llava")
+    content = yaml.safe_load(path.read_text())
+    (first,) = content["train"]["stages"]
+    content["train"]["stages"].append(first | {"name": "later", "max_length": 3})
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match="stage later: all samples are longer"):
+        main([str(path), "--data", str(folder / "data"), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out" / "1-tune" / "stage.json").exists()
+
+
+def test_out_of_memory_it_goes_on_with_a_smaller_micro_batch(
+    folder: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses are those of a run that nothing happened to, and intervals are those of the new recipe."""
+    step = TuningTrainer.training_step
+
+    def one_too_many(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 3:
+            raise torch.OutOfMemoryError
+        return step(self, *args, **kwargs)
+
+    def run(**stage: Any) -> None:
+        recipe = write_recipe(tmp_path / "r.yaml", folder / "llava", **stage)
+        assert main([str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]) == 0
+
+    monkeypatch.setattr(TuningTrainer, "training_step", one_too_many)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(save_every=2)
+    monkeypatch.setattr(TuningTrainer, "training_step", step)
+    evaluate = {"tasks": ["df_pope_mini"], "every": 4, "limit": 1}
+    run(micro_batch_size=1, gradient_checkpointing=True, evaluate=evaluate)
+    record, whole = (json.loads((out / "1-tune" / "stage.json").read_text()) for out in (tmp_path / "out", full))
+    assert [entry["step"] for entry in record["losses"]] == [1, 2, 3, 4, 5]
+    for entry, expected in zip(record["losses"], whole["losses"], strict=True):
+        assert entry == pytest.approx(expected, rel=1e-4)
+    assert record["scores"][0]["step"] == 4
+
+
+def test_weights_to_export_are_whole_even_under_zero3(folder: Path) -> None:
+    class Zero3:
+        def is_zero3(self) -> bool:
+            return True
+
+    settings = Zero3()
+    set_hf_deepspeed_config(settings)
+    assert is_deepspeed_zero3_enabled()
+    path = write_recipe(folder / "zero.yaml", folder / "llava")
+    model, _, _ = _load(str(folder / "llava"), load_recipe(path), None)
+    assert not is_deepspeed_zero3_enabled()
+    assert all(weight.numel() for weight in model.parameters())
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="is about machines without one")

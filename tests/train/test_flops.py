@@ -46,6 +46,7 @@ STAGES = {
     "connector": stage(freeze=("vision_tower", "language_model")),
     "language model": stage(freeze=("vision_tower", "connector")),
     "adapters": stage(lora=Lora(8, 16.0)),
+    "adapters, nothing frozen": stage(freeze=(), lora=Lora(8, 16.0)),
     "recomputed": stage(gradient_checkpointing=True),
     "adapters, recomputed": stage(lora=Lora(8, 16.0), gradient_checkpointing=True),
 }

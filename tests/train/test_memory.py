@@ -16,7 +16,7 @@ from dualfocus_eval.train.flops import Load
 from dualfocus_eval.train.memory import activation_bytes, trainable, training_memory
 from dualfocus_eval.train.parts import prepare_training
 from dualfocus_eval.train.sizes import model_size
-from dualfocus_eval.train.tuning import Lora, TuningStage
+from dualfocus_eval.train.tuning import Lora, Part, TuningStage
 from tests.train.test_flops import inputs, stage
 
 
@@ -68,8 +68,9 @@ def test_weights_gradients_and_moments_are_exact() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl"])
-def test_adapters_are_counted_as_they_are_made(architecture: str) -> None:
-    settings = stage(lora=Lora(4, 8.0))
+@pytest.mark.parametrize("freeze", [("vision_tower",), ()])
+def test_adapters_are_counted_as_they_are_made(architecture: str, freeze: tuple[Part, ...]) -> None:
+    settings = stage(freeze, lora=Lora(4, 8.0))
     model, _, size = in_training(settings, architecture)
     assert trainable(size, settings) == sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 

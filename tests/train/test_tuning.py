@@ -10,6 +10,7 @@ import pytest
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import load_recipe
+from dualfocus_eval.train.cli import main
 from dualfocus_eval.train.plan import train_plan
 from dualfocus_eval.train.tuning import Evaluation, Lora, Source, TuningPlan
 
@@ -87,6 +88,12 @@ def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, message: str) 
     assert old in GOOD
     with pytest.raises(UserError, match=message):
         plan(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_wrong_answer_settings_are_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("inference: {margin: wide}" + GOOD)
+    with pytest.raises(UserError, match=r"r\.yaml: margin='wide' is not"):
+        main([str(tmp_path / "r.yaml")])
 
 
 def test_accumulation_follows_from_the_number_of_processes(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""How a stage runs on the processes that there are: transformers' settings, and what does not fit them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from dualfocus_eval.data.curation.run import processors
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.train.tuning import TuningPlan, TuningStage
+
+__all__ = ["sharded", "training_arguments"]
+
+_PATIENCE = 6 * 3600
+"""Seconds that processes wait for the one that measures the samples."""
+
+
+def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, report_to: str) -> TrainingArguments:
+    """Trainer's; made before the model is loaded, which ZeRO-3 needs. Raises ``UserError`` for what does not fit."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data loader forks
+    on_cpu = not torch.accelerator.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(folder / "trainer"),
+        use_cpu=on_cpu,
+        per_device_train_batch_size=stage.micro_batch_size,
+        gradient_accumulation_steps=stage.accumulation(processes),
+        num_train_epochs=1,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        lr_scheduler_type="constant_with_warmup" if stage.schedule == "constant" else stage.schedule,
+        bf16=stage.precision == "bf16",
+        # A vision tower in training has layers after the one whose features are used.
+        ddp_find_unused_parameters="vision_tower" in stage.trained,
+        train_sampling_strategy="sequential",
+        dataloader_num_workers=max(0, min(4, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)),
+        dataloader_pin_memory=not on_cpu,
+        remove_unused_columns=False,
+        seed=plan.seed,
+        data_seed=plan.seed,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=stage.save_every,
+        eval_strategy="no" if stage.evaluate is None else "steps",
+        eval_steps=None if stage.evaluate is None else stage.evaluate.every,
+        ddp_timeout=_PATIENCE,
+        report_to=report_to,
+        run_name=folder.name,
+    )
+    if on_cpu and sharded():
+        raise UserError("no GPU here: accelerate shares out weights (FSDP, DeepSpeed) over GPUs only; start without it")
+    if stage.evaluate is not None and sharded():
+        raise UserError(
+            f"stage {stage.name}: evaluate needs whole weights on every process, which FSDP and DeepSpeed share out; "
+            "take it out of the recipe and evaluate the checkpoint"
+        )
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"one process and {arguments.n_gpu} GPUs: start it with `accelerate launch --num_processes "
+            f"{arguments.n_gpu} -m dualfocus_eval train ...`, or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+    return arguments
+
+
+def sharded() -> bool:
+    """Whether accelerate shares out the weights; FSDP wants all of them in one precision."""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED"))

@@ -1,0 +1,55 @@
+"""Measured samples are kept, but not what was missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.random_models import build
+from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.train.encoding import training_processor
+from dualfocus_eval.train.samples import Samples, measure
+from dualfocus_eval.train.tuning import Source
+from tests.train.samples import write_data
+
+SOURCE = Source("train.json", "images")
+
+
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    return training_processor(build("llava")[1], FAMILIES["llava"], "x")
+
+
+def test_an_image_that_is_put_back_counts_again(processor: Any, tmp_path: Path) -> None:
+    rows = write_data(tmp_path)
+    rows[2]["conversations"] = []
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    image = tmp_path / "images" / "1.png"
+    content = image.read_bytes()
+
+    def left_out() -> list[str]:
+        found: Samples = measure(SOURCE, tmp_path, processor, tmp_path / "kept")
+        assert len(found) + len(found.faults) == len(rows)
+        return [fault.reason for fault in found.faults]
+
+    image.unlink()
+    assert len([reason for reason in left_out() if "1.png is missing" in reason]) == 7
+    image.write_bytes(b"no image")
+    assert len([reason for reason in left_out() if "1.png" in reason]) == 7
+    image.write_bytes(content)
+    assert len(left_out()) == 1
+
+
+def test_what_is_still_missing_is_not_measured_again(
+    processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data(tmp_path)
+    (tmp_path / "images" / "1.png").unlink()
+    first = measure(SOURCE, tmp_path, processor, tmp_path / "kept")
+    monkeypatch.setattr("dualfocus_eval.train.samples.read_records", None)
+    again = measure(SOURCE, tmp_path, processor, tmp_path / "kept")
+    assert again.faults == first.faults
+    assert again.table == first.table
