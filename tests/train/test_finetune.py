@@ -141,16 +141,23 @@ def test_the_manifest_says_what_the_run_was_made_of(full: Path) -> None:
     assert not (full / "1-tune" / "trainer").exists()
 
 
-def test_a_finished_stage_is_not_run_again(folder: Path, full: Path) -> None:
+def test_a_finished_stage_is_not_run_again(folder: Path, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = (full / "manifest.json").read_text()
+    monkeypatch.setattr("dualfocus_eval.train.manifest.versions", lambda: {"torch": "later"})
     before = (full / "1-tune" / "model.safetensors").stat().st_mtime_ns
     evaluate = {"tasks": ["df_pope_mini"], "every": 5, "limit": QUESTIONS}
     assert train(folder, "full", "llava", evaluate=evaluate) == 0
     assert (full / "1-tune" / "model.safetensors").stat().st_mtime_ns == before
+    assert (full / "manifest.json").read_text() == manifest
 
 
 def test_other_settings_are_not_mixed_in(folder: Path, full: Path) -> None:
-    with pytest.raises(UserError, match="under other settings or data"):
+    with pytest.raises(UserError, match=r"under other settings or data \(weight_decay\)"):
         train(folder, "full", "llava", weight_decay=0.1)
+    recipe = write_recipe(folder / "padded.yaml", folder / "llava")
+    recipe.write_text(recipe.read_text() + "inference: {image_aspect: pad}\n")
+    with pytest.raises(UserError, match=r"\(.*image_aspect.*\)"):
+        main([str(recipe), "--data", str(folder / "data"), "--out", str(full)])
 
 
 @pytest.fixture
