@@ -18,7 +18,7 @@ from dualfocus_eval.report.tables import Table, print_table
 from dualfocus_eval.train.batches import EpochSamples, Example
 from dualfocus_eval.train.costs import Cost, cost_table, memory_tables, stage_cost
 from dualfocus_eval.train.encoding import IGNORED, Encoded, training_processor
-from dualfocus_eval.train.finetune import Mixed, mix
+from dualfocus_eval.train.finetune import Mixed, check_plan, mix
 from dualfocus_eval.train.flops import Load
 from dualfocus_eval.train.mixture import FILLER
 from dualfocus_eval.train.sizes import model_size
@@ -39,6 +39,7 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
     The samples are measured below ``out``, where the run itself then finds them. Raises ``UserError`` where the base or
     the data do not fit the recipe.
     """
+    check_plan(plan, data)
     aspect = recipe.inference.get("image_aspect", "checkpoint")
     config, processor, family = load_processor(EngineConfig(pretrained=plan.base, device="cpu", image_aspect=aspect))
     processor = training_processor(processor, family, plan.base)

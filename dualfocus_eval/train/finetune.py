@@ -36,7 +36,7 @@ from dualfocus_eval.train.samples import Samples, locate, measure
 from dualfocus_eval.train.trainer import TuningTrainer, losses
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
 
-__all__ = ["FinetuneResult", "Mixed", "finetune", "mix"]
+__all__ = ["FinetuneResult", "Mixed", "check_plan", "finetune", "mix"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
     broken off goes on from its last complete checkpoint. Raises ``UserError`` where the base, the data or the number of
     processes do not fit the recipe, before the first stage is trained.
     """
-    _check(plan, data)
+    check_plan(plan, data)
     folders = [out / f"{number}-{stage.name}" for number, stage in enumerate(plan.stages, 1)]
     stages = list(zip(plan.stages, folders, strict=True))
     every = [training_arguments(stage, plan, folder, report_to) for stage, folder in stages]
@@ -133,7 +133,7 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
     return FinetuneResult(checkpoint, unusable)
 
 
-def _check(plan: TuningPlan, data: Path) -> None:
+def check_plan(plan: TuningPlan, data: Path) -> None:
     """Raise ``UserError`` for what can be known to be wrong with any stage before anything is loaded."""
     for stage in plan.stages:
         for source in stage.data:
