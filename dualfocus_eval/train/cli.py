@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "are trained on",
     )
     options = parser.parse_args(argv)
+    if options.report_to != "none" and find_spec(options.report_to) is None:
+        raise UserError(f"--report-to {options.report_to}: install it with `pip install {options.report_to}`")
     recipe = load_recipe(options.recipe)
     # The settings that the checkpoint will answer under; its name does not matter yet.
     check({"recipe": str(recipe.path), "pretrained": "trained"})

@@ -141,6 +141,12 @@ def test_the_manifest_says_what_the_run_was_made_of(full: Path) -> None:
     assert not (full / "1-tune" / "trainer").exists()
 
 
+def test_a_logger_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualfocus_eval.train.cli.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        main(["llava-1.5-7b", "--report-to", "wandb"])
+
+
 def test_a_finished_stage_is_not_run_again(folder: Path, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = (full / "manifest.json").read_text()
     monkeypatch.setattr("dualfocus_eval.train.manifest.versions", lambda: {"torch": "later"})
