@@ -87,18 +87,31 @@ class Run:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The choices of the answer that this run allows."""
-        return available_choices(self.settings) if self.record else ("selected",)
+        """The choices of the answer that this run allows; without any trace only its own."""
+        return available_choices(self.settings) if self.record and self._traced.any() else ("selected",)
 
     @property
     def shown_choices(self) -> dict[Choice, str]:
-        """The choices worth a column, with their headings; a star marks the rule that decided."""
+        """The choices worth a column, with their headings; a star marks the rule that decided.
+
+        ``selected`` has a column of its own where it says more than that rule: with some questions untraced it is
+        lmms-eval's own score over all of them.
+        """
         headings: dict[Choice, str] = {choice: choice for choice in self.choices}
         if "oracle" in headings:
             deciding = rule_choice(self.settings["selection"])
             headings[deciding] = f"{deciding} *"
-            del headings["selected"]
+            if self._traced.all():
+                del headings["selected"]
         return headings
+
+    def shown_choices_of(self, task: str) -> dict[Choice, str]:
+        """`shown_choices`; of a task without any trace only what the run selected."""
+        return self.shown_choices if self.of(task)["traced"].any() else {"selected": "selected"}
+
+    @property
+    def _traced(self) -> pd.Series:
+        return self.answers["traced"]
 
     @property
     def task_names(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from dualfocus_eval.method.trace import Trace
 from dualfocus_eval.report.choices import CHOICES, Choice, available_choices, scores_of
 from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.runs import Run, read_run
+from dualfocus_eval.report.strategies import strategy_section
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
 
 Scores = dict[Choice, list[float]]
@@ -102,6 +103,21 @@ def test_a_question_without_its_trace_keeps_its_official_score(tmp_path: Path, t
     assert faults(run, harmless=False) == [
         f"1 questions have no trace; run again, only what is missing is computed (task {SCENES})"
     ]
+
+
+def test_without_a_trace_only_what_was_selected_is_shown(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    traces = folder / "traces" / "traces.rank0000.jsonl"
+    traces.write_text(traces.read_text().splitlines(keepends=True)[0])
+    run = read_with(folder, two)
+    assert list(run.shown_choices) == list(CHOICES)
+    (row,) = strategy_section(run).tables["strategies"].rows
+    assert row[2] == 2
+    traces.unlink()
+    run = read_with(folder, two)
+    assert run.shown_choices == run.shown_choices_of(SCENES) == {"selected": "selected"}
+    (row,) = strategy_section(run).tables["strategies"].rows
+    assert (row[2], str(row[3])[:4]) == (2, "50.0")
 
 
 def _append(folder: Path, *traces: Trace) -> None:
