@@ -120,6 +120,47 @@ def test_without_a_trace_only_what_was_selected_is_shown(tmp_path: Path, two: Se
     assert (row[2], str(row[3])[:4]) == (2, "50.0")
 
 
+def test_questions_of_one_image_stay_together_where_only_some_are_traced(tmp_path: Path) -> None:
+    rows = [answered(SCENES, scene(i, "red"), "red", "blue", doc_id=i, image="digest") for i in range(3)]
+    folder = write_run(tmp_path / "run", rows)
+    path = folder / "traces" / "traces.rank0000.jsonl"
+    path.write_text(path.read_text().splitlines(keepends=True)[1])
+    run = read_with(folder, rows)
+    assert run.answers["traced"].tolist() == [False, True, False]
+    assert run.answers["cluster"].tolist() == ["digest"] * 3
+
+
+def test_a_question_that_the_task_here_cannot_score_costs_only_itself(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    for known in (two[:1], [two[0], replace(two[1], doc={})]):
+        run = read_with(folder, known)
+        assert run.answers["traced"].tolist() == [True, False]
+        assert scores_of(run.answers, "selected").tolist() == [1, 0]
+        assert faults(run, harmless=False) == [
+            f"1 questions that the task here does not have, or cannot score (task {SCENES})"
+        ]
+
+
+@pytest.mark.parametrize("part", ["results", "configs", "n-samples"])
+def test_results_of_another_shape_are_named(tmp_path: Path, two: Sequence[Answered], part: str) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {part: [1]}))
+    with pytest.raises(UserError, match=rf"its part `{part}` is not a table"):
+        read_run(path)
+
+
+@pytest.mark.parametrize("config", [None, "text", {"resolved_cli_args": "--model dualfocus"}])
+def test_without_its_arguments_a_run_is_one_of_another_model(
+    tmp_path: Path, two: Sequence[Answered], config: object
+) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = {name: part for name, part in json.loads(path.read_text()).items() if name != "n-samples"}
+    path.write_text(json.dumps(results | {"config": config}))
+    run = read_with(path, two)
+    assert (run.record, run.choices, len(run.answers)) == (None, ("selected",), 2)
+
+
 def _append(folder: Path, *traces: Trace) -> None:
     with (folder / "traces" / "traces.rank0001.jsonl").open("w") as file:
         file.writelines(trace.to_json() + "\n" for trace in traces)
