@@ -207,6 +207,8 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         part = results[name] = results.get(name) or {}
         if not isinstance(part, dict) or not all(isinstance(values, dict) for values in part.values()):
             raise UserError(f"{path} is not a results file of lmms-eval: its part `{name}` is not a table by task")
+    if not isinstance(results.get("config"), dict):
+        results["config"] = {}
     return results
 
 
@@ -458,6 +460,5 @@ def _text(response: Any) -> str:
 
 def _flag(results: Mapping[str, Any], name: str) -> Any:
     """One argument of the run; lmms-eval writes the whole command line into its results."""
-    config = results.get("config")
-    arguments = config.get("resolved_cli_args") if isinstance(config, dict) else None
+    arguments = results["config"].get("resolved_cli_args")
     return arguments.get(name) if isinstance(arguments, dict) else None
