@@ -75,6 +75,8 @@ def reduce_run(run: Run) -> Baseline:
         raise UserError(
             f"{run.path} was not written by --model dualfocus of this version: it does not say what ran it; run again"
         )
+    if not run.results["n-samples"]:
+        raise UserError(f"{run.path} does not say how many questions were asked (`n-samples`); run again")
     if not _is_whole(run):
         faults = "; ".join(str(fault) for fault in run.faults if not fault.harmless)
         raise UserError(f"{run.path}: the run is not whole: {faults}")

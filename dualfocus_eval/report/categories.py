@@ -12,7 +12,7 @@ from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.measures import metrics_of
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
-from dualfocus_eval.report.strategies import INTERVALS
+from dualfocus_eval.report.strategies import choice_notes
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Table
 
@@ -29,11 +29,12 @@ def category_section(run: Run) -> Section:
         if not groups:
             continue
         names = [name for group in groups for name in group]
-        found = {choice: metrics_of(run, task, names, choice) for choice in run.shown_choices}
+        choices = run.shown_choices_of(task)
+        found = {choice: metrics_of(run, task, names, choice) for choice in choices}
         sections = tuple(tuple(_row(name, found) for name in group) for group in groups)
-        header = ("category", "n", *run.shown_choices.values())
-        tables[f"categories_{task}"] = Table(f"{task}: categories (%)", header, sections, (INTERVALS,))
-        if "micro" in run.choices:
+        header = ("category", "n", *choices.values())
+        tables[f"categories_{task}"] = Table(f"{task}: categories (%)", header, sections, choice_notes(run))
+        if "micro" in choices:
             figures[f"categories_{task}"] = Drawing(f"{task} by category (%)", _drawing(run, task, groups))
     text = "Scores per category, as in the paper's figure 4. Small categories have wide intervals: read them."
     return Section("categories", "Categories", text, tables, figures)

@@ -26,6 +26,8 @@ class _Figure:
 def write_report(out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = ()) -> Path:
     """Write everything below ``out`` and return its index.html; empty sections are left out.
 
+    Tables and figures of an earlier report there are removed first, so that none is taken for this one's.
+
     Whatever comes from questions, answers and file names is escaped: nothing in it runs. Raises ``UserError`` where
     the folder cannot be written.
     """
@@ -33,6 +35,7 @@ def write_report(out: Path, title: str, sections: Sequence[Section], faults: Seq
     try:
         for folder in (out / "tables", out / "figures"):
             folder.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(out)
         for section in sections:
             for name, table in (*section.tables.items(), *section.data.items()):
                 (out / "tables" / f"{name}.csv").write_text(to_csv(table), encoding="utf-8")
@@ -43,6 +46,17 @@ def write_report(out: Path, title: str, sections: Sequence[Section], faults: Seq
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error}") from error
     return out / "index.html"
+
+
+def _remove_earlier(out: Path) -> None:
+    """An earlier report's tables and figures. They come in pairs; a file that stands alone is somebody else's."""
+    if not (out / "index.html").is_file():
+        return
+    for folder, one, other in (("tables", ".csv", ".json"), ("figures", ".svg", ".png")):
+        for path in list((out / folder).glob(f"*{one}")):
+            if (pair := path.with_suffix(other)).is_file():
+                path.unlink()
+                pair.unlink()
 
 
 def _write_figures(section: Section, out: Path) -> list[_Figure]:

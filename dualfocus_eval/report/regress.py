@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dualfocus_eval.report.runs import Run
 
 __all__ = ["main"]
 
@@ -31,14 +38,25 @@ def main(argv: Sequence[str]) -> int:
     """
     chosen = _parser().parse_args(argv)
     packaged = resource_folder("reports") / "baselines" / f"{chosen.baseline}.json"
-    if not (chosen.update or chosen.baseline.exists()) and packaged.is_file():
-        chosen.baseline = packaged
+    chosen.renewed = chosen.baseline
+    if not (chosen.update or chosen.baseline.is_file()) and packaged.is_file():
+        chosen.baseline, chosen.renewed = packaged, Path(packaged.name)
     try:
         _refuse_misuse(chosen)
         return _update(chosen.run, chosen.baseline) if chosen.update else _judge(chosen)
     except UserError as error:
         _tell_ci(str(error), chosen.junit)
         raise
+    except Exception as error:  # status 1 would say that the run got worse
+        message = f"{chosen.run}: an error that was not foreseen: {_described(error)}; please report it"
+        _tell_ci(message, chosen.junit)
+        raise UserError(message) from error
+
+
+def _described(error: Exception) -> str:
+    """Kind, text and place of an error on one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,8 +101,10 @@ def _judge(chosen: argparse.Namespace) -> int:
     from dualfocus_eval.report.wording import headline, move_table, task_table
 
     baseline = load_baseline(chosen.baseline)
-    verdict = judge(reduce_run(read_run(chosen.run)), baseline)
+    run = read_run(chosen.run)
     console = Console()
+    _introduce(run, console)
+    verdict = judge(reduce_run(run), baseline)
     print_table(task_table(verdict), console)
     if verdict.moves:
         print_table(move_table(verdict, _SHOWN), console)
@@ -95,8 +115,15 @@ def _judge(chosen: argparse.Namespace) -> int:
     color = "green" if verdict.passed else "red"
     console.print(headline(verdict), style=color, highlight=False, markup=False, soft_wrap=True)
     if not verdict.passed:
-        print(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.baseline} --update")
+        print(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.renewed} --update")
     return PASSED if verdict.passed else REGRESSED
+
+
+def _introduce(run: Run, console: Console) -> None:
+    console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
+    for fault in run.faults:
+        kind, style = ("note", None) if fault.harmless else ("warning", "yellow")
+        console.print(f"   {kind}: {fault}", highlight=False, markup=False, soft_wrap=True, style=style)
 
 
 def _update(place: Path, path: Path) -> int:

@@ -87,18 +87,31 @@ class Run:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The choices of the answer that this run allows."""
-        return available_choices(self.settings) if self.record else ("selected",)
+        """The choices of the answer that this run allows; without any trace only its own."""
+        return available_choices(self.settings) if self.record and self._traced.any() else ("selected",)
 
     @property
     def shown_choices(self) -> dict[Choice, str]:
-        """The choices worth a column, with their headings; a star marks the rule that decided."""
+        """The choices worth a column, with their headings; a star marks the rule that decided.
+
+        ``selected`` has a column of its own where it says more than that rule: with some questions untraced it is
+        lmms-eval's own score over all of them.
+        """
         headings: dict[Choice, str] = {choice: choice for choice in self.choices}
         if "oracle" in headings:
             deciding = rule_choice(self.settings["selection"])
             headings[deciding] = f"{deciding} *"
-            del headings["selected"]
+            if self._traced.all():
+                del headings["selected"]
         return headings
+
+    def shown_choices_of(self, task: str) -> dict[Choice, str]:
+        """`shown_choices`; of a task without any trace only what the run selected."""
+        return self.shown_choices if self.of(task)["traced"].any() else {"selected": "selected"}
+
+    @property
+    def _traced(self) -> pd.Series:
+        return self.answers["traced"]
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -190,21 +203,30 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         raise UserError(f"{path} cannot be read: {error}; name another results file, or run again") from error
     if not isinstance(results, dict) or "results" not in results:
         raise UserError(f"{path} is not a results file of lmms-eval: it has no part `results`")
+    for name in _BY_TASK:
+        part = results[name] = results.get(name) or {}
+        if not isinstance(part, dict) or not all(isinstance(values, dict) for values in part.values()):
+            raise UserError(f"{path} is not a results file of lmms-eval: its part `{name}` is not a table by task")
+    if not isinstance(results.get("config"), dict):
+        results["config"] = {}
     return results
 
 
+_BY_TASK = ("results", "configs", "n-samples")
+"""Parts of the results that have an object for each task; empty where the file lacks them."""
+
+
 def _record(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What our model left; lmms-eval writes the whole command line into its results."""
-    arguments = (results.get("config") or {}).get("resolved_cli_args") or {}
-    record: Mapping[str, Any] | None = arguments.get("dualfocus")
-    return record
+    """What our model left among the arguments."""
+    record = _flag(results, "dualfocus")
+    return record if isinstance(record, dict) else None
 
 
 def _sample_files(path: Path, results: Mapping[str, Any]) -> dict[str, Path]:
     """The sample file of each task, in the order in which the tasks ran."""
     prefix = path.name.removesuffix("_results.json") + "_samples_"
     files = {file.stem.removeprefix(prefix): file for file in sorted(path.parent.glob(f"{prefix}*.jsonl"))}
-    order = [name for name in results.get("n-samples") or {} if name in files]
+    order = [name for name in results["n-samples"] if name in files]
     return {name: files[name] for name in dict.fromkeys([*order, *files])}
 
 
@@ -262,7 +284,7 @@ def _read_task(
 ) -> tuple[pd.DataFrame, dict[Choice, list[Metrics | None]], list[Fault]]:
     """One task's rows and records, in the order of its documents."""
     main, counts = main_metric(results, name), Counter[str]()
-    config = results.get("configs", {}).get(name, {})
+    cluster_key = results["configs"].get(name, {}).get("cluster_key")
     score = own_scoring(task, _flag(results, "reasoning_tags")) if task is not None and record else None
     document = document_reader(task) if score else None
     read: dict[int, tuple[tuple[Any, ...], tuple[Metrics | None, ...]]] = {}
@@ -272,26 +294,26 @@ def _read_task(
             counts["duplicate"] += 1
             continue
         official = {key: value for key, value in sample.items() if key not in _NOT_METRICS}
-        selected = score_of(official, main)
-        doc = document(doc_id) if document else None
-        score_doc = partial(score, doc) if score and doc is not None else None
-        row, candidates = _matching(f"{name}/{doc_id}", rows, score_doc, selected, main, record, counts)
+        key, selected = f"{name}/{doc_id}", score_of(official, main)
+        score_doc = partial(_scored, document, score, doc_id) if document and score else None
+        row, candidates = _matching(key, rows, score_doc, selected, main, record, counts)
         texts = (str(sample.get("input", "")), str(sample.get("target", "")), _text(sample.get("filtered_resps")))
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
-        truth = _truth(doc, row) if row is not None else (math.nan,) * 4
-        cells = row if row is not None else _without_trace(f"{name}/{doc_id}", official, main, config)
+        truth = _truth(document(doc_id), row) if document and row is not None else (math.nan,) * 4
+        cells = row if row is not None else _without_trace(_image_name(official, main, cluster_key) or key)
         read[doc_id] = (
-            (name, doc_id, f"{name}/{doc_id}", *texts, row is not None, *scores, *truth, *cells),
+            (name, doc_id, key, *texts, row is not None, *scores, *truth, *cells),
             # Both candidates' records agree with lmms-eval's score; keeping its own too would double the memory.
             (*candidates, official if row is None or candidates == (None, None) else _selected(row, candidates)),
         )
     ordered = [read[doc_id] for doc_id in sorted(read)]
-    expected = (results.get("n-samples") or {}).get(name, {}).get("effective", len(read))
+    expected = results["n-samples"].get(name, {}).get("effective", len(read))
     counts["lost"] = max(0, expected - len(read))
     found = [Fault(counts[kind], f"{what} (task {name})") for kind, what in _SAMPLE_FAULTS.items() if counts[kind]]
     choices: tuple[Choice, ...] = ("macro", "micro", "selected")
     metrics = {choice: [records[place] for _, records in ordered] for place, choice in enumerate(choices)}
-    return _table([cells for cells, _ in ordered]), metrics, found
+    names = [_image_name(record, main, cluster_key) for record in metrics["selected"]]
+    return _named_alike(_table([cells for cells, _ in ordered]), names), metrics, found
 
 
 _NOT_METRICS = frozenset(
@@ -301,6 +323,7 @@ _SAMPLE_FAULTS = {
     "damaged": "sample lines cannot be read",
     "lost": "questions are missing from the sample file",
     "duplicate": "questions stand twice in the sample file; the first counts",
+    "unscorable": "questions that the task here does not have, or cannot score",
     "untraced": "questions have no trace; run again, only what is missing is computed",
     "mismatch": "questions have a trace whose answer scores otherwise than lmms-eval's results say: not of this run",
 }
@@ -349,13 +372,26 @@ def _matching(
         decided = _decided(row, record["settings"])
         if score is None:
             return decided, (None, None)
-        macro, micro = _both_scored(row[_MACRO_TEXT], row[_MICRO_TEXT], score)
-        found = micro if decided[_SELECTED] == "micro" else macro
-        again = math.nan if found is None else score_of(found, main)
+        try:
+            macro, micro = _both_scored(row[_MACRO_TEXT], row[_MICRO_TEXT], score)
+            found = micro if decided[_SELECTED] == "micro" else macro
+            again = math.nan if found is None else score_of(found, main)
+        except Exception:  # the task's own code and data, which may be others than the run's
+            counts["unscorable"] += 1
+            return None, (None, None)
         if again == selected or (math.isnan(again) and math.isnan(selected)):
             return decided, (macro, macro if micro is None else micro)
     counts["mismatch" if candidates else "untraced"] += 1
     return None, (None, None)
+
+
+def _scored(
+    document: Callable[[int], Mapping[str, Any]],
+    score: Callable[[Mapping[str, Any], str], Metrics],
+    doc_id: int,
+    text: str,
+) -> Metrics:
+    return score(document(doc_id), text)
 
 
 def _selected(row: tuple[Any, ...], candidates: tuple[Metrics | None, Metrics | None]) -> Metrics | None:
@@ -386,18 +422,33 @@ def _decided(row: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ..
     return (*row[:_SELECTED], pick, *row[_SELECTED + 1 :])
 
 
-def _without_trace(key: str, metrics: Metrics, main: str | None, config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A row without a trace; its cluster is the one that the task itself names."""
-    record = metrics.get(main) if main else None
-    cluster = record.get(config.get("cluster_key")) if isinstance(record, Mapping) else None
+def _without_trace(cluster: str) -> tuple[Any, ...]:
     place = _COLUMN["cluster"]
-    return (*NO_TRACE[:place], key if cluster is None else str(cluster), *NO_TRACE[place + 1 :])
+    return (*NO_TRACE[:place], cluster, *NO_TRACE[place + 1 :])
 
 
-def _truth(doc: Mapping[str, Any] | None, row: tuple[Any, ...]) -> tuple[float, ...]:
+def _image_name(metrics: Metrics | None, main: str | None, cluster_key: str | None) -> str | None:
+    """The image as the task itself names it in its records; None where it does not."""
+    record = metrics.get(main) if metrics and main else None
+    name = record.get(cluster_key) if isinstance(record, Mapping) else None
+    return None if name is None else str(name)
+
+
+def _named_alike(answers: pd.DataFrame, names: Sequence[str | None]) -> pd.DataFrame:
+    """``answers``, the images of untraced questions named by the digests that traced questions know them by."""
+    traced = answers["traced"]
+    if traced.all():
+        return answers
+    rows = list(zip(names, answers["cluster"], traced, strict=True))
+    digests = {name: cluster for name, cluster, known in rows if known and name is not None}
+    clusters = [cluster if known or name is None else digests.get(name, cluster) for name, cluster, known in rows]
+    return answers.assign(cluster=pd.Series(clusters, dtype=answers["cluster"].dtype))
+
+
+def _truth(doc: Mapping[str, Any], row: tuple[Any, ...]) -> tuple[float, ...]:
     """The document's ``box``, given in pixels, as fractions of the image."""
     width, height = row[_COLUMN["width"]], row[_COLUMN["height"]]
-    box = doc.get("box") if doc is not None else None
+    box = doc.get("box")
     if box is None or len(box) != 4 or not width > 0:
         return (math.nan,) * 4
     return tuple(np.asarray(box, dtype=np.float64) / (width, height, width, height))
@@ -408,4 +459,6 @@ def _text(response: Any) -> str:
 
 
 def _flag(results: Mapping[str, Any], name: str) -> Any:
-    return ((results.get("config") or {}).get("resolved_cli_args") or {}).get(name)
+    """One argument of the run; lmms-eval writes the whole command line into its results."""
+    arguments = results["config"].get("resolved_cli_args")
+    return arguments.get(name) if isinstance(arguments, dict) else None

@@ -11,7 +11,7 @@ from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
-__all__ = ["INTERVALS", "official_table", "pope_section", "strategy_section"]
+__all__ = ["INTERVALS", "choice_notes", "official_table", "pope_section", "strategy_section"]
 
 _POPE = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 _PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected", "oracle")
@@ -33,7 +33,7 @@ def strategy_section(run: Run) -> Section:
         found = [metric(run, name, main, choice) for choice in run.shown_choices]
         rows.append((name, main, max(n for n, _ in found), *(number for _, number in found)))
     header = ("task", "metric", "n", *run.shown_choices.values())
-    tables = {"strategies": Table("Strategies (%)", header, (tuple(rows),), (INTERVALS,))} if rows else {}
+    tables = {"strategies": Table("Strategies (%)", header, (tuple(rows),), choice_notes(run))} if rows else {}
     figures = {}
     if rows and "oracle" in run.choices:
         caption = (
@@ -61,17 +61,25 @@ def pope_section(run: Run) -> Section:
     groups = []
     for name in tasks:
         rows: list[tuple[Cell, ...]] = []
-        for choice, heading in run.shown_choices.items():
+        for choice, heading in run.shown_choices_of(name).items():
             found = metrics_of(run, name, _POPE, choice)
             rows.append((name, heading, found["accuracy"][0], *(found[metric][1] for metric in _POPE)))
         groups.append(tuple(rows))
     header = ("task", "answer", "n", "accuracy", "precision", "recall", "F1", "yes ratio")
     notes = (
-        f"{INTERVALS} Precision, recall and F1: by a jackknife over groups of images.",
+        *choice_notes(run),
+        "Precision, recall and F1: intervals by a jackknife over groups of images.",
         "The yes ratio is that of the predictions.",
     )
     tables = {"pope": Table("POPE (%)", header, tuple(groups), notes)} if groups else {}
     return Section("pope", "POPE", "Hallucination by split, as in the paper's table 4.", tables)
+
+
+def choice_notes(run: Run) -> tuple[str, ...]:
+    """What the reader must know of columns that stand for choices."""
+    partial = len(run.choices) > 1 and not run.answers["traced"].all()
+    only = "Some questions have no trace: `selected` and n are about all, the other choices about the traced ones."
+    return (INTERVALS, only) if partial else (INTERVALS,)
 
 
 def _draw(run: Run, names: list[str]) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.report import regress, regression
 from tests.report.gate import TASK, asked, documents, gate_run
 from tests.report.runs import Answered
 
@@ -121,7 +122,7 @@ def test_what_cannot_be_judged_is_status_2_and_one_line(
     printed = capsys.readouterr()
     assert printed.err.startswith("dualfocus regress: error: the run is of another checkpoint")
     assert printed.err.count("\n") == 1
-    assert printed.out.startswith("::error title=dualfocus regress::cannot judge: the run is of another checkpoint")
+    assert "\n::error title=dualfocus regress::cannot judge: the run is of another checkpoint" in printed.out
     (error,) = Xml.parse(junit).getroot().iter("error")
     assert "another checkpoint" in str(error.get("message"))
     assert "Cannot judge: the run is of another checkpoint" in github.read_text()
@@ -151,3 +152,56 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     baseline.write_text(json.dumps(content))
     assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline)]) == 2
     assert "is no baseline" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_is_not_a_regression(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(*_: object) -> None:
+        raise KeyError("two\nlines")
+
+    monkeypatch.setattr(regression, "judge", judge)
+    junit = tmp_path / "junit.xml"
+    capsys.readouterr()
+    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline), "--junit", str(junit)]) == 2
+    printed = capsys.readouterr()
+    assert "an error that was not foreseen: KeyError" in printed.err
+    assert printed.err.count("\n") == 1
+    assert "\n::error title=dualfocus regress::cannot judge: " in printed.out
+    assert len(list(Xml.parse(junit).getroot().iter("error"))) == 1
+    assert "Cannot judge" in github.read_text()
+
+
+def test_results_that_do_not_say_how_much_was_asked_cannot_be_judged(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "good" / "1_results.json"
+    results = json.loads(path.read_text())
+    del results["n-samples"]
+    path.write_text(json.dumps(results))
+    assert main(["regress", str(path), "--baseline", str(baseline)]) == 2
+    assert "does not say how many questions were asked" in capsys.readouterr().err
+
+
+def test_the_run_and_what_is_odd_about_it_are_named(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = tmp_path / "good"
+    (good / "0_results.json").write_text("{}")
+    assert main(["regress", str(good), "--baseline", str(baseline)]) == 0
+    printed = capsys.readouterr().out
+    assert f"run: {good / '1_results.json'}" in printed
+    assert "note: 1 older runs are in" in printed
+
+
+def test_a_baseline_of_the_package_is_renewed_beside_the_user(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = tmp_path / "package" / "baselines" / "mine.json"
+    packaged.parent.mkdir(parents=True)
+    baseline.rename(packaged)
+    (tmp_path / "work" / "mine").mkdir(parents=True)  # a folder of that name is no baseline
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(regress, "resource_folder", lambda name: tmp_path / "package")
+    assert main(["regress", bad_run(tmp_path, wrong(0)), "--baseline", "mine"]) == 1
+    assert "--baseline mine.json --update" in capsys.readouterr().out

@@ -17,7 +17,10 @@ from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.trace import Cost
 from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
+from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.published import published_tables
+from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.tables import Table
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)"> | `x` [link](javascript:alert(3)) $x_1$'
@@ -175,6 +178,18 @@ def test_what_cannot_be_read_costs_only_itself(tmp_path: Path, capsys: pytest.Ca
     assert main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / "none")]) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_nothing_of_an_earlier_report_stays(tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {path.name for path in (tmp_path / "out").rglob("*.*")}
+
+    table = Table("A table", ("number",), (((1,),),))
+    (tmp_path / "out" / "tables").mkdir(parents=True)
+    (tmp_path / "out" / "tables" / "my_own.csv").touch()
+    for name in ("before", "after"):
+        write_report(tmp_path / "out", "A report", [Section("one", "One", "", {name: table})])
+    assert files() == {"index.html", "report.md", "after.csv", "after.json", "my_own.csv"}
 
 
 def test_published_numbers_are_those_of_the_paper() -> None:

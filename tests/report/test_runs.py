@@ -14,6 +14,7 @@ from dualfocus_eval.method.trace import Trace
 from dualfocus_eval.report.choices import CHOICES, Choice, available_choices, scores_of
 from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.runs import Run, read_run
+from dualfocus_eval.report.strategies import strategy_section
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
 
 Scores = dict[Choice, list[float]]
@@ -102,6 +103,62 @@ def test_a_question_without_its_trace_keeps_its_official_score(tmp_path: Path, t
     assert faults(run, harmless=False) == [
         f"1 questions have no trace; run again, only what is missing is computed (task {SCENES})"
     ]
+
+
+def test_without_a_trace_only_what_was_selected_is_shown(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    traces = folder / "traces" / "traces.rank0000.jsonl"
+    traces.write_text(traces.read_text().splitlines(keepends=True)[0])
+    run = read_with(folder, two)
+    assert list(run.shown_choices) == list(CHOICES)
+    (row,) = strategy_section(run).tables["strategies"].rows
+    assert row[2] == 2
+    traces.unlink()
+    run = read_with(folder, two)
+    assert run.shown_choices == run.shown_choices_of(SCENES) == {"selected": "selected"}
+    (row,) = strategy_section(run).tables["strategies"].rows
+    assert (row[2], str(row[3])[:4]) == (2, "50.0")
+
+
+def test_questions_of_one_image_stay_together_where_only_some_are_traced(tmp_path: Path) -> None:
+    rows = [answered(SCENES, scene(i, "red"), "red", "blue", doc_id=i, image="digest") for i in range(3)]
+    folder = write_run(tmp_path / "run", rows)
+    path = folder / "traces" / "traces.rank0000.jsonl"
+    path.write_text(path.read_text().splitlines(keepends=True)[1])
+    run = read_with(folder, rows)
+    assert run.answers["traced"].tolist() == [False, True, False]
+    assert run.answers["cluster"].tolist() == ["digest"] * 3
+
+
+def test_a_question_that_the_task_here_cannot_score_costs_only_itself(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    for known in (two[:1], [two[0], replace(two[1], doc={})]):
+        run = read_with(folder, known)
+        assert run.answers["traced"].tolist() == [True, False]
+        assert scores_of(run.answers, "selected").tolist() == [1, 0]
+        assert faults(run, harmless=False) == [
+            f"1 questions that the task here does not have, or cannot score (task {SCENES})"
+        ]
+
+
+@pytest.mark.parametrize("part", ["results", "configs", "n-samples"])
+def test_results_of_another_shape_are_named(tmp_path: Path, two: Sequence[Answered], part: str) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {part: [1]}))
+    with pytest.raises(UserError, match=rf"its part `{part}` is not a table"):
+        read_run(path)
+
+
+@pytest.mark.parametrize("config", [None, "text", {"resolved_cli_args": "--model dualfocus"}])
+def test_without_its_arguments_a_run_is_one_of_another_model(
+    tmp_path: Path, two: Sequence[Answered], config: object
+) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = {name: part for name, part in json.loads(path.read_text()).items() if name != "n-samples"}
+    path.write_text(json.dumps(results | {"config": config}))
+    run = read_with(path, two)
+    assert (run.record, run.choices, len(run.answers)) == (None, ("selected",), 2)
 
 
 def _append(folder: Path, *traces: Trace) -> None:
