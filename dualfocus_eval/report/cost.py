@@ -73,7 +73,7 @@ def second_pass_share(run: Run, task: str) -> float:
     """
     spent, rows = totals(run), run.of(task)
     crops = rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna()
-    images = len(crops) + rows.loc[rows["traced"], "cluster"].nunique()
+    images = len(crops) + int(rows.loc[rows["traced"], "cluster"].nunique())
     micro = _sum(rows["micro_tokens"].to_numpy())
     generated = sum(_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
