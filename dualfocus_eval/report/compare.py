@@ -114,6 +114,7 @@ def _table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
     notes = (
         "B - A in points with its 95% interval (bootstrap over whole images); p: McNemar's test, two-sided, by image; "
         f"p Holm: adjusted for the number of rows ({len(rows)}).",
+        "Compared is the score of each question: MMBench by row, not by circular question, and POPE by accuracy.",
     )
     header = (unit, "n", "images", "A %", "B %", "B - A", "B better", "B worse", "p", "p Holm")
     return Table(title, header, (rows,), notes)

@@ -13,6 +13,8 @@ from dualfocus_eval.report.tables import Cell, Number, Table
 
 __all__ = ["cost_section", "second_pass_share", "totals"]
 
+_CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
+
 
 def totals(run: Run) -> dict[str, float]:
     """Sums over all traced questions, by counter and by phase (``seconds_PHASE``)."""
@@ -62,21 +64,23 @@ def cost_section(run: Run) -> Section:
     return Section("cost", "Cost", text, tables)
 
 
-def second_pass_share(run: Run) -> float:
-    """An estimate of the second pass's share of the run's time: crops of all images, micro tokens of all generated.
+def second_pass_share(run: Run, task: str) -> float:
+    """An estimate of the second pass's share of a task's time: crops of all images, micro tokens of all generated.
 
-    Images stand for preprocessing, vision and prefill, where image tokens are most of the work. NaN without counts.
+    Images stand for preprocessing, vision and prefill, where image tokens are most of the work; an image or crop counts
+    once, however many questions are about it. How time is divided between them and decoding is the whole run's, since
+    a batch may hold questions of several tasks. NaN without counts.
     """
-    spent, rows = totals(run), run.answers
-    crops = float(rows["micro_text"].notna().sum())
+    spent, rows = totals(run), run.of(task)
+    crops = rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna()
+    images = len(crops) + int(rows.loc[rows["traced"], "cluster"].nunique())
     micro = _sum(rows["micro_tokens"].to_numpy())
     generated = sum(_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
-    if not (spent["images_encoded"] and generated and seconds):
+    if not (images and generated and seconds):
         return math.nan
-    before_decoding = seconds - spent["seconds_decode"]
-    images = min(1.0, crops / spent["images_encoded"])
-    return (before_decoding * images + spent["seconds_decode"] * micro / generated) / seconds
+    decoding = spent["seconds_decode"] / seconds
+    return (1 - decoding) * len(crops) / images + decoding * micro / generated
 
 
 def _sum(values: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.tables import Number
 
-__all__ = ["GROUPS", "metric", "metrics_of", "overall_metrics", "points", "rate"]
+__all__ = ["GROUPS", "metric", "metrics_of", "points", "rate"]
 
 GROUPS = 20
 """Groups of clusters that the jackknife leaves out in turn."""
@@ -63,13 +63,6 @@ def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dic
     return {name: run.computed[task, name, choice] for name in names}
 
 
-def overall_metrics(run: Run, task: str) -> list[str]:
-    """The task's metrics that all of its questions count in, in the order of its YAML."""
-    listed = [str(entry["metric"]) for entry in run.results["configs"].get(task, {}).get("metric_list") or ()]
-    records = [record for record in run.metrics.get(task, {}).get("selected", ()) if record]
-    return [name for name in listed if records and all(name in record for record in records)]
-
-
 def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None) -> Number:
     if not records or aggregate is None or _needs_more(aggregate):
         return Number(math.nan)
@@ -106,7 +99,8 @@ def _jackknife(
 ) -> tuple[float, float]:
     """A 95% interval of any statistic: whole clusters are left out in `GROUPS` groups; t distribution.
 
-    NaN with fewer than two clusters. Metrics are shares: the interval ends at 0 and 1.
+    NaN with fewer than two clusters. Metrics are shares: the interval ends at 0 and 1. Where the value stays the same
+    whatever is left out, a share of 0 or 1 has `statistics.rate`'s bound for so many clusters, any other NaN.
     """
     codes = pd.factorize(clusters)[0] % GROUPS
     groups = int(codes.max()) + 1
@@ -117,5 +111,8 @@ def _jackknife(
         for group in range(groups)
     ]
     variance = (groups - 1) / groups * float(np.square(np.asarray(without) - np.mean(without)).sum())
+    if variance < 1e-18:  # what rounding leaves
+        same = statistics.rate(np.full(len(codes), value), clusters) if value in (0.0, 1.0) else None
+        return (same.low, same.high) if same else (math.nan, math.nan)
     margin = float(stats.t.ppf(0.975, groups - 1)) * math.sqrt(variance)
     return max(0.0, value - margin), min(max(1.0, value), value + margin)

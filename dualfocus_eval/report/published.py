@@ -22,7 +22,7 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "SEED-IMG": ("df_seed_img", "df_seed_img_mini"),
     "MMBench": ("df_mmbench_en_dev", "df_mmbench_en_mini"),
     "GQA*": ("df_gqa_mcq", "df_gqa_mcq_mini"),
-    "TextVQA": ("df_textvqa_val_ocr", "df_textvqa_val", "df_textvqa_mini"),
+    "TextVQA": ("df_textvqa_val_ocr", "df_textvqa_val", "textvqa_val", "df_textvqa_mini"),
 }
 """The tasks behind the columns of the paper's tables 1 and 2, the first of which a run has counts."""
 _OWN: tuple[Choice, ...] = ("macro", "micro", "selected")
@@ -30,12 +30,16 @@ _PUBLISHED = "published"
 _UNKNOWN = "not known here"
 
 
-@cache
 def published_tables() -> Sequence[Mapping[str, Any]]:
     """The tables of ``reports/published.yaml``: ``table``, ``title``, ``columns`` and ``rows``."""
-    content = yaml.safe_load((resource_folder("reports") / "published.yaml").read_text(encoding="utf-8"))
-    tables: Sequence[Mapping[str, Any]] = content["tables"]
-    return tables
+    return _content()["tables"]
+
+
+@cache
+def _content() -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    text = (resource_folder("reports") / "published.yaml").read_text(encoding="utf-8")
+    content: Mapping[str, Sequence[Mapping[str, Any]]] = yaml.safe_load(text)
+    return content
 
 
 def main_section(run: Run) -> Section:
@@ -57,18 +61,24 @@ def main_section(run: Run) -> Section:
             f"{', '.join(minis)}: a small embedded set of other questions; its numbers cannot be compared with "
             "published ones."
         )
+    limit = (run.results.get("config") or {}).get("limit")
+    if limit:
+        notes.append(f"This run had --limit {limit}: published numbers are of the full benchmarks.")
     header = ("model", "LLM", "origin", *BENCHMARKS)
     table = Table("Main results (%)", header, (tuple(published), tuple(own)), tuple(notes))
     return Section("main", "Beside the paper", text, {"main": table})
 
 
 def published_section() -> Section:
-    """Every table of the paper as far as its numbers are known here."""
+    """Every table of the paper, and figure 4, as far as its numbers are known here."""
     text = (
         "Published by the paper's authors, not measured here. Tables 1, 2, 3, 5 and 7 are complete; of the others only "
         f"what the paper's text states is known here, the rest says so ({_UNKNOWN})."
     )
-    tables = {f"published_{table['table']}": _table(table) for table in published_tables()}
+    tables = {f"published_{table['table']}": _table(table, f"Table {table['table']}") for table in published_tables()}
+    tables |= {
+        f"published_figure_{one['figure']}": _table(one, f"Figure {one['figure']}") for one in _content()["figures"]
+    }
     return Section("published", "The paper's tables", text, tables)
 
 
@@ -90,7 +100,7 @@ def _own_row(run: Run, choice: Choice, found: Mapping[str, str]) -> tuple[Cell, 
     return (f"{run.name}: {choice}", None, "this run", *scores)
 
 
-def _table(table: Mapping[str, Any]) -> Table:
+def _table(table: Mapping[str, Any], name: str) -> Table:
     rows = tuple(
         (row["row"], *(_UNKNOWN if value is None else _number(value) for value in row["values"]), row.get("note"))
         for row in table["rows"]
@@ -98,7 +108,7 @@ def _table(table: Mapping[str, Any]) -> Table:
     noted = any(row[-1] for row in rows)
     header = ("row", *map(str, table["columns"]), *(("note",) if noted else ()))
     shown = rows if noted else tuple(row[:-1] for row in rows)
-    return Table(f"Table {table['table']}: {table['title']} ({_PUBLISHED})", header, (shown,))
+    return Table(f"{name}: {table['title']} ({_PUBLISHED})", header, (shown,))
 
 
 def _number(value: Any) -> Cell:

@@ -33,7 +33,8 @@ def strategy_section(run: Run) -> Section:
         found = [metric(run, name, main, choice) for choice in run.shown_choices]
         rows.append((name, main, max(n for n, _ in found), *(number for _, number in found)))
     header = ("task", "metric", "n", *run.shown_choices.values())
-    tables = {"strategies": Table("Strategies (%)", header, (tuple(rows),), choice_notes(run))} if rows else {}
+    notes = (*choice_notes(run), *_rotations(run, names))
+    tables = {"strategies": Table("Strategies (%)", header, (tuple(rows),), notes)} if rows else {}
     figures = {}
     if rows and "oracle" in run.choices:
         caption = (
@@ -41,6 +42,18 @@ def strategy_section(run: Run) -> Section:
         )
         figures["strategies"] = Drawing(caption, lambda: _draw(run, names))
     return Section("strategies", "Strategies", text, tables, figures)
+
+
+def _rotations(run: Run, names: list[str]) -> list[str]:
+    """What n is where several rows, one per rotation of the options, make a question; and whether some are missing."""
+    notes = []
+    for name in (name for name in names if run.main_metric(name) == "circular"):
+        incomplete = metric(run, name, "incomplete", "selected")[1].value
+        missing = (
+            f"; {incomplete:.0f} questions were not asked under all, which flatters them" if incomplete > 0 else ""
+        )
+        notes.append(f"{name}: n counts rows; a question is a row per rotation of its options{missing}.")
+    return notes
 
 
 def official_table(run: Run) -> Table:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -87,20 +88,30 @@ def cell_text(cell: Cell) -> str:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Show it on a terminal; intervals only where the terminal is wide enough for them."""
+    """Show it on a terminal, intervals only where they fit; elsewhere as wide as it is.
+
+    No number is ever cut: a terminal that is too narrow for the digits breaks the lines itself.
+    """
+    terminal = console.is_terminal
+    whole = not terminal or _width(table) <= console.width
+    cells = [[cell_text(cell if whole else _without_interval(cell)) for cell in row] for row in table.rows]
+    fits = not terminal or _width(replace(table, sections=(tuple(map(tuple, cells)),))) <= console.width
+    columns = [_column(table, cells, place, fits) for place in range(len(table.header))]
+    needed = sum(least for least, _ in columns) + len(columns) + 1
     shown = RichTable(
-        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False
-    )
-    whole = _width(table) <= console.width
-    for number, name in enumerate(table.header):
-        shown.add_column(name, justify="right" if number else "left", no_wrap=not number)
+        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,
+        width=needed if needed > console.width else None,
+    )  # fmt: skip
+    for place, (name, (least, fixed)) in enumerate(zip(table.header, columns, strict=True)):
+        shown.add_column(name, justify="right" if place else "left", width=least if fixed else None)
+    rest = iter(cells)
     for rows in table.sections:
-        for row in rows:
-            shown.add_row(*(cell_text(cell if whole else _without_interval(cell)) for cell in row))
+        for _ in rows:
+            shown.add_row(*next(rest))
         shown.add_section()
-    console.print(shown, markup=False)
+    console.print(shown, markup=False, crop=False)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False, style="dim")
+        console.print(note, highlight=False, markup=False, style="dim", soft_wrap=not terminal)
     console.print()
 
 
@@ -137,7 +148,8 @@ def to_csv(table: Table) -> str:
 
 
 def to_json(table: Table) -> str:
-    """Title, notes, header and rows; a measured cell is an object with ``value``, ``unit``, ``low`` and ``high``."""
+    """Title, notes, header and rows; a measured cell is an object with ``value``, ``low``, ``high`` (null
+    where not finite) and ``unit``."""
     rows = [{name: _json_cell(cell) for name, cell in zip(table.header, row, strict=True)} for row in table.rows]
     content = {"title": table.title, "header": table.header, "rows": rows, "notes": table.notes}
     return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
@@ -165,9 +177,21 @@ def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
 
 
 def _width(table: Table) -> int:
-    """Columns of the terminal that it takes without breaking a line."""
+    """Columns of the terminal that it takes without breaking a line, the spaces between and around them included."""
     cells = [table.header, *([cell_text(cell) for cell in row] for row in table.rows)]
-    return sum(max(len(row[place]) for row in cells) + 1 for place in range(len(table.header)))
+    return sum(max(cell_len(row[place]) for row in cells) + 1 for place in range(len(table.header))) + 1
+
+
+def _column(table: Table, cells: Sequence[Sequence[str]], place: int, fits: bool) -> tuple[int, bool]:
+    """How wide a column must be, and whether it is to be just so: texts may break, names of rows and numbers not."""
+    texts = [row[place] for row in cells]
+    if fits:
+        return max(map(cell_len, [table.header[place], *texts])), True
+    plain = place > 0 and any(isinstance(row[place], str) for row in table.rows)
+    words = [table.header[place], *(texts if plain else ())]
+    return max(
+        map(cell_len, [*(word for text in words for word in text.split()), *(() if plain else texts)])
+    ), not plain
 
 
 def _without_interval(cell: Cell) -> Cell:
@@ -189,8 +213,8 @@ def _json_cell(cell: Cell) -> Any:
     if not isinstance(cell, Number):
         return cell
     ends = {"low": cell.low, "high": cell.high} if _has_interval(cell) else {}
-    value = None if math.isnan(cell.value) else cell.value
-    return {"value": value, "unit": cell.unit} | ends
+    numbers = {name: value if math.isfinite(value) else None for name, value in ({"value": cell.value} | ends).items()}
+    return numbers | {"unit": cell.unit}
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -15,10 +15,22 @@ from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.style import COLORS, GREY, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
-__all__ = ["TOLERANCES", "Curve", "adaptive_curve", "cheapest_within", "pareto_front", "threshold_section"]
+__all__ = [
+    "PUBLISHED",
+    "TOLERANCES",
+    "Curve",
+    "adaptive_curve",
+    "cheapest_within",
+    "kept_points",
+    "named_points",
+    "pareto_front",
+    "threshold_section",
+]
 
 TOLERANCES = (0.1, 0.5)
 """Points of the score that may be lost for the thresholds that the report names."""
+PUBLISHED = (0.7, 0.8)
+"""The thresholds of table 9; as PPL they would never be reached, so they are NLL."""
 _CURVE_POINTS = 50
 _DRAWN_POINTS = 500
 
@@ -79,6 +91,25 @@ def pareto_front(curve: Curve) -> np.ndarray:
     return np.asarray((score > best + 1e-12)[::-1])
 
 
+def named_points(curve: Curve) -> dict[str, int]:
+    """The thresholds that the report names, by name: where each stands in ``curve``.
+
+    One of `PUBLISHED` stands at the first threshold that is not below it: between two, nothing changes.
+    """
+    last = len(curve.threshold) - 1
+    named = {"none (full run)": 0}
+    named |= {f"table 9: {nll}": int(np.searchsorted(curve.threshold, nll)) for nll in PUBLISHED}
+    named |= {f"within {tolerance} points": cheapest_within(curve, tolerance) for tolerance in TOLERANCES}
+    return named | {"all (macro)": last}
+
+
+def kept_points(curve: Curve) -> np.ndarray:
+    """Places of the points that the data hold: the Pareto front, the named thresholds, and some of the rest, evenly."""
+    last = len(curve.threshold) - 1
+    some = np.linspace(0, last, min(last, _CURVE_POINTS) + 1).round().astype(int)
+    return np.unique(np.concatenate([some, np.flatnonzero(pareto_front(curve)), [*named_points(curve).values()]]))
+
+
 def threshold_section(run: Run) -> Section:
     """For each task the full run, the cheapest thresholds within `TOLERANCES`, and macro alone; the curve as data."""
     text = (
@@ -86,18 +117,17 @@ def threshold_section(run: Run) -> Section:
         "the box is asked for all the same. The paper's thresholds of table 9 (0.7, 0.8) are read as NLL, since a PPL "
         "is never below 1. Scores are means over questions (for MMBench: rows, not circular). A threshold chosen on "
         "the questions that it is judged by looks better than it is: choose it on one set and use it on another. Time "
-        "saved is an estimate from the run's seconds per phase."
+        "saved is an estimate from the task's crops and tokens and the run's seconds per phase."
     )
     if "oracle" not in run.choices:
         return Section("adaptive", "Adaptive inference", text)
-    share = second_pass_share(run)
     curves = {task: adaptive_curve(run.of(task)) for task in run.task_names}
     curves = {task: curve for task, curve in curves.items() if len(curve.threshold) > 2}
     if not curves:
         return Section("adaptive", "Adaptive inference", text)
     header = ("task", "threshold", "NLL", "micro passes skipped %", "score %", "lost points", "tokens saved %",
               "time saved % (estimate)")  # fmt: skip
-    rows = tuple(tuple(_named(task, curve, share)) for task, curve in curves.items())
+    rows = tuple(tuple(_named(task, curve, second_pass_share(run, task))) for task, curve in curves.items())
     data = ("task", "NLL", "micro passes skipped %", "score %", "tokens saved %", "Pareto front")
     points = tuple(tuple(_points(task, curve)) for task, curve in curves.items())
     caption = (
@@ -115,30 +145,25 @@ def threshold_section(run: Run) -> Section:
 
 
 def _named(task: str, curve: Curve, share: float) -> list[tuple[Cell, ...]]:
-    places = {"none (full run)": 0}
-    places |= {f"within {tolerance} points": cheapest_within(curve, tolerance) for tolerance in TOLERANCES}
-    places["all (macro)"] = len(curve.threshold) - 1
+    given = {f"table 9: {nll}": nll for nll in PUBLISHED}
     return [
         (
-            task, name, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _percent(curve.score[place]),
-            Number(100 * float(curve.score[0] - curve.score[place]), unit="points"),
+            task, name, _nll(given.get(name, curve.threshold[place])), _percent(curve.skipped[place]),
+            _percent(curve.score[place]), Number(100 * float(curve.score[0] - curve.score[place]), unit="points"),
             _percent(curve.tokens_saved[place]), _percent(share * curve.skipped[place]),
         )
-        for name, place in places.items()
+        for name, place in named_points(curve).items()
     ]  # fmt: skip
 
 
 def _points(task: str, curve: Curve) -> list[tuple[Cell, ...]]:
-    """The curve thinned out evenly, its Pareto front marked."""
     front = pareto_front(curve)
-    last = len(curve.threshold) - 1
-    places = np.unique(np.linspace(0, last, min(last, _CURVE_POINTS) + 1).round().astype(int))
     return [
         (
             task, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _percent(curve.score[place]),
             _percent(curve.tokens_saved[place]), "yes" if front[place] else "",
         )
-        for place in places
+        for place in kept_points(curve)
     ]  # fmt: skip
 
 

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from dualfocus_eval.report.effect import POPE, SCENES
-from dualfocus_eval.report.measures import GROUPS, metric, metrics_of, overall_metrics
+from dualfocus_eval.report.measures import GROUPS, metric, metrics_of
+from dualfocus_eval.report.statistics import rate
 from tests.report.runs import answered, run_of, scene
 
 
@@ -42,8 +43,6 @@ def test_counts_have_neither_unit_nor_interval_and_unknown_metrics_no_value() ->
     assert str(found["unanswered"][1]) == "2"
     assert found["nothing"][0] == found["relation"][0] == 0
     assert math.isnan(found["nothing"][1].value)
-    assert "mark_color" in overall_metrics(run, SCENES)
-    assert "relation" not in overall_metrics(run, SCENES)
     assert metric(run, "no_such_task", "accuracy", "macro")[0] == 0
 
 
@@ -57,3 +56,15 @@ def test_no_interval_leaves_0_to_100() -> None:
     _, found = metric(run, POPE[0], "f1", "macro")
     assert found.value < 100
     assert (found.low > 0, found.high) == (True, 100.0)
+
+
+@pytest.mark.parametrize(("said", "value"), [("yes", 1.0), ("no", 0.0)])
+def test_where_every_image_says_the_same_the_interval_is_wilsons(said: str, value: float) -> None:
+    run = run_of([
+        answered(POPE[0], {"answer": "yes", "image_source": f"{i // 2}"}, said, None, doc_id=i, image=f"{i // 2}")
+        for i in range(40)
+    ])  # fmt: skip
+    expected = rate([value] * 20, range(20))
+    _, found = metric(run, POPE[0], "f1", "macro")
+    assert (found.value, found.low, found.high) == pytest.approx((100 * value, 100 * expected.low, 100 * expected.high))
+    assert found.low < found.high

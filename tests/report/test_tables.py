@@ -70,12 +70,39 @@ def test_csv_and_json_hold_numbers() -> None:
     assert content["rows"][1]["rate"] == {"value": None, "unit": ""}
 
 
+def shown_on(width: int, *, terminal: bool, table: Table = MEASURED) -> str:
+    shown = io.StringIO()
+    print_table(table, Console(file=shown, width=width, force_terminal=terminal, color_system=None))
+    return shown.getvalue()
+
+
 def test_a_narrow_terminal_leaves_intervals_out() -> None:
     for width, shown_low in ((60, True), (20, False)):
-        shown = io.StringIO()
-        print_table(MEASURED, Console(file=shown, width=width))
-        assert ("10.0 to" in shown.getvalue()) == shown_low
-        assert "12.3" in shown.getvalue()
+        assert ("10.0 to" in shown_on(width, terminal=True)) == shown_low
+        assert "12.3" in shown_on(width, terminal=True)
+
+
+def test_no_digit_is_cut_however_narrow_the_terminal() -> None:
+    row = ("task_with_a_long_name", "some words to break", *(Number(8_123.45 + i, decimals=2) for i in range(5)))
+    table = Table("Wide", ("task", "text", *(f"column number {i}" for i in range(5))), ((row,),))
+    for width in (10, 30, 60, 80):
+        shown = shown_on(width, terminal=True, table=table)
+        assert all(f"8,12{3 + i}.45" in shown for i in range(5))
+        assert "task_with_a_long_name" in shown
+        assert "…" not in shown
+
+
+def test_without_a_terminal_a_table_is_as_wide_as_it_is() -> None:
+    lines = shown_on(10, terminal=False).splitlines()
+    assert any(line.split() == ["a", "12.3", "(10.0", "to", "15.0)", "1,234"] for line in lines)
+    assert ["what", "rate", "n"] in [line.split() for line in lines]
+
+
+def test_an_infinite_number_is_null_in_json() -> None:
+    row = ("a", Number(math.inf), Number(1.0, -math.inf, math.inf))
+    content = json.loads(to_json(Table("t", ("x", "y", "z"), ((row,),))))
+    assert content["rows"][0]["y"] == {"value": None, "unit": ""}
+    assert content["rows"][0]["z"] == {"value": 1.0, "low": None, "high": None, "unit": ""}
 
 
 def test_markup_in_a_cell_is_text() -> None:

@@ -7,7 +7,14 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualfocus_eval.report.thresholds import Curve, adaptive_curve, cheapest_within, pareto_front
+from dualfocus_eval.report.thresholds import (
+    Curve,
+    adaptive_curve,
+    cheapest_within,
+    kept_points,
+    named_points,
+    pareto_front,
+)
 
 nlls = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.5, math.nan])
 questions = st.lists(
@@ -65,3 +72,27 @@ def test_the_front_of_a_known_curve() -> None:
     assert pareto_front(curve).tolist() == [False, True, False, True, True]
     assert cheapest_within(curve, 0.1) == 1
     assert cheapest_within(curve, 10) == 3
+
+
+def test_the_data_keep_the_front_and_the_named_thresholds() -> None:
+    draw = np.random.default_rng(0)
+    nll = draw.uniform(0, 2, 2_000)
+    right = draw.random(2_000) > nll / 2  # the surer, the better: the front is long
+    curve = adaptive_curve(
+        table([(a, float(b), float(draw.random() > 0.2), True) for a, b in zip(nll, right, strict=True)])
+    )
+    kept, front = kept_points(curve), np.flatnonzero(pareto_front(curve))
+    assert len(front) > 100
+    assert set(front) | set(named_points(curve).values()) <= set(kept)
+    assert len(kept) < len(front) + 60
+
+
+@settings(max_examples=50)
+@given(questions)
+def test_a_published_threshold_does_what_the_curve_says(found: list[tuple[float, float, float, bool]]) -> None:
+    curve = adaptive_curve(table(found))
+    if math.isnan(curve.score[0]):
+        return
+    place = named_points(curve)["table 9: 0.7"]
+    passes = [nll for nll, _, _, two in found if two and not math.isnan(nll)]
+    assert math.isclose(curve.skipped[place], np.mean([nll < 0.7 for nll in passes]) if passes else 0.0)
