@@ -95,7 +95,7 @@ def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
     from dualfocus_eval.report.command import report_run
     from dualfocus_eval.report.effect import effect_tables
     from dualfocus_eval.report.example import choose_example, draw_example
-    from dualfocus_eval.report.runs import read_run
+    from dualfocus_eval.report.reading import read_run
     from dualfocus_eval.report.tables import fill_page, print_table, to_markdown
 
     run, console = read_run(output), Console()

@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(places: Sequence[Path]) -> tuple[dict[str, Run], list[str]]:
     """The runs by a name for each, and why others cannot be read."""
-    from dualfocus_eval.report.runs import read_run
+    from dualfocus_eval.report.reading import read_run
 
     runs: dict[str, Run] = {}
     unread = []

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
-    from dualfocus_eval.report.runs import read_run
+    from dualfocus_eval.report.reading import read_run
     from dualfocus_eval.report.tables import print_table
 
     first, second = read_run(chosen.first), read_run(chosen.second)

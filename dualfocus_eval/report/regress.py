@@ -95,8 +95,8 @@ def _judge(chosen: argparse.Namespace) -> int:
     from dualfocus_eval.report.baseline import load_baseline, reduce_run
     from dualfocus_eval.report.github import announce
     from dualfocus_eval.report.junit import verdict_xml
+    from dualfocus_eval.report.reading import read_run
     from dualfocus_eval.report.regression import judge
-    from dualfocus_eval.report.runs import read_run
     from dualfocus_eval.report.tables import print_table
     from dualfocus_eval.report.wording import headline, move_table, task_table
 
@@ -128,7 +128,7 @@ def _introduce(run: Run, console: Console) -> None:
 
 def _update(place: Path, path: Path) -> int:
     from dualfocus_eval.report.baseline import reduce_run, save_baseline
-    from dualfocus_eval.report.runs import read_run
+    from dualfocus_eval.report.reading import read_run
 
     baseline = reduce_run(read_run(place))
     failed = sum(answer.text is None for answers in baseline.tasks.values() for answer in answers)

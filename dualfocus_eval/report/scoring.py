@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "score_of"]
+__all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "run_argument", "score_of"]
 
 
 _BLOCK = 512
@@ -80,6 +80,12 @@ def main_metric(results: Mapping[str, Any], task: str) -> str | None:
     listed = [str(metric["metric"]) for metric in results.get("configs", {}).get(task, {}).get("metric_list") or ()]
     found = [name.partition(",")[0] for name, value in values.items() if _is_number(value) and "_stderr" not in name]
     return next((name for name in [*listed, *found] if name in found), None)
+
+
+def run_argument(results: Mapping[str, Any], name: str) -> Any:
+    """One argument of the run; lmms-eval writes the whole command line into its results."""
+    arguments = results["config"].get("resolved_cli_args")
+    return arguments.get(name) if isinstance(arguments, dict) else None
 
 
 def score_of(metrics: Mapping[str, Any], main: str | None) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,7 +25,7 @@ from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.data.curation.run import processors
 from dualfocus_eval.engines.images import image_inputs
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.files import sha256_of
+from dualfocus_eval.files import replacing, sha256_of
 from dualfocus_eval.train.encoding import IGNORED, encode
 from dualfocus_eval.train.records import Record, Turn, read_records
 from dualfocus_eval.train.tuning import Source
@@ -150,8 +149,12 @@ Measured = tuple[str, int, int, int] | Rejected
 
 def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
     """Both files at once or not at all: the second is what says that the first is whole."""
-    partial, left_out = table.with_suffix(".partial"), []
-    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
+    left_out = []
+    with (
+        replacing(table) as partial,
+        pa.OSFile(str(partial), "wb") as file,
+        pa.ipc.new_stream(file, _SCHEMA) as writer,
+    ):
         rows = iter(rows)
         while block := list(islice(rows, AT_ONCE)):
             left_out += [asdict(row) for row in block if isinstance(row, Rejected)]
@@ -160,9 +163,8 @@ def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
             writer.write_batch(
                 pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
             )
-    os.replace(partial, table)
-    partial.write_text(json.dumps(left_out, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, faults)
+    with replacing(faults) as partial:
+        partial.write_text(json.dumps(left_out, ensure_ascii=False), encoding="utf-8")
 
 
 def _measured(rows: Iterator[Record | Rejected], files: ImageFiles, processor: Any) -> Iterator[Measured]:

@@ -22,8 +22,9 @@ from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import RULES, Decision, Pathway, Rule
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.trace import Grounding, ImageInfo, Trace
-from dualfocus_eval.report import runs
+from dualfocus_eval.report import reading
 from dualfocus_eval.report.effect import SCENES
+from dualfocus_eval.report.runs import Run
 from dualfocus_eval.resources import resource_folder
 from tests.scripted_engine import completion
 
@@ -128,14 +129,14 @@ def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **e
     return folder
 
 
-def read_with(folder: Path, answers: Sequence[Answered]) -> runs.Run:
+def read_with(folder: Path, answers: Sequence[Answered]) -> Run:
     """`read_run`, the documents being those of ``answers``."""
     tasks = {name: _task(name, [answer for answer in answers if answer.task == name]) for name in _names(answers)}
-    with patch.object(runs, "load_tasks", lambda names: ({name: tasks[name] for name in names}, {})):
-        return runs.read_run(folder)
+    with patch.object(reading, "load_tasks", lambda names: ({name: tasks[name] for name in names}, {})):
+        return reading.read_run(folder)
 
 
-def run_of(answers: Sequence[Answered], rule: Rule = "own", **engine: Any) -> runs.Run:
+def run_of(answers: Sequence[Answered], rule: Rule = "own", **engine: Any) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         return read_with(write_run(Path(folder) / "run", answers, rule, **engine), answers)
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.selection import Decision
-from dualfocus_eval.report import runs
+from dualfocus_eval.report import reading
 from dualfocus_eval.report.baseline import Answer, Baseline, Provenance, load_baseline, reduce_run, save_baseline
-from dualfocus_eval.report.runs import read_run
+from dualfocus_eval.report.reading import read_run
 from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 from tests.report.runs import Answered
 
@@ -69,7 +69,7 @@ def test_a_run_is_reduced_to_its_answers(tmp_path: Path) -> None:
 def test_a_task_that_cannot_be_loaded_again_can_still_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "load_tasks", lambda names: ({}, dict.fromkeys(names, "it is in another folder")))
+    monkeypatch.setattr(reading, "load_tasks", lambda names: ({}, dict.fromkeys(names, "it is in another folder")))
     run = read_run(gate_run(tmp_path / "run", [question(0, "yes")]))
     assert "another folder" in str(run.faults[0])
     assert [answer.score for answer in reduce_run(run).tasks[TASK]] == [1.0]

@@ -13,7 +13,8 @@ from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.trace import Trace
 from dualfocus_eval.report.choices import CHOICES, Choice, available_choices, scores_of
 from dualfocus_eval.report.effect import SCENES
-from dualfocus_eval.report.runs import Run, read_run
+from dualfocus_eval.report.reading import read_run
+from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.strategies import strategy_section
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
 

@@ -1,0 +1,147 @@
+"""A finished run read back: lmms-eval's results joined with our traces, both candidates scored by their task.
+
+One run shows what macro alone, micro alone, every selection rule and the oracle are worth. Files are streamed: a line
+is in memory only until its row is made. Whatever cannot be used is left out, counted and named (`Run.faults`).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.store import LoadCounts, completeness, read_traces, trace_files
+from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
+from dualfocus_eval.report.rows import trace_row
+from dualfocus_eval.report.runs import Fault, Run
+from dualfocus_eval.report.scoring import load_tasks, run_argument
+
+__all__ = ["read_run"]
+
+
+def read_run(place: Path) -> Run:
+    """The newest run below the folder ``place`` (or the one of that results file).
+
+    A run of another model, or one whose traces are gone, is read as far as it goes. Raises ``UserError`` where there
+    are no results to read.
+    """
+    with _without_collection():
+        return _read(place)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection: among millions of new objects without cycles it only costs time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(place: Path) -> Run:
+    path, faults = _newest_results(place)
+    results = _read_json(path)
+    record = _record(results)
+    samples = _sample_files(path, results)
+    rows, reading = _trace_rows(record, path, place)
+    faults += reading
+    traced = record if rows.newest else None
+    tasks, unloaded = load_tasks(list(samples)) if samples else ({}, {})
+    faults += [Fault(1, f"task cannot be scored again ({name}: {why})") for name, why in unloaded.items()]
+    if not samples:
+        faults.append(Fault(1, "run has no sample files beside its results: only its totals are known (--log_samples)"))
+    parts, metrics = [], {}
+    for name, file in samples.items():
+        part, metrics[name], found = read_task(name, file, tasks.get(name), rows, results, traced)
+        parts.append(part)
+        faults += found
+    answers = pd.concat(parts, ignore_index=True) if parts else answers_table([])
+    if rows.newest and samples:
+        faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
+    return Run(path, results, record, answers, tasks, metrics, tuple(faults))
+
+
+def _newest_results(place: Path) -> tuple[Path, list[Fault]]:
+    if place.is_file():
+        return place, []
+    if not place.is_dir():
+        raise UserError(f"{place} does not exist; name the --output_path of a run, or its *_results.json")
+    # lmms-eval's names begin with date and time.
+    found = sorted(place.rglob("*_results.json"), key=lambda path: (path.name, path.stat().st_mtime))
+    if not found:
+        raise UserError(f"{place} holds no results of lmms-eval (*_results.json): the run did not end, or is elsewhere")
+    older = Fault(len(found) - 1, f"older runs are in {place} too; read is the newest, {found[-1]}", harmless=True)
+    return found[-1], [older] if len(found) > 1 else []
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}; name another results file, or run again") from error
+    if not isinstance(results, dict) or "results" not in results:
+        raise UserError(f"{path} is not a results file of lmms-eval: it has no part `results`")
+    for name in _BY_TASK:
+        part = results[name] = results.get(name) or {}
+        if not isinstance(part, dict) or not all(isinstance(values, dict) for values in part.values()):
+            raise UserError(f"{path} is not a results file of lmms-eval: its part `{name}` is not a table by task")
+    if not isinstance(results.get("config"), dict):
+        results["config"] = {}
+    return results
+
+
+_BY_TASK = ("results", "configs", "n-samples")
+"""Parts of the results that have an object for each task; empty where the file lacks them."""
+
+
+def _record(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What our model left among the arguments."""
+    record = run_argument(results, "dualfocus")
+    return record if isinstance(record, dict) else None
+
+
+def _sample_files(path: Path, results: Mapping[str, Any]) -> dict[str, Path]:
+    """The sample file of each task, in the order in which the tasks ran."""
+    prefix = path.name.removesuffix("_results.json") + "_samples_"
+    files = {file.stem.removeprefix(prefix): file for file in sorted(path.parent.glob(f"{prefix}*.jsonl"))}
+    order = [name for name in results["n-samples"] if name in files]
+    return {name: files[name] for name in dict.fromkeys([*order, *files])}
+
+
+def _trace_rows(record: Mapping[str, Any] | None, path: Path, place: Path) -> tuple[TraceRows, list[Fault]]:
+    rows = TraceRows()
+    if record is None:
+        return rows, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
+    files = _find_traces(record, path, place)
+    if not files:
+        return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
+    counts = LoadCounts()
+    best: dict[tuple[str, str], int] = {}
+    for trace in read_traces(files, record["settings_key"], counts):
+        rank = completeness(trace)
+        identity = (trace.key, trace.question_digest)
+        if rank >= best.get(identity, 0):
+            best[identity] = rank
+            rows.newest.setdefault(trace.key, {})[trace.question_digest] = trace_row(trace)
+    where = f"in {files[0].parent}"
+    faults = [
+        Fault(counts.truncated, f"trace files end in a line that was cut off ({where})"),
+        Fault(counts.damaged, f"lines are no traces of this version ({where})"),
+        Fault(counts.other_settings, f"traces are of other settings or checkpoints ({where})", harmless=True),
+    ]
+    return rows, [fault for fault in faults if fault.count]
+
+
+def _find_traces(record: Mapping[str, Any], path: Path, place: Path) -> list[Path]:
+    """The trace files, where the run wrote them or, after a move, beside its results."""
+    folders = [Path(record["traces"]), path.parent / "traces", path.parent.parent / "traces", place / "traces"]
+    return next((files for folder in folders if (files := trace_files(folder))), [])
