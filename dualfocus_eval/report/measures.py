@@ -55,11 +55,10 @@ def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dic
         return dict.fromkeys(names, (0, Number(math.nan)))
     missing = [name for name in names if (task, name, choice) not in run.computed]
     aggregations = run.tasks[task].aggregation()
-    clusters, records = run.of(task)["cluster"].to_numpy(), run.records(task, choice) if missing else []
+    columns, clusters = run.columns(task, choice), run.of(task)["cluster"].to_numpy()
     for name in missing:
-        places = [place for place, record in enumerate(records) if record is not None and name in record]
-        chosen = [record[name] for place in places if (record := records[place]) is not None]
-        found = (len(places), _aggregated(chosen, clusters[places], aggregations.get(name)))
+        places, records = columns.get(name, ([], []))
+        found = (len(places), _aggregated(records, clusters[places], aggregations.get(name)))
         run.computed[task, name, choice] = found
     return {name: run.computed[task, name, choice] for name in names}
 

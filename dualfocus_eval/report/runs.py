@@ -124,3 +124,17 @@ class Run:
             return list(metrics[choice])
         micro = picked_micro(self.of(task), choice)
         return [two if take else one for take, one, two in zip(micro, metrics["macro"], metrics["micro"], strict=True)]
+
+    def columns(self, task: str, choice: Choice) -> Mapping[str, tuple[list[int], list[Any]]]:
+        """`records` by metric: the places, among the task's rows, of the questions that count, and their records."""
+        key = ("columns", task, choice)
+        if key not in self.computed:
+            columns: dict[str, tuple[list[int], list[Any]]] = {}
+            for place, metrics in enumerate(self.records(task, choice) if task in self.metrics else ()):
+                for name, record in (metrics or {}).items():
+                    places, records = columns.setdefault(name, ([], []))
+                    places.append(place)
+                    records.append(record)
+            self.computed[key] = columns
+        found: Mapping[str, tuple[list[int], list[Any]]] = self.computed[key]
+        return found
