@@ -43,12 +43,13 @@ def category_section(run: Run) -> Section:
 def partitions(run: Run, task: str) -> list[list[str]]:
     """The task's categories in the order of its YAML, in groups within which no two share a question."""
     listed = [str(entry["metric"]) for entry in run.results.get("configs", {}).get(task, {}).get("metric_list") or ()]
-    records = [record for record in run.metrics.get(task, {}).get("selected", ()) if record]
-    members = {name: {place for place, record in enumerate(records) if name in record} for name in listed}
+    columns = run.columns(task, "selected")
+    members = {name: set(columns[name][0]) for name in listed if name in columns}
+    scored = len(set().union(*(places for places, _ in columns.values())))
     groups: list[list[str]] = []
     taken: set[int] = set()
     for name, questions in members.items():
-        if not 0 < len(questions) < len(records):
+        if not 0 < len(questions) < scored:
             continue
         if not groups or questions & taken:
             groups.append([])

@@ -137,6 +137,7 @@ def _report_several(runs: dict[str, Run], unread: Sequence[str], out: Path) -> P
 def _show(name: str, run: Run) -> None:
     from rich.console import Console
 
+    from dualfocus_eval.report.runs import print_faults
     from dualfocus_eval.report.strategies import strategy_section
     from dualfocus_eval.report.tables import print_table
 
@@ -144,8 +145,7 @@ def _show(name: str, run: Run) -> None:
     console.print(f"{name}: {_title(run)}", markup=False, highlight=False)
     for table in strategy_section(run).tables.values():
         print_table(table, console)
-    for fault in run.faults:
-        console.print(f"{'note' if fault.harmless else 'warning'}: {fault}", markup=False, highlight=False)
+    print_faults(run, console)
 
 
 def _title(run: Run) -> str:

@@ -36,13 +36,15 @@ def main(argv: Sequence[str]) -> int:
 
     from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
     from dualfocus_eval.report.reading import read_run
+    from dualfocus_eval.report.runs import print_faults
     from dualfocus_eval.report.tables import print_table
 
     first, second = read_run(chosen.first), read_run(chosen.second)
     pairs = pair_runs(first, second)
     console = Console()
     for letter, run in (("A", first), ("B", second)):
-        _introduce(letter, run, console)
+        console.print(f"{letter}: {run.path}", highlight=False, markup=False, soft_wrap=True)
+        print_faults(run, console)
     _show_settings(first, second, console)
     tables = [_table("Tasks", "task", compare_tasks(pairs))]
     categories = compare_categories(pairs, first, second)
@@ -70,13 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("second", type=Path, metavar="B", help="another run of the same questions, by any model")
     parser.add_argument("--flips", type=Path, metavar="FILE", help="write every flip as CSV")
     return parser
-
-
-def _introduce(letter: str, run: Run, console: Console) -> None:
-    console.print(f"{letter}: {run.path}", highlight=False, markup=False, soft_wrap=True)
-    for fault in run.faults:
-        if not fault.harmless:
-            console.print(f"   {fault}", highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
 def _show_settings(first: Run, second: Run, console: Console) -> None:

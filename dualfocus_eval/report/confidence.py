@@ -95,10 +95,9 @@ def _parts(run: Run, task: str, pathway: Pathway) -> Iterator[tuple[str, pd.Data
     """All of a task's answers, then each category of its finest partition."""
     rows = run.of(task)
     yield "all", _known(rows, pathway)
-    records = run.records(task, "selected")
+    columns = run.columns(task, "selected")
     for name in max(partitions(run, task), key=len, default=[]):
-        part = rows[[record is not None and name in record for record in records]]
-        if not (known := _known(part, pathway)).empty:
+        if not (known := _known(rows.iloc[columns[name][0]], pathway)).empty:
             yield name, known
 
 

@@ -116,7 +116,10 @@ def run_table(run: Run) -> Table:
 
 def _kind_is(run: Run, kinds: Sequence[str]) -> np.ndarray:
     """Which of the scenes' questions count in the metric of one of these kinds."""
-    return np.array([any(kind in (record or ()) for kind in kinds) for record in run.records(SCENES, "selected")], bool)
+    columns, counted = run.columns(SCENES, "selected"), np.zeros(len(run.of(SCENES)), dtype=bool)
+    for kind in kinds:
+        counted[columns[kind][0] if kind in columns else []] = True
+    return counted
 
 
 def _difference(name: str, rows: pd.DataFrame, better: Choice, than: Choice) -> tuple[Cell, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,11 +55,10 @@ def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dic
         return dict.fromkeys(names, (0, Number(math.nan)))
     missing = [name for name in names if (task, name, choice) not in run.computed]
     aggregations = run.tasks[task].aggregation()
-    clusters, records = run.of(task)["cluster"].to_numpy(), run.records(task, choice) if missing else []
+    columns, clusters = run.columns(task, choice), run.of(task)["cluster"].to_numpy()
     for name in missing:
-        places = [place for place, record in enumerate(records) if record is not None and name in record]
-        chosen = [record[name] for place in places if (record := records[place]) is not None]
-        found = (len(places), _aggregated(chosen, clusters[places], aggregations.get(name)))
+        places, records = columns.get(name, ([], []))
+        found = (len(places), _aggregated(records, clusters[places], aggregations.get(name)))
         run.computed[task, name, choice] = found
     return {name: run.computed[task, name, choice] for name in names}
 
@@ -70,7 +70,7 @@ def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[l
         value = float(aggregate(records))
     except Exception:  # a task's own code; lmms-eval too leaves out a metric that cannot be computed
         return Number(math.nan)
-    if all(isinstance(record, Mapping) and "counted" in record for record in records):
+    if all(isinstance(record, dict) and "counted" in record for record in records):
         return Number(value, decimals=0)
     scores = [_score(record) for record in records]
     if None not in scores and math.isclose(sum(scores) / len(scores), value, abs_tol=1e-12):  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def _needs_more(aggregate: Callable[..., Any]) -> bool:
 
 
 def _score(record: Any) -> float | None:
-    value = record.get("score") if isinstance(record, Mapping) else record
+    value = record.get("score") if isinstance(record, dict) else record
     return float(value) if isinstance(value, int | float) else None
 
 
@@ -106,13 +106,20 @@ def _jackknife(
     groups = int(codes.max()) + 1
     if groups < 2:
         return math.nan, math.nan
-    without = [
-        float(aggregate([record for record, code in zip(records, codes, strict=True) if code != group]))
-        for group in range(groups)
-    ]
+    records = _shared(records)
+    without = [float(aggregate([*compress(records, (codes != group).tolist())])) for group in range(groups)]
     variance = (groups - 1) / groups * float(np.square(np.asarray(without) - np.mean(without)).sum())
     if variance < 1e-18:  # what rounding leaves
         same = statistics.rate(np.full(len(codes), value), clusters) if value in (0.0, 1.0) else None
         return (same.low, same.high) if same else (math.nan, math.nan)
     margin = float(stats.t.ppf(0.975, groups - 1)) * math.sqrt(variance)
     return max(0.0, value - margin), min(max(1.0, value), value + margin)
+
+
+def _shared(records: Sequence[Any]) -> Sequence[Any]:
+    """The same records, equal ones as one object: what is gone through many times should lie close together."""
+    kept: dict[Any, Any] = {}
+    try:
+        return [kept.setdefault(tuple(record.items()), record) for record in records]
+    except (AttributeError, TypeError):  # not a dict, or with a list in it
+        return records

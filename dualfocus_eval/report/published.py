@@ -52,9 +52,12 @@ def main_section(run: Run) -> Section:
     if not found:
         return Section("main", "Beside the paper", text)
     published = [_published_row(table, row) for table in published_tables()[:2] for row in table["rows"]]
-    choices = [choice for choice in _OWN if choice in run.choices]
+    traced = run.answers["traced"][run.answers["task"].isin([*found.values()])]
+    choices = [choice for choice in (_OWN if traced.any() else ("selected",)) if choice in run.choices]
     own = [_own_row(run, choice, found) for choice in choices]
     notes = ["This run's columns: " + "; ".join(f"{column}: {task}" for column, task in found.items()) + "."]
+    if len(choices) > 1 and not traced.all():
+        notes.append("Some questions have no trace: `selected` is about all, macro and micro about the traced ones.")
     minis = [task for task in found.values() if task.endswith("_mini")]
     if minis:
         notes.append(

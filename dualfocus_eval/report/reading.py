@@ -43,6 +43,9 @@ def _without_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        # Together they make all objects old, so that the next collection of young ones does not walk them.
+        gc.freeze()
+        gc.unfreeze()
         if enabled:
             gc.enable()
 

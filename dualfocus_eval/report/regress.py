@@ -7,15 +7,9 @@ import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from dualfocus_eval.report.runs import Run
 
 __all__ = ["main"]
 
@@ -97,13 +91,15 @@ def _judge(chosen: argparse.Namespace) -> int:
     from dualfocus_eval.report.junit import verdict_xml
     from dualfocus_eval.report.reading import read_run
     from dualfocus_eval.report.regression import judge
+    from dualfocus_eval.report.runs import print_faults
     from dualfocus_eval.report.tables import print_table
     from dualfocus_eval.report.wording import headline, move_table, task_table
 
     baseline = load_baseline(chosen.baseline)
     run = read_run(chosen.run)
     console = Console()
-    _introduce(run, console)
+    console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
+    print_faults(run, console)
     verdict = judge(reduce_run(run), baseline)
     print_table(task_table(verdict), console)
     if verdict.moves:
@@ -117,13 +113,6 @@ def _judge(chosen: argparse.Namespace) -> int:
     if not verdict.passed:
         print(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.renewed} --update")
     return PASSED if verdict.passed else REGRESSED
-
-
-def _introduce(run: Run, console: Console) -> None:
-    console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
-    for fault in run.faults:
-        kind, style = ("note", None) if fault.harmless else ("warning", "yellow")
-        console.print(f"   {kind}: {fault}", highlight=False, markup=False, soft_wrap=True, style=style)
 
 
 def _update(place: Path, path: Path) -> int:

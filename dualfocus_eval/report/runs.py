@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from dualfocus_eval.report.choices import Choice, available_choices, picked_micro, rule_choice
 from dualfocus_eval.report.scoring import main_metric
 
-__all__ = ["Fault", "Metrics", "Run"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Fault", "Metrics", "Run", "print_faults"]
 
 Metrics = Mapping[str, Any]
 """A task's ``process_results`` for one answer: a record for each of its metrics."""
@@ -124,3 +127,24 @@ class Run:
             return list(metrics[choice])
         micro = picked_micro(self.of(task), choice)
         return [two if take else one for take, one, two in zip(micro, metrics["macro"], metrics["micro"], strict=True)]
+
+    def columns(self, task: str, choice: Choice) -> Mapping[str, tuple[list[int], list[Any]]]:
+        """`records` by metric: the places, among the task's rows, of the questions that count, and their records."""
+        key = ("columns", task, choice)
+        if key not in self.computed:
+            columns: dict[str, tuple[list[int], list[Any]]] = {}
+            for place, metrics in enumerate(self.records(task, choice) if task in self.metrics else ()):
+                for name, record in (metrics or {}).items():
+                    places, records = columns.setdefault(name, ([], []))
+                    places.append(place)
+                    records.append(record)
+            self.computed[key] = columns
+        found: Mapping[str, tuple[list[int], list[Any]]] = self.computed[key]
+        return found
+
+
+def print_faults(run: Run, console: Console) -> None:
+    """A line for everything of the run that could not be used or that the reader should know, warnings in yellow."""
+    for fault in run.faults:
+        kind, style = ("note", None) if fault.harmless else ("warning", "yellow")
+        console.print(f"   {kind}: {fault}", highlight=False, markup=False, soft_wrap=True, style=style)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,12 +56,15 @@ def document_reader(task: Any) -> Callable[[int], Mapping[str, Any]]:
 
 def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str, Any], str], Mapping[str, Any]]:
     """A function that scores a text as the answer to a document, as lmms-eval does: filtered, stripped of reasoning
-    (``reasoning_tags`` is the run's flag), and handed to the task's ``process_results``.
+    (``reasoning_tags`` is the run's flag), and handed to the task's ``process_results``. What that raises is raised.
     """
     from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags
 
     ensemble = task._filters[0]
     tags = parse_reasoning_tags_config(reasoning_tags, getattr(task.config, "reasoning_tags", None))
+    method = task.process_results
+    # lmms-eval tries again four times, two seconds apart: good for judges on a network, here the error stays the same.
+    once = partial(method.__wrapped__, task) if hasattr(method, "retry") else method
 
     def score(doc: Mapping[str, Any], text: str) -> Mapping[str, Any]:
         instance = SimpleNamespace(resps=[text.strip()], filtered_resps={})
@@ -68,7 +72,7 @@ def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str,
         response = instance.filtered_resps[ensemble.name]
         if tags is not None and isinstance(response, str):
             response = strip_reasoning_tags(response, tags)
-        metrics: Mapping[str, Any] = task.process_results(doc, [response])
+        metrics: Mapping[str, Any] = once(doc, [response])
         return metrics
 
     return score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,6 @@ __all__ = [
     "adaptive_curve",
     "cheapest_within",
     "kept_points",
-    "named_points",
-    "pareto_front",
     "threshold_section",
 ]
 
@@ -47,6 +46,25 @@ class Curve:
     """Mean score, from 0 to 1."""
     tokens_saved: np.ndarray
     """Share of all generated tokens: box, macro and micro answers."""
+
+    @cached_property
+    def front(self) -> np.ndarray:
+        """Which thresholds no other beats in both share skipped and score; (thresholds,) of bool."""
+        # Read from the most passes skipped to the fewest: each point must score higher than all before it.
+        score = self.score[::-1]
+        best = np.maximum.accumulate(np.concatenate([[-math.inf], score[:-1]]))
+        return np.asarray((score > best + 1e-12)[::-1])
+
+    @cached_property
+    def named(self) -> dict[str, int]:
+        """The thresholds that the report names, by name: the place of each.
+
+        One of `PUBLISHED` stands at the first threshold that is not below it: between two, nothing changes.
+        """
+        named = {"none (full run)": 0}
+        named |= {f"table 9: {nll}": int(np.searchsorted(self.threshold, nll)) for nll in PUBLISHED}
+        named |= {f"within {tolerance} points": cheapest_within(self, tolerance) for tolerance in TOLERANCES}
+        return named | {"all (macro)": len(self.threshold) - 1}
 
 
 def adaptive_curve(rows: pd.DataFrame) -> Curve:
@@ -83,31 +101,11 @@ def cheapest_within(curve: Curve, tolerance: float) -> int:
     return int(np.flatnonzero(good)[-1])
 
 
-def pareto_front(curve: Curve) -> np.ndarray:
-    """Which thresholds no other beats in both share skipped and score; (thresholds,) of bool."""
-    # Read from the most passes skipped to the fewest: each point must score higher than all before it.
-    score = curve.score[::-1]
-    best = np.maximum.accumulate(np.concatenate([[-math.inf], score[:-1]]))
-    return np.asarray((score > best + 1e-12)[::-1])
-
-
-def named_points(curve: Curve) -> dict[str, int]:
-    """The thresholds that the report names, by name: where each stands in ``curve``.
-
-    One of `PUBLISHED` stands at the first threshold that is not below it: between two, nothing changes.
-    """
-    last = len(curve.threshold) - 1
-    named = {"none (full run)": 0}
-    named |= {f"table 9: {nll}": int(np.searchsorted(curve.threshold, nll)) for nll in PUBLISHED}
-    named |= {f"within {tolerance} points": cheapest_within(curve, tolerance) for tolerance in TOLERANCES}
-    return named | {"all (macro)": last}
-
-
 def kept_points(curve: Curve) -> np.ndarray:
     """Places of the points that the data hold: the Pareto front, the named thresholds, and some of the rest, evenly."""
     last = len(curve.threshold) - 1
     some = np.linspace(0, last, min(last, _CURVE_POINTS) + 1).round().astype(int)
-    return np.unique(np.concatenate([some, np.flatnonzero(pareto_front(curve)), [*named_points(curve).values()]]))
+    return np.unique(np.concatenate([some, np.flatnonzero(curve.front), [*curve.named.values()]]))
 
 
 def threshold_section(run: Run) -> Section:
@@ -152,16 +150,15 @@ def _named(task: str, curve: Curve, share: float) -> list[tuple[Cell, ...]]:
             _percent(curve.score[place]), Number(100 * float(curve.score[0] - curve.score[place]), unit="points"),
             _percent(curve.tokens_saved[place]), _percent(share * curve.skipped[place]),
         )
-        for name, place in named_points(curve).items()
+        for name, place in curve.named.items()
     ]  # fmt: skip
 
 
 def _points(task: str, curve: Curve) -> list[tuple[Cell, ...]]:
-    front = pareto_front(curve)
     return [
         (
             task, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _percent(curve.score[place]),
-            _percent(curve.tokens_saved[place]), "yes" if front[place] else "",
+            _percent(curve.tokens_saved[place]), "yes" if curve.front[place] else "",
         )
         for place in kept_points(curve)
     ]  # fmt: skip
@@ -180,12 +177,12 @@ def _draw(curves: dict[str, Curve]) -> Any:
     for axis, (task, curve) in zip(axes, curves.items(), strict=True):
         line, front = (
             places[np.unique(np.linspace(0, len(places) - 1, _DRAWN_POINTS).round().astype(int))]
-            for places in (np.arange(len(curve.score)), np.flatnonzero(pareto_front(curve)))
+            for places in (np.arange(len(curve.score)), np.flatnonzero(curve.front))
         )
         axis.plot(100 * curve.skipped[line], 100 * curve.score[line], color=GREY, linewidth=0.9)
         axis.plot(100 * curve.skipped[front], 100 * curve.score[front], ".", color=COLORS["macro"], markersize=2.5)
         for tolerance in TOLERANCES:
-            place = cheapest_within(curve, tolerance)
+            place = curve.named[f"within {tolerance} points"]
             axis.plot(100 * curve.skipped[place], 100 * curve.score[place], "s", color=COLORS["micro"], markersize=4.5)
         low, high = axis.get_ylim()
         if high - low < 2:

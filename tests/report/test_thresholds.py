@@ -7,14 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualfocus_eval.report.thresholds import (
-    Curve,
-    adaptive_curve,
-    cheapest_within,
-    kept_points,
-    named_points,
-    pareto_front,
-)
+from dualfocus_eval.report.thresholds import Curve, adaptive_curve, cheapest_within, kept_points
 
 nlls = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.5, math.nan])
 questions = st.lists(
@@ -55,7 +48,7 @@ def test_fronts_and_tolerances(found: list[tuple[float, float, float, bool]]) ->
     curve = adaptive_curve(table(found))
     if math.isnan(curve.score[0]):
         return
-    front = pareto_front(curve)
+    front = curve.front
     for place in np.flatnonzero(front):
         better = (curve.skipped >= curve.skipped[place]) & (curve.score > curve.score[place] + 1e-9)
         assert not better.any()
@@ -69,7 +62,7 @@ def test_fronts_and_tolerances(found: list[tuple[float, float, float, bool]]) ->
 
 def test_the_front_of_a_known_curve() -> None:
     curve = Curve(np.arange(5.0), np.array([0, 0.2, 0.5, 0.7, 1]), np.array([0.8, 0.9, 0.6, 0.7, 0.5]), np.zeros(5))
-    assert pareto_front(curve).tolist() == [False, True, False, True, True]
+    assert curve.front.tolist() == [False, True, False, True, True]
     assert cheapest_within(curve, 0.1) == 1
     assert cheapest_within(curve, 10) == 3
 
@@ -81,9 +74,9 @@ def test_the_data_keep_the_front_and_the_named_thresholds() -> None:
     curve = adaptive_curve(
         table([(a, float(b), float(draw.random() > 0.2), True) for a, b in zip(nll, right, strict=True)])
     )
-    kept, front = kept_points(curve), np.flatnonzero(pareto_front(curve))
+    kept, front = kept_points(curve), np.flatnonzero(curve.front)
     assert len(front) > 100
-    assert set(front) | set(named_points(curve).values()) <= set(kept)
+    assert set(front) | set(curve.named.values()) <= set(kept)
     assert len(kept) < len(front) + 60
 
 
@@ -93,6 +86,6 @@ def test_a_published_threshold_does_what_the_curve_says(found: list[tuple[float,
     curve = adaptive_curve(table(found))
     if math.isnan(curve.score[0]):
         return
-    place = named_points(curve)["table 9: 0.7"]
+    place = curve.named["table 9: 0.7"]
     passes = [nll for nll, _, _, two in found if two and not math.isnan(nll)]
     assert math.isclose(curve.skipped[place], np.mean([nll < 0.7 for nll in passes]) if passes else 0.0)
