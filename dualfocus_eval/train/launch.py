@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import DistributedType, PartialState
 from transformers import TrainingArguments
 
 from dualfocus_eval.data.curation.run import processors
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
 
-__all__ = ["sharded", "training_arguments"]
+__all__ = ["name_layers", "sharded", "training_arguments"]
 
 _PATIENCE = 6 * 3600
 """Seconds that processes wait for the one that measures the samples."""
@@ -50,8 +52,8 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
         report_to=report_to,
         run_name=folder.name,
     )
-    if on_cpu and sharded():
-        raise UserError("no GPU here: accelerate shares out weights (FSDP, DeepSpeed) over GPUs only; start without it")
+    if sharded():
+        _share_out(arguments.distributed_state)
     if stage.evaluate is not None and sharded():
         raise UserError(
             f"stage {stage.name}: evaluate needs whole weights on every process, which FSDP and DeepSpeed share out; "
@@ -67,4 +69,30 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
 
 def sharded() -> bool:
     """Whether accelerate shares out the weights; FSDP wants all of them in one precision."""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED"))
+    return any(map(_asked_for, ("FSDP", "DEEPSPEED")))
+
+
+def name_layers(model: Any) -> None:
+    """Take the layers that ``model`` has not got out of its list: FSDP shards by that list, and fails over LLaVA's,
+    which names the text half of CLIP.
+    """
+    model._no_split_modules = set(model._no_split_modules or ()) & {type(module).__name__ for module in model.modules()}
+
+
+def _asked_for(name: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
+
+
+def _share_out(state: PartialState) -> None:
+    """Have accelerate do what it was asked for, which it otherwise leaves out without a word.
+
+    It turns MULTI_GPU into FSDP and never MULTI_CPU, although FSDP itself runs on CPUs as well. The device is chosen by
+    now, and nothing else follows from the name before that turn.
+    """
+    if _asked_for("DEEPSPEED"):
+        if state.device.type == "cpu":
+            raise UserError("no GPU here, and DeepSpeed needs one: start with FSDP, which runs on CPUs too, or without")
+    elif state.distributed_type == DistributedType.NO:
+        raise UserError("FSDP shares out weights over processes: start them with accelerate launch or torchrun")
+    elif state.distributed_type == DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.MULTI_GPU
