@@ -188,6 +188,7 @@ class _StageRun:
 
 def _run(run: _StageRun) -> None:
     stage, folder, mixed, arguments = run.stage, run.folder, run.mixed, run.arguments
+    last = last_checkpoint(folder / "trainer", fsdp=sharded("FSDP"))
     model, processor, family = _load(run.base, run.recipe, stage)
     if sharded():
         name_layers(model)
@@ -206,7 +207,6 @@ def _run(run: _StageRun) -> None:
             evaluator=_evaluator(run, processor, family),
             rejected=rejected,
         )
-    last = last_checkpoint(folder / "trainer")
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     _save(trainer, run, processor)
     if arguments.should_save:

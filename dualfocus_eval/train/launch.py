@@ -25,6 +25,8 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data loader forks
     on_cpu = not torch.accelerator.is_available()
+    if on_cpu and sharded("DEEPSPEED"):
+        raise UserError("no GPU here, and DeepSpeed needs one: start with FSDP, which runs on CPUs too, or without")
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
         use_cpu=on_cpu,
@@ -52,7 +54,7 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
         report_to=report_to,
         run_name=folder.name,
     )
-    if sharded():
+    if sharded("FSDP"):
         _share_out(arguments.distributed_state)
     if stage.evaluate is not None and sharded():
         raise UserError(
@@ -67,9 +69,10 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
     return arguments
 
 
-def sharded() -> bool:
-    """Whether accelerate shares out the weights; FSDP wants all of them in one precision."""
-    return any(map(_asked_for, ("FSDP", "DEEPSPEED")))
+def sharded(*kinds: str) -> bool:
+    """Whether accelerate shares out the weights, by ``kinds`` or any; FSDP wants all of them in one precision."""
+    names = [f"ACCELERATE_USE_{kind}" for kind in kinds or ("FSDP", "DEEPSPEED")]
+    return any(os.environ.get(name, "false").lower() == "true" for name in names)
 
 
 def name_layers(model: Any) -> None:
@@ -79,20 +82,13 @@ def name_layers(model: Any) -> None:
     model._no_split_modules = set(model._no_split_modules or ()) & {type(module).__name__ for module in model.modules()}
 
 
-def _asked_for(name: str) -> bool:
-    return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
-
-
 def _share_out(state: PartialState) -> None:
     """Have accelerate do what it was asked for, which it otherwise leaves out without a word.
 
     It turns MULTI_GPU into FSDP and never MULTI_CPU, although FSDP itself runs on CPUs as well. The device is chosen by
     now, and nothing else follows from the name before that turn.
     """
-    if _asked_for("DEEPSPEED"):
-        if state.device.type == "cpu":
-            raise UserError("no GPU here, and DeepSpeed needs one: start with FSDP, which runs on CPUs too, or without")
-    elif state.distributed_type == DistributedType.NO:
+    if state.distributed_type == DistributedType.NO:
         raise UserError("FSDP shares out weights over processes: start them with accelerate launch or torchrun")
-    elif state.distributed_type == DistributedType.MULTI_CPU:
+    if state.distributed_type == DistributedType.MULTI_CPU:
         state.distributed_type = DistributedType.MULTI_GPU

@@ -103,7 +103,8 @@ def test_adapters_are_exported_alone_and_merged_and_answer(training: Training) -
     merged = AutoModelForImageTextToText.from_pretrained(out / "1-tune", dtype=torch.float32)
     base = AutoModelForImageTextToText.from_pretrained(training.folder / "qwen", dtype=torch.float32)
     found, untrained = logits(merged, out), logits(base, out)
-    torch.testing.assert_close(logits(PeftModel.from_pretrained(base, out / "adapter"), out), found)
+    adapted = logits(PeftModel.from_pretrained(base, out / "adapter"), out)
+    torch.testing.assert_close(adapted, found, rtol=0, atol=1e-4)
     assert not torch.allclose(untrained, found, atol=1e-2)
     assert json.loads((out / "adapter" / "dualfocus.json").read_text())["provenance"]["recipe"] == "lora.yaml"
     checkpoint = AutoModelForImageTextToText.from_pretrained(out / "checkpoint", dtype=torch.bfloat16)
