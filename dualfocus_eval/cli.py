@@ -63,16 +63,9 @@ def _tasks(argv: Sequence[str]) -> int | None:
 
 
 def _models(argv: Sequence[str]) -> int | None:
-    from dualfocus_eval.resources import resource_folder
+    from dualfocus_eval.models import main as run
 
-    parser = argparse.ArgumentParser(
-        prog="dualfocus models",
-        description="Print the folder of this package's recipes; its folder accelerate has configurations for training "
-        'on several GPUs: accelerate launch --config_file "$(dualfocus models)/accelerate/fsdp.yaml" ...',
-    )
-    parser.parse_args(argv)
-    print(resource_folder("models"))
-    return 0
+    return run(argv)
 
 
 def _data(argv: Sequence[str]) -> int | None:
@@ -120,7 +113,7 @@ def _demo(argv: Sequence[str]) -> int | None:
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "eval": (_eval, "evaluate a model: lmms-eval with a place for traces and a true exit status"),
     "tasks": (_tasks, "print the folder of this package's tasks"),
-    "models": (_models, "print the folder of this package's recipes and configurations of accelerate"),
+    "models": (_models, "print the folder of this package's recipes, or what one of them promises and costs"),
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),
     "convert": (_convert, "make a checkpoint in the original LLaVA layout one that loads here"),

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,8 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["regress", "--help"], 0, "exit status: 0 within"),
         (["regress", "nowhere", "--baseline", "pyproject.toml"], 2, "there is no run nowhere"),
         (["regress", ".", "--baseline", "nowhere.json"], 2, "there is no file nowhere.json"),
+        (["models", "llava-1.5-7b"], 0, "gb per device"),
+        (["models", "llava"], 2, "neither a file nor one of"),
         (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),
         (["eval", "--tasks", "x", "--model_args", "macro"], 2, "'macro' is not NAME=VALUE"),
         (["eval", "--tasks", "x", "--model_args", "selection=best"], 2, "not one of: own, micro, released"),
@@ -48,3 +51,15 @@ def test_help_and_mistakes_are_answered_without_heavy_imports(argv: list[str], s
 def test_the_tasks_folder_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tasks"]) == 0
     assert capsys.readouterr().out.strip().endswith("tasks")
+
+
+def test_a_recipe_shows_its_expected_scores_and_its_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{expected: {df_gqa_mcq: 69.3}, estimate: {steps: 6323, gpu: H100, gpu_hours: 27.5}}")
+    assert main(["models", str(path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in (["df_gqa_mcq", "69.3"], ["steps", "6,323"], ["gpu", "H100"], ["gpu", "hours", "27.5"]):
+        assert row in rows
+    path.write_text("inference: {margin: 12}")
+    assert main(["models", str(path)]) == 0
+    assert "neither expected scores nor an estimate" in capsys.readouterr().out

@@ -128,10 +128,12 @@ def _report_several(runs: dict[str, Run], unread: Sequence[str], out: Path) -> P
     from dualfocus_eval.report.overview import overview_section
     from dualfocus_eval.report.page import write_report
 
+    faults = [*unread, *(f"{name}: {fault}" for name, run in runs.items() for fault in run.faults)]
+    # First, since it removes what an earlier report left there.
+    index = write_report(out, f"DualFocus: {len(runs)} runs", [overview_section(runs)], faults)
     for name, run in runs.items():
         report_run(run, out / name)
-    faults = [*unread, *(f"{name}: {fault}" for name, run in runs.items() for fault in run.faults)]
-    return write_report(out, f"DualFocus: {len(runs)} runs", [overview_section(runs)], faults)
+    return index
 
 
 def _show(name: str, run: Run) -> None:

@@ -19,7 +19,10 @@ _SUMMARY_MOVES = 100
 
 
 def announce(verdict: Verdict) -> None:
-    """Print annotations, the headline first, and append tables to the step's summary."""
+    """Print annotations, the headline first, and append tables to the step's summary.
+
+    A summary that cannot be written is a warning: the verdict stands without it.
+    """
     forbidden = [move for move in ranked_moves(verdict) if not move.allowed]
     _annotate("notice" if verdict.passed else "error", [headline(verdict), *map(move_line, forbidden[:_SHOWN])])
     tables = [task_table(verdict)] + ([move_table(verdict, _SUMMARY_MOVES)] if verdict.moves else [])
@@ -42,5 +45,8 @@ def _annotate(level: str, messages: Iterable[str]) -> None:
 def _summarise(markdown: str) -> None:
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(markdown + "\n\n")
+        try:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(markdown + "\n\n")
+        except OSError as error:
+            _annotate("warning", [f"the step's summary cannot be written: {error}"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from dualfocus_eval.report.tables import Cell, Number, cell_text, escaped, to_cs
 __all__ = ["write_report"]
 
 _TEMPLATE = "page.html.jinja"
+_RUN_LINK = re.compile(r"^\[Report of [^\]]*\]\((\d+-[A-Za-z0-9_.-]+)/index\.html\)$", re.MULTILINE)
 _REPRODUCIBLE = {"svg.hashsalt": "dualfocus", "svg.fonttype": "path"}
 
 
@@ -26,7 +29,8 @@ class _Figure:
 def write_report(out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = ()) -> Path:
     """Write everything below ``out`` and return its index.html; empty sections are left out.
 
-    Tables and figures of an earlier report there are removed first, so that none is taken for this one's.
+    Tables and figures of an earlier report there are removed first, and the reports of runs that it links to, so that
+    none is taken for this one's.
 
     Whatever comes from questions, answers and file names is escaped: nothing in it runs. Raises ``UserError`` where
     the folder cannot be written.
@@ -49,7 +53,10 @@ def write_report(out: Path, title: str, sections: Sequence[Section], faults: Seq
 
 
 def _remove_earlier(out: Path) -> None:
-    """An earlier report's tables and figures. They come in pairs; a file that stands alone is somebody else's."""
+    """An earlier report's tables, figures and reports of several runs; what is somebody else's stays.
+
+    Tables and figures come in pairs; runs are named by the links of its Markdown page.
+    """
     if not (out / "index.html").is_file():
         return
     for folder, one, other in (("tables", ".csv", ".json"), ("figures", ".svg", ".png")):
@@ -57,6 +64,21 @@ def _remove_earlier(out: Path) -> None:
             if (pair := path.with_suffix(other)).is_file():
                 path.unlink()
                 pair.unlink()
+    page = out / "report.md"
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    for name in _RUN_LINK.findall(text):
+        _remove_run(out / name)
+
+
+def _remove_run(folder: Path) -> None:
+    if not (folder / "index.html").is_file():
+        return
+    _remove_earlier(folder)
+    for name in ("index.html", "report.md"):
+        (folder / name).unlink(missing_ok=True)
+    for emptied in (folder / "tables", folder / "figures", folder):
+        with suppress(OSError):  # not there, or with files that somebody else put there
+            emptied.rmdir()
 
 
 def _write_figures(section: Section, out: Path) -> list[_Figure]:

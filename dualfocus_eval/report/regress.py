@@ -112,6 +112,8 @@ def _judge(chosen: argparse.Namespace) -> int:
     console.print(headline(verdict), style=color, highlight=False, markup=False, soft_wrap=True)
     if not verdict.passed:
         print(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.renewed} --update")
+        if chosen.renewed.resolve().is_relative_to(resource_folder("reports").resolve()):
+            print("that replaces a baseline of dualfocus-eval itself; another FILE makes one of your own")
     return PASSED if verdict.passed else REGRESSED
 
 

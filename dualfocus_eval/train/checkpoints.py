@@ -9,6 +9,8 @@ from pathlib import Path
 
 from transformers.trainer_utils import sort_checkpoints
 
+from dualfocus_eval.errors import UserError
+
 __all__ = ["discard_incomplete", "keep_only", "last_checkpoint"]
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,22 @@ def discard_incomplete(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The latest complete checkpoint in ``folder``."""
+def last_checkpoint(folder: Path, *, fsdp: bool = False) -> Path | None:
+    """The latest complete checkpoint in ``folder``.
+
+    Raises ``UserError`` where it was written under FSDP and training goes on without, or the other way round: its
+    optimiser states would not load.
+    """
     complete = [path for path in _checkpoints(folder) if (path / _COMPLETE).exists()]
-    return complete[-1] if complete else None
+    if not complete:
+        return None
+    last = complete[-1]
+    if any(last.glob("pytorch_model_fsdp*")) != fsdp:
+        before, now = ("without", "under") if fsdp else ("under", "without")
+        raise UserError(
+            f"{last} was written {before} FSDP and cannot go on {now} it; start as before, or delete {folder}"
+        )
+    return last
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from dualfocus_eval.train.batches import EpochSamples, InstructionCollator
 from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.encoding import training_processor
 from dualfocus_eval.train.export import export
-from dualfocus_eval.train.launch import sharded, training_arguments
+from dualfocus_eval.train.launch import name_layers, sharded, training_arguments
 from dualfocus_eval.train.manifest import claim, data_record, note_start, write_manifest
 from dualfocus_eval.train.mixture import epoch, shares
 from dualfocus_eval.train.parts import prepare_training
@@ -188,7 +188,10 @@ class _StageRun:
 
 def _run(run: _StageRun) -> None:
     stage, folder, mixed, arguments = run.stage, run.folder, run.mixed, run.arguments
+    last = last_checkpoint(folder / "trainer", fsdp=sharded("FSDP"))
     model, processor, family = _load(run.base, run.recipe, stage)
+    if sharded():
+        name_layers(model)
     started = time.monotonic()
     set_seed(arguments.seed)
     steps = len(mixed.order) // stage.batch_size
@@ -204,7 +207,6 @@ def _run(run: _StageRun) -> None:
             evaluator=_evaluator(run, processor, family),
             rejected=rejected,
         )
-    last = last_checkpoint(folder / "trainer")
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     _save(trainer, run, processor)
     if arguments.should_save:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import DistributedType, PartialState
 from transformers import TrainingArguments
 
 from dualfocus_eval.data.curation.run import processors
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
 
-__all__ = ["sharded", "training_arguments"]
+__all__ = ["name_layers", "sharded", "training_arguments"]
 
 _PATIENCE = 6 * 3600
 """Seconds that processes wait for the one that measures the samples."""
@@ -23,6 +25,8 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data loader forks
     on_cpu = not torch.accelerator.is_available()
+    if on_cpu and sharded("DEEPSPEED"):
+        raise UserError("no GPU here, and DeepSpeed needs one: start with FSDP, which runs on CPUs too, or without")
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
         use_cpu=on_cpu,
@@ -50,8 +54,8 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
         report_to=report_to,
         run_name=folder.name,
     )
-    if on_cpu and sharded():
-        raise UserError("no GPU here: accelerate shares out weights (FSDP, DeepSpeed) over GPUs only; start without it")
+    if sharded("FSDP"):
+        _share_out(arguments.distributed_state)
     if stage.evaluate is not None and sharded():
         raise UserError(
             f"stage {stage.name}: evaluate needs whole weights on every process, which FSDP and DeepSpeed share out; "
@@ -65,6 +69,26 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
     return arguments
 
 
-def sharded() -> bool:
-    """Whether accelerate shares out the weights; FSDP wants all of them in one precision."""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED"))
+def sharded(*kinds: str) -> bool:
+    """Whether accelerate shares out the weights, by ``kinds`` or any; FSDP wants all of them in one precision."""
+    names = [f"ACCELERATE_USE_{kind}" for kind in kinds or ("FSDP", "DEEPSPEED")]
+    return any(os.environ.get(name, "false").lower() == "true" for name in names)
+
+
+def name_layers(model: Any) -> None:
+    """Take the layers that ``model`` has not got out of its list: FSDP shards by that list, and fails over LLaVA's,
+    which names the text half of CLIP.
+    """
+    model._no_split_modules = set(model._no_split_modules or ()) & {type(module).__name__ for module in model.modules()}
+
+
+def _share_out(state: PartialState) -> None:
+    """Have accelerate do what it was asked for, which it otherwise leaves out without a word.
+
+    It turns MULTI_GPU into FSDP and never MULTI_CPU, although FSDP itself runs on CPUs as well. The device is chosen by
+    now, and nothing else follows from the name before that turn.
+    """
+    if state.distributed_type == DistributedType.NO:
+        raise UserError("FSDP shares out weights over processes: start them with accelerate launch or torchrun")
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.MULTI_GPU

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from dualfocus_eval.train.batches import REJECTED
@@ -40,6 +42,19 @@ class _OwnIntervals(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         state.compute_steps(args, state.max_steps)
+
+
+class _Shares(TrainerCallback):  # type: ignore[misc]
+    """Prints how many weights the processes hold, where FSDP shares them out."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        weights = list(model.parameters())
+        shards = [weight.to_local() for weight in weights if isinstance(weight, DTensor)]
+        if shards:
+            held = gather(torch.tensor([sum(map(torch.numel, shards))], device=args.device)).tolist()
+            if state.is_world_process_zero:
+                every = sum(map(torch.numel, weights))
+                print(f"weights: {every:,}, of which the processes hold {min(held):,} to {max(held):,}", flush=True)
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
@@ -71,7 +86,8 @@ class TuningTrainer(ResumableTrainer):
 
     def __init__(self, *, rejected: Path, evaluator: Evaluator | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_callback(_OwnIntervals())
+        for callback in (_OwnIntervals, _Shares):
+            self.add_callback(callback)
         self.rejected, self.evaluator = rejected, evaluator
         # Makes Trainer count the targets of the global batch, and leave the loss as it is.
         self.model_accepts_loss_kwargs = True

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from tests.integration.conftest import BIN
+from tests.integration.training import TORCHRUN, Training, same_weights
 from tests.train.samples import save_base, write_data, write_recipe
 
 SAMPLES, STEPS = 36, 9
@@ -31,60 +23,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Training:
-    """Starts training runs in ``folder`` and reads what they leave."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self.folder, self.environment = folder, environment
-
-    def start(self, recipe: str, out: str, *launcher: str) -> subprocess.Popen[str]:
-        command = [*(launcher or (str(BIN / "python"), "-m")), "dualfocus_eval", "train", f"{recipe}.yaml"]
-        return subprocess.Popen(
-            [*command, "--data", "data", "--out", out],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def finish(self, recipe: str, out: str, *launcher: str) -> str:
-        process = self.start(recipe, out, *launcher)
-        output, _ = process.communicate(timeout=1800)
-        assert process.returncode == 0, output
-        return output
-
-    def kill_when(self, recipe: str, out: str, moment: Callable[[], bool]) -> None:
-        """The moment is looked at while the process stands still, so that it is that moment in which it dies."""
-        process = self.start(recipe, out)
-        try:
-            while process.poll() is None:
-                if moment():
-                    os.killpg(process.pid, signal.SIGSTOP)
-                    if moment():
-                        break
-                    os.killpg(process.pid, signal.SIGCONT)
-                time.sleep(0.0005)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, output
-
-    def record(self, out: str) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads((self.folder / out / "1-tune" / "stage.json").read_text())
-        return record
-
-    def weights(self, out: str) -> dict[str, torch.Tensor]:
-        return load_file(self.folder / out / "1-tune" / "model.safetensors")
-
-    def checkpoints(self, out: str) -> dict[str, bool]:
-        """Names, and whether they are complete."""
-        paths = (self.folder / out / "1-tune" / "trainer").glob("checkpoint-*")
-        return {path.name: (path / "complete").exists() for path in paths}
-
-
 @pytest.fixture(scope="module")
 def training(folder: Path, environment: dict[str, str]) -> Training:
     return Training(folder, {**environment, "ACCELERATE_USE_CPU": "true"})
@@ -94,10 +32,6 @@ def training(folder: Path, environment: dict[str, str]) -> Training:
 def undisturbed(training: Training) -> Training:
     training.finish("recipe", "undisturbed")
     return training
-
-
-def same_weights(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_killed_twice_it_ends_as_if_never(undisturbed: Training) -> None:
@@ -130,10 +64,6 @@ def test_adapters_with_dropout_go_on_too(training: Training) -> None:
     training.finish("lora", "lora")
     assert training.record("lora")["losses"] == training.record("lora-undisturbed")["losses"]
     assert same_weights(training.weights("lora"), training.weights("lora-undisturbed"))
-
-
-TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", "-m")
-"""What `accelerate launch` runs for several GPUs; on CPU that command itself wants MPI."""
 
 
 def test_two_processes_with_half_the_batch_lose_as_much(undisturbed: Training) -> None:

@@ -97,6 +97,21 @@ def test_github_gets_annotations_and_a_summary(
     assert f"| {TASK} | {QUESTIONS} | 100.0 | 91.7 | -8.3 |" in summary
 
 
+def test_a_summary_that_cannot_be_written_costs_only_itself(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    github.mkdir()
+    for run, status in ((str(tmp_path / "good"), 0), (bad_run(tmp_path, wrong(0)), 1), (str(tmp_path / "none"), 2)):
+        capsys.readouterr()
+        assert main(["regress", run, "--baseline", str(baseline)]) == status
+        printed = capsys.readouterr()
+        warnings = [line for line in printed.out.splitlines() if line.startswith("::warning")]
+        assert len(warnings) == 1
+        assert "the step's summary cannot be written" in warnings[0]
+        assert str(github) in warnings[0]
+        assert "Traceback" not in printed.err
+
+
 def test_no_answer_can_break_out_of_what_ci_shows(
     baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,5 +218,10 @@ def test_a_baseline_of_the_package_is_renewed_beside_the_user(
     (tmp_path / "work" / "mine").mkdir(parents=True)  # a folder of that name is no baseline
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(regress, "resource_folder", lambda name: tmp_path / "package")
-    assert main(["regress", bad_run(tmp_path, wrong(0)), "--baseline", "mine"]) == 1
-    assert "--baseline mine.json --update" in capsys.readouterr().out
+    run, warning = bad_run(tmp_path, wrong(0)), "replaces a baseline of dualfocus-eval itself"
+    assert main(["regress", run, "--baseline", "mine"]) == 1
+    printed = capsys.readouterr().out
+    assert "--baseline mine.json --update" in printed
+    assert warning not in printed
+    assert main(["regress", run, "--baseline", str(packaged)]) == 1
+    assert warning in capsys.readouterr().out

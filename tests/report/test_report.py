@@ -192,6 +192,29 @@ def test_nothing_of_an_earlier_report_stays(tmp_path: Path) -> None:
     assert files() == {"index.html", "report.md", "after.csv", "after.json", "my_own.csv"}
 
 
+def test_no_run_of_an_earlier_report_stays(tmp_path: Path) -> None:
+    """What somebody else has put beside them does."""
+    for name in ("first", "second"):
+        for file in write_run(tmp_path / name, some()).glob("*_samples_*"):
+            file.unlink()  # totals alone make a quick report
+    first, second, out = str(tmp_path / "first"), str(tmp_path / "second"), tmp_path / "out"
+
+    def runs() -> set[str]:
+        return {path.name for path in out.glob("*-*")}
+
+    assert main(["report", first, second, "--out", str(out)]) == 1
+    assert runs() == {"1-first", "2-second"}
+    (out / "2-second" / "notes.txt").touch()
+    (out / "3-mine").mkdir()
+    (out / "3-mine" / "index.html").touch()
+    assert main(["report", second, first, "--out", str(out)]) == 1
+    assert runs() == {"1-second", "2-first", "2-second", "3-mine"}
+    assert [path.name for path in (out / "2-second").iterdir()] == ["notes.txt"]
+    assert (out / "1-second" / "index.html").is_file()
+    assert main(["report", second, "--out", str(out)]) == 1
+    assert runs() == {"2-second", "3-mine"}
+
+
 def test_published_numbers_are_those_of_the_paper() -> None:
     tables = {table["table"]: table for table in published_tables()}
     assert sorted(tables) == list(range(1, 12))

@@ -273,10 +273,15 @@ def test_weights_to_export_are_whole_even_under_zero3(folder: Path) -> None:
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="is about machines without one")
-def test_weights_are_not_silently_left_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate ignores FSDP's configuration on CPU."""
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="over GPUs only"):
+@pytest.mark.parametrize(
+    ("name", "message"), [("FSDP", "start them with accelerate launch"), ("DEEPSPEED", "DeepSpeed needs one")]
+)
+def test_weights_are_not_silently_left_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    """Accelerate ignores FSDP in a single process, and DeepSpeed on CPU."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(UserError, match=message):
         train(folder, "sharded", "llava")
 
 
