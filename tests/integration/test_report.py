@@ -46,23 +46,26 @@ def evaluated(run: Run, tasks: str, settings: str, output: str) -> Outcome:
 def full(run: Run, folder: Path) -> Outcome:
     """A run of all minis. The embedded checkpoint names no letters: of multiple choice the stored answers are replaced
     by readable ones, and a second run, which takes them from the store, scores them."""
-    evaluated(run, "df_mini", SETTINGS, "real")
-    traces = read_traces(folder / "real" / "traces")
+    real = evaluated(run, "df_mini", SETTINGS, "real")
     (folder / "full" / "traces").mkdir(parents=True)
-    lines = [json.dumps(with_letters(trace) if trace["key"].startswith(LETTERED) else trace) for trace in traces]
-    (folder / "full" / "traces" / "traces.rank0000.jsonl").write_text("\n".join(lines) + "\n")
+    with (folder / "full" / "traces" / "traces.rank0000.jsonl").open("w") as file:
+        for trace in read_traces(folder / "real" / "traces"):
+            task, _, number = trace["key"].rpartition("/")
+            target = real.samples[task, int(number)]["target"]
+            file.write(json.dumps(with_letters(trace, target) if task in LETTERED else trace) + "\n")
     again = evaluated(run, "df_mini", SETTINGS, "full")
-    assert again.record["summary"]["resumed"] == len(traces) == 10 * LIMIT
+    assert again.record["summary"]["resumed"] == 10 * LIMIT
     return again
 
 
-def with_letters(trace: dict[str, Any]) -> dict[str, Any]:
-    """The same trace, its candidates being letters in many spellings and each rule's pick drawn anew."""
+def with_letters(trace: dict[str, Any], target: str) -> dict[str, Any]:
+    """The same trace, its candidates being mostly right in many spellings, and each rule's pick drawn anew."""
     chance = random.Random(trace["key"])
     spellings = ("{}", "{}.", "({})", "{}: this one", "[0.10, 0.20, 0.30, 0.40]")
     for name in ("macro", "micro"):
         if trace[name]:
-            trace[name]["text"] = chance.choice(spellings).format(chance.choices("ABCD", (4, 3, 2, 1))[0])
+            answer = chance.choices((target, "A", "B", "C", "D"), (12, 1, 1, 1, 1))[0]
+            trace[name]["text"] = chance.choices(spellings, (4, 3, 2, 2, 1))[0].format(answer)
     if trace["picks"]:
         trace["picks"] = {rule: chance.choice(("macro", "micro")) for rule in trace["picks"]}
         trace |= {"selected": trace["picks"]["own"], "decision": "only_valid_letter"}
