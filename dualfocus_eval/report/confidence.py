@@ -107,19 +107,20 @@ def _spread_row(task: str, name: str, pathway: Pathway, known: pd.DataFrame) -> 
 
 
 def _plotted(run: Run) -> list[str]:
-    return [task for task in run.task_names if not _known(run.of(task), "macro").empty][:_MOST_PANELS]
+    tasks = [task for task in run.task_names if any(len(_known(run.of(task), pathway)) for pathway in _PATHWAYS)]
+    return tasks[:_MOST_PANELS]
 
 
 def _draw_spread(run: Run) -> Any:
     tasks = _plotted(run)
     figure, axes = panels(len(tasks), height=3.0)
     for axis, task in zip(axes, tasks, strict=True):
-        names = [name for name, _ in _parts(run, task, "macro")]
-        for offset, pathway in enumerate(_PATHWAYS):
-            parts = dict(_parts(run, task, pathway))
+        parts = {pathway: dict(_parts(run, task, pathway)) for pathway in _PATHWAYS}
+        names = list(dict.fromkeys(name for found in parts.values() for name in found))
+        for offset, (pathway, found) in enumerate(parts.items()):
             for place, name in enumerate(names):
-                if name in parts:
-                    _box(axis, np.exp(parts[name][f"{pathway}_nll"].to_numpy()), place + 0.36 * (offset - 0.5), pathway)
+                if name in found:
+                    _box(axis, np.exp(found[name][f"{pathway}_nll"].to_numpy()), place + 0.36 * (offset - 0.5), pathway)
         axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
         axis.set_ylim(max(len(names), 3) - 0.5, -0.6)
         _scale(axis)

@@ -67,10 +67,11 @@ def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[l
     if not records or aggregate is None or _needs_more(aggregate):
         return Number(math.nan)
     try:
-        value = float(aggregate(records))
+        found = aggregate(records)
+        value = float(found)
     except Exception:  # a task's own code; lmms-eval too leaves out a metric that cannot be computed
         return Number(math.nan)
-    if all(isinstance(record, dict) and "counted" in record for record in records):
+    if isinstance(found, int):
         return Number(value, decimals=0)
     scores = [_score(record) for record in records]
     if None not in scores and math.isclose(sum(scores) / len(scores), value, abs_tol=1e-12):  # type: ignore[arg-type]

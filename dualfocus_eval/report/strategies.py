@@ -49,9 +49,7 @@ def _rotations(run: Run, names: list[str]) -> list[str]:
     notes = []
     for name in (name for name in names if run.main_metric(name) == "circular"):
         incomplete = metric(run, name, "incomplete", "selected")[1].value
-        missing = (
-            f"; {incomplete:.0f} questions were not asked under all, which flatters them" if incomplete > 0 else ""
-        )
+        missing = f"; not asked under all, which flatters them: {incomplete:.0f}" if incomplete > 0 else ""
         notes.append(f"{name}: n counts rows; a question is a row per rotation of its options{missing}.")
     return notes
 

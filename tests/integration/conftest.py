@@ -61,7 +61,12 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run(tmp_path: Path, environment: dict[str, str]) -> Run:
-    """Run a command (a script of this environment and its arguments) that writes results and samples."""
+    return runner(tmp_path, environment)
+
+
+def runner(folder: Path, environment: Mapping[str, str]) -> Run:
+    """A function that runs a command (a script of this environment and its arguments) that writes results and samples
+    below ``folder``."""
 
     def run(
         *command: str | Path,
@@ -70,22 +75,22 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
         output: str = "output",
         before: Callable[[], None] | None = None,
     ) -> Outcome:
-        folder = tmp_path / output
-        arguments = [*map(str, command), "--output_path", str(folder), "--log_samples"]
+        written = folder / output
+        arguments = [*map(str, command), "--output_path", str(written), "--log_samples"]
         arguments[0] = str(BIN / arguments[0])
-        working = cwd or tmp_path / "working"
+        working = cwd or folder / "working"
         working.mkdir(exist_ok=True)
         done = subprocess.run(
             arguments,
             cwd=working,
-            env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache"), **(env or {})},
+            env={**environment, "XDG_CACHE_HOME": str(folder / "cache"), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=1800,
             preexec_fn=before,
         )
-        return Outcome(done.returncode, done.stdout, *read_output(folder))
+        return Outcome(done.returncode, done.stdout, *read_output(written))
 
     return run
 

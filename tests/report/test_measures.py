@@ -11,6 +11,8 @@ from dualfocus_eval.report.measures import GROUPS, metric, metrics_of
 from dualfocus_eval.report.statistics import rate
 from tests.report.runs import answered, run_of, scene
 
+MMBENCH = "df_mmbench_en_mini"
+
 
 def pope_run(number: int) -> list[tuple[str, str]]:
     draw = np.random.default_rng(3)
@@ -44,6 +46,15 @@ def test_counts_have_neither_unit_nor_interval_and_unknown_metrics_no_value() ->
     assert found["nothing"][0] == found["relation"][0] == 0
     assert math.isnan(found["nothing"][1].value)
     assert metric(run, "no_such_task", "accuracy", "macro")[0] == 0
+
+
+def test_counts_by_any_kind_of_record_are_counts() -> None:
+    """MMBench's records are not marked as counted: two of three questions were not asked under both rotations."""
+    options = {"question": "What color?", "answer": "A", "A": "red", "B": "blue", "category": "ocr"}
+    rows = (4, 1_000_004, 8, 12)
+    run = run_of([answered(MMBENCH, {"index": row, **options}, "A", None, doc_id=i) for i, row in enumerate(rows)])
+    found = metrics_of(run, MMBENCH, ["incomplete", "unread"], "macro")
+    assert [str(number) for _, number in found.values()] == ["2", "0"]
 
 
 def test_no_interval_leaves_0_to_100() -> None:
