@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def main() -> int:
-    """Print a row per task; the exit status is 1 where a score is out of tolerance."""
+    """Print a row per task; the exit status is 1 where a score is out of tolerance, 2 where it cannot be judged."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint",
@@ -50,6 +50,8 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     chosen = parser.parse_args()
+    if not (chosen.checkpoint / "model.safetensors").is_file():
+        parser.error(f"--checkpoint: no checkpoint in {chosen.checkpoint}; make tiny trains it")
     with tempfile.TemporaryDirectory() as folder:
         committed = _answered(COMMITTED, Path(folder) / "committed")
         again = _answered(chosen.checkpoint, Path(folder) / "again")
@@ -71,9 +73,12 @@ def main() -> int:
 def _answered(checkpoint: Path, folder: Path) -> Run:
     arguments = ["--tasks", "df_mini", "--model_args", f"pretrained={checkpoint}", "--batch_size", "16"]
     status = evaluate([*arguments, "--output_path", str(folder), "--log_samples"])
-    if status:
-        sys.exit(f"dualfocus eval of {checkpoint} ended with status {status}")
-    return read_run(folder)
+    run = read_run(folder)
+    faults = [str(fault) for fault in run.faults if not fault.harmless]
+    if status or faults or not run.answers["traced"].all():
+        print("; ".join([f"not every question was answered with {checkpoint}", *faults]), file=sys.stderr)
+        sys.exit(2)
+    return run
 
 
 def _weights(checkpoint: Path) -> str:

@@ -44,7 +44,7 @@ def _show(recipe: Recipe) -> None:
         print_table(Table("Expected scores, as published", ("", "%"), (scores,)), console)
     if recipe.estimate:
         costs = tuple(
-            (key.replace("_", " "), value if isinstance(value, int) else str(value))
+            (str(key).replace("_", " "), value if isinstance(value, int) else str(value))
             for key, value in recipe.estimate.items()
         )
         note = "By formula, from the published sizes of models and data; --dry-run counts the data that are there."

@@ -67,11 +67,10 @@ def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[l
     if not records or aggregate is None or _needs_more(aggregate):
         return Number(math.nan)
     try:
-        found = aggregate(records)
-        value = float(found)
+        value = float(aggregate(records))
     except Exception:  # a task's own code; lmms-eval too leaves out a metric that cannot be computed
         return Number(math.nan)
-    if isinstance(found, int):
+    if _counts(aggregate):
         return Number(value, decimals=0)
     scores = [_score(record) for record in records]
     if None not in scores and math.isclose(sum(scores) / len(scores), value, abs_tol=1e-12):  # type: ignore[arg-type]
@@ -88,6 +87,11 @@ def _needs_more(aggregate: Callable[..., Any]) -> bool:
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
     ]
     return len(needed) != 1
+
+
+def _counts(aggregate: Callable[..., Any]) -> bool:
+    """Whether it counts questions, by what it is annotated to return."""
+    return inspect.signature(aggregate).return_annotation in (int, "int")
 
 
 def _score(record: Any) -> float | None:

@@ -112,11 +112,13 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
     base = plan.base
     for (stage, folder), mixed in zip(stages, mixtures, strict=True):
         if not (folder / "stage.json").exists():
+            last = last_checkpoint(folder / "trainer", fsdp=sharded("FSDP"))
             if is_main:
                 note_start(folder, every[0].world_size)
                 write_manifest(out, recipe, plan, folders)
             # Made anew for every stage: ZeRO-3 shares out the weights that are loaded after them.
-            _run(_StageRun(recipe, stage, folder, base, mixed, training_arguments(stage, plan, folder, report_to)))
+            arguments = training_arguments(stage, plan, folder, report_to)
+            _run(_StageRun(recipe, stage, folder, base, mixed, arguments, last))
         base = str(folder)
     checkpoint, unusable = out / "checkpoint", 0
     if is_main:
@@ -184,11 +186,12 @@ class _StageRun:
     """The last stage's folder, or the plan's base."""
     mixed: Mixed
     arguments: TrainingArguments
+    last: Path | None
+    """The checkpoint to go on from."""
 
 
 def _run(run: _StageRun) -> None:
     stage, folder, mixed, arguments = run.stage, run.folder, run.mixed, run.arguments
-    last = last_checkpoint(folder / "trainer", fsdp=sharded("FSDP"))
     model, processor, family = _load(run.base, run.recipe, stage)
     if sharded():
         name_layers(model)
@@ -207,7 +210,7 @@ def _run(run: _StageRun) -> None:
             evaluator=_evaluator(run, processor, family),
             rejected=rejected,
         )
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    trainer.train(resume_from_checkpoint=None if run.last is None else str(run.last))
     _save(trainer, run, processor)
     if arguments.should_save:
         record = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather
+from accelerate.utils import FullyShardedDataParallelPlugin, gather
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback
@@ -57,6 +57,16 @@ class _Shares(TrainerCallback):  # type: ignore[misc]
                 print(f"weights: {every:,}, of which the processes hold {min(held):,} to {max(held):,}", flush=True)
 
 
+def reduce_in_float32(plugin: FullyShardedDataParallelPlugin | None) -> None:
+    """Have FSDP sum gradients over processes in float32, as training without it does.
+
+    accelerate has them summed in the precision of the passes, and then the loss would depend on how many processes
+    share a batch.
+    """
+    if plugin is not None and plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
+
+
 class ResumableTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose checkpoints are known to be whole, and of which only the last is kept."""
 
@@ -86,6 +96,7 @@ class TuningTrainer(ResumableTrainer):
 
     def __init__(self, *, rejected: Path, evaluator: Evaluator | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        reduce_in_float32(getattr(self.accelerator.state, "fsdp_plugin", None))
         for callback in (_OwnIntervals, _Shares):
             self.add_callback(callback)
         self.rejected, self.evaluator = rejected, evaluator

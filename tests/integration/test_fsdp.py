@@ -22,6 +22,8 @@ from tests.integration.conftest import BIN
 from tests.integration.training import Training, same_weights
 from tests.train.samples import save_base, write_data, write_recipe
 
+pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="two processes would share one GPU")
+
 CONFIG = resource_folder("models") / "accelerate" / "fsdp.yaml"
 FSDP = (
     str(BIN / "accelerate"), "launch", "--config_file", str(CONFIG), "--num_processes", "2", "--main_process_port", "0",
@@ -36,6 +38,7 @@ def training(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
     write_data(folder / "data", 36)
     save = {"save_every": 2, "gradient_checkpointing": True}
     write_recipe(folder / "full.yaml", save_base(folder / "llava", "llava"), batch_size=8, **save)
+    write_recipe(folder / "half.yaml", folder / "llava", batch_size=8, precision="bf16")
     adapters = {"rank": 4, "alpha": 8, "dropout": 0.0}
     write_recipe(folder / "lora.yaml", save_base(folder / "qwen", "qwen2_5_vl"), batch_size=12, lora=adapters)
     return Training(folder, environment)
@@ -82,6 +85,12 @@ def test_sharing_out_changes_neither_losses_nor_weights(training: Training, shar
     assert exported.keys() == whole.keys()
     for name, weight in exported.items():  # both rounded to bfloat16
         torch.testing.assert_close(weight.float(), whole[name].float(), rtol=2**-7, atol=1e-5)
+
+
+def test_in_half_precision_the_losses_are_nearly_those_of_one_process(training: Training) -> None:
+    training.finish("half", "half", *FSDP)
+    losses, others = training.record("half")["losses"], training.record(train_whole(training, "half"))["losses"]
+    assert [entry["loss"] for entry in losses] == pytest.approx([entry["loss"] for entry in others], rel=0.01)
 
 
 def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(training: Training, sharded: str) -> None:

@@ -1,4 +1,4 @@
-"""``dualfocus report`` on real runs: every number again from the raw files, by code that shares nothing with it."""
+"""``dualfocus report`` on real runs: every number of every table again from the raw files, by code of its own."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.integration.conftest import BIN
 __all__ = ["TORCHRUN", "Training", "same_weights"]
 
 TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", "-m")
-"""What `accelerate launch` runs for several GPUs; on CPU that command itself wants MPI."""
+"""What `accelerate launch` runs for several GPUs; without FSDP that command itself wants MPI on CPUs."""
 
 
 class Training:

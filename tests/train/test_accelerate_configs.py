@@ -6,12 +6,14 @@ import os
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.train.trainer import reduce_in_float32
 
 FOLDER = resource_folder("models") / "accelerate"
 
@@ -41,6 +43,10 @@ def test_fsdp_shards_everything_layer_by_layer(monkeypatch: pytest.MonkeyPatch) 
     assert plugin.reshard_after_forward is True
     assert plugin.auto_wrap_policy.__name__ == "transformer_auto_wrap_policy"
     assert not plugin.activation_checkpointing  # the recipe's gradient_checkpointing decides; both fail together
+    plugin.set_mixed_precision("bf16")
+    reduce_in_float32(plugin)
+    assert plugin.mixed_precision_policy.param_dtype == torch.bfloat16
+    assert plugin.mixed_precision_policy.reduce_dtype == torch.float32
 
 
 @pytest.mark.parametrize("stage", [2, 3])
