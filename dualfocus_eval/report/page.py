@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.tables import Cell, Number, cell_text, escaped, to_csv, to_json, to_markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["write_report"]
 
@@ -88,11 +92,20 @@ def _write_figures(section: Section, out: Path) -> list[_Figure]:
     for name, drawing in section.figures.items():
         with matplotlib.rc_context(_REPRODUCIBLE):
             figure = drawing.draw()
+            _lay_out(figure)
             figure.savefig(out / "figures" / f"{name}.svg", metadata={"Date": None})
-            figure.set_layout_engine("none")  # laid out by now; doing it again is half of the work
             figure.savefig(out / "figures" / f"{name}.png", metadata={"Software": None})
         found.append(_Figure(f"figures/{name}", drawing.caption))
     return found
+
+
+def _lay_out(figure: Figure) -> None:
+    """Lay out once for both files, without the solver's last digits, which depend on where objects lie in memory."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.get_axes():
+        left, bottom, width, height = axes.get_position(original=True).bounds
+        axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
 
 
 def _html(
