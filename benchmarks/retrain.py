@@ -14,9 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -24,7 +22,7 @@ from safetensors.torch import load_file
 from dualfocus_eval.harness.cli import main as evaluate
 from dualfocus_eval.report.reading import read_run
 from dualfocus_eval.report.runs import Run
-from dualfocus_eval.report.tables import fill_page
+from dualfocus_eval.report.tables import Cell, Number, Table, fill_page, to_markdown
 from dualfocus_eval.resources import resource_folder
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
@@ -32,14 +30,6 @@ COMMITTED = resource_folder("models") / "dualfocus-tiny"
 PATHWAYS = ("macro", "micro", "selected")
 TOLERANCE = 5.0
 """Points of a hundred: about two of the standard errors that 360 questions, the size of most of the sets, have."""
-
-
-class Row(NamedTuple):
-    """A task with a pair of scores per pathway, of the committed weights and of those trained again."""
-
-    task: str
-    questions: int
-    scores: list[tuple[float, float]]
 
 
 def main() -> int:
@@ -56,16 +46,18 @@ def main() -> int:
     chosen = parser.parse_args()
     if not (chosen.checkpoint / "model.safetensors").is_file():
         parser.error(f"--checkpoint: no checkpoint in {chosen.checkpoint}; make tiny trains it")
-    seconds = sum(stage["seconds"] for stage in json.loads((chosen.checkpoint / "training.json").read_text()))
-    trained = f"Trained again from nothing in {seconds:,} seconds with torch {torch.__version__}: "
+    provenance = json.loads((chosen.checkpoint / "dualfocus.json").read_text())["provenance"]
+    seconds = sum(stage["seconds"] for stage in provenance["stages"])
+    trained = f"Trained again from nothing in {seconds:,} seconds with torch {provenance['torch']}: "
     if _same_weights(COMMITTED, chosen.checkpoint):
         found, held = trained + "all weights are the committed ones bit for bit, and so are all scores.", True
     else:
-        rows = _rows(chosen.checkpoint)
-        greatest = max(abs(now - before) for row in rows for before, now in row.scores)
+        rows, greatest = _compare(chosen.checkpoint)
         held = greatest <= TOLERANCE
         verdict = f"{greatest:.1f} points, tolerance {TOLERANCE:g}: {'holds' if held else 'DOES NOT HOLD'}."
-        found = "\n".join([*_markdown(rows), "", trained + f"the greatest difference of a score is {verdict}"])
+        header = ("task", "questions", *(name for pathway in PATHWAYS for name in (pathway, "again")))
+        note = trained + f"the greatest difference of a score is {verdict}"
+        found = to_markdown(Table("Trained again", header, (rows,), (note,)))
     print(found)
     if chosen.write:
         fill_page(PAGE, {"trained again": found})
@@ -77,17 +69,18 @@ def _same_weights(first: Path, second: Path) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def _rows(checkpoint: Path) -> list[Row]:
+def _compare(checkpoint: Path) -> tuple[tuple[tuple[Cell, ...], ...], float]:
+    """A row per task with every pathway's two scores, and the greatest difference between two."""
     with tempfile.TemporaryDirectory() as folder:
-        committed = _answered(COMMITTED, Path(folder) / "committed")
-        again = _answered(checkpoint, Path(folder) / "again")
-    rows = []
-    for task in committed.task_names:
-        before, now = committed.of(task), again.of(task)
-        columns = [f"score_{pathway}" for pathway in PATHWAYS]
-        scores = [(100 * before[column].mean(), 100 * now[column].mean()) for column in columns]
-        rows.append(Row(task, len(before), scores))
-    return rows
+        runs = [_answered(COMMITTED, Path(folder) / "committed"), _answered(checkpoint, Path(folder) / "again")]
+    rows: list[tuple[Cell, ...]] = []
+    greatest = 0.0
+    for task in runs[0].task_names:
+        answers = [run.of(task) for run in runs]
+        pairs = [[100 * float(part[f"score_{pathway}"].mean()) for part in answers] for pathway in PATHWAYS]
+        greatest = max(greatest, *(abs(now - before) for before, now in pairs))
+        rows.append((task, len(answers[0]), *(Number(score) for pair in pairs for score in pair)))
+    return tuple(rows), greatest
 
 
 def _answered(checkpoint: Path, folder: Path) -> Run:
@@ -99,14 +92,6 @@ def _answered(checkpoint: Path, folder: Path) -> Run:
         print("; ".join([f"not every question was answered with {checkpoint}", *faults]), file=sys.stderr)
         sys.exit(2)
     return run
-
-
-def _markdown(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| task | questions | " + " | ".join(f"{pathway} | again" for pathway in PATHWAYS) + " |"
-    yield "|---|---:|" + "---:|" * (2 * len(PATHWAYS))
-    for row in rows:
-        cells = " | ".join(f"{before:.1f} | {now:.1f}" for before, now in row.scores)
-        yield f"| {row.task} | {row.questions:,} | {cells} |"
 
 
 if __name__ == "__main__":

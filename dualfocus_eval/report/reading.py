@@ -6,16 +6,15 @@ is in memory only until its row is made. Whatever cannot be used is left out, co
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.garbage import uncollected
 from dualfocus_eval.method.store import LoadCounts, completeness, read_traces, trace_files
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
@@ -31,23 +30,8 @@ def read_run(place: Path) -> Run:
     A run of another model, or one whose traces are gone, is read as far as it goes. Raises ``UserError`` where there
     are no results to read.
     """
-    with _without_collection():
+    with uncollected():
         return _read(place)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No garbage collection: among millions of new objects without cycles it only costs time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Together they make all objects old, so that the next collection of young ones does not walk them.
-        gc.freeze()
-        gc.unfreeze()
-        if enabled:
-            gc.enable()
 
 
 def _read(place: Path) -> Run:

@@ -6,13 +6,12 @@ killed run starts again with those that are done.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +25,7 @@ from dualfocus_eval.data.curation.settings import CurationSettings
 from dualfocus_eval.data.curation.tables import OutputFiles
 from dualfocus_eval.data.curation.verdict import Excluded, Kept, Reason, judge
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.garbage import uncollected
 
 __all__ = ["curate", "processors"]
 
@@ -78,7 +78,7 @@ def curate(
             release = open_release(source, pool)
         job, tally = _Job(release, settings, out, images, files), Tally(release)
         seen: set[int] = set()
-        with OutputFiles(out) as output, _uncollected():
+        with OutputFiles(out) as output, uncollected():
             for done, batch in _batches(job, workers):
                 tally.faults.extend(batch.faults)
                 for image_id, row in batch.rows:
@@ -101,18 +101,6 @@ def curate(
 def processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the collector of reference cycles: records have none, and looking for them doubles the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _pool(workers: int, job: _Job | None = None) -> ProcessPoolExecutor:
