@@ -6,6 +6,7 @@ killed run starts again with those that are done.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
