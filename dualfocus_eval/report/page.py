@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.tables import Cell, Number, cell_text, escaped, to_csv, to_json, to_markdown
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 _TEMPLATE = "page.html.jinja"
-_RUN_LINK = re.compile(r"^\[Report of [^\]]*\]\((\d+-[A-Za-z0-9_.-]+)/index\.html\)$", re.MULTILINE)
+_TABLES = ("csv", "json")
+_PICTURES = ("svg", "png")
 _REPRODUCIBLE = {"svg.hashsalt": "dualfocus", "svg.fonttype": "path"}
 
 
@@ -33,17 +33,15 @@ class _Figure:
 def write_report(out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = ()) -> Path:
     """Write everything below ``out`` and return its index.html; empty sections are left out.
 
-    Tables and figures of an earlier report there are removed first, and the reports of runs that it links to, so that
-    none is taken for this one's.
+    An earlier report there is replaced, and the reports of runs that it links to.
 
     Whatever comes from questions, answers and file names is escaped: nothing in it runs. Raises ``UserError`` where
-    the folder cannot be written.
+    the folder cannot be written, or holds files of the same names that no report wrote.
     """
     sections = [section for section in sections if not section.empty]
     try:
-        for folder in (out / "tables", out / "figures"):
-            folder.mkdir(parents=True, exist_ok=True)
-        _remove_earlier(out)
+        reports = [Path(target).parent.name for section in sections for _, target in section.links]
+        take_folder(out, _files(sections), reports)
         for section in sections:
             for name, table in (*section.tables.items(), *section.data.items()):
                 (out / "tables" / f"{name}.csv").write_text(to_csv(table), encoding="utf-8")
@@ -56,33 +54,10 @@ def write_report(out: Path, title: str, sections: Sequence[Section], faults: Seq
     return out / "index.html"
 
 
-def _remove_earlier(out: Path) -> None:
-    """An earlier report's tables, figures and reports of several runs; what is somebody else's stays.
-
-    Tables and figures come in pairs; runs are named by the links of its Markdown page.
-    """
-    if not (out / "index.html").is_file():
-        return
-    for folder, one, other in (("tables", ".csv", ".json"), ("figures", ".svg", ".png")):
-        for path in list((out / folder).glob(f"*{one}")):
-            if (pair := path.with_suffix(other)).is_file():
-                path.unlink()
-                pair.unlink()
-    page = out / "report.md"
-    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
-    for name in _RUN_LINK.findall(text):
-        _remove_run(out / name)
-
-
-def _remove_run(folder: Path) -> None:
-    if not (folder / "index.html").is_file():
-        return
-    _remove_earlier(folder)
-    for name in ("index.html", "report.md"):
-        (folder / name).unlink(missing_ok=True)
-    for emptied in (folder / "tables", folder / "figures", folder):
-        with suppress(OSError):  # not there, or with files that somebody else put there
-            emptied.rmdir()
+def _files(sections: Sequence[Section]) -> list[str]:
+    tables = [f"tables/{name}.{kind}" for part in sections for name in (*part.tables, *part.data) for kind in _TABLES]
+    figures = [f"figures/{name}.{kind}" for part in sections for name in part.figures for kind in _PICTURES]
+    return ["index.html", "report.md", *tables, *figures]
 
 
 def _write_figures(section: Section, out: Path) -> list[_Figure]:

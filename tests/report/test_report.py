@@ -14,6 +14,7 @@ import pytest
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Completion
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.trace import Cost
 from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
@@ -189,7 +190,29 @@ def test_nothing_of_an_earlier_report_stays(tmp_path: Path) -> None:
     (tmp_path / "out" / "tables" / "my_own.csv").touch()
     for name in ("before", "after"):
         write_report(tmp_path / "out", "A report", [Section("one", "One", "", {name: table})])
-    assert files() == {"index.html", "report.md", "after.csv", "after.json", "my_own.csv"}
+    assert files() == {"index.html", "report.md", "files.json", "after.csv", "after.json", "my_own.csv"}
+
+
+@pytest.mark.parametrize("mine", ["index.html", "tables/one.csv", "files.json"])
+def test_a_file_that_no_report_wrote_is_never_touched(tmp_path: Path, mine: str) -> None:
+    section = Section("one", "One", "", {"one": Table("A table", ("number",), (((1,),),))})
+    file = tmp_path / mine
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("my own")
+    with pytest.raises(UserError, match="is not of an earlier report"):
+        write_report(tmp_path, "A report", [section])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "my own"
+
+
+def test_a_list_of_files_cannot_name_any_outside(tmp_path: Path) -> None:
+    section, out = Section("one", "One", "", {"one": Table("A table", ("number",), (((1,),),))}), tmp_path / "out"
+    write_report(out, "A report", [section])
+    (tmp_path / "precious.txt").touch()
+    listed = json.loads((out / "files.json").read_text())
+    (out / "files.json").write_text(json.dumps({**listed, "files": [*listed["files"], "../precious.txt"]}))
+    write_report(out, "A report", [section])
+    assert (tmp_path / "precious.txt").exists()
 
 
 def test_no_run_of_an_earlier_report_stays(tmp_path: Path) -> None:
