@@ -43,6 +43,8 @@ class LoadCounts:
     """Lines that are no trace of this version."""
     truncated: int = 0
     """Files whose last line was cut off, as by a kill or a full disk; that question is answered again."""
+    unreadable: int = 0
+    """Files, or folders of a trace file's name, that cannot be read."""
 
 
 class TraceStore:
@@ -166,17 +168,21 @@ def completeness(trace: Trace) -> int:
 
 
 def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:
-    with path.open("rb") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            try:
-                yield Trace.from_json(line)
-            except TraceFormatError:
-                if line.endswith(b"\n"):
-                    counts.damaged += 1
-                else:
-                    counts.truncated += 1
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    yield Trace.from_json(line)
+                except TraceFormatError:
+                    if line.endswith(b"\n"):
+                        counts.damaged += 1
+                    else:
+                        counts.truncated += 1
+    except OSError as error:
+        _log.warning("%s cannot be read: %s", path, error.strerror)
+        counts.unreadable += 1
 
 
 def _open_locked(path: Path) -> int:

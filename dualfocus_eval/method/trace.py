@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.decoding import decoder
 from dualfocus_eval.method.selection import Decision, Pathway, Rule
 
 __all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
@@ -160,52 +161,20 @@ class Trace:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:
-        """The inverse of `to_json`. Raises TraceFormatError, saying what is wrong."""
+        """The inverse of `to_json`. Raises TraceFormatError, saying what is wrong, so that every field of a trace has
+        its type and no number is absurdly large."""
         try:
-            fields = json.loads(line)
-            if fields["version"] not in _READABLE:
-                raise TraceFormatError(f"trace version {fields['version']!r}, this is version {TRACE_VERSION}")
-            return cls(**fields | _nested(fields))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            found = json.loads(line)
+            if found["version"] not in _READABLE:
+                raise TraceFormatError(f"trace version {found['version']!r}, this is version {TRACE_VERSION}")
+            if missing := Trace.__dataclass_fields__.keys() - found.keys():
+                raise TraceFormatError(f"not a trace: it lacks {', '.join(sorted(missing))}")
+            return _decoded(found)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise TraceFormatError(f"not a trace: {type(error).__name__}: {error}") from error
 
 
-def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a decoded trace that are dataclasses, enums or tuples."""
-    grounding, scores, decision = fields["grounding"], fields["scores"], fields["decision"]
-    return {
-        "images": tuple(ImageInfo(**image) for image in fields["images"]),
-        "macro": _completion(fields["macro"]),
-        "micro": _completion(fields["micro"]),
-        "grounding": grounding
-        and Grounding(
-            _completion(grounding["a1"]),  # type: ignore[arg-type]
-            BoxOutcome(grounding["outcome"]),
-            grounding["box"] and Box(**grounding["box"]),
-            grounding["crop"] and Crop(**grounding["crop"]),
-        ),
-        "scores": scores and ContextScores(scores["scored"], _numbers(scores["macro"]), _numbers(scores["micro"])),
-        "decision": decision and Decision(decision),
-        "cause": fields["cause"] and Failure(**fields["cause"]),
-        "error": fields["error"] and Failure(**fields["error"]),
-        "cost": fields["cost"] and Cost(**fields["cost"]),
-    }
-
-
-def _completion(fields: Mapping[str, Any] | None) -> Completion | None:
-    if fields is None:
-        return None
-    return Completion(
-        fields["text"],
-        tuple(fields["token_ids"]),
-        _numbers(fields["logprobs"]),
-        fields["finish"],
-        fields.get("gap"),
-    )
-
-
-def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(math.nan if value is None else value for value in values)
+_decoded = decoder(Trace)
 
 
 def _finite(value: Any) -> Any:

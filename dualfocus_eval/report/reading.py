@@ -122,6 +122,7 @@ def _trace_rows(record: Mapping[str, Any] | None, path: Path, place: Path) -> tu
     where = f"in {files[0].parent}"
     faults = [
         Fault(counts.truncated, f"trace files end in a line that was cut off ({where})"),
+        Fault(counts.unreadable, f"trace files cannot be read ({where})"),
         Fault(counts.damaged, f"lines are no traces of this version ({where})"),
         Fault(counts.other_settings, f"traces are of other settings or checkpoints ({where})", harmless=True),
     ]

@@ -181,3 +181,10 @@ def test_every_answer_that_was_put_survives_kill_9(tmp_path: Path) -> None:
     with TraceStore(tmp_path, KEY) as store:
         assert all(store.get(ask(number)) == trace_of(ask(number)) for number in range(last + 1))
         assert store.counts.damaged == 0
+
+
+def test_a_folder_in_place_of_a_trace_file_costs_only_itself(tmp_path: Path) -> None:
+    fill(tmp_path, range(1))
+    (tmp_path / "traces.rank0001.jsonl").mkdir()
+    with TraceStore(tmp_path, KEY) as again:
+        assert (again.counts.loaded, again.counts.unreadable) == (1, 1)

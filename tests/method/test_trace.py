@@ -22,7 +22,7 @@ from dualfocus_eval.method.trace import (
 
 texts = st.text(st.characters())
 natural = st.integers(0, 10**6)
-logprobs = st.lists(st.floats(max_value=0, allow_nan=False, allow_infinity=False), max_size=4).map(tuple)
+logprobs = st.lists(st.floats(-1e6, 0), max_size=4).map(tuple)
 completions = st.builds(
     Completion,
     texts,
@@ -146,6 +146,55 @@ def test_another_rule_on_a_stored_trace() -> None:
 def test_what_is_no_trace_is_named(line: str | bytes) -> None:
     with pytest.raises(TraceFormatError):
         Trace.from_json(line)
+
+
+PATHS = [
+    ("key",), ("question_digest",), ("images",), ("images", 0), ("images", 0, "digest"), ("images", 0, "width"),
+    ("macro", "text"), ("macro", "token_ids"), ("macro", "token_ids", 0), ("macro", "logprobs"),
+    ("macro", "logprobs", 0), ("macro", "finish"), ("macro", "gap"), ("grounding", "a1"), ("grounding", "outcome"),
+    ("grounding", "box", "x1"), ("grounding", "crop", "left"), ("scores", "scored"), ("scores", "macro", 0),
+    ("picks",), ("picks", "own"), ("selected",), ("decision",), ("skipped_micro",), ("error",), ("cost", "questions"),
+    ("cost", "seconds"), ("cost", "seconds", "decode"),
+]  # fmt: skip
+NULL_FITS = ("logprobs.0", "macro.0", "gap", "selected", "decision", "error")
+TEXT_FITS = ("key", "question_digest", "digest", "text", "scored")
+OBJECT_FITS = ("picks", "seconds")
+FULL = replace(
+    answered(),
+    images=(ImageInfo("image", 4, 3),),
+    grounding=Grounding(Completion("box", (1,), (-0.5,), "eos"), BoxOutcome.OK, Box(0, 0, 1, 1), Crop(0, 0, 4, 3)),
+    scores=ContextScores("answer", (-0.5,), (-0.25,)),
+    cost=Cost(1, 1, 10, 0, 3, 0, {"decode": 0.5}),
+)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: ".".join(map(str, path)))
+def test_a_value_of_another_type_or_size_is_named(path: tuple[str | int, ...]) -> None:
+    place = ".".join(map(str, path))
+    wrong = [math.inf, 1e308, 10**400, ["x"]]
+    wrong += [None] * (not place.endswith(NULL_FITS)) + ["x"] * (path[-1] not in TEXT_FITS)
+    wrong += [{}] * (path[-1] not in OBJECT_FITS)
+    for value in wrong:
+        fields = json.loads(FULL.to_json())
+        owner = fields
+        for step in path[:-1]:
+            owner = owner[step]
+        owner[path[-1]] = value
+        with pytest.raises(TraceFormatError, match=str(path[0])):
+            Trace.from_json(json.dumps(fields))
+
+
+def test_a_line_nested_too_deeply_is_no_trace() -> None:
+    with pytest.raises(TraceFormatError):
+        Trace.from_json("[" * 200_000)
+
+
+def test_a_trace_lacks_no_field() -> None:
+    for name in json.loads(FULL.to_json()):
+        fields = json.loads(FULL.to_json())
+        del fields[name]
+        with pytest.raises(TraceFormatError, match=name):
+            Trace.from_json(json.dumps(fields))
 
 
 @given(st.text() | st.binary())
