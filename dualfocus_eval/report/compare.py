@@ -127,14 +127,18 @@ def _flips(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _write_flips(flips: pd.DataFrame, path: Path) -> None:
+    from dualfocus_eval.report.tables import visible
+
     names = {
         "answer_first": "answer_a",
         "answer_second": "answer_b",
         "score_first": "score_a",
         "score_second": "score_b",
     }
+    texts = ["question", "target", "answer_first", "answer_second"]
+    shown = flips.assign(**{name: flips[name].map(visible, na_action="ignore") for name in texts})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        flips.rename(columns=names).to_csv(path, index=False, lineterminator="\n")
+        shown.rename(columns=names).to_csv(path, index=False, lineterminator="\n")
     except OSError as error:
         raise UserError(f"--flips: {path} cannot be written: {error}") from error

@@ -105,19 +105,20 @@ def test_runs_of_other_questions_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_command_shows_and_writes_flips_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nasty = 'no [bold]x[/bold], "quoted"\nline ' + "long" * 200
+    nasty = 'no \x1b[31m[bold]x[/bold], "quoted"\nline \u202e' + "long" * 200
     first = gate_run(tmp_path / "a", [asked(0, "yes"), asked(1, "no"), asked(2, "yes")])
     second = gate_run(tmp_path / "b", [asked(0, nasty), asked(1, "yes"), asked(2, "yes")], settings={"margin": 0.0})
     flips = tmp_path / "out" / "flips.csv"
     assert main(["compare", str(first), str(second), "--flips", str(flips)]) == 0
     printed = capsys.readouterr().out
     assert "settings: margin 25.0 -> 0.0" in printed
-    assert "[bold]" in printed
+    assert r"no \x1b[31m[bold]" in printed
+    assert not {"\x1b", "\u202e"} & set(printed)
     assert "longlonglong" not in printed
     with flips.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["key"] for row in rows] == [f"{TASK}/0", f"{TASK}/1"]
-    assert rows[0]["answer_b"] == nasty.strip()
+    assert rows[0]["answer_b"] == nasty.replace("\x1b", r"\x1b").replace("\u202e", r"\u202e")
     assert {row["score_a"] for row in rows} | {row["score_b"] for row in rows} == {"0.0", "1.0"}
 
 

@@ -114,6 +114,15 @@ def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
     assert "](javascript" not in markdown.replace("\\]", "")
 
 
+def test_no_character_of_a_question_or_an_answer_acts_on_the_page(tmp_path: Path) -> None:
+    acting = "\x00\x07\x1b[31m\u202e\x9b"
+    row = answered(SCENES, scene(77, "red"), acting, "red", doc_id=0, image="acting")
+    index = report_run(run_of(some([row])), tmp_path / "out")
+    for path in [index, index.parent / "report.md", *index.parent.rglob("*.csv"), *index.parent.rglob("*.svg")]:
+        assert not set(acting) - set("[31m") & set(path.read_text()), path
+    assert r"\x00\x07\x1b[31m\u202e\x9b" in index.read_text()
+
+
 def test_very_long_answers_are_cut_where_they_are_shown(tmp_path: Path) -> None:
     long = answered(SCENES, scene(77, "red"), "word", "red", doc_id=0, image="long")
     text = Completion("word " * 2_000, (1,), (-0.1,), "length")
