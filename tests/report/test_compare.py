@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy import stats
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.compare import comparison_table
 from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
 from dualfocus_eval.report.runs import Run
@@ -70,6 +72,35 @@ def test_categories_share_the_significance(tmp_path: Path) -> None:
     assert marks.test.p_two_sided == pytest.approx(2 * 0.5**6)
     assert marks.p_adjusted == pytest.approx(4 * 2 * 0.5**6)
     assert found[f"{SCENES}: object_color"].test.better == 0
+
+
+def test_questions_without_a_score_are_counted_and_no_test_is_made_of_none(tmp_path: Path) -> None:
+    rows = [*questions("yyyy"), *(question(number, "yes", task="df_pope_mini_popular") for number in range(3))]
+    first, second = read(tmp_path / "a", rows), read(tmp_path / "b", [question(0, "no"), *rows[1:]])
+    pairs = pair_runs(first, second)
+    pairs.loc[pairs["task"] != TASK, "score_first"] = math.nan
+    pairs.loc[1, "score_second"] = math.nan
+    some, none = compare_tasks(pairs)
+    assert (some.questions, some.unscored, none.questions, none.unscored) == (3, 1, 0, 3)
+    assert math.isnan(none.test.p_two_sided)
+    assert math.isnan(none.p_adjusted)
+    assert some.p_adjusted == some.test.p_two_sided == 1.0
+    table = comparison_table("Tasks", "task", [some, none])
+    assert [str(cell) for cell in table.rows[1][3:]] == ["", "", "", "0", "0", "", ""]
+    assert "number of rows (1)" in table.notes[0]
+    assert table.notes[-1].endswith(f"{TASK}: 1; df_pope_mini_popular: 3.")
+
+
+def test_scores_that_are_no_shares_are_compared_as_they_are(tmp_path: Path) -> None:
+    run = read(tmp_path / "a", questions("yyny"))
+    pairs = pair_runs(run, run)
+    pairs[["score_first", "score_second"]] = [[1.5, 2.5], [2.0, 2.0], [-4.0, -3.0], [7.0, 7.5]]
+    (found,) = compare_tasks(pairs)
+    table = comparison_table("Tasks", "task", [found])
+    assert [str(cell).partition(" ")[0] for cell in table.rows[0][3:6]] == ["1.62", "2.25", "+0.62"]
+    assert any("not in per cent" in note for note in table.notes)
+    (same,) = compare_tasks(pairs.assign(score_second=pairs["score_first"]))
+    assert (same.difference.value, math.isnan(same.difference.low)) == (0.0, True)
 
 
 def test_a_run_of_another_model_can_be_compared(tmp_path: Path) -> None:
