@@ -20,6 +20,7 @@ from dualfocus_eval.report.effect import POPE, SCENES
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.published import published_tables
 from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.strategies import STAR
 from dualfocus_eval.report.tables import Table
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
 
@@ -243,3 +244,10 @@ def test_published_numbers_are_those_of_the_paper() -> None:
     ]
     assert mmbench == [60.6, 58.2]
     assert all(value is None for row in tables[4]["rows"] for value in row["values"][:2])
+
+
+def test_a_star_and_what_it_means_stand_together() -> None:
+    for section in sections_of(run_of(some())):
+        for name, table in section.tables.items():
+            starred = any("*" in str(cell) for row in (table.header, *table.rows) for cell in row)
+            assert any(STAR in note for note in table.notes) == starred or section.name in ("main", "published"), name
