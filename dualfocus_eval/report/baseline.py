@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.decoding import decoder
 from dualfocus_eval.report.runs import Run
 
 __all__ = ["Answer", "Baseline", "Provenance", "load_baseline", "reduce_run", "save_baseline"]
@@ -159,26 +160,51 @@ def _rounded(gap: float) -> float:
 def load_baseline(path: Path) -> Baseline:
     """Read what `save_baseline` wrote. Raises ``UserError`` for what is none, naming the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"there is no baseline {path}; make it from a good run with --update") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"baseline {path} cannot be read: {error}") from error
     try:
         if content["format"] != FORMAT:
             raise UserError(f"baseline {path} has format {content['format']!r}, this is {FORMAT}; renew it (--update)")
-        provenance = Provenance(**{name: content[name] for name in Provenance.__dataclass_fields__})
-        tasks = {name: tuple(_answer(*row) for row in rows) for name, rows in content["tasks"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
+        provenance = _provenance({name: content[name] for name in Provenance.__dataclass_fields__})
+        if not isinstance(provenance.environment.get("packages", {}), dict):
+            raise TypeError("environment: packages are not an object")
+        tasks = {name: _answers_in(name, rows) for name, rows in content["tasks"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} is no baseline: {type(error).__name__}: {error}; make one with --update") from error
     if not any(tasks.values()):
         raise UserError(f"baseline {path} has no questions; make one from a good run with --update")
     return Baseline(provenance, tasks)
 
 
-def _answer(doc_id: int, question: str, score: float | None, gap: float | None, text: str | None) -> Answer:
-    return Answer(doc_id, question, text, _number(score), _number(gap))
+@dataclass(frozen=True)
+class _Row:
+    """A question's line, in the order of its columns."""
+
+    doc_id: int
+    question: str
+    score: float | None
+    gap: float | None
+    text: str | None
 
 
-def _number(value: float | None) -> float:
+_provenance, _row = decoder(Provenance), decoder(_Row)
+
+
+def _answers_in(task: str, rows: Sequence[Sequence[Any]]) -> tuple[Answer, ...]:
+    answers: dict[int, Answer] = {}
+    for number, values in enumerate(rows, 1):
+        try:
+            row = _row(dict(zip(_Row.__dataclass_fields__, values, strict=True)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"task {task}, row {number}: {error}") from None
+        if row.doc_id in answers:
+            raise ValueError(f"task {task}, row {number}: question {row.doc_id} stands there twice")
+        answers[row.doc_id] = Answer(row.doc_id, row.question, row.text, _known(row.score), _known(row.gap))
+    return tuple(answers.values())
+
+
+def _known(value: float | None) -> float:
     return math.nan if value is None else float(value)

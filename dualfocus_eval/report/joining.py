@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.method.decoding import LARGEST
 from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.rows import NO_TRACE, TRACE_COLUMNS, TRACE_TYPES, pick_column
 from dualfocus_eval.report.runs import Fault, Metrics
@@ -102,9 +103,15 @@ def answers_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     types = _SAMPLE_TYPES | TRACE_TYPES
     names = [*_SAMPLE_TYPES, *TRACE_COLUMNS]
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return pd.DataFrame(
-        {name: pd.Series(column, dtype=types[name]) for name, column in zip(names, columns, strict=True)}
-    )
+    return pd.DataFrame({name: _series(column, types[name]) for name, column in zip(names, columns, strict=True)})
+
+
+def _series(column: Sequence[Any], dtype: Any) -> pd.Series:
+    try:
+        return pd.Series(column, dtype=dtype)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no file
+        cleaned = [cell.encode("utf-8", "replace").decode() if isinstance(cell, str) else cell for cell in column]
+        return pd.Series(cleaned, dtype=dtype)
 
 
 def _samples(path: Path, counts: Counter[str]) -> Iterator[dict[str, Any]]:
@@ -112,8 +119,9 @@ def _samples(path: Path, counts: Counter[str]) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 sample = json.loads(line)
-                int(sample["doc_id"])
-            except (ValueError, TypeError, KeyError):
+                if abs(int(sample["doc_id"])) > LARGEST:
+                    raise ValueError("no place of a document")
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 counts["damaged"] += bool(line.strip())
                 continue
             yield sample

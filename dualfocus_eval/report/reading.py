@@ -15,6 +15,7 @@ import pandas as pd
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.garbage import uncollected
+from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.store import LoadCounts, completeness, read_traces, trace_files
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
@@ -37,15 +38,19 @@ def read_run(place: Path) -> Run:
 def _read(place: Path) -> Run:
     path, faults = _newest_results(place)
     results = _read_json(path)
-    record = _record(results)
+    record, unusable = _record(results)
     samples = _sample_files(path, results)
-    rows, reading = _trace_rows(record, path, place)
+    rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), unusable)
     faults += reading
     traced = record if rows.newest else None
     tasks, unloaded = load_tasks(list(samples)) if samples else ({}, {})
     faults += [Fault(1, f"task cannot be scored again ({name}: {why})") for name, why in unloaded.items()]
     if not samples:
         faults.append(Fault(1, "run has no sample files beside its results: only its totals are known (--log_samples)"))
+    for name in [name for name in results["n-samples"] if samples and name not in samples]:
+        faults.append(Fault(1, f"sample file is missing (task {name}): only the task's totals are known"))
+        for key in [key for key in rows.newest if key.rpartition("/")[0] == name]:
+            del rows.newest[key]
     parts, metrics = [], {}
     for name, file in samples.items():
         part, metrics[name], found = read_task(name, file, tasks.get(name), rows, results, traced)
@@ -72,8 +77,8 @@ def _newest_results(place: Path) -> tuple[Path, list[Fault]]:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        results = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}; name another results file, or run again") from error
     if not isinstance(results, dict) or "results" not in results:
         raise UserError(f"{path} is not a results file of lmms-eval: it has no part `results`")
@@ -83,6 +88,12 @@ def _read_json(path: Path) -> Mapping[str, Any]:
             raise UserError(f"{path} is not a results file of lmms-eval: its part `{name}` is not a table by task")
     if not isinstance(results.get("config"), dict):
         results["config"] = {}
+    sizes = results["n-samples"].items()
+    results["n-samples"] = {name: size for name, size in sizes if type(size.get("effective")) is int}
+    for config in results["configs"].values():
+        listed = config.get("metric_list")
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) and "metric" in entry for entry in listed):
+            config.pop("metric_list", None)
     return results
 
 
@@ -90,24 +101,40 @@ _BY_TASK = ("results", "configs", "n-samples")
 """Parts of the results that have an object for each task; empty where the file lacks them."""
 
 
-def _record(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What our model left among the arguments."""
+_RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
+"""What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
+
+
+def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
+    """What our model left among the arguments; None, with the reason, where that is nothing or cannot be used."""
     record = run_argument(results, "dualfocus")
-    return record if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
+    wrong = [name for name, kind in _RECORDED.items() if not isinstance(record.get(name), kind)]
+    try:
+        Settings(**record["settings"])
+        str(record["engine"]["pretrained"])
+    except (TypeError, KeyError, ValueError) as error:
+        wrong = [*wrong, str(error)]
+    if wrong:
+        why = ", ".join(wrong)
+        return None, [
+            Fault(1, f"record of --model dualfocus cannot be used ({why}): only the run's own scores are known")
+        ]
+    return record, []
 
 
 def _sample_files(path: Path, results: Mapping[str, Any]) -> dict[str, Path]:
     """The sample file of each task, in the order in which the tasks ran."""
     prefix = path.name.removesuffix("_results.json") + "_samples_"
-    files = {file.stem.removeprefix(prefix): file for file in sorted(path.parent.glob(f"{prefix}*.jsonl"))}
+    found = (file for file in sorted(path.parent.glob(f"{prefix}*.jsonl")) if file.is_file())
+    files = {file.stem.removeprefix(prefix): file for file in found}
     order = [name for name in results["n-samples"] if name in files]
     return {name: files[name] for name in dict.fromkeys([*order, *files])}
 
 
-def _trace_rows(record: Mapping[str, Any] | None, path: Path, place: Path) -> tuple[TraceRows, list[Fault]]:
+def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[TraceRows, list[Fault]]:
     rows = TraceRows()
-    if record is None:
-        return rows, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
     files = _find_traces(record, path, place)
     if not files:
         return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
@@ -125,11 +152,20 @@ def _trace_rows(record: Mapping[str, Any] | None, path: Path, place: Path) -> tu
         Fault(counts.unreadable, f"trace files cannot be read ({where})"),
         Fault(counts.damaged, f"lines are no traces of this version ({where})"),
         Fault(counts.other_settings, f"traces are of other settings or checkpoints ({where})", harmless=True),
+        Fault(not rows.newest, f"run without any usable trace ({where}): only its own scores are known"),
     ]
     return rows, [fault for fault in faults if fault.count]
 
 
 def _find_traces(record: Mapping[str, Any], path: Path, place: Path) -> list[Path]:
-    """The trace files, where the run wrote them or, after a move, beside its results."""
-    folders = [Path(record["traces"]), path.parent / "traces", path.parent.parent / "traces", place / "traces"]
-    return next((files for folder in folders if (files := trace_files(folder))), [])
+    """The trace files: beside the results, since a copied run takes them along, or else where the run wrote them.
+
+    Of several such folders it is the first that has traces of this run's settings.
+    """
+    beside = [folder / "traces" for folder in (path.parent, path.parent.parent, place)]
+    folders = dict.fromkeys(folder.resolve() for folder in (*beside, Path(record["traces"])))
+    found = [files for folder in folders if (files := trace_files(folder))]
+    if len(found) > 1:
+        key = record["settings_key"]
+        found = [files for files in found if any(True for _ in read_traces(files, key, LoadCounts()))] or found
+    return found[0] if found else []

@@ -69,7 +69,10 @@ class Run:
     @property
     def seconds(self) -> float:
         """Wall time of the evaluation, model loading included; NaN where the results do not say."""
-        return float(self.results.get("total_evaluation_time_seconds") or math.nan)
+        try:
+            return float(self.results.get("total_evaluation_time_seconds") or math.nan)
+        except (TypeError, ValueError):
+            return math.nan
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -8,6 +8,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from dualfocus_eval.method.decoding import LARGEST
+
 __all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "run_argument", "score_of"]
 
 
@@ -104,4 +106,4 @@ def score_of(metrics: Mapping[str, Any], main: str | None) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= LARGEST
