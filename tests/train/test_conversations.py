@@ -146,34 +146,17 @@ def test_the_subject_of_an_answer_is_what_its_question_names(kind: str, processo
     assert named > 20
 
 
-def test_the_right_option_and_its_letter_are_found(processor: Any) -> None:
-    """Every option's words know the letter of their line; the match is the option that the answer's letter names."""
-    encode, matched = SampleEncoder(processor, SHAPE.image_size), 0
-    for sample in conversations("choice"):
-        (encoded,) = encode(sample)
-        decode = processor.tokenizer.decode
-        for turn, (message, answer) in enumerate(zip(sample.messages[::2], answers(sample), strict=True)):
-            lines = [line for line in message["content"][-1]["text"].split("\n") if line[1:2] == "."]
-            texts = {line[0]: line[2:] for line in lines}
-            (words,) = np.nonzero(encoded["matches"] == turn)
-            assert decode(encoded["input_ids"][words]) == texts.get(answer, "")
-            assert all(decode(encoded["input_ids"][encoded["letters"][word]]) == answer for word in words)
-            matched += bool(len(words))
-        (listed,) = np.nonzero(encoded["letters"] >= 0)
-        assert (encoded["subjects"][listed] == -1).all()
-    assert matched > 20
-    (plain,) = encode(conversations("macro")[0])
-    assert (plain["letters"] == -1).all()
-
-
-def test_a_choice_is_answered_by_the_letter_of_the_right_text() -> None:
+def test_a_choice_is_answered_by_the_text_of_an_option() -> None:
+    asked = 0
     for sample in conversations("choice", 60):
         for message, answer in zip(sample.messages[::2], answers(sample), strict=True):
             prompt = message["content"][-1]["text"]
             if LETTER_HINT in prompt:
                 options = stem_of(prompt.split(": ", 1)[-1]).options
                 assert 2 <= len(set(options)) == len(options) <= 4
-                assert answer in "ABCD"[: len(options)]
+                assert answer in options
+                asked += 1
+    assert asked > 60
 
 
 def test_choices_ask_in_every_kind_and_after_both_numbers_of_rounds() -> None:
