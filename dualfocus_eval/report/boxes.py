@@ -11,7 +11,7 @@ from dualfocus_eval.report.choices import Choice, scores_of
 from dualfocus_eval.report.measures import rate
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
-from dualfocus_eval.report.strategies import INTERVALS
+from dualfocus_eval.report.strategies import INTERVALS, STAR
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
@@ -53,7 +53,7 @@ def box_section(run: Run) -> Section:
         sizes = tuple(tuple(_size_rows(run, task, rows)) for task, rows in known.items())
         heading = ("task", "object size", "n", *run.shown_choices.values())
         size = "Object size: the square root of the object's share of the image, in per cent of its side."
-        tables["object_size"] = Table("Scores by object size (%)", heading, sizes, (INTERVALS, size))
+        tables["object_size"] = Table("Scores by object size (%)", heading, sizes, (f"{INTERVALS} {STAR}", size))
         figures["object_size"] = Drawing("Score by object size (%); 95% intervals.", lambda: _draw_sizes(known))
     return Section("boxes", "Boxes", text, tables, figures)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualfocus_eval.report.choices import Choice
-from dualfocus_eval.report.measures import metrics_of
+from dualfocus_eval.report.measures import is_share, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.strategies import choice_notes
@@ -33,9 +33,12 @@ def category_section(run: Run) -> Section:
         found = {choice: metrics_of(run, task, names, choice) for choice in choices}
         sections = tuple(tuple(_row(name, found) for name in group) for group in groups)
         header = ("category", "n", *choices.values())
-        tables[f"categories_{task}"] = Table(f"{task}: categories (%)", header, sections, choice_notes(run))
+        own = [name for name in names if not is_share(run, task, name)]
+        notes = (*choice_notes(run, header), *scale_notes(own))
+        unit = " (%)" if len(own) < len(names) else ""
+        tables[f"categories_{task}"] = Table(f"{task}: categories{unit}", header, sections, notes)
         if "micro" in choices:
-            figures[f"categories_{task}"] = Drawing(f"{task} by category (%)", _drawing(run, task, groups))
+            figures[f"categories_{task}"] = Drawing(f"{task} by category{unit}", _drawing(run, task, groups, unit))
     text = "Scores per category, as in the paper's figure 4. Small categories have wide intervals: read them."
     return Section("categories", "Categories", text, tables, figures)
 
@@ -63,7 +66,7 @@ def _row(name: str, found: Mapping[Choice, Mapping[str, tuple[int, Any]]]) -> tu
     return (name, max(values[name][0] for values in found.values()), *(values[name][1] for values in found.values()))
 
 
-def _drawing(run: Run, task: str, groups: Sequence[Sequence[str]]) -> Any:
+def _drawing(run: Run, task: str, groups: Sequence[Sequence[str]], unit: str) -> Any:
     names = max((group for group in groups if len(group) <= 12), key=len, default=groups[0])
 
     def draw() -> Any:
@@ -80,8 +83,9 @@ def _drawing(run: Run, task: str, groups: Sequence[Sequence[str]]) -> Any:
             )  # fmt: skip
         labels = [name.replace("_", " ").replace(" ", "\n", 1) for name in names]
         axis.set_xticks(range(len(names)), labels, fontsize=7)
-        axis.set_ylabel("%")
-        axis.set_ylim(0, 105)
+        if unit:
+            axis.set_ylabel("%")
+            axis.set_ylim(0, 105)
         axis.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
         return figure
 

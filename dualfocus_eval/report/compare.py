@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from dualfocus_eval.report.runs import Run
     from dualfocus_eval.report.tables import Table
 
-__all__ = ["main"]
+__all__ = ["comparison_table", "main"]
 
 _SHOWN = 10
 """Flips of a direction on the terminal."""
@@ -46,9 +48,9 @@ def main(argv: Sequence[str]) -> int:
         console.print(f"{letter}: {run.path}", highlight=False, markup=False, soft_wrap=True)
         print_faults(run, console)
     _show_settings(first, second, console)
-    tables = [_table("Tasks", "task", compare_tasks(pairs))]
+    tables = [comparison_table("Tasks", "task", compare_tasks(pairs))]
     categories = compare_categories(pairs, first, second)
-    tables += [_table("Categories", "category", categories)] if categories else []
+    tables += [comparison_table("Categories", "category", categories)] if categories else []
     flips = pairs[pairs["score_first"] != pairs["score_second"]].dropna(subset=["score_first", "score_second"])
     worse = flips["score_second"] < flips["score_first"]
     tables += [_flips("Right in A, wrong or less right in B", flips[worse])] if worse.any() else []
@@ -85,7 +87,10 @@ def _show_settings(first: Run, second: Run, console: Console) -> None:
         console.print("settings: " + ", ".join(changed), highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
+def comparison_table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
+    """A row per comparison; what the columns mean, and what was left out, in the notes."""
+    from dualfocus_eval.report.measures import scale_notes, shown
+    from dualfocus_eval.report.statistics import Estimate
     from dualfocus_eval.report.tables import Number, Table
 
     rows = tuple(
@@ -93,23 +98,24 @@ def _table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
             found.name,
             found.questions,
             found.images,
-            Number(100 * found.first, unit="%"),
-            Number(100 * found.second, unit="%"),
-            Number(
-                100 * found.difference.value, 100 * found.difference.low, 100 * found.difference.high, "points",
-                signed=True,
-            ),
+            shown(Estimate(found.first, math.nan, math.nan), share=found.share),
+            shown(Estimate(found.second, math.nan, math.nan), share=found.share),
+            replace(shown(found.difference, share=found.share, unit="points"), signed=True),
             found.test.better,
             found.test.worse,
             Number(found.test.p_two_sided, decimals=4),
             Number(found.p_adjusted, decimals=4),
         )
         for found in comparisons
-    )  # fmt: skip
+    )
+    tested = sum(found.questions > 0 for found in comparisons)
+    unscored = "; ".join(f"{found.name}: {found.unscored:,}" for found in comparisons if found.unscored)
     notes = (
         "B - A in points with its 95% interval (bootstrap over whole images); p: McNemar's test, two-sided, by image; "
-        f"p Holm: adjusted for the number of rows ({len(rows)}).",
+        f"p Holm: adjusted for the number of rows ({tested}).",
         "Compared is the score of each question: MMBench by row, not by circular question, and POPE by accuracy.",
+        *scale_notes([found.name for found in comparisons if not found.share]),
+        *([f"Not compared, since a run has no score of them: {unscored}."] if unscored else ()),
     )
     header = (unit, "n", "images", "A %", "B %", "B - A", "B better", "B worse", "p", "p Holm")
     return Table(title, header, (rows,), notes)
@@ -127,14 +133,18 @@ def _flips(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _write_flips(flips: pd.DataFrame, path: Path) -> None:
+    from dualfocus_eval.report.tables import visible
+
     names = {
         "answer_first": "answer_a",
         "answer_second": "answer_b",
         "score_first": "score_a",
         "score_second": "score_b",
     }
+    texts = ["question", "target", "answer_first", "answer_second"]
+    shown = flips.assign(**{name: flips[name].map(visible, na_action="ignore") for name in texts})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        flips.rename(columns=names).to_csv(path, index=False, lineterminator="\n")
+        shown.rename(columns=names).to_csv(path, index=False, lineterminator="\n")
     except OSError as error:
         raise UserError(f"--flips: {path} cannot be written: {error}") from error

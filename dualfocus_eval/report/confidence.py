@@ -13,6 +13,8 @@ from dualfocus_eval.method.selection import Pathway
 from dualfocus_eval.report.categories import partitions
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
+from dualfocus_eval.report.statistics import are_shares, jackknife
+from dualfocus_eval.report.strategies import INTERVALS
 from dualfocus_eval.report.style import COLORS, GREY, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
@@ -21,6 +23,8 @@ __all__ = ["auroc", "confidence_section", "reliability"]
 _PATHWAYS: tuple[Pathway, ...] = ("macro", "micro")
 _BINS = 10
 _MOST_PANELS = 12
+_FEWEST = 10
+"""Right answers, and wrong ones, below which no AUROC is shown."""
 
 
 def confidence_section(run: Run) -> Section:
@@ -29,7 +33,7 @@ def confidence_section(run: Run) -> Section:
         "PPL is the exponential of the mean negative log-likelihood per answer token, end token included, in the "
         "candidate's own pathway. Confidence is 1 / PPL. AUROC: how well confidence tells right from wrong answers, 50 "
         "is chance. Calibration error: mean distance between confidence and share right over ten bins of equally many "
-        "questions. An answer is right from a score of 0.5."
+        "questions. An answer is right from a score of 0.5; scores that are no shares say nothing of it."
     )
     spread, calibration = [], []
     for task in run.task_names:
@@ -38,24 +42,27 @@ def confidence_section(run: Run) -> Section:
             known = _known(rows, pathway)
             if known.empty:
                 continue
-            calibration.append(_calibration_row(task, pathway, known))
+            if are_shares(known[f"score_{pathway}"]):
+                calibration.append(_calibration_row(task, pathway, known))
             spread += [_spread_row(task, name, pathway, part) for name, part in _parts(run, task, pathway)]
-    if not calibration:
+    if not spread:
         return Section("confidence", "Perplexity and calibration", text)
     quantiles = ("n", "5%", "25%", "median", "75%", "95%")
     header = ("task", "pathway", "n", "right %", "mean confidence %", "AUROC %", "calibration error %")
     tables = {
-        "calibration": Table("Calibration", header, (tuple(calibration),)),
         "perplexity": Table("PPL by category", ("task", "category", "pathway", *quantiles), (tuple(spread),)),
     }
+    if calibration:
+        few = f"AUROC is left out where fewer than {_FEWEST} answers are right, or fewer than {_FEWEST} wrong."
+        notes = (INTERVALS, few)
+        tables = {"calibration": Table("Calibration", header, (tuple(calibration),), notes)} | tables
     caption = "PPL of macro and micro answers; the line in each box is the median, whiskers span 5% to 95%."
     figures = {
         "perplexity": Drawing(caption, lambda: _draw_spread(run)),
-        "reliability": Drawing(
-            "Share right against confidence, in ten bins of equally many questions; the diagonal is perfect.",
-            lambda: _draw_reliability(run),
-        ),
     }
+    if calibration:
+        perfect = "Share right against confidence, in ten bins of equally many questions; the diagonal is perfect."
+        figures["reliability"] = Drawing(perfect, lambda: _draw_reliability(run))
     return Section("confidence", "Perplexity and calibration", text, tables, figures)
 
 
@@ -87,8 +94,17 @@ def _calibration_row(task: str, pathway: Pathway, known: pd.DataFrame) -> tuple[
     nll, right = _columns(known, pathway)
     confidence, share, count = reliability(nll, right)
     error = float(np.abs(confidence - share) @ count / count.sum())
-    values = (right.mean(), np.exp(-nll).mean(), auroc(nll, right), error)
-    return (task, pathway, len(known), *(Number(100 * float(value), unit="%") for value in values))
+    means = (Number(100 * float(value), unit="%") for value in (right.mean(), np.exp(-nll).mean()))
+    ranked = _auroc(nll, right, known["cluster"].to_numpy())
+    return (task, pathway, len(known), *means, ranked, Number(100 * error, unit="%"))
+
+
+def _auroc(nll: np.ndarray, right: np.ndarray, clusters: np.ndarray) -> Number:
+    """In per cent, with a jackknife's interval; NaN with few right or few wrong answers."""
+    if min(right.sum(), len(right) - right.sum()) < _FEWEST:
+        return Number(math.nan, unit="%")
+    found = jackknife(clusters, lambda kept: auroc(nll[kept], right[kept]))
+    return Number(100 * found.value, 100 * max(found.low, 0.0), 100 * min(found.high, 1.0), "%")
 
 
 def _parts(run: Run, task: str, pathway: Pathway) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -97,12 +113,12 @@ def _parts(run: Run, task: str, pathway: Pathway) -> Iterator[tuple[str, pd.Data
     yield "all", _known(rows, pathway)
     columns = run.columns(task, "selected")
     for name in max(partitions(run, task), key=len, default=[]):
-        if not (known := _known(rows.iloc[columns[name][0]], pathway)).empty:
-            yield name, known
+        yield name, _known(rows.iloc[columns[name][0]], pathway)
 
 
 def _spread_row(task: str, name: str, pathway: Pathway, known: pd.DataFrame) -> tuple[Cell, ...]:
-    values = np.exp(np.quantile(known[f"{pathway}_nll"], [0.05, 0.25, 0.5, 0.75, 0.95]))
+    nll = known[f"{pathway}_nll"] if len(known) else [math.nan]
+    values = np.exp(np.quantile(nll, [0.05, 0.25, 0.5, 0.75, 0.95]))
     return (task, name, pathway, len(known), *(Number(float(value), decimals=3) for value in values))
 
 
@@ -116,10 +132,10 @@ def _draw_spread(run: Run) -> Any:
     figure, axes = panels(len(tasks), height=3.0)
     for axis, task in zip(axes, tasks, strict=True):
         parts = {pathway: dict(_parts(run, task, pathway)) for pathway in _PATHWAYS}
-        names = list(dict.fromkeys(name for found in parts.values() for name in found))
+        names = [name for name in parts["macro"] if any(len(found[name]) for found in parts.values())]
         for offset, (pathway, found) in enumerate(parts.items()):
             for place, name in enumerate(names):
-                if name in found:
+                if len(found[name]):
                     _box(axis, np.exp(found[name][f"{pathway}_nll"].to_numpy()), place + 0.36 * (offset - 0.5), pathway)
         axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
         axis.set_ylim(max(len(names), 3) - 0.5, -0.6)
@@ -151,7 +167,7 @@ def _box(axis: Any, values: np.ndarray, place: float, pathway: Pathway) -> None:
 
 
 def _draw_reliability(run: Run) -> Any:
-    tasks = _plotted(run)
+    tasks = [task for task in _plotted(run) if are_shares(run.of(task)[["score_macro", "score_micro"]])]
     figure, axes = panels(len(tasks))
     for axis, task in zip(axes, tasks, strict=True):
         axis.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))

@@ -5,38 +5,41 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dualfocus_eval.report import statistics
 from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.statistics import Estimate
 from dualfocus_eval.report.tables import Number
 
-__all__ = ["GROUPS", "metric", "metrics_of", "points", "rate"]
+__all__ = ["is_share", "metric", "metrics_of", "points", "rate", "scale_notes", "shown"]
 
-GROUPS = 20
-"""Groups of clusters that the jackknife leaves out in turn."""
 Clusters: TypeAlias = pd.Series | np.ndarray
 """What each question's image is; (questions,)."""
 
 
 def rate(values: Sequence[float] | np.ndarray, clusters: Clusters) -> Number:
-    """The mean of scores between 0 and 1, in per cent, with `statistics.rate`'s interval; NaN scores are left out."""
+    """The mean of scores: of shares in per cent with `statistics.rate`'s interval, of others as they are with that of
+    `statistics.mean`; NaN scores are left out.
+    """
     values = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(values)
-    found = statistics.rate(values[known], np.asarray(clusters)[known])
-    return Number(100 * found.value, 100 * found.low, 100 * found.high, "%")
+    known, share = ~np.isnan(values), statistics.are_shares(values)
+    estimated = statistics.rate if share else statistics.mean
+    return shown(estimated(values[known], np.asarray(clusters)[known]), share=share)
 
 
-def points(before: np.ndarray, after: np.ndarray, clusters: Clusters) -> Number:
-    """The mean of ``after - before``, question by question, in percentage points (`statistics.mean_difference`)."""
-    found = statistics.mean_difference(before, after, clusters)
-    return Number(100 * found.value, 100 * found.low, 100 * found.high, "points", signed=True)
+def points(before: np.ndarray, after: np.ndarray, clusters: Clusters, *, share: bool = True) -> Number:
+    """The mean of ``after - before``, question by question: in percentage points with `statistics.mean_difference`'s
+    interval, or, where scores are no shares, as it is with that of `statistics.mean`.
+    """
+    found = statistics.mean_difference(before, after, clusters) if share else statistics.mean(after - before, clusters)
+    return replace(shown(found, share=share, unit="points"), signed=True)
 
 
 def metric(run: Run, task: str, name: str, choice: Choice) -> tuple[int, Number]:
@@ -45,11 +48,12 @@ def metric(run: Run, task: str, name: str, choice: Choice) -> tuple[int, Number]
 
 
 def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dict[str, tuple[int, Number]]:
-    """For each of the task's metrics: how many questions it runs over, and its value in per cent under ``choice``.
+    """For each of the task's metrics: how many questions it runs over, and its value under ``choice``.
 
-    The task's own aggregation gives the value. Its interval is that of a mean where the metric is the mean of its
-    records' ``score``, else a jackknife over `GROUPS` groups of images; a count has neither unit nor interval. (0, NaN)
-    where the choice has no records, or the aggregation needs more than the records.
+    The task's own aggregation gives the value, in per cent where the metric is a share (`is_share`). Its interval is
+    that of a mean where the metric is the mean of its records' ``score``, else a jackknife over groups of images; a
+    count has neither unit nor interval. (0, NaN) where the choice has no records, or the aggregation needs more than
+    the records.
     """
     if task not in run.tasks or task not in run.metrics:
         return dict.fromkeys(names, (0, Number(math.nan)))
@@ -58,25 +62,62 @@ def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dic
     columns, clusters = run.columns(task, choice), run.of(task)["cluster"].to_numpy()
     for name in missing:
         places, records = columns.get(name, ([], []))
-        found = (len(places), _aggregated(records, clusters[places], aggregations.get(name)))
+        found = (len(places), _aggregated(records, clusters[places], aggregations.get(name), is_share(run, task, name)))
         run.computed[task, name, choice] = found
     return {name: run.computed[task, name, choice] for name in names}
 
 
-def _aggregated(records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None) -> Number:
+def is_share(run: Run, task: str, name: str) -> bool:
+    """Whether a metric is a share: no score and no value under macro, micro or selected lies outside 0 to 1.
+
+    All others are shown as the task gives them, whatever the choice.
+    """
+    if (task, name, "share") not in run.computed:
+        columns = [run.columns(task, choice).get(name, ([], []))[1] for choice in run.metrics.get(task, ())]
+        aggregate = run.tasks[task].aggregation().get(name) if task in run.tasks else None
+        known = [_value(records, aggregate) for records in columns]
+        known += [score for records in columns for record in records if (score := _score(record)) is not None]
+        run.computed[task, name, "share"] = statistics.are_shares(known)
+    found: bool = run.computed[task, name, "share"]
+    return found
+
+
+def scale_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """What a table in per cent says of the tasks or metrics in it that are no shares."""
+    listed = ", ".join(names)
+    return (f"No shares, so not in per cent but as the task's own scoring gives them: {listed}.",) if names else ()
+
+
+def shown(found: Estimate, *, share: bool, unit: str = "%") -> Number:
+    """An estimate in per cent, or other hundredths; one that is no share as it is."""
+    if share:
+        return Number(100 * found.value, 100 * found.low, 100 * found.high, unit)
+    return Number(found.value, found.low, found.high, decimals=2)
+
+
+def _value(records: list[Any], aggregate: Callable[[list[Any]], float] | None) -> float:
+    """What the task's own code makes of the records; NaN where it cannot."""
     if not records or aggregate is None or _needs_more(aggregate):
-        return Number(math.nan)
+        return math.nan
     try:
-        value = float(aggregate(records))
+        return float(aggregate(list(records)))  # it may change its list
     except Exception:  # a task's own code; lmms-eval too leaves out a metric that cannot be computed
+        return math.nan
+
+
+def _aggregated(
+    records: list[Any], clusters: np.ndarray, aggregate: Callable[[list[Any]], float] | None, share: bool
+) -> Number:
+    value = _value(records, aggregate)
+    if aggregate is None or math.isnan(value):
         return Number(math.nan)
     if _counts(aggregate):
         return Number(value, decimals=0)
     scores = [_score(record) for record in records]
     if None not in scores and math.isclose(sum(scores) / len(scores), value, abs_tol=1e-12):  # type: ignore[arg-type]
-        return rate(scores, clusters)  # type: ignore[arg-type]
-    low, high = _jackknife(records, clusters, aggregate, value)
-    return Number(100 * value, 100 * low, 100 * high, "%")
+        estimated = statistics.rate if share else statistics.mean
+        return shown(estimated(np.asarray(scores, dtype=np.float64), clusters), share=share)
+    return shown(_jackknife(records, clusters, aggregate, share), share=share)
 
 
 def _needs_more(aggregate: Callable[..., Any]) -> bool:
@@ -100,25 +141,19 @@ def _score(record: Any) -> float | None:
 
 
 def _jackknife(
-    records: Sequence[Any], clusters: Clusters, aggregate: Callable[[list[Any]], float], value: float
-) -> tuple[float, float]:
-    """A 95% interval of any statistic: whole clusters are left out in `GROUPS` groups; t distribution.
+    records: Sequence[Any], clusters: Clusters, aggregate: Callable[[list[Any]], float], share: bool
+) -> Estimate:
+    """`statistics.jackknife` of the task's aggregation. A share's interval ends at 0 and 1.
 
-    NaN with fewer than two clusters. Metrics are shares: the interval ends at 0 and 1. Where the value stays the same
-    whatever is left out, a share of 0 or 1 has `statistics.rate`'s bound for so many clusters, any other NaN.
+    Where a share of 0 or 1 stays the same whatever is left out, it has `statistics.rate`'s bound for so many clusters.
     """
-    codes = pd.factorize(clusters)[0] % GROUPS
-    groups = int(codes.max()) + 1
-    if groups < 2:
-        return math.nan, math.nan
-    records = _shared(records)
-    without = [float(aggregate([*compress(records, (codes != group).tolist())])) for group in range(groups)]
-    variance = (groups - 1) / groups * float(np.square(np.asarray(without) - np.mean(without)).sum())
-    if variance < 1e-18:  # what rounding leaves
-        same = statistics.rate(np.full(len(codes), value), clusters) if value in (0.0, 1.0) else None
-        return (same.low, same.high) if same else (math.nan, math.nan)
-    margin = float(stats.t.ppf(0.975, groups - 1)) * math.sqrt(variance)
-    return max(0.0, value - margin), min(max(1.0, value), value + margin)
+    shared = _shared(records)
+    found = statistics.jackknife(clusters, lambda kept: float(aggregate([*compress(shared, kept.tolist())])))
+    if not share:
+        return found
+    if math.isnan(found.low) and found.value in (0.0, 1.0) and len(pd.unique(clusters)) > 1:
+        return statistics.rate(np.full(len(records), found.value), clusters)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, max(1.0, found.value)))
 
 
 def _shared(records: Sequence[Any]) -> Sequence[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dualfocus_eval.report.measures import metric
+from dualfocus_eval.report.measures import is_share, metric, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.strategies import INTERVALS, official_table
@@ -22,7 +22,8 @@ def run_section(run: Run) -> Section:
         ("results file", run.path.name),
         ("model", f"{config.get('model', '')} {_checkpoint(run) or config.get('model_args', '')}".strip()),
         ("date", str(run.results.get("date", ""))),
-        ("lmms-eval", str(run.results.get("lmms_eval_version", ""))),
+        ("lmms-eval", _lmms_eval(run)),
+        ("git commit of the folder it ran in", str(run.results.get("lmms_eval_version") or "")),
         ("tasks", ", ".join(run.task_names)),
         ("questions", len(run.answers)),
         ("images", run.answers["cluster"].nunique()),
@@ -56,14 +57,26 @@ def overview_section(runs: Mapping[str, Run]) -> Section:
         (name, _checkpoint(run), *(_main(run, task) for task in tasks)) for name, run in runs.items()
     ]
     note = "Scores of the answers that each run selected. Paired differences of two runs: `dualfocus compare`."
-    table = Table("Runs (%)", ("run", "model", *tasks), (tuple(rows),), (INTERVALS, note))
+    own = [task for task in tasks if not all(_is_share(run, task) for run in runs.values())]
+    title = "Runs (%)" if len(own) < len(tasks) else "Runs"
+    table = Table(title, ("run", "model", *tasks), (tuple(rows),), (INTERVALS, note, *scale_notes(own)))
     links = [(f"Report of {name}", f"{name}/index.html") for name in runs]
     return Section("runs", "Runs", "Every run has a report of its own.", {"runs": table}, links=links)
+
+
+def _lmms_eval(run: Run) -> str:
+    """Its version; what lmms-eval calls so in its results is the commit of the folder that it ran in."""
+    environment = (run.record or {}).get("environment") or {}
+    return str(environment.get("packages", {}).get("lmms-eval", "not recorded"))
 
 
 def _main(run: Run, task: str) -> Cell:
     main = run.main_metric(task)
     return metric(run, task, main, "selected")[1] if main and task in run.task_names else None
+
+
+def _is_share(run: Run, task: str) -> bool:
+    return is_share(run, task, str(run.main_metric(task)))
 
 
 def _checkpoint(run: Run) -> str:

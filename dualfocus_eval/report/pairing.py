@@ -11,14 +11,23 @@ import pandas as pd
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.report.runs import Run
-from dualfocus_eval.report.statistics import Estimate, PairedTest, bootstrap, holm, mcnemar, mean_difference
+from dualfocus_eval.report.statistics import (
+    Estimate,
+    PairedTest,
+    are_shares,
+    bootstrap,
+    holm,
+    mcnemar,
+    mean,
+    mean_difference,
+)
 
 __all__ = ["Comparison", "compare_categories", "compare_tasks", "pair_runs"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The same questions in both runs. Rates and differences are fractions of one."""
+    """The same questions in both runs. Means and differences are in the unit of the scores."""
 
     name: str
     questions: int
@@ -28,8 +37,13 @@ class Comparison:
     difference: Estimate
     """Second less first; percentile bootstrap over images, or, where nothing differs, `mean_difference`."""
     test: PairedTest
+    """Its p-values are NaN without any question."""
     p_adjusted: float
-    """Two-sided, adjusted for the number of comparisons made together (Holm)."""
+    """Two-sided, adjusted for the number of comparisons made together (Holm) that have questions."""
+    unscored: int = 0
+    """Questions left out, because a run has no score of theirs."""
+    share: bool = True
+    """Whether all scores lie between 0 and 1."""
 
 
 def pair_runs(first: Run, second: Run) -> pd.DataFrame:
@@ -117,8 +131,10 @@ def _compared(groups: Iterator[_Group]) -> list[Comparison]:
         known = first.notna() & second.notna()
         before, after = first[known].to_numpy(), second[known].to_numpy()
         clusters = rows.loc[known, "cluster"].to_numpy()
-        found.append((name, before, after, clusters, mcnemar(before, after, clusters)))
-    adjusted = holm([test.p_two_sided for *_, test in found])
+        test = mcnemar(before, after, clusters) if len(before) else PairedTest(0, 0, np.nan, np.nan)
+        found.append((name, before, after, clusters, test, int((~known).sum())))
+    tested = [place for place, (*_, test, _) in enumerate(found) if not np.isnan(test.p_two_sided)]
+    adjusted = dict(zip(tested, holm([found[place][4].p_two_sided for place in tested]), strict=True))
     return [
         Comparison(
             name,
@@ -128,14 +144,17 @@ def _compared(groups: Iterator[_Group]) -> list[Comparison]:
             float(after.mean()) if len(after) else np.nan,
             _difference(before, after, clusters),
             test,
-            p,
+            adjusted.get(place, np.nan),
+            unscored,
+            are_shares(before) and are_shares(after),
         )
-        for (name, before, after, clusters, test), p in zip(found, adjusted, strict=True)
+        for place, (name, before, after, clusters, test, unscored) in enumerate(found)
     ]
 
 
 def _difference(before: Any, after: Any, clusters: Any) -> Estimate:
     if not (after - before).any() or len(set(clusters)) < 2:
-        return mean_difference(before, after, clusters)
+        share = are_shares(before) and are_shares(after)
+        return mean_difference(before, after, clusters) if share else mean(after - before, clusters)
     columns = np.column_stack([after - before, np.ones(len(before))])
     return bootstrap(columns, clusters, lambda sums: sums[..., 0] / sums[..., 1])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
-from dualfocus_eval.report.tables import Cell, Number, Table
+from dualfocus_eval.report.tables import Cell, Number, Table, visible
 
 __all__ = ["question_section", "shortened"]
 
@@ -46,8 +46,8 @@ def question_section(run: Run) -> Section:
 
 
 def shortened(text: Any) -> str:
-    """The text without its surplus blanks, cut; how much was cut off is said."""
-    plain = " ".join(str(text).split()) if isinstance(text, str) else ""
+    """The text without its surplus blanks, `visible` and cut; how much was cut off is said."""
+    plain = visible(" ".join(text.split())) if isinstance(text, str) else ""
     return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]} ... ({len(plain):,} characters)"
 
 
@@ -105,10 +105,13 @@ def _draw(shown: Sequence[tuple[str, pd.Series, Any]]) -> Any:
         for axis in (left, right):
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_edgecolor("#d0d7de")
-        question = shorten(str(row["question"]).partition("\n")[0], 56, placeholder=" ...")
+        question = _brief(str(row["question"]).partition("\n")[0], 56)
         part.suptitle(f"{kind}: {question}", fontsize=8, parse_math=False)
-        answers = [shorten(str(row[f"{name}_text"]), 18, placeholder=" ...") for name in ("macro", "micro")]
-        target = shorten(str(row["target"]), 18, placeholder=" ...")
+        answers = [_brief(row[f"{name}_text"]) for name in ("macro", "micro")]
         left.set_xlabel(f"macro: {answers[0]}", fontsize=8, parse_math=False)
-        right.set_xlabel(f"micro: {answers[1]}   (right: {target})", fontsize=8, parse_math=False)
+        right.set_xlabel(f"micro: {answers[1]}   (right: {_brief(row['target'])})", fontsize=8, parse_math=False)
     return figure
+
+
+def _brief(text: Any, width: int = 18) -> str:
+    return shorten(visible(str(text)), width, placeholder=" ...")

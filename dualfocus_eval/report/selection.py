@@ -9,9 +9,10 @@ import pandas as pd
 
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.report.choices import Choice, picked_micro, rule_choice, scores_of
-from dualfocus_eval.report.measures import points, rate
+from dualfocus_eval.report.measures import points, rate, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.statistics import are_shares
 from dualfocus_eval.report.strategies import INTERVALS
 from dualfocus_eval.report.tables import Cell, Table
 
@@ -43,17 +44,26 @@ def selection_section(run: Run) -> Section:
         regret.append((task, len(rows), *(_regret(rows, rule) for rule in rules)))
     if not split:
         return Section("selection", "Selection", text)
-    scores = "Scores between 0 and 1 (TextVQA): only the higher one counts as right."
-    header = ("task", "n", "both right", "macro only", "micro only", "neither", "same answer")
+    own = [task for task in run.task_names if not are_shares(run.of(task)[["score_macro", "score_micro"]])]
+    scores = "Scores other than 0 and 1 (TextVQA): only the higher one counts as right; of equal ones above 0 both do."
+    alone = (
+        "A question without a micro answer counts with its macro answer as both; `same answer` is of those with two."
+    )
+    header = ("task", "n", "both right", "macro only", "micro only", "neither", "with two answers", "same answer")
     tables = {
-        "split": Table("Who is right (% of questions)", header, (tuple(split),), (INTERVALS, scores)),
+        "split": Table("Who is right (% of questions)", header, (tuple(split),), (INTERVALS, scores, alone)),
         "selection": Table(
             "Accuracy of selection where one candidate scores higher (%)",
             ("task", "n", "images", *rules),
             (tuple(accuracy),),
             (INTERVALS,),
         ),
-        "regret": Table("Regret against the oracle (points)", ("task", "n", *rules), (tuple(regret),), (INTERVALS,)),
+        "regret": Table(
+            "Regret against the oracle (points)",
+            ("task", "n", *rules),
+            (tuple(regret),),
+            (INTERVALS, *scale_notes(own)),
+        ),
     }
     return Section("selection", "Selection", text, tables)
 
@@ -66,8 +76,10 @@ def four_way(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 def _split_row(task: str, rows: pd.DataFrame, *parts: np.ndarray) -> tuple[Cell, ...]:
-    agreeing = (rows["decision"] == "agreement").fillna(False).to_numpy(dtype=bool)
-    return (task, len(rows), *(rate(part, rows["cluster"]) for part in (*parts, agreeing)))
+    two = rows[rows["micro_text"].notna()]
+    agreeing = (two["decision"] == "agreement").fillna(False).to_numpy(dtype=bool)
+    shares = (rate(part, rows["cluster"]) for part in parts)
+    return (task, len(rows), *shares, len(two), rate(agreeing, two["cluster"]))
 
 
 def _accuracy(differ: pd.DataFrame, rule: Choice) -> Cell:
@@ -77,5 +89,6 @@ def _accuracy(differ: pd.DataFrame, rule: Choice) -> Cell:
 
 def _regret(rows: pd.DataFrame, rule: Choice) -> Cell:
     """No rule can beat the oracle: the interval begins at 0 or above."""
-    found = points(scores_of(rows, rule), scores_of(rows, "oracle"), rows["cluster"])
-    return replace(found, low=max(0.0, found.low))
+    share = are_shares(rows[["score_macro", "score_micro"]])
+    found = points(scores_of(rows, rule), scores_of(rows, "oracle"), rows["cluster"], share=share)
+    return replace(found, low=max(found.low, 0.0))

@@ -16,13 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "EXACT_UP_TO",
+    "GROUPS",
     "LEVEL",
     "RESAMPLES",
     "Estimate",
     "PairedTest",
+    "are_shares",
     "bootstrap",
     "holm",
+    "jackknife",
     "mcnemar",
+    "mean",
     "mean_difference",
     "rate",
 ]
@@ -30,9 +34,13 @@ __all__ = [
 LEVEL = 0.95
 """Of every interval."""
 RESAMPLES = 2_000
+GROUPS = 20
+"""Groups of images that the jackknife leaves out in turn."""
 EXACT_UP_TO = 1_000
 """McNemar's test is exact up to so many images that speak for one side, and normal above."""
 
+_ROUNDING = 1e-9
+"""A share may be as much below 0 or above 1."""
 _DRAWN_AT_ONCE = 1_000_000
 """Images; it bounds the memory of the bootstrap."""
 
@@ -73,10 +81,14 @@ def rate(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
     there are images (Korn and Graubard 1998; Franco et al. 2019). Where V says nothing, all scores being 0 or 1 or
     all images equal, the effective size is the number of images. No interval has zero width; one image alone says
     nothing about others, and gets 0 to 1.
+
+    Raises ``ValueError`` for scores that are no shares (`are_shares`).
     """
     values, sums, counts = _by_cluster(scores, clusters)
     if not len(values):
         return _NOTHING
+    if not are_shares(values):
+        raise ValueError(f"scores from {values.min()} to {values.max()} are not between 0 and 1")
     mean, images = float(values.mean()), len(counts)
     if images == 1:
         return Estimate(mean, 0.0, 1.0)
@@ -84,6 +96,28 @@ def rate(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
     size = min(spread / variance, len(values)) if variance > 0 and spread > 0 else images
     low, high = _wilson(mean, size, _quantile(images))
     return Estimate(mean, low, high)
+
+
+def are_shares(values: ArrayLike) -> bool:
+    """Whether all values lie between 0 and 1, as far as they are known and but for rounding."""
+    found = np.asarray(values, dtype=float)
+    return not bool(((found < -_ROUNDING) | (found > 1 + _ROUNDING)).any())
+
+
+def mean(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
+    """The mean of scores of any range, with a cluster-robust Student interval.
+
+    The interval is NaN where the scores tell nothing of their spread: with one image, or all images equal.
+    """
+    values, sums, counts = _by_cluster(scores, clusters)
+    if not len(values):
+        return _NOTHING
+    value, images = float(values.mean()), len(counts)
+    variance = _variance(sums, counts) if images > 1 else 0.0
+    if not variance:
+        return Estimate(value, np.nan, np.nan)
+    margin = _quantile(images) * float(np.sqrt(variance))
+    return Estimate(value, value - margin, value + margin)
 
 
 def mean_difference(before: ArrayLike, after: ArrayLike, clusters: ArrayLike) -> Estimate:
@@ -138,6 +172,24 @@ def bootstrap(
     known = known[np.isfinite(known)]
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
     return Estimate(value, float(low), float(high))
+
+
+def jackknife(clusters: ArrayLike, statistic: Callable[[NDArray[np.bool_]], float]) -> Estimate:
+    """Any statistic, with an interval by leaving out whole images in `GROUPS` groups; Student's quantile.
+
+    ``statistic`` is given the questions to keep, (questions,) of bool. The interval is NaN with one image, where
+    the statistic is NaN without some group, and where it is the same whichever is left out.
+    """
+    codes = pd.factorize(np.asarray(clusters))[0] % GROUPS
+    value, groups = float(statistic(np.ones(len(codes), dtype=bool))), int(codes.max()) + 1
+    if groups < 2:
+        return Estimate(value, np.nan, np.nan)
+    without = np.array([statistic(codes != group) for group in range(groups)], dtype=float)
+    variance = (groups - 1) / groups * float(np.square(without - without.mean()).sum())
+    if not variance > 1e-18 * max(1.0, value**2):  # what rounding leaves, or NaN
+        return Estimate(value, np.nan, np.nan)
+    margin = _quantile(groups) * float(np.sqrt(variance))
+    return Estimate(value, value - margin, value + margin)
 
 
 def mcnemar(before: ArrayLike, after: ArrayLike, clusters: ArrayLike) -> PairedTest:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dualfocus_eval.report.choices import Choice
-from dualfocus_eval.report.measures import metric, metrics_of
+from dualfocus_eval.report.measures import is_share, metric, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
-__all__ = ["INTERVALS", "choice_notes", "official_table", "pope_section", "strategy_section"]
+__all__ = ["INTERVALS", "STAR", "choice_notes", "official_table", "pope_section", "strategy_section"]
 
 _POPE = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 _PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected", "oracle")
-INTERVALS = "In brackets: 95% interval, clustered by image. * the rule that decided in this run."
+INTERVALS = "In brackets: 95% interval, clustered by image."
+STAR = "* the rule that decided in this run."
 
 
 def strategy_section(run: Run) -> Section:
@@ -33,14 +35,20 @@ def strategy_section(run: Run) -> Section:
         found = [metric(run, name, main, choice) for choice in run.shown_choices]
         rows.append((name, main, max(n for n, _ in found), *(number for _, number in found)))
     header = ("task", "metric", "n", *run.shown_choices.values())
-    notes = (*choice_notes(run), *_rotations(run, names))
-    tables = {"strategies": Table("Strategies (%)", header, (tuple(rows),), notes)} if rows else {}
+    shares = [name for name in names if is_share(run, name, str(run.main_metric(name)))]
+    own = scale_notes([name for name in names if name not in shares])
+    notes = (*choice_notes(run, header), *own, *_rotations(run, names))
+    tables = (
+        {"strategies": Table("Strategies (%)" if shares or not names else "Strategies", header, (tuple(rows),), notes)}
+        if rows
+        else {}
+    )
     figures = {}
-    if rows and "oracle" in run.choices:
+    if shares and "oracle" in run.choices:
         caption = (
             "Each task's main metric (%) under macro, micro, the selection that decided, and the oracle; 95% intervals."
         )
-        figures["strategies"] = Drawing(caption, lambda: _draw(run, names))
+        figures["strategies"] = Drawing(caption, lambda: _draw(run, shares))
     return Section("strategies", "Strategies", text, tables, figures)
 
 
@@ -78,7 +86,7 @@ def pope_section(run: Run) -> Section:
         groups.append(tuple(rows))
     header = ("task", "answer", "n", "accuracy", "precision", "recall", "F1", "yes ratio")
     notes = (
-        *choice_notes(run),
+        *choice_notes(run, run.shown_choices.values()),
         "Precision, recall and F1: intervals by a jackknife over groups of images.",
         "The yes ratio is that of the predictions.",
     )
@@ -86,11 +94,12 @@ def pope_section(run: Run) -> Section:
     return Section("pope", "POPE", "Hallucination by split, as in the paper's table 4.", tables)
 
 
-def choice_notes(run: Run) -> tuple[str, ...]:
-    """What the reader must know of columns that stand for choices."""
+def choice_notes(run: Run, headings: Iterable[str]) -> tuple[str, ...]:
+    """What the reader must know of choices under these headings."""
     partial = len(run.choices) > 1 and not run.answers["traced"].all()
     only = "Some questions have no trace: `selected` and n are about all, the other choices about the traced ones."
-    return (INTERVALS, only) if partial else (INTERVALS,)
+    intervals = f"{INTERVALS} {STAR}" if any("*" in heading for heading in headings) else INTERVALS
+    return (intervals, only) if partial else (intervals,)
 
 
 def _draw(run: Run, names: list[str]) -> Any:

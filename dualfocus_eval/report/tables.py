@@ -33,7 +33,11 @@ __all__ = [
     "to_csv",
     "to_json",
     "to_markdown",
+    "visible",
 ]
+
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line feed, marks that turn the direction of writing, and halves of characters."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,12 @@ def cell_text(cell: Cell) -> str:
     """A cell as people read it; empty for None and NaN."""
     if cell is None:
         return ""
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+    return f"{cell:,}" if isinstance(cell, int) else visible(str(cell))
+
+
+def visible(text: str) -> str:
+    """``text``, its characters that act on a terminal or a page unseen written as ``\\x1b`` or ``\\u202e``."""
+    return _UNSEEN.sub(lambda found: f"\\x{code:02x}" if (code := ord(found[0])) < 0x100 else f"\\u{code:04x}", text)
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -126,8 +135,8 @@ def to_markdown(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """``text`` in one line of Markdown: no HTML in it runs, no table cell or link begins or ends."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """``text``, `visible`, in one line of Markdown: no HTML in it runs, no table cell or link begins or ends."""
+    plain = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`|\[\]])", r"\\\1", plain)
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.report.cost import second_pass_share
+from dualfocus_eval.report.measures import scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
+from dualfocus_eval.report.statistics import are_shares
 from dualfocus_eval.report.style import COLORS, GREY, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
 
@@ -43,7 +45,7 @@ class Curve:
     skipped: np.ndarray
     """Share of the micro passes."""
     score: np.ndarray
-    """Mean score, from 0 to 1."""
+    """Mean score; a point is a hundredth."""
     tokens_saved: np.ndarray
     """Share of all generated tokens: box, macro and micro answers."""
 
@@ -115,7 +117,8 @@ def threshold_section(run: Run) -> Section:
         "the box is asked for all the same. The paper's thresholds of table 9 (0.7, 0.8) are read as NLL, since a PPL "
         "is never below 1. Scores are means over questions (for MMBench: rows, not circular). A threshold chosen on "
         "the questions that it is judged by looks better than it is: choose it on one set and use it on another. Time "
-        "saved is an estimate from the task's crops and tokens and the run's seconds per phase."
+        "saved is an estimate from the task's crops and tokens and the run's seconds per phase. Generated tokens are "
+        "those of boxes, macro and micro answers; prompt tokens saved are not known, since engines count them by batch."
     )
     if "oracle" not in run.choices:
         return Section("adaptive", "Adaptive inference", text)
@@ -123,11 +126,15 @@ def threshold_section(run: Run) -> Section:
     curves = {task: curve for task, curve in curves.items() if len(curve.threshold) > 2}
     if not curves:
         return Section("adaptive", "Adaptive inference", text)
-    header = ("task", "threshold", "NLL", "micro passes skipped %", "score %", "lost points", "tokens saved %",
-              "time saved % (estimate)")  # fmt: skip
-    rows = tuple(tuple(_named(task, curve, second_pass_share(run, task))) for task, curve in curves.items())
-    data = ("task", "NLL", "micro passes skipped %", "score %", "tokens saved %", "Pareto front")
-    points = tuple(tuple(_points(task, curve)) for task, curve in curves.items())
+    shares = {task: are_shares(run.of(task)[["score_macro", "score_selected"]]) for task in curves}
+    own = scale_notes([task for task in curves if not shares[task]])
+    header = ("task", "threshold", "NLL", "micro passes skipped %", "score %", "lost points",
+              "generated tokens saved %", "time saved % (estimate)")  # fmt: skip
+    rows = tuple(
+        tuple(_named(task, curve, shares[task], second_pass_share(run, task))) for task, curve in curves.items()
+    )
+    data = ("task", "NLL", "micro passes skipped %", "score %", "generated tokens saved %", "Pareto front")
+    points = tuple(tuple(_points(task, curve, shares[task])) for task, curve in curves.items())
     caption = (
         "Score against the share of micro passes skipped. Dots: the Pareto front; squares: the cheapest thresholds "
         "within 0.1 and 0.5 points of the full run."
@@ -136,28 +143,28 @@ def threshold_section(run: Run) -> Section:
         "adaptive",
         "Adaptive inference",
         text,
-        {"adaptive": Table("Thresholds", header, rows)},
-        {"adaptive": Drawing(caption, lambda: _draw(curves))},
-        {"adaptive_curve": Table("Adaptive curve", data, points)},
+        {"adaptive": Table("Thresholds", header, rows, own)},
+        {"adaptive": Drawing(caption, lambda: _draw(curves, shares))},
+        {"adaptive_curve": Table("Adaptive curve", data, points, own)},
     )
 
 
-def _named(task: str, curve: Curve, share: float) -> list[tuple[Cell, ...]]:
+def _named(task: str, curve: Curve, is_share: bool, second_pass: float) -> list[tuple[Cell, ...]]:
     given = {f"table 9: {nll}": nll for nll in PUBLISHED}
     return [
         (
             task, name, _nll(given.get(name, curve.threshold[place])), _percent(curve.skipped[place]),
-            _percent(curve.score[place]), Number(100 * float(curve.score[0] - curve.score[place]), unit="points"),
-            _percent(curve.tokens_saved[place]), _percent(share * curve.skipped[place]),
+            _score(curve.score[place], is_share), _score(curve.score[0] - curve.score[place], is_share, "points"),
+            _percent(curve.tokens_saved[place]), _percent(second_pass * curve.skipped[place]),
         )
         for name, place in curve.named.items()
     ]  # fmt: skip
 
 
-def _points(task: str, curve: Curve) -> list[tuple[Cell, ...]]:
+def _points(task: str, curve: Curve, is_share: bool) -> list[tuple[Cell, ...]]:
     return [
         (
-            task, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _percent(curve.score[place]),
+            task, _nll(curve.threshold[place]), _percent(curve.skipped[place]), _score(curve.score[place], is_share),
             _percent(curve.tokens_saved[place]), "yes" if curve.front[place] else "",
         )
         for place in kept_points(curve)
@@ -168,26 +175,33 @@ def _nll(threshold: float) -> Cell:
     return Number(float(threshold), decimals=4) if math.isfinite(threshold) else "infinite"
 
 
+def _score(score: float, is_share: bool, unit: str = "%") -> Number:
+    return Number(100 * float(score), unit=unit) if is_share else Number(float(score), decimals=4)
+
+
 def _percent(share: float) -> Number:
     return Number(100 * float(share), unit="%")
 
 
-def _draw(curves: dict[str, Curve]) -> Any:
+def _draw(curves: dict[str, Curve], shares: dict[str, bool]) -> Any:
     figure, axes = panels(len(curves))
     for axis, (task, curve) in zip(axes, curves.items(), strict=True):
         line, front = (
             places[np.unique(np.linspace(0, len(places) - 1, _DRAWN_POINTS).round().astype(int))]
             for places in (np.arange(len(curve.score)), np.flatnonzero(curve.front))
         )
-        axis.plot(100 * curve.skipped[line], 100 * curve.score[line], color=GREY, linewidth=0.9)
-        axis.plot(100 * curve.skipped[front], 100 * curve.score[front], ".", color=COLORS["macro"], markersize=2.5)
+        scale, unit = (100, ", %") if shares[task] else (1, "")
+        axis.plot(100 * curve.skipped[line], scale * curve.score[line], color=GREY, linewidth=0.9)
+        axis.plot(100 * curve.skipped[front], scale * curve.score[front], ".", color=COLORS["macro"], markersize=2.5)
         for tolerance in TOLERANCES:
             place = curve.named[f"within {tolerance} points"]
-            axis.plot(100 * curve.skipped[place], 100 * curve.score[place], "s", color=COLORS["micro"], markersize=4.5)
+            axis.plot(
+                100 * curve.skipped[place], scale * curve.score[place], "s", color=COLORS["micro"], markersize=4.5
+            )
         low, high = axis.get_ylim()
-        if high - low < 2:
-            axis.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
+        if high - low < scale / 50:
+            axis.set_ylim((low + high) / 2 - scale / 100, (low + high) / 2 + scale / 100)
         axis.set_xlabel("micro passes skipped, %", fontsize=8)
-        axis.set_ylabel("score, %", fontsize=8)
+        axis.set_ylabel(f"score{unit}", fontsize=8)
         axis.set_title(task, fontsize=9)
     return figure

@@ -7,7 +7,7 @@ import math
 
 from dualfocus_eval.report.baseline import Answer
 from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Mode, Move, Verdict
-from dualfocus_eval.report.tables import Number, Table
+from dualfocus_eval.report.tables import Number, Table, visible
 
 __all__ = ["clipped", "headline", "move_line", "move_table", "ranked_moves", "task_table"]
 
@@ -91,6 +91,6 @@ def _text(answer: Answer) -> str:
 
 
 def clipped(text: str, width: int = 40) -> str:
-    """``text`` on one line of at most ``width`` characters."""
-    line = " ".join(text.split())
+    """``text``, `visible`, on one line of at most ``width`` characters."""
+    line = visible(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 3] + "..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy import stats
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.compare import comparison_table
 from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
 from dualfocus_eval.report.runs import Run
@@ -72,6 +74,35 @@ def test_categories_share_the_significance(tmp_path: Path) -> None:
     assert found[f"{SCENES}: object_color"].test.better == 0
 
 
+def test_questions_without_a_score_are_counted_and_no_test_is_made_of_none(tmp_path: Path) -> None:
+    rows = [*questions("yyyy"), *(question(number, "yes", task="df_pope_mini_popular") for number in range(3))]
+    first, second = read(tmp_path / "a", rows), read(tmp_path / "b", [question(0, "no"), *rows[1:]])
+    pairs = pair_runs(first, second)
+    pairs.loc[pairs["task"] != TASK, "score_first"] = math.nan
+    pairs.loc[1, "score_second"] = math.nan
+    some, none = compare_tasks(pairs)
+    assert (some.questions, some.unscored, none.questions, none.unscored) == (3, 1, 0, 3)
+    assert math.isnan(none.test.p_two_sided)
+    assert math.isnan(none.p_adjusted)
+    assert some.p_adjusted == some.test.p_two_sided == 1.0
+    table = comparison_table("Tasks", "task", [some, none])
+    assert [str(cell) for cell in table.rows[1][3:]] == ["", "", "", "0", "0", "", ""]
+    assert "number of rows (1)" in table.notes[0]
+    assert table.notes[-1].endswith(f"{TASK}: 1; df_pope_mini_popular: 3.")
+
+
+def test_scores_that_are_no_shares_are_compared_as_they_are(tmp_path: Path) -> None:
+    run = read(tmp_path / "a", questions("yyny"))
+    pairs = pair_runs(run, run)
+    pairs[["score_first", "score_second"]] = [[1.5, 2.5], [2.0, 2.0], [-4.0, -3.0], [7.0, 7.5]]
+    (found,) = compare_tasks(pairs)
+    table = comparison_table("Tasks", "task", [found])
+    assert [str(cell).partition(" ")[0] for cell in table.rows[0][3:6]] == ["1.62", "2.25", "+0.62"]
+    assert any("not in per cent" in note for note in table.notes)
+    (same,) = compare_tasks(pairs.assign(score_second=pairs["score_first"]))
+    assert (same.difference.value, math.isnan(same.difference.low)) == (0.0, True)
+
+
 def test_a_run_of_another_model_can_be_compared(tmp_path: Path) -> None:
     rows = questions("yyn")
     ours, folder = read(tmp_path / "a", rows), gate_run(tmp_path / "b", rows)
@@ -105,19 +136,20 @@ def test_runs_of_other_questions_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_command_shows_and_writes_flips_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nasty = 'no [bold]x[/bold], "quoted"\nline ' + "long" * 200
+    nasty = 'no \x1b[31m[bold]x[/bold], "quoted"\nline \u202e' + "long" * 200
     first = gate_run(tmp_path / "a", [asked(0, "yes"), asked(1, "no"), asked(2, "yes")])
     second = gate_run(tmp_path / "b", [asked(0, nasty), asked(1, "yes"), asked(2, "yes")], settings={"margin": 0.0})
     flips = tmp_path / "out" / "flips.csv"
     assert main(["compare", str(first), str(second), "--flips", str(flips)]) == 0
     printed = capsys.readouterr().out
     assert "settings: margin 25.0 -> 0.0" in printed
-    assert "[bold]" in printed
+    assert r"no \x1b[31m[bold]" in printed
+    assert not {"\x1b", "\u202e"} & set(printed)
     assert "longlonglong" not in printed
     with flips.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["key"] for row in rows] == [f"{TASK}/0", f"{TASK}/1"]
-    assert rows[0]["answer_b"] == nasty.strip()
+    assert rows[0]["answer_b"] == nasty.replace("\x1b", r"\x1b").replace("\u202e", r"\u202e")
     assert {row["score_a"] for row in rows} | {row["score_b"] for row in rows} == {"0.0", "1.0"}
 
 

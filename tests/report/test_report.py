@@ -21,6 +21,7 @@ from dualfocus_eval.report.effect import POPE, SCENES
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.published import published_tables
 from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.strategies import STAR
 from dualfocus_eval.report.tables import Table
 from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
 
@@ -113,6 +114,15 @@ def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
     assert "<script" not in markdown
     assert "<img" not in markdown
     assert "](javascript" not in markdown.replace("\\]", "")
+
+
+def test_no_character_of_a_question_or_an_answer_acts_on_the_page(tmp_path: Path) -> None:
+    acting = "\x00\x07\x1b[31m\u202e\x9b"
+    row = answered(SCENES, scene(77, "red"), acting, "red", doc_id=0, image="acting")
+    index = report_run(run_of(some([row])), tmp_path / "out")
+    for path in [index, index.parent / "report.md", *index.parent.rglob("*.csv"), *index.parent.rglob("*.svg")]:
+        assert not set(acting) - set("[31m") & set(path.read_text()), path
+    assert r"\x00\x07\x1b[31m\u202e\x9b" in index.read_text()
 
 
 def test_very_long_answers_are_cut_where_they_are_shown(tmp_path: Path) -> None:
@@ -257,3 +267,10 @@ def test_published_numbers_are_those_of_the_paper() -> None:
     ]
     assert mmbench == [60.6, 58.2]
     assert all(value is None for row in tables[4]["rows"] for value in row["values"][:2])
+
+
+def test_a_star_and_what_it_means_stand_together() -> None:
+    for section in sections_of(run_of(some())):
+        for name, table in section.tables.items():
+            starred = any("*" in str(cell) for row in (table.header, *table.rows) for cell in row)
+            assert any(STAR in note for note in table.notes) == starred or section.name in ("main", "published"), name

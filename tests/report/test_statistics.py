@@ -11,7 +11,7 @@ from scipy import stats
 
 from benchmarks.coverage import Population, covered, difference_of, rate_of, rejected
 from dualfocus_eval.report import statistics
-from dualfocus_eval.report.statistics import bootstrap, holm, mcnemar, mean_difference, rate
+from dualfocus_eval.report.statistics import GROUPS, bootstrap, holm, jackknife, mcnemar, mean, mean_difference, rate
 
 answers = st.lists(st.tuples(st.booleans(), st.sampled_from("abcdefgh")), min_size=1, max_size=40)
 pairs = st.lists(st.tuples(st.booleans(), st.booleans(), st.sampled_from("abcdef")), min_size=1, max_size=30)
@@ -221,3 +221,27 @@ def test_the_simulation_notices_an_interval_that_ignores_images() -> None:
         return rate(scores, np.arange(len(scores))), population.rate
 
     assert covered(naive, Population(0.5, 500, 6, 0.3), runs=300) < 0.93
+
+
+def test_a_mean_of_any_range_has_students_interval() -> None:
+    scores = [1.5, 2.2, 1.7, 1.9, -40.0, 2.0]
+    found = mean(scores, range(6))
+    low, high = stats.t.interval(0.95, 5, np.mean(scores), stats.sem(scores))
+    assert (found.value, found.low, found.high) == pytest.approx((np.mean(scores), low, high))
+    for clusters in ("aaaaaa", "abcdef"):
+        found = mean([3.0] * 6, list(clusters))
+        assert (found.value, math.isnan(found.low), math.isnan(found.high)) == (3.0, True, True)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=GROUPS)
+    found = jackknife(range(GROUPS), lambda kept: float(values[kept].mean()))
+    low, high = stats.t.interval(0.95, GROUPS - 1, values.mean(), stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), low, high))
+
+
+def test_a_rate_of_scores_that_are_no_shares_is_refused() -> None:
+    assert rate([0.0, 1 + 1e-12], list("ab")).value == pytest.approx(0.5)
+    for wrong in (1.5, -0.1):
+        with pytest.raises(ValueError, match="not between 0 and 1"):
+            rate([0.0, wrong], list("ab"))

@@ -9,7 +9,18 @@ import pytest
 from rich.console import Console
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.tables import Number, Table, escaped, fill_page, print_table, to_csv, to_json, to_markdown
+from dualfocus_eval.report.tables import (
+    Number,
+    Table,
+    cell_text,
+    escaped,
+    fill_page,
+    print_table,
+    to_csv,
+    to_json,
+    to_markdown,
+    visible,
+)
 
 TABLE = Table("Title", ("what", "n"), ((("a", "1"), ("b", "2")), (("c", "3"),)), ("A note.",))
 
@@ -110,3 +121,18 @@ def test_markup_in_a_cell_is_text() -> None:
     shown = io.StringIO()
     print_table(Table("t", ("a",), ((("[red]x[/red]",),),)), Console(file=shown, width=60))
     assert "[red]x[/red]" in shown.getvalue()
+
+
+UNSEEN = "\x00a\x07\x1b[31m\r\x9b\u202e\u2066\u200fb\ud800"
+SEEN = r"\x00a\x07\x1b[31m\x0d\x9b\u202e\u2066\u200fb\ud800"
+
+
+def test_characters_that_act_and_are_not_seen_are_shown_by_their_codes() -> None:
+    assert visible(UNSEEN) == cell_text(UNSEEN) == SEEN
+    assert visible("line\n\tnext: Ж 日本 😀 é") == "line\n\tnext: Ж 日本 😀 é"
+    assert visible(SEEN) == SEEN
+    assert escaped("\x1b[0m") == r"\\x1b\[0m"
+    shown = io.StringIO()
+    print_table(Table("t", ("a",), ((("\x1b[31mred",),),)), Console(file=shown, width=60))
+    assert r"\x1b[31mred" in shown.getvalue()
+    assert "\x1b" not in shown.getvalue()

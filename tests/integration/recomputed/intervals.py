@@ -37,8 +37,13 @@ def difference_interval(differences: pd.Series, images: pd.Series) -> Interval:
     return differences.mean() - margin, differences.mean() + margin
 
 
-def jackknife_interval(part: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> Interval | None:
-    """Every 20th image is left out together, in the order in which they come; ``part`` has a column ``image``."""
+def jackknife_interval(
+    part: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], *, rate: bool = True
+) -> Interval | None:
+    """Every 20th image is left out together, in the order in which they come; ``part`` has a column ``image``.
+
+    A ``rate`` of 0 or 1 that no image left out changes has Wilson's bound.
+    """
     place = {image: number % GROUPS for number, image in enumerate(part["image"].unique())}
     group = part["image"].map(place)
     groups = group.nunique()
@@ -47,9 +52,11 @@ def jackknife_interval(part: pd.DataFrame, statistic: Callable[[pd.DataFrame], f
     value = statistic(part)
     without = np.array([statistic(part[group != left]) for left in range(groups)])
     margin = stats.t(groups - 1).ppf(0.975) * without.std(ddof=1) * (groups - 1) / np.sqrt(groups)
+    if np.isnan(margin):
+        return None
     if margin < 1e-9:
         images = part["image"].nunique()
-        return _wilson(value, images, images) if value in (0, 1) else None
+        return _wilson(value, images, images) if rate and value in (0, 1) else None
     return max(0.0, value - margin), min(1.0, value + margin)
 
 

@@ -24,16 +24,18 @@ def selection_tables(run: Answers) -> dict[str, Table]:
     for task, part in run.tasks.items():
         macro, micro, images = part["score_macro"], part["score_micro"], part["image"]
         parts = ((macro == micro) & (macro > 0), macro > micro, micro > macro, (macro == micro) & (macro == 0))
-        split.append([task, len(part), *(_share(each, images) for each in (*parts, part["decision"] == "agreement"))])
+        two = part[part["micro_text"].notna()]
+        same = _share(two["decision"] == "agreement", two["image"])
+        split.append([task, len(part), *(_share(each, images) for each in parts), len(two), same])
         differ = part[macro != micro]
         right = [_share(differ[f"take {rule}"] == differ["take oracle"], differ["image"]) for rule in rules]
         accuracy.append([task, len(differ), differ["image"].nunique(), *right])
         regret.append([task, len(part), *(_regret(part, rule) for rule in rules)])
     return {
         "split": Table(
-            ["task", "n", "both right", "macro only", "micro only", "neither", "same answer"],
+            ["task", "n", "both right", "macro only", "micro only", "neither", "with two answers", "same answer"],
             split,
-            ["0", "1"],  # "Scores between 0 and 1"
+            ["0", "1", "0"],  # "Scores other than 0 and 1 [...] above 0"
         ),
         "selection": Table(["task", "n", "images", *rules], accuracy),
         "regret": Table(["task", "n", *rules], regret),
