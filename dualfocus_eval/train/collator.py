@@ -6,6 +6,7 @@ only its padding, and both cores of a small machine are free for the model.
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class SampleEncoder:
         self.processor, self.side = processor, side
         self.patches = image_inputs(processor, Image.new("RGB", (side, side))).tokens
         self.nouns = [single_token(processor.tokenizer, f" {noun}") for noun in NOUNS]
+        self.line, self.stop = (single_token(processor.tokenizer, mark) for mark in "\n.")
 
     def __call__(self, sample: Sample) -> list[dict[str, Any]]:
         """One example: its tokens, what of them is trained, and where the trained ones have their evidence.
@@ -85,7 +87,7 @@ class SampleEncoder:
             for values in (
                 rendered.ids,
                 np.where(spoken & trained, number, -1),
-                np.where(~spoken & np.isin(rendered.ids, self.nouns), number, -1),
+                np.where(~spoken & np.isin(rendered.ids, self.nouns) & ~self._in_options(rendered.ids), number, -1),
             )
         )
         labels = np.where(turns >= 0, input_ids, IGNORED)
@@ -102,6 +104,14 @@ class SampleEncoder:
                 "images": np.stack(images),
             }
         ]
+
+    def _in_options(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which tokens are of lines like "A. red": (length,)."""
+        found = np.zeros(len(ids), dtype=bool)
+        (lines,) = np.nonzero(ids == self.line)
+        for start, end in itertools.pairwise(lines):
+            found[start:end] = end > start + 2 and ids[start + 2] == self.stop
+        return found
 
 
 def _images(sample: Sample) -> list[Any]:

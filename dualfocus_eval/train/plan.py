@@ -19,8 +19,9 @@ Objective = Literal["patch_labels", "conversations"]
 FRAMES = ("whole", "crop", "close_up", "chart")
 """Views of a scene: the whole image; one or two objects, loosely framed; one object with a mark, framed closely; and,
 like an optician's chart, a dozen marks and nothing else."""
-MIXTURE = ("macro", "grounding", "dualfocus")
-"""Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop."""
+MIXTURE = ("macro", "grounding", "dualfocus", "choice")
+"""Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop; multiple choice, in
+one round or two."""
 
 
 @dataclass(frozen=True)

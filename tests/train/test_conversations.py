@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from dualfocus_eval.data.scenes.choices import CHOICE_KINDS, choices_of
 from dualfocus_eval.data.scenes.layout import Scene, compose
 from dualfocus_eval.data.scenes.questions import NOUNS, ask
 from dualfocus_eval.method.boxes import Box, parse_box
 from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.question import stem_of
 from dualfocus_eval.train.collator import IGNORED, ConversationCollator, Prepared, SampleEncoder
-from dualfocus_eval.train.conversations import Sample, SceneConversations, _seen
+from dualfocus_eval.train.conversations import LETTER_HINT, Sample, SceneConversations, _seen
 from dualfocus_eval.train.corpus import scene_corpus
 from dualfocus_eval.train.plan import MIXTURE
 from tests.train.conftest import SHAPE
@@ -78,7 +80,7 @@ def test_padding_is_neither_attended_nor_trained(processor: Any) -> None:
     encode = SampleEncoder(processor, SHAPE.image_size)
     rows = [encode(conversations(kind)[0])[0] for kind in MIXTURE]
     batch = ConversationCollator(processor)(rows)
-    assert batch["pixel_values"].shape == (4, 3, 32, 32)
+    assert batch["pixel_values"].shape == (sum(len(entry["images"]) for entry in rows), 3, 32, 32)
     for row, length in enumerate(len(entry["input_ids"]) for entry in rows):
         assert batch["attention_mask"][row].tolist() == [1] * length + [0] * (batch["input_ids"].shape[1] - length)
         assert (batch["labels"][row, length:] == IGNORED).all()
@@ -136,11 +138,37 @@ def test_the_subject_of_an_answer_is_what_its_question_names(kind: str, processo
         (encoded,) = SampleEncoder(processor, SHAPE.image_size)(sample)
         for turn, message in enumerate(sample.messages[::2]):
             words = processor.tokenizer.decode(encoded["input_ids"][encoded["subjects"] == turn]).split()
-            stem = message["content"][-1]["text"].split(": ")[-1].replace("?", " ")
+            prompt = message["content"][-1]["text"].replace("bounding box", "").replace("?", " ")
+            stem = " ".join(line for line in prompt.split("\n") if line[1:2] != ".")
             assert words == [word for word in stem.split() if word in NOUNS]
             named += len(words)
         assert (encoded["turns"][encoded["subjects"] >= 0] == -1).all()
     assert named > 20
+
+
+def test_a_choice_is_answered_by_the_text_of_an_option() -> None:
+    asked = 0
+    for sample in conversations("choice", 60):
+        for message, answer in zip(sample.messages[::2], answers(sample), strict=True):
+            prompt = message["content"][-1]["text"]
+            if LETTER_HINT in prompt:
+                options = stem_of(prompt.split(": ", 1)[-1]).options
+                assert 2 <= len(set(options)) == len(options) <= 4
+                assert answer in options
+                asked += 1
+    assert asked > 60
+
+
+def test_choices_ask_in_every_kind_and_after_both_numbers_of_rounds() -> None:
+    rounds = {
+        sum(part["type"] == "image" for message in sample.messages for part in message["content"])
+        for sample in conversations("choice", 30)
+    }
+    assert rounds == {1, 2}
+    kinds = {
+        kind for index in range(30) for kind in CHOICE_KINDS if choices_of(compose(5, index), kind, random.Random(0))
+    }
+    assert kinds == set(CHOICE_KINDS)
 
 
 def test_the_order_counts_from_the_start_of_each_answer(processor: Any) -> None:

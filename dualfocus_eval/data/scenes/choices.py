@@ -10,7 +10,7 @@ from dualfocus_eval.data.scenes.layout import COLORS, NAMES, Item, Scene
 from dualfocus_eval.data.scenes.questions import SceneQuestion, with_article
 from dualfocus_eval.method.boxes import union
 
-__all__ = ["HINTS", "LETTERS", "SceneChoice", "choices_of", "with_answers"]
+__all__ = ["CHOICE_KINDS", "HINTS", "LETTERS", "SceneChoice", "choices_of", "with_answers"]
 
 LETTERS = "ABCD"
 HINTS = {
@@ -34,7 +34,7 @@ class SceneChoice:
 
 
 def choices_of(scene: Scene, kind: str, rng: random.Random) -> list[SceneChoice]:
-    """The scene's questions of one kind that only options make precise."""
+    """The scene's questions of one of `CHOICE_KINDS`."""
     return list(_ASKING[kind](scene, rng))
 
 
@@ -126,3 +126,5 @@ _ASKING = {
     "label_count": _label_counts,
     "comparison": _comparisons,
 }
+CHOICE_KINDS = tuple(_ASKING)
+"""Kinds of questions that only options make precise."""
