@@ -20,7 +20,7 @@ from dualfocus_eval.method.passes import (
     second_pass,
 )
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import RULES, Decision, option_index, picks, settled
+from dualfocus_eval.method.selection import RULES, Decision, named_option, picks, settled
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.store import TraceStore
 from dualfocus_eval.method.trace import ContextScores, Cost, Fallback, ImageInfo, Trace
@@ -163,7 +163,7 @@ def _candidates(work: Work, engine: Engine, settings: Settings) -> list[ScoreReq
     context = scoring_conversation(question, work.grounding.a1, work.crop, settings.wording)
     if not _scores_option_texts(question, settings):
         return [ScoreRequest(context, candidate.token_ids) for candidate in (work.macro, work.micro)]
-    indices = [option_index(candidate.text, len(question.options)) for candidate in (work.macro, work.micro)]
+    indices = [named_option(candidate.text, question.options) for candidate in (work.macro, work.micro)]
     texts = [question.options[index] for index in indices if index is not None]
     return [ScoreRequest(context, engine.continuation(context, text)) for text in texts]
 

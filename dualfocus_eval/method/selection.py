@@ -25,6 +25,7 @@ __all__ = [
     "Rule",
     "is_confident",
     "lower_nll",
+    "named_option",
     "normalised",
     "option_index",
     "picks",
@@ -104,6 +105,22 @@ def option_index(text: str, options: int) -> int | None:
     return index if index < options else None
 
 
+def named_option(text: str, options: Sequence[str]) -> int | None:
+    """The option that an answer names, from 0: by its letter, or by being the text of exactly one of ``options``.
+
+    Case and a full stop aside. None where it names none.
+    """
+    letter = option_index(text, len(options))
+    if letter is not None:
+        return letter
+    equal = [index for index, option in enumerate(options) if _spelled(option) == _spelled(text) != ""]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _spelled(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).strip().removesuffix(".").rstrip().casefold()
+
+
 _ARTICLES = frozenset({"a", "an", "the"})
 _OUTER_MARKS = re.compile(r"^[^\w$€£+#%-]+|[^\w$€£+#%]+$|^-(?!\d)")
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
@@ -125,16 +142,18 @@ def normalised(text: str, kind: AnswerKind, options: int = 0) -> str:
 
 def settled(macro: str, micro: str, question: Question) -> tuple[Pathway, Decision] | None:
     """The choice between two candidates that needs no scores, under every rule; None where scores have to decide."""
-    options = len(question.options)
-    if normalised(macro, question.kind, options) == normalised(micro, question.kind, options):
+    options = question.options
+    if normalised(macro, question.kind, len(options)) == normalised(micro, question.kind, len(options)):
         return "macro", Decision.AGREEMENT
     if question.kind is AnswerKind.OPTION and options:
-        return _by_letter(option_index(macro, options), option_index(micro, options))
+        return _by_option(named_option(macro, options), named_option(micro, options))
     return None
 
 
-def _by_letter(macro: int | None, micro: int | None) -> tuple[Pathway, Decision] | None:
-    """The multiple-choice rule: the only valid letter wins, without any macro does; None where both are valid."""
+def _by_option(macro: int | None, micro: int | None) -> tuple[Pathway, Decision] | None:
+    """The multiple-choice rule: who alone names an option wins, where nobody does macro; None where both name one."""
+    if macro is not None and macro == micro:
+        return "macro", Decision.AGREEMENT
     if macro is None and micro is None:
         return "macro", Decision.NO_VALID_LETTER
     if macro is None or micro is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, count, doc_to_visual, mean_score
-from dualfocus_eval.method.selection import option_index
+from dualfocus_eval.method.selection import named_option
 
 __all__ = ["count", "doc_to_text", "doc_to_visual", "image_questions", "mean_score", "process_results"]
 
@@ -42,15 +42,8 @@ def read_answer(text: str, texts: tuple[str, ...]) -> str:
 
     A letter alone or set off, else the only option whose text the answer is, case and a full stop aside.
     """
-    named = option_index(text, len(LETTERS))
-    if named is not None:
-        return LETTERS[named]
-    equal = [letter for letter, option in zip(LETTERS, texts, strict=True) if _plain(option) == _plain(text) != ""]
-    return equal[0] if len(equal) == 1 else ""
-
-
-def _plain(text: str) -> str:
-    return text.strip().removesuffix(".").rstrip().casefold()
+    named = named_option(text, texts)
+    return "" if named is None else LETTERS[named]
 
 
 def process_results(doc: dict, results: list[str]) -> dict:

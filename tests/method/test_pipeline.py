@@ -136,9 +136,11 @@ def test_two_valid_letters_are_compared_by_their_option_texts() -> None:
 @pytest.mark.parametrize(
     ("macro", "micro", "selected", "decision"),
     [
-        ("Blue", "C", "micro", Decision.ONLY_VALID_LETTER),
+        ("Violet", "C", "micro", Decision.ONLY_VALID_LETTER),
         ("A", "D", "macro", Decision.ONLY_VALID_LETTER),
-        ("Blue", "Green", "macro", Decision.NO_VALID_LETTER),
+        ("Violet", "Pink", "macro", Decision.NO_VALID_LETTER),
+        ("Violet", "Green.", "micro", Decision.ONLY_VALID_LETTER),
+        ("C", "green", "macro", Decision.AGREEMENT),
     ],
 )
 def test_letter_rules_need_no_scores(macro: str, micro: str, selected: str, decision: Decision) -> None:

@@ -10,6 +10,7 @@ from dualfocus_eval.method.selection import (
     Decision,
     is_confident,
     lower_nll,
+    named_option,
     normalised,
     option_index,
     picks,
@@ -172,6 +173,29 @@ def test_the_only_valid_letter_wins_and_without_any_macro_does() -> None:
     assert settled("B", "Blue", question) == ("macro", Decision.ONLY_VALID_LETTER)
     assert settled("E", "D", question) == ("micro", Decision.ONLY_VALID_LETTER)
     assert settled("Blue", "Red", question) == ("macro", Decision.NO_VALID_LETTER)
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("red", 0),
+        ("Red.", 0),
+        (" a RED ball", 1),
+        ("B", 1),
+        ("ball", None),
+        ("two", None),
+        ("", None),
+        ("red ball", None),
+    ],
+)
+def test_an_option_is_named_by_its_letter_or_by_its_text(text: str, index: int | None) -> None:
+    assert named_option(text, ("red", "a red ball", "two", "Two")) == index
+
+
+def test_candidates_that_name_the_same_option_agree() -> None:
+    question = ask(AnswerKind.OPTION, "red", "blue")
+    assert settled("B", "Blue", question) == settled("blue", "(B)", question) == ("macro", Decision.AGREEMENT)
+    assert settled("red", "B", question) is None
 
 
 def test_without_known_options_there_is_no_letter_rule() -> None:
