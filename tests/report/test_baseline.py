@@ -36,7 +36,12 @@ answers = st.builds(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
-    st.dictionaries(st.text(min_size=1), st.lists(answers, min_size=1, max_size=3).map(tuple), min_size=1, max_size=2)
+    st.dictionaries(
+        st.text(min_size=1),
+        st.lists(answers, min_size=1, max_size=3, unique_by=lambda answer: answer.doc_id).map(tuple),
+        min_size=1,
+        max_size=2,
+    )
 )
 def test_a_baseline_survives_its_file(tmp_path: Path, tasks: dict[str, tuple[Answer, ...]]) -> None:
     kept = Baseline(Provenance("tiny-abc", "key", {"margin": 25.0}, {"dtype": "float32"}, "20260101"), tasks)
@@ -158,6 +163,14 @@ def test_a_run_that_says_nothing_about_the_code_now_is_refused(
         ('{"format": 1}', "is no baseline: KeyError"),
         (json.dumps(EMPTY), "has no questions"),
         ('{"format": 7}', "has format 7, this is 1"),
+        ("\ufeff" + json.dumps(EMPTY), "has no questions"),
+        (json.dumps(EMPTY | {"settings": None}), "is no baseline: TypeError: settings"),
+        (json.dumps(EMPTY | {"environment": {"packages": None}}), "packages are not an object"),
+        (json.dumps(EMPTY | {"tasks": {"t": [[0, "d", "x", 1, "a"]]}}), "task t, row 1: score: 'x' is not a number"),
+        (json.dumps(EMPTY | {"tasks": {"t": [[0, "d", math.nan, 1, "a"]]}}), "task t, row 1: score"),
+        (json.dumps(EMPTY | {"tasks": {"t": [[0, "d", 1, 1, 5]]}}), "task t, row 1: text"),
+        (json.dumps(EMPTY | {"tasks": {"t": [[0, "d", 1, 1, "a"], [0, "d", 1, 1, "a"]]}}), "row 2: question 0 stands"),
+        (json.dumps(EMPTY | {"tasks": {"t": [[0, "d"]]}}), "task t, row 1"),
     ],
 )
 def test_what_is_no_baseline_is_named(tmp_path: Path, content: str | None, message: str) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -201,6 +202,85 @@ def test_a_moved_run_finds_its_traces_and_the_newest_of_several_is_read(
     run = read_with(folder, two)
     assert run.path.name == "1_results.json"
     assert "older runs" in faults(run, harmless=True)[0]
+
+
+def test_a_copied_run_is_read_with_its_own_traces(tmp_path: Path, two: Sequence[Answered]) -> None:
+    """Even where the folder that the results name holds traces of the same settings."""
+    folder = write_run(tmp_path / "run", two)
+    copied = copytree(folder, tmp_path / "copy")
+    traces = folder / "traces" / "traces.rank0000.jsonl"
+    traces.write_text(traces.read_text().replace('"blue"', '"green"'))
+    assert read_with(copied, two).answers["macro_text"].tolist() == ["blue", "red"]
+    beside = copied / "traces" / "traces.rank0000.jsonl"
+    beside.write_text(beside.read_text().replace("these settings", "others"))
+    assert read_with(copied, two).answers["macro_text"].tolist() == ["green", "red"]
+
+
+def test_a_lost_sample_file_is_a_fault(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    _append(folder, replace(two[0].trace, key="other/0"))
+    path = folder / "1_results.json"
+    results = json.loads(path.read_text())
+    results["n-samples"]["other"] = {"effective": 1}
+    path.write_text(json.dumps(results))
+    run = read_with(folder, two)
+    assert run.task_names == (SCENES,)
+    assert faults(run, harmless=False) == ["1 sample file is missing (task other): only the task's totals are known"]
+    assert faults(run, harmless=True) == []
+
+
+@pytest.mark.parametrize("content", ["", '{"settings_key": "others"}\n'])
+def test_without_any_usable_trace_a_run_is_not_whole(tmp_path: Path, two: Sequence[Answered], content: str) -> None:
+    folder = write_run(tmp_path / "run", two)
+    (folder / "traces" / "traces.rank0000.jsonl").write_text(content)
+    run = read_with(folder, two)
+    assert scores(run) == {"selected": [1, 0]}
+    assert "without any usable trace" in " ".join(faults(run, harmless=False))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": None},
+        {"settings": {"selection": "none"}},
+        {"settings_key": 5},
+        {"settings_from": None},
+        {"traces": None},
+        {"engine": None},
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(
+    tmp_path: Path, two: Sequence[Answered], change: dict[str, object]
+) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = json.loads(path.read_text())
+    results["config"]["resolved_cli_args"]["dualfocus"] |= change
+    results["total_evaluation_time_seconds"] = "long"
+    results["n-samples"][SCENES] = {"effective": "many"}
+    results["configs"][SCENES]["metric_list"] = "accuracy"
+    path.write_text("\ufeff" + json.dumps(results), encoding="utf-8")
+    run = read_with(path, two)
+    assert (run.record, len(run.answers)) == (None, 2)
+    assert "record of --model dualfocus cannot be used" in " ".join(faults(run, harmless=False))
+
+
+def test_damaged_samples_cost_only_themselves(tmp_path: Path, two: Sequence[Answered]) -> None:
+    folder = write_run(tmp_path / "run", two)
+    file = folder / f"1_samples_{SCENES}.jsonl"
+    first, second = map(json.loads, file.read_text().splitlines())
+    lines = [
+        first | {"input": "half \ud800"},
+        second,
+        *({"doc_id": bad} for bad in (1e400, 10**30, None, "x")),
+        "[" * 9999,
+    ]
+    file.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    run = read_with(folder, two)
+    assert run.answers["question"].tolist()[0] == "half ?"
+    assert "5 sample lines cannot be read" in " ".join(faults(run, harmless=False))
+    (folder / f"1_samples_{SCENES}.jsonl").unlink()
+    (folder / f"1_samples_{SCENES}.jsonl").mkdir()
+    assert read_with(folder, two).answers.empty
 
 
 def test_a_run_of_another_model_is_read_as_far_as_it_goes(tmp_path: Path, two: Sequence[Answered]) -> None:
