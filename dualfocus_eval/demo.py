@@ -11,7 +11,7 @@ from dualfocus_eval.errors import UserError
 
 __all__ = ["main"]
 
-PICTURES = ("example.png", "strategies.png", "categories_df_scenes_mini.png")
+PICTURES = ("example.png", "strategies.png", "categories_df_seed_img_mini.png")
 """What README shows."""
 TASKS = "df_mini"
 _NEEDED = "strategy=dualfocus,score_all=true,adaptive_nll=none"
