@@ -191,8 +191,8 @@ def as_question(entry: SceneQuestion) -> Question:
 def as_choice(choice: SceneChoice, rng: random.Random) -> Posed:
     """The question with two to four options in random order.
 
-    It asks for a letter, as the benchmarks do, and is answered by the option's text, which their scoring takes as well: a
-    letter would have to be found by looking the answer up among the options, a skill beside what this model is for.
+    It asks for a letter, as the benchmarks do, and is answered by the option's text, which their scoring takes as well:
+    a letter would have to be found by looking the answer up among the options, a skill beside what this model is for.
     """
     entry = choice.asked
     options = [entry.answer, *rng.sample(choice.wrong, min(len(choice.wrong), rng.randint(1, len(LETTERS) - 1)))]
