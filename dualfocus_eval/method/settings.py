@@ -11,8 +11,9 @@ from typing import Literal, get_args, get_type_hints
 
 __all__ = ["METHOD_VERSION", "Settings", "settings_key"]
 
-METHOD_VERSION = 1
-"""Raised when a change of this package can change a candidate, so that answers stored before it are not reused."""
+METHOD_VERSION = 2
+"""Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
+stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
 
 @dataclass(frozen=True)

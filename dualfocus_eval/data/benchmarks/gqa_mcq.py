@@ -13,8 +13,8 @@ from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
 from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, missing_in
 from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, json_records, read_row
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.letters import option_index
 from dualfocus_eval.method.question import stem_of, without_post_prompts
-from dualfocus_eval.method.selection import option_index
 
 __all__ = ["GQA_MCQ", "PUBLISHED", "Annotation", "gqa_match_form", "read_record"]
 
