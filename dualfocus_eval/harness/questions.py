@@ -44,7 +44,8 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
         pictures = tuple(open_picture(medium) for medium in media)
     except UnusableDocumentError as error:
         pictures, failure = (), Failure(error.kind, f"{request.key}: {error}")
-    declared, parsed = request.structure, stem_of(text, (*POST_PROMPTS, *request.post_prompts))
+    declared = request.structure
+    parsed = stem_of(text, (*POST_PROMPTS, *request.post_prompts), request.pre_prompts)
     options = declared.options_of(doc)
     if not declared.options and declared.answer in (None, AnswerKind.OPTION):
         options = parsed.options
