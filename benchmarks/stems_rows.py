@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["OPTION_STYLES", "QUESTION", "made_up_row"]
+__all__ = ["IMAGE_STYLES", "OPTION_STYLES", "QUESTION", "made_up_row"]
 
 QUESTION = "Where is the small red cup in this picture?"
 _TEXTS = ("on the table", "under the lamp", "beside the door", "behind the chair")
@@ -26,10 +26,12 @@ OPTION_STYLES: Mapping[str, Any] = {
     "JSON": json.dumps(dict(zip("ABCD", _TEXTS, strict=True))),
     "lines": "\n".join(_WITH_DOTS),
     "texts and labels": {"text": list(_TEXTS), "label": list("ABCD")},
-    "encoded image": list(_TEXTS),
     "no options": None,
 }
-"""How a column may hold the options; with ``encoded image`` the images are text in base64."""
+"""How a column may hold the options."""
+
+IMAGE_STYLES = ("image", "list", "base64")
+"""How a column may hold the image."""
 
 _LETTER = re.compile(r"(?:choice|option|answer|opt)?[_ ]?([A-J])", re.IGNORECASE)
 _IMAGE = re.compile(r"image|img|picture|photo|bytes|screenshot|visual", re.IGNORECASE)
@@ -42,9 +44,9 @@ _ANY_QUESTION = re.compile(r"question|query|problem|prompt|instruct|expression|s
 _NUMBER = re.compile(r"(?:^|_)(?:id|idx|index|num|number|count|width|height)$", re.IGNORECASE)
 
 
-def made_up_row(style: str) -> dict[str, Any]:
-    """A row that has every column; each of several tries is a row of its own, since functions may change it."""
-    return _Row(lambda column: _value(column, style))
+def made_up_row(images: str, options: str) -> dict[str, Any]:
+    """A row that has every column, images and options in the given styles."""
+    return _Row(lambda column: _value(column, images, options))
 
 
 class _Row(dict[str, Any]):
@@ -66,18 +68,18 @@ class _Row(dict[str, Any]):
         return default if found is None else found
 
 
-def _value(column: str, style: str) -> Any:
+def _value(column: str, images: str, options: str) -> Any:
     if match := _LETTER.fullmatch(column):
         place = ord(match[1].upper()) - ord("A")
-        return _TEXTS[place] if place < len(_TEXTS) and style != "no options" else None
+        return _TEXTS[place] if place < len(_TEXTS) and options != "no options" else None
     if _OPTIONS.search(column):
-        return OPTION_STYLES[style]
+        return OPTION_STYLES[options]
     if _IMAGE.search(column) and not _NAME_OF_IMAGE.search(column):
-        return _image(style, several=column.lower().endswith("s") and column.lower() != "bytes")
+        return _image(images, several=column.lower() in ("images", "image_list"))
     if _QUESTION.search(column):
         return QUESTION
     if re.search(r"hint|context|passage|rationale|ocr|precontext", column, re.IGNORECASE):
-        return None
+        return ""
     if _NUMBER.search(column):
         return 1
     if _ANY_QUESTION.search(column) and not re.search(r"type|id$|category", column, re.IGNORECASE):
@@ -87,8 +89,8 @@ def _value(column: str, style: str) -> Any:
 
 def _image(style: str, several: bool) -> Any:
     image = Image.new("RGB", (64, 48), "white")
-    if style != "encoded image":
-        return [image] if several else image
+    if style != "base64":
+        return [image] if several or style == "list" else image
     encoded = io.BytesIO()
     image.save(encoded, "PNG")
     return base64.b64encode(encoded.getvalue()).decode()

@@ -7,15 +7,20 @@ import importlib
 import importlib.util
 import inspect
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import yaml
 
 __all__ = ["TaskSource", "read_tasks", "tasks_folder", "time_limit"]
+
+
+_MOST_MISSING = 20
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,18 @@ def _module(folder: str, name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    for _ in range(_MOST_MISSING):
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except ModuleNotFoundError as error:
+            if not error.name:
+                raise
+            # Only scoring needs it.
+            sys.modules[error.name] = MagicMock()
+        else:
+            return module
+    raise ImportError(f"{path} needs more than {_MOST_MISSING} packages that are not installed")
 
 
 @dataclass(frozen=True)

@@ -110,15 +110,16 @@ _IMAGE_MARK = "<image>"
 _SENTENCE_END = re.compile(r"(?<=[.?!:])\s|\n")
 _INSTRUCTION = re.compile(
     r"(?:(?:please|only|just|directly|then|and)\s+)*"
-    r"(?:(?:answer|respond|reply|select|choose|pick|give|provide|return|output)\b.*"
-    r"(?:\bletters?\b|\bsingle (?:word|number|integer|character|digit|phrase)|\bword or (?:short )?phrase"
-    r"|\bthe question\b|\b(?:given|following|above|correct|best) (?:answer|options?|choices?)\b|\boptions? above"
-    r"|\byes or no\b|\bdirectly\b|\bstep by step\b)"
+    r"(?:(?:(?:answer|respond|reply|select|choose|pick|give|provide|return|output|solve)\b|your task is to answer\b"
+    r"|your (?:answer|response) (?:should|must) be\b).*"
+    r"(?:\bletters?\b|\boption(?:['’]s)? number|\bsingle (?:word|number|integer|character|digit|phrase)"  # noqa: RUF001
+    r"|\bword or (?:short )?phrase|\bthe question\b|\b(?:given|following|above|correct|corresponding|best) (?:answer|"
+    r"options?|choices?|format)\b|\boptions? above|\byes or no\b|\bdirectly\b|\bstep by step\b)"
     r"|(?:the |your )?(?:(?:best|final|correct) )?(?:answer|option)(?: is)?:|(?:let['’]s )?think step by step\b"  # noqa: RUF001
     r"|(?:do not|don['’]t|no need to) (?:explain|include|provide|output|add|give)\b|assistant:)",  # noqa: RUF001
     re.IGNORECASE,
 )
-"""A sentence at the end of a prompt that says how to answer, or that begins the answer."""
+"""A sentence at the beginning or end of a prompt that says how to answer, or that begins the answer."""
 _LONGEST_INSTRUCTION = 400
 _ROUNDS = 8
 """Prompts need three at most; the bound keeps texts that are made of nothing but hints and options linear."""
@@ -134,13 +135,16 @@ class StemAndOptions(NamedTuple):
 def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS, pre_prompts: Sequence[str] = ()) -> StemAndOptions:
     """The bare question in a task's full prompt, and its options.
 
-    Cut off are ``<image>`` marks, leading ``pre_prompts`` (``{}`` in them stands for anything within a line), trailing
-    ``post_prompts`` and sentences that say how to answer, reference OCR tokens, the options with the heading that
-    announces them and what stands after them, and what the prompt marks as standing before the question: all before the
-    last line that begins with ``Question:``, or all but the last line where the text begins with ``Context:`` or
-    ``Hint:``. Options are at least two, lettered A, B, ..., each in lines of its own or all in one line. Where the
-    options come first, the question is what follows them. A prompt that is nothing but options and format hints has an
-    empty stem.
+    Cut off are
+
+    - ``<image>`` marks, leading ``pre_prompts`` (``{}`` in them stands for anything within a line), trailing
+      ``post_prompts``, sentences at both ends that say how to answer, and reference OCR tokens;
+    - the options with the heading that announces them and what stands after them; where they come first, the question
+      is what follows. They are at least two, lettered A, B, ..., each in lines of its own or all in one line;
+    - what the prompt marks as standing before the question: all before the last line that begins with ``Question:``, or
+      all but the last line where the text begins with ``Context:`` or ``Hint:``.
+
+    A prompt that is nothing but options and format hints has an empty stem.
     """
     text = prompt.replace(_IMAGE_MARK, "").strip()
     options: tuple[str, ...] = ()
@@ -180,23 +184,27 @@ def _longest_first(post_prompts: tuple[str, ...]) -> list[str]:
 
 def _without_pre_prompts(text: str, pre_prompts: Sequence[str]) -> str:
     for pre_prompt in pre_prompts:
-        pieces = [re.escape(piece) for piece in pre_prompt.strip().split("{}")]
+        pieces = [re.escape(piece) for piece in pre_prompt.replace(_IMAGE_MARK, "").strip().split("{}")]
         if any(pieces) and (found := re.match(r"[^\n]{0,200}?".join(pieces), text)) and text[found.end() :].strip():
             return text[found.end() :].lstrip()
     return text
 
 
 def _without_instructions(text: str) -> str:
-    """``text`` without the sentences at its end that say how to answer; at least one sentence is left."""
-    starts = [end.end() for end in _SENTENCE_END.finditer(text)]
-    end = len(text)
-    while starts:
-        start = starts.pop()
-        sentence = text[start:end].strip()
-        if sentence and not (len(sentence) <= _LONGEST_INSTRUCTION and _INSTRUCTION.match(sentence)):
-            break
-        end = start
-    return text[:end].rstrip() if text[:end].strip() else text
+    """``text`` without the sentences at its ends that say how to answer; at least one sentence is left."""
+    bounds = [0, *(end.end() for end in _SENTENCE_END.finditer(text)), len(text)]
+    first, last = 0, len(bounds) - 1
+    while last - first > 1 and _instructs(text, bounds[last - 1], bounds[last]):
+        last -= 1
+    while last - first > 1 and _instructs(text, bounds[first], bounds[first + 1]):
+        first += 1
+    left = text[bounds[first] : bounds[last]].strip()
+    return left or text
+
+
+def _instructs(text: str, start: int, end: int) -> bool:
+    sentence = text[start:end].strip()
+    return not sentence or (len(sentence) <= _LONGEST_INSTRUCTION and bool(_INSTRUCTION.match(sentence)))
 
 
 def _without_context(text: str) -> str:

@@ -18,7 +18,8 @@ from dualfocus_eval.method.text import nfkc
 
 SIZE = 1_000_000
 SECONDS = 60
-"""Of the process's own time, whatever else runs. No measure of speed: these texts take about a second in linear time, and from minutes to hours in quadratic time."""
+"""Of the process's own time, whatever else runs. No measure of speed: these texts take about a second in linear time,
+and from minutes to hours in quadratic time."""
 
 
 @contextmanager

@@ -57,6 +57,8 @@ from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, s
         ),
         ("It is small. Give the number of cups.", "It is small. Give the number of cups.", ()),
         ("Select the correct option.", "Select the correct option.", ()),
+        ("Answer the question using a single word or phrase.\nWhat is it?", "What is it?", ()),
+        ("Select the best answer to the question. Be careful.", "Be careful.", ()),
         ("What is it?\nLet's think step by step.\nAnswer:", "What is it?", ()),
         ("  ", "", ()),
     ],
