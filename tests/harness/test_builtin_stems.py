@@ -101,7 +101,7 @@ CASES: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
         tuple(LETTERED.values()),
     ),
     (
-        "mme_realworld/mmerealworld.yaml",
+        "mme_realworld/mme_realworld.yaml",
         {"question": "Where is the car?", "multi-choice options": [f"({k}) {text}" for k, text in LETTERED.items()]},
         "Where is the car?",
         tuple(LETTERED.values()),
