@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -66,9 +67,9 @@ def _question(task: TaskSource, images: str, options: str) -> str:
     if not isinstance(prompt, str) or QUESTION.rstrip("?").lower() not in prompt.lower():
         return "no question"
     stem = stem_of(prompt, (*POST_PROMPTS, *task.post_prompts), task.pre_prompts).stem
-    if stem.lower() == QUESTION.lower():
-        return "clean"
-    return f"left: {' '.join(stem.replace(QUESTION, '…').split())[:SHOWN]}"
+    left = " ".join(re.sub(re.escape(QUESTION), "…", stem, flags=re.IGNORECASE).split())
+    # Two columns that both got the question stand one after the other.
+    return f"left: {left[:SHOWN]}" if left.strip(" …") or not left else "clean"
 
 
 def findings(folders: list[str] | None = None) -> Iterator[Finding]:
@@ -97,7 +98,7 @@ def table(found: list[Finding]) -> list[str]:
 def _cell(verdict: str) -> str:
     kind, _, left = verdict.partition(": ")
     if kind == "no question":
-        return "the task's one prompt: its documents have no question"
+        return "a prompt in which no column's question stands (captions, boxes)"
     return "the question" if kind == "clean" else "`{}`".format(left.replace("|", "\\|").replace("`", "'"))
 
 
@@ -107,9 +108,9 @@ def summary(found: list[Finding]) -> str:
     missing = Counter(finding.folder for finding in found if finding.verdict.startswith("no prompt"))
     return (
         f"Of {counts['clean'] + counts['left']:,} tasks that ask a question about one image, {counts['clean']:,} leave "
-        f"nothing but the question in Q1, {counts['left']:,} leave more. {counts['no question']:,} have one prompt for "
-        f"all their images; {counts['not one image']:,} show no image, several, or a video. Not rendered were "
-        f"{counts['no prompt']:,}: {', '.join(f'{folder} ({number})' for folder, number in sorted(missing.items()))}."
+        f"nothing but the question in Q1, {counts['left']:,} leave more. {counts['no question']:,} have prompts "
+        f"in which no column's question stands; {counts['not one image']:,} show no image, several, or a video. "
+        f"Not rendered were {counts['no prompt']:,}: {', '.join(f'{folder} ({number})' for folder, number in sorted(missing.items()))}."
     )
 
 

@@ -46,7 +46,10 @@ _NUMBER = re.compile(r"(?:^|_)(?:id|idx|index|num|number|count|width|height)$", 
 
 def made_up_row(images: str, options: str) -> dict[str, Any]:
     """A row that has every column, images and options in the given styles."""
-    return _Row(lambda column: _value(column, images, options))
+    row = _Row(lambda column: _value(column, images, options))
+    # Some functions look for the options among the row's keys.
+    row.update({letter: row[letter] for letter in "ABCD" if options != "no options"})
+    return row
 
 
 class _Row(dict[str, Any]):

@@ -88,7 +88,7 @@ POST_PROMPTS = (
 )
 """Format hints at the end of common benchmarks' prompts; their full stop may be missing."""
 
-_OPTION = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]*(?=\S)", re.MULTILINE)
+_OPTION = re.compile(r"^[ \t]*(?:(?:Options|Choices):[ \t]*)?\(?([A-Z])[.):][ \t]*(?=\S)", re.MULTILINE)
 _MOST_OPTIONS = 26
 _LINE_END = re.compile(r"\n")
 _EMPTY_LINE = re.compile(r"\n\s*\n")
@@ -204,7 +204,9 @@ def _without_instructions(text: str) -> str:
 
 def _instructs(text: str, start: int, end: int) -> bool:
     sentence = text[start:end].strip()
-    return not sentence or (len(sentence) <= _LONGEST_INSTRUCTION and bool(_INSTRUCTION.match(sentence)))
+    if len(sentence) > _LONGEST_INSTRUCTION or "?" in sentence:
+        return False
+    return not sentence or bool(_INSTRUCTION.match(sentence))
 
 
 def _without_context(text: str) -> str:

@@ -59,6 +59,12 @@ from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, s
         ("Select the correct option.", "Select the correct option.", ()),
         ("Answer the question using a single word or phrase.\nWhat is it?", "What is it?", ()),
         ("Select the best answer to the question. Be careful.", "Be careful.", ()),
+        (
+            "Please solve it step by step.What is it?\nBe quick.",
+            "Please solve it step by step.What is it?\nBe quick.",
+            (),
+        ),
+        ("Which?\nChoices: A. a dog\nB. a cat", "Which?", ("a dog", "a cat")),
         ("What is it?\nLet's think step by step.\nAnswer:", "What is it?", ()),
         ("  ", "", ()),
     ],
