@@ -106,11 +106,12 @@ def summary(found: list[Finding]) -> str:
     """What was judged, and the folders of which tasks were not rendered."""
     counts: Mapping[str, int] = Counter(finding.verdict.split(":")[0] for finding in found)
     missing = Counter(finding.folder for finding in found if finding.verdict.startswith("no prompt"))
+    folders = ", ".join(f"{folder} ({number})" for folder, number in sorted(missing.items()))
     return (
         f"Of {counts['clean'] + counts['left']:,} tasks that ask a question about one image, {counts['clean']:,} leave "
         f"nothing but the question in Q1, {counts['left']:,} leave more. {counts['no question']:,} have prompts "
         f"in which no column's question stands; {counts['not one image']:,} show no image, several, or a video. "
-        f"Not rendered were {counts['no prompt']:,}: {', '.join(f'{folder} ({number})' for folder, number in sorted(missing.items()))}."
+        f"Not rendered were {counts['no prompt']:,}: {folders}."
     )
 
 
