@@ -71,19 +71,12 @@ def _line(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _without_object_id(argument: str) -> str:
-    """``apple`` of ``apple (1234)``."""
-    name = argument.rstrip()
-    opening = name.find("(", name[:-1].rfind(")") + 1)
-    return name[:opening].rstrip() if name.endswith(")") and opening >= 0 else argument
-
-
 def _alternatives(program: Iterable[Mapping[str, Any]], answer: str) -> tuple[str, ...]:
     """From GQA's functional program: ``choose``'s ``red|blue``, or the names of the objects that are compared."""
     selected: list[str] = []
     for step in program:
         operation, argument = str(step.get("operation", "")), str(step.get("argument", ""))
-        named = _without_object_id(argument)
+        named = re.sub(r"\s?\([^()]*\)$", "", argument.strip())
         if operation == "select":
             selected.append(named)
         elif operation.startswith("choose") and "|" in named:
