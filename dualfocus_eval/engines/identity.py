@@ -23,17 +23,17 @@ from dualfocus_eval.engines.weights_digest import weights_digest
 from dualfocus_eval.errors import CheckpointError
 from dualfocus_eval.files import sha256_of
 
-__all__ = ["IMAGE_OPTIONS", "checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
+__all__ = ["checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
 
-IMAGE_OPTIONS = ("image_aspect", "min_pixels", "max_pixels")
+_IMAGE_OPTIONS = ("image_aspect", "min_pixels", "max_pixels")
 """Options of the engine that change what the processor makes of an image."""
 
 _UNREAD = re.compile(
     r"\..*"  # hidden files: .gitattributes, the hub client's notes
     r"|(README|LICENSE|NOTICE|USE_POLICY)(\..*)?"
     r"|.*\.(md|png|jpe?g|gif|webp|svg|pdf|log|lock|partial)"
-    # Weights in formats that are refused or not looked for: only safetensors are loaded.
-    r"|.*\.(bin|bin\.index\.json|pt|pth|ckpt|gguf|onnx|h5|msgpack)"
+    # Weights in formats that are refused or not looked for: only safetensors are loaded, but for adapters on the hub.
+    r"|(?!adapter_model\.).*\.(bin|bin\.index\.json|pt|pth|ckpt|gguf|onnx|h5|msgpack)"
     # What training leaves behind.
     r"|(trainer_state|training|manifest|stage|modelcard|(all|train|eval)_results)\.json|events\.out\.tfevents.*|complete"
     # Its inference settings are resolved into the run's settings, which have a key of their own.
@@ -70,7 +70,7 @@ def checkpoint_digest(
     """32 hexadecimal digits that stand for the content of a checkpoint and of the adapter ``peft`` on top of it.
 
     Both are folders or hub ids; of a hub id the local snapshot is read, so load the checkpoint first. Python files
-    count only with ``trust_remote_code``.
+    count only with ``trust_remote_code``, and only those of the checkpoint itself.
 
     Every weight file is hashed once and remembered in the user's cache directory, by path, size, inode and times. For
     a checkpoint of 14 GB the first time costs some 13 s of one core (1.1 GB/s with SHA-256; files are hashed in
@@ -93,7 +93,7 @@ def engine_digest(config: EngineConfig) -> str:
         config.pretrained, config.revision, config.peft, trust_remote_code=config.trust_remote_code
     )
     defaults = EngineConfig(config.pretrained)
-    given = {name: getattr(config, name) for name in IMAGE_OPTIONS}
+    given = {name: getattr(config, name) for name in _IMAGE_OPTIONS}
     options = {name: str(value) for name, value in given.items() if value != getattr(defaults, name)}
     return _combined({"checkpoint": digest, **options}) if options else digest
 
@@ -171,9 +171,9 @@ def _file_digests(parts: Mapping[str, Path], code: bool) -> dict[str, str]:
 
 
 def _files(folder: Path, code: bool) -> set[Path]:
-    found = {*folder.iterdir(), *(folder / _TEMPLATES).glob("*.jinja"), *_shards(folder)}
-    found = {path for path in found if path.suffix != ".py" and not _UNREAD.fullmatch(path.name)}
-    return {path for path in found | set(folder.rglob("*.py") if code else ()) if path.is_file()}
+    of_any_kind = {path for path in folder.iterdir() if path.suffix != ".py" and not _UNREAD.fullmatch(path.name)}
+    known = {*_shards(folder), *(folder / _TEMPLATES).glob("*.jinja"), *(folder.rglob("*.py") if code else ())}
+    return {path for path in of_any_kind | known if path.is_file()}
 
 
 def _shards(folder: Path) -> Iterable[Path]:
