@@ -198,7 +198,7 @@ def test_only_traces_of_the_run_s_own_arithmetic_count(tmp_path: Path, two: Sequ
     results["config"]["resolved_cli_args"]["dualfocus"]["arithmetic"] = newer
     (folder / "1_results.json").write_text(json.dumps(results))
     run = read_with(folder, two)
-    assert run.answers["box_outcome"].tolist() == ["ok", "ok"]
+    assert run.answers["outcome"].tolist() == ["ok", "ok"]
     assert faults(run, harmless=False) == []
     assert faults(run, harmless=True)[0].startswith("2 traces are of other versions, precisions or devices")
 
