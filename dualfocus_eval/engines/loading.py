@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.identity import checkpoint_name, digest_in_memory, engine_digest
 from dualfocus_eval.errors import CheckpointError, UserError
 from dualfocus_eval.families import Family, family_for
 
@@ -35,13 +35,16 @@ class Checkpoint:
     max_positions: int
     reusable: bool
     """Whether the key/value states of a prompt's beginning may serve another prompt."""
-    identity: str
+    name: str
+    """What to call it; no part of its identity."""
+    digest: str
+    """`identity.engine_digest`: of everything in it that can change an answer."""
 
 
 def load_checkpoint(config: EngineConfig) -> Checkpoint:
     """Load what ``config`` names. Raises ``CheckpointError``, or ``UserError`` for options that do not apply to it."""
-    name = f"{Path(config.pretrained).name}{'@' + config.revision if config.revision else ''}"
-    return prepare(*load_parts(config), name)
+    parts = load_parts(config)
+    return prepare(*parts, checkpoint_name(config), engine_digest(config))
 
 
 def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
@@ -68,8 +71,11 @@ def _shared(config: EngineConfig) -> dict[str, Any]:
     return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
 
 
-def prepare(model: Any, processor: Any, family: Family, name: str) -> Checkpoint:
-    """A ``Checkpoint`` of a model and processor that are in memory already."""
+def prepare(model: Any, processor: Any, family: Family, name: str, digest: str | None = None) -> Checkpoint:
+    """A ``Checkpoint`` of a model and processor in memory.
+
+    Without the ``digest`` of the files that they were loaded from, all the weights are hashed.
+    """
     model.eval().requires_grad_(False)
     text_config = model.config.get_text_config()
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
@@ -93,7 +99,8 @@ def prepare(model: Any, processor: Any, family: Family, name: str) -> Checkpoint
         layers=text_config.num_hidden_layers,
         max_positions=text_config.max_position_embeddings,
         reusable=family.prefix_reuse and kinds == {DynamicLayer},
-        identity=f"{name}-{_fingerprint(model, processor)}",
+        name=name,
+        digest=digest or digest_in_memory(model, processor),
     )
 
 
@@ -233,23 +240,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: this machine has no CUDA device; use device=cpu")
     return device
-
-
-def _fingerprint(model: Any, processor: Any) -> str:
-    """Digest of what decides the answers: configuration, dtype, processor, and a sample of every weight."""
-    content = hashlib.blake2b(digest_size=8)
-    content.update(model.config.to_json_string().encode())
-    content.update(model.generation_config.to_json_string().encode())
-    content.update(f"{model.dtype} {processor.chat_template}".encode())
-    content.update(processor.image_processor.to_json_string().encode())
-    vocabulary = sorted(processor.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    content.update(repr(vocabulary).encode())
-    for name, weight in model.named_parameters():
-        flat = weight.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 64)][:64]
-        content.update(name.encode())
-        content.update(sample.cpu().double().numpy().tobytes())
-    return content.hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

@@ -76,8 +76,8 @@ class TransformersEngine:
 
     @property
     def identity(self) -> str:
-        """Names the checkpoint's content and how it is run, for the keys of stored answers."""
-        return self.checkpoint.identity
+        """The checkpoint's name, and after the last hyphen the digest of its content."""
+        return f"{self.checkpoint.name}-{self.checkpoint.digest}"
 
     @property
     def family(self) -> Family:

@@ -15,7 +15,7 @@ from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.environment import environment_of
+from dualfocus_eval.harness.environment import arithmetic_of, environment_of
 from dualfocus_eval.harness.summary import Summary, print_summary
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
@@ -39,10 +39,13 @@ class Run:
         self._summary = Summary()
         self._engine: TransformersEngine | None = engine or load_engine(config.engine)
         self._checkpoint = self._engine.identity
-        self._environment = environment_of(self._engine.checkpoint.model)
-        self.settings_key = settings_key(config.settings, {"model": self._checkpoint})
+        model = self._engine.checkpoint.model
+        self._environment = environment_of(model)
+        self.arithmetic = arithmetic_of(model, adapter=config.engine.peft is not None)
+        self.settings_key = settings_key(config.settings, {"checkpoint": self._engine.checkpoint.digest})
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
+        self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
 
@@ -51,6 +54,8 @@ class Run:
         """The loaded model; loaded again when a run has ended and its object is used once more."""
         if self._engine is None:
             self._engine = load_engine(self.config.engine)
+            if self._engine.identity != self._checkpoint:
+                raise UserError(f"{self.config.engine.pretrained} has changed since this model was made; make it anew")
         return self._engine
 
     @property
@@ -58,9 +63,17 @@ class Run:
         """This rank's traces; opened at the first question."""
         if self._store is None:
             try:
-                self._store = TraceStore(self.trace_folder, self.settings_key, rank=self._accelerator.process_index)
+                self._store = TraceStore(
+                    self.trace_folder,
+                    self.settings_key,
+                    arithmetic=self.arithmetic,
+                    rank=self._accelerator.process_index,
+                )
             except OSError as error:
                 raise UserError(f"trace folder {self.trace_folder} cannot be used: {error}") from error
+            self._not_reused = self._store.not_reused
+            if self._not_reused and self._accelerator.is_main_process:
+                logger.warning("; ".join(self._not_reused))
         return self._store
 
     @property
@@ -74,6 +87,8 @@ class Run:
             "environment": self._environment,
             "batch_size": self.config.batch_size,
             "settings_key": self.settings_key,
+            "arithmetic": self.arithmetic,
+            "not_reused": list(self._not_reused),
             "traces": str(self.trace_folder.absolute()),
             "summary": self._summary.as_dict(),
         }

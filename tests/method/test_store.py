@@ -63,6 +63,52 @@ def test_other_settings_are_ignored_and_counted(tmp_path: Path) -> None:
     assert len(list(join_traces(tmp_path, "other"))) == 2
 
 
+TORCH_14, TORCH_15 = ({"torch": version, "device": "cpu"} for version in ("2.14.0", "2.15.0"))
+
+
+def put(folder: Path, numbers: range, arithmetic: dict[str, str] | None, text: str = "red", *, rank: int = 0) -> None:
+    with TraceStore(folder, KEY, arithmetic=arithmetic, rank=rank) as store:
+        for number in numbers:
+            store.put(replace(trace_of(ask(number), text), arithmetic=arithmetic or {}))
+
+
+def test_answers_of_other_versions_are_not_reused_and_named(tmp_path: Path) -> None:
+    put(tmp_path, range(1200), TORCH_14)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15) as store:
+        assert store.get(ask(0)) is None
+        assert store.not_reused == ("1,200 stored answers of torch 2.14.0 are not reused: this run has torch 2.15.0",)
+    put(tmp_path, range(1000), TORCH_15, "blue", rank=1)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15) as store:
+        found = store.get(ask(0))
+        assert found is not None
+        assert found.text == "blue"
+        # Of the first thousand there is an answer by now.
+        assert store.not_reused == ("200 stored answers of torch 2.14.0 are not reused: this run has torch 2.15.0",)
+
+
+def test_going_back_to_the_older_versions_finds_their_answers(tmp_path: Path) -> None:
+    put(tmp_path, range(3), TORCH_14, "red")
+    put(tmp_path, range(3), TORCH_15, "blue")
+    for arithmetic, text in ((TORCH_14, "red"), (TORCH_15, "blue")):
+        with TraceStore(tmp_path, KEY, arithmetic=arithmetic) as store:
+            found = store.get(ask(1))
+            assert found is not None
+            assert found.text == text
+            assert store.not_reused == ()
+
+
+def test_every_difference_is_named(tmp_path: Path) -> None:
+    put(tmp_path, range(1), TORCH_14 | {"peft": "0.21.2"})
+    put(tmp_path, range(1, 3), None, rank=1)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15 | {"device": "cuda"}) as store:
+        assert not any(store.get(ask(number)) for number in range(3))
+        assert sorted(store.not_reused) == [
+            "1 stored answers of torch 2.14.0, device cpu, peft 0.21.2 are not reused: "
+            "this run has torch 2.15.0, device cuda, peft (none)",
+            "2 stored answers are not reused: they do not say which versions and which device computed them",
+        ]
+
+
 def test_a_cut_off_last_line_costs_one_answer_and_hides_no_other(tmp_path: Path) -> None:
     path = fill(tmp_path, range(3))
     path.write_bytes(path.read_bytes()[:-40])
