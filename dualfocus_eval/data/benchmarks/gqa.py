@@ -62,7 +62,9 @@ def check_question(record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise FieldError("is not a JSON object")
     required(record, ("imageId", "question", "answer", "types"))
-    identifier(record, "imageId"), text(record, "question"), text(record, "answer")
+    identifier(record, "imageId")
+    text(record, "question")
+    text(record, "answer")
     structural = mapping(record, "types").get("structural")
     if structural not in STRUCTURAL:
         raise FieldError(f"structural type {structural!r} is none of {', '.join(STRUCTURAL)}")

@@ -71,9 +71,7 @@ def _tokens(path: Path) -> dict[str, list[str]]:
     tokens: dict[str, list[str]] = {}
     for where, entry in json_items(path, "data"):
         try:
-            required(entry, ("image_id",))
-            if entry.get("ocr_tokens") is None:
-                raise FieldError("lacks ocr_tokens")
+            required(entry, ("image_id", "ocr_tokens"))
             tokens[identifier(entry, "image_id")] = texts(entry, "ocr_tokens")
         except (FieldError, AttributeError) as error:
             raise UserError(f"{where} is no entry with image_id and ocr_tokens: {error}") from error

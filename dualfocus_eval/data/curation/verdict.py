@@ -152,7 +152,7 @@ def _texts(qa: Any, qa_id: int | None, image: ImageRecords) -> tuple[str, str] |
         return Excluded(qa_id, Reason.MALFORMED, f"not an object but {type(qa).__name__}")
     if qa_id is None or image.image_id is None:
         return Excluded(qa_id, Reason.NO_ID, "" if qa_id is None else "image")
-    question, answer = (text if (text := qa.get(name)) is not None else "" for name in ("question", "answer"))
+    question, answer = ("" if qa.get(name) is None else qa[name] for name in ("question", "answer"))
     if not isinstance(question, str) or not isinstance(answer, str):
         return Excluded(qa_id, Reason.MALFORMED, "question or answer is not text")
     if qa.get("image_id") is not None and as_id(qa["image_id"]) != image.image_id:
