@@ -9,6 +9,7 @@ from functools import partial
 
 from dualfocus_eval.engines.base import Engine, Failure, Score, ScoreRequest
 from dualfocus_eval.method.conversations import macro_conversation, scoring_conversation
+from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.passes import (
     Work,
     answering,
@@ -20,7 +21,7 @@ from dualfocus_eval.method.passes import (
     second_pass,
 )
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import RULES, Decision, named_option, picks, settled
+from dualfocus_eval.method.selection import RULES, Decision, picks, settled
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.store import TraceStore
 from dualfocus_eval.method.trace import ContextScores, Cost, Fallback, ImageInfo, Trace
