@@ -12,6 +12,7 @@ from loguru import logger
 from platformdirs import user_cache_path
 
 from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import RunConfig
@@ -43,6 +44,7 @@ class Run:
         self._environment = environment_of(model)
         self.arithmetic = arithmetic_of(model, adapter=config.engine.peft is not None)
         self.settings_key = settings_key(config.settings, {"checkpoint": self._engine.checkpoint.digest})
+        self._prefix_cache_gib = self._engine.prefix_cache.budget / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
         self._not_reused: tuple[str, ...] = ()
@@ -82,7 +84,7 @@ class Run:
         return {
             "settings": asdict(self.config.settings),
             "settings_from": dict(self.config.sources),
-            "engine": asdict(self.config.engine),
+            "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
             "checkpoint": self._checkpoint,
             "environment": self._environment,
             "batch_size": self.config.batch_size,
@@ -137,6 +139,7 @@ class Run:
         """Close the traces, add up the counts of all ranks, show them and free the model."""
         if self._engine:
             self._summary.add_counters(self._engine.counters)
+            self._summary.prefix_cache_gib += self._engine.prefix_cache.budget / GIB
         if self._store:
             self._store.close()
             self._summary.unwritten += self._store.unwritten
