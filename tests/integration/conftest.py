@@ -31,7 +31,7 @@ class Outcome:
     @property
     def record(self) -> dict[str, Any]:
         """What the model left in the results."""
-        record: dict[str, Any] = self.results["config"]["resolved_cli_args"]["dualfocus"]
+        record: dict[str, Any] = self.results["dualfocus"]
         return record
 
     @property
