@@ -14,8 +14,8 @@ from dualfocus_eval.output import lasting_output
 __all__ = ["main"]
 
 
-DONE, INCOMPLETE, MISUSED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit statuses; docs/reliability.md says what 1 means for each command."""
+DONE, MISUSED, CRASHED, INTERRUPTED = 0, 2, 3, 130
+"""Exit statuses; what 1 means depends on the command (docs/reliability.md)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.parse_args(arguments[:1]).command
     with lasting_output(f"dualfocus {command}") as output:
         status = _run(command, arguments[1:])
-    return max(status, INCOMPLETE) if output is not None and output.lost else status
+    return max(status, CRASHED) if output is not None and output.lost else status
 
 
 def _run(command: str, argv: Sequence[str]) -> int:

@@ -41,8 +41,8 @@ def run(folder: Path, shell: str, status: int = 0, extra: str = "pass", **env: s
         ("{} 2>&1 | head -1; exit ${PIPESTATUS[0]}", 0, 0, ""),
         ("{} >&-", 0, 0, "standard output is closed"),
         ("{} >&- 2>&-", 1, 1, ""),
-        ("{} > /dev/full", 0, 1, "standard output cannot be written (No space left on device)"),
-        ("{} > /dev/full", 2, 2, "standard output cannot be written (No space left on device)"),
+        ("{} > /dev/full", 0, 3, "standard output cannot be written (No space left on device)"),
+        ("{} > /dev/full", 1, 3, "standard output cannot be written (No space left on device)"),
         ("{} > /dev/null", 0, 0, ""),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from yaml import YAMLError
@@ -42,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
         check(_plain_arguments("--model_args", chosen.model_args))
         if not chosen.config:
             forwarded += _with_trace_place(chosen)
+    if chosen.output_path:
+        _check_writable(Path(chosen.output_path))
     return _run_lmms_eval(forwarded)
 
 
@@ -89,6 +92,16 @@ def _with_trace_place(chosen: argparse.Namespace) -> list[str]:
     return ["--model_args", together]
 
 
+def _check_writable(folder: Path) -> None:
+    """lmms-eval finds out only when everything has been computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_path {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output_path {folder} cannot be written; name another folder")
+
+
 def _run_lmms_eval(argv: Sequence[str]) -> int:
     """lmms-eval prints what breaks a run and then ends with 0; its inner function is watched for the truth."""
     from lmms_eval import __main__ as lmms_eval
@@ -124,6 +137,7 @@ class _Watch:
         """Run one evaluation and note how it ended. A mistake of the user ends this one, not those after it."""
         try:
             results, samples = self.inner(args)
+            faults = [] if results is None else _faults(args, results, samples)  # only the first rank has results
         except Exception as error:
             self.note_error(error)
             if not _is_mistake(error):
@@ -132,7 +146,6 @@ class _Watch:
                 print(f"dualfocus eval: {self.remarks[-1]}", file=sys.stderr)
                 raise SystemExit(MISUSED) from None
             return None, None
-        faults = _faults(args, results, samples) if results is not None else []
         self.remarks += faults
         self.statuses.append(INCOMPLETE if faults else OK)
         return results, samples

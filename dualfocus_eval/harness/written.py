@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.method.store import join_traces
+from dualfocus_eval.method.store import LoadCounts, read_traces
 
 __all__ = ["file_faults"]
 
@@ -47,7 +47,7 @@ def _text_fault(path: Path, expected: str) -> str | None:
     try:
         found = path.read_bytes()
     except OSError as error:
-        return f"{path} could not be written ({error.strerror})"
+        return f"{path} is missing: lmms-eval could not write it ({error.strerror})"
     wanted = expected.encode(errors="surrogatepass")
     return None if found == wanted else f"{path} is damaged: it has {len(found):,} bytes and not {len(wanted):,}"
 
@@ -58,7 +58,7 @@ def _rows_fault(path: Path, rows: Sequence[Mapping[str, Any]]) -> str | None:
             if line is None or row is None or line != (_dumped(row) + "\n").encode(errors="surrogatepass"):
                 return f"{path} is damaged: row {number + 1} of {len(rows):,} is not what was scored"
     except OSError as error:
-        return f"{path} could not be written ({error.strerror})" if rows else None
+        return f"{path} is missing: lmms-eval could not write it ({error.strerror})" if rows else None
     return None
 
 
@@ -81,7 +81,7 @@ def _trace_fault(samples: Samples, record: Mapping[str, Any]) -> str | None:
         for row in rows
         if "answer" in (row.get("dualfocus") or {})  # likelihoods are not stored
     }
-    for trace in join_traces(record["traces"], record["settings_key"]) if missing else ():
+    for trace in read_traces(record["traces"], record["settings_key"], LoadCounts()) if missing else ():
         if missing.get(trace.key) == trace.text:
             del missing[trace.key]
     if not missing:

@@ -87,6 +87,7 @@ def test_exit_status_and_last_line(
         (["--config", "nowhere.yaml"], "error: Config file does not exist: nowhere.yaml"),
         (["--config", "broken.yaml"], "error: "),
         (["--config", "unknown.yaml"], "error: Unknown keys in config file: ['taskz']"),
+        (["--tasks", "t", "--output_path", "broken.yaml"], "error: --output_path broken.yaml cannot be made"),
         (["--tasks", "t", "--gen_kwargs", "greedy"], "error: --gen_kwargs: 'greedy' is not NAME=VALUE"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -112,9 +112,9 @@ def test_a_disk_that_fills_while_they_are_written(finished: Finished, size: int)
 def test_a_folder_that_cannot_be_made(finished: Finished) -> None:
     finished.folder.write_text("in its place")
     finished.write()
-    assert [fault.partition(" (")[0] for fault in finished.faults] == [
-        f"{finished.results_file} could not be written",
-        f"{finished.samples_file} could not be written",
+    assert [fault.partition(":")[0] for fault in finished.faults] == [
+        f"{finished.results_file} is missing",
+        f"{finished.samples_file} is missing",
     ]
 
 
