@@ -59,6 +59,7 @@ class TraceStore:
     Each line reaches the operating system in one write before `put` returns, so an answer survives the death of the
     process; `close` also forces it to the disk, so only a power cut in mid-run can lose answers. A failed write is
     undone, counted in ``write_failures`` by error name and tried again with the next answer, while the run goes on.
+    Should the file be deleted, replaced or cut in mid-run, what is lost is written anew, and counted in ``rewritten``.
 
     Raises StoreInUseError when another live process writes the same rank's file, OSError when the folder cannot be
     made or the file is not a regular one.
@@ -75,8 +76,10 @@ class TraceStore:
         self.reused = 0
         self.write_failures: dict[str, int] = {}
         self._unwritten: list[bytes] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = _open_locked(self.path)
+        self._impaired: dict[tuple[str, str], Trace] = {}
+        self._vanished = 0
+        self._closed = False
+        self._open()
         self._answered: dict[tuple[str, str], Trace] = {}
         foreign: dict[tuple[str, str], Mapping[str, str]] = {}
         for trace in join_traces(self.folder, settings_key, counts=self.counts):
@@ -97,6 +100,11 @@ class TraceStore:
         """Answers that could not be written so far."""
         return len(self._unwritten)
 
+    @property
+    def rewritten(self) -> int:
+        """Answers that were stored, vanished from the disk in mid-run and were written anew."""
+        return max(0, self._vanished - self.unwritten)
+
     def get(self, question: Question) -> Trace | None:
         """The stored answer to exactly this question (text and images).
 
@@ -108,20 +116,18 @@ class TraceStore:
 
     def put(self, trace: Trace) -> None:
         """Append ``trace``; never raises for a disk that is full or broken."""
-        if completeness(trace) == _COMPLETE:
-            self._answered[trace.key, trace.question_digest] = trace
-        self._unwritten.append(trace.to_json().encode() + b"\n")
+        kept = self._answered if completeness(trace) == _COMPLETE else self._impaired
+        kept[trace.key, trace.question_digest] = trace
+        self._unwritten.append(_line(trace))
         self._write_out()
 
     def close(self) -> None:
         """Try once more to write what could not be written, force the file to disk and release it."""
-        if self._file < 0:
+        if self._closed:
             return
         self._write_out()
-        with contextlib.suppress(OSError):
-            os.fsync(self._file)
-        os.close(self._file)
-        self._file = -1
+        self._closed = True
+        self._release()
 
     def __enter__(self) -> TraceStore:
         return self
@@ -131,16 +137,60 @@ class TraceStore:
     ) -> None:
         self.close()
 
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = _open_locked(self.path)
+        self._size = os.fstat(self._file).st_size
+
+    def _release(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.fsync(self._file)
+            os.close(self._file)
+        self._file = -1
+
     def _write_out(self) -> None:
-        while self._unwritten:
-            try:
+        try:
+            if not self._is_whole():
+                self._recover()
+            while self._unwritten:
                 _append(self._file, self._unwritten[0])
-            except OSError as error:
-                name = errno.errorcode.get(error.errno or 0, "OSError")
-                self.write_failures[name] = self.write_failures.get(name, 0) + 1
-                _log.warning("%s: %s; %d answers kept in memory only", self.path, error.strerror, self.unwritten)
-                return
-            del self._unwritten[0]
+                self._size = os.fstat(self._file).st_size
+                del self._unwritten[0]
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "OSError")
+            self.write_failures[name] = self.write_failures.get(name, 0) + 1
+            _log.warning("%s: %s; %d answers kept in memory only", self.path, error.strerror, self.unwritten)
+
+    def _is_whole(self) -> bool:
+        """Whether the open file still stands at its path and has everything that was written to it."""
+        try:
+            held = os.fstat(self._file)
+            return os.path.samestat(os.stat(self.path), held) and held.st_size >= self._size
+        except OSError:
+            return False
+
+    def _recover(self) -> None:
+        """Open the file at the path again, and find out which of all known answers are not stored any more."""
+        known = self._impaired | self._answered
+        self._vanished += len(known) - self.unwritten
+        self._unwritten = [_line(trace) for trace in known.values()]  # so many are in danger until the file is open
+        self._release()
+        self._open()
+        stored = {
+            (trace.key, trace.question_digest)
+            for trace in join_traces(self.folder, self.settings_key)
+            if trace.arithmetic == self.arithmetic
+        }
+        self._unwritten = [_line(trace) for identity, trace in known.items() if identity not in stored]
+        self._vanished -= len(known) - self.unwritten
+        _log.warning(
+            "%s was deleted or changed by another program; %d answers are written anew", self.path, self.unwritten
+        )
+
+
+def _line(trace: Trace) -> bytes:
+    return trace.to_json().encode() + b"\n"
 
 
 def trace_files(folder: Path | str) -> list[Path]:

@@ -13,7 +13,7 @@ from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, 
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.decoding import decoder
-from dualfocus_eval.method.selection import Decision, Pathway, Rule
+from dualfocus_eval.method.selection import Decision, Pathway, Rule, nlls
 
 __all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
 
@@ -149,6 +149,14 @@ class Trace:
     def text(self) -> str:
         """The selected candidate's text; empty for a failed question."""
         return self.answer.text if self.answer else ""
+
+    @property
+    def nlls(self) -> Mapping[Rule, tuple[float, float]]:
+        """The NLLs of macro and micro that each rule compares; a rule whose scores were not taken is missing."""
+        if not (self.macro and self.micro and self.grounding):
+            return {}
+        in_micro_context = (self.scores.macro, self.scores.micro) if self.scores else None
+        return nlls(self.macro, self.micro, self.grounding.a1, in_micro_context)
 
     def reselected(self, rule: Rule) -> Trace:
         """The same trace decided by ``rule``; unchanged where there was only one candidate."""

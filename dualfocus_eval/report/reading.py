@@ -106,8 +106,8 @@ _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "setti
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
-    """What our model left among the arguments; None, with the reason, where that is nothing or cannot be used."""
-    record = run_argument(results, "dualfocus")
+    """What our model left in the results; None, with the reason, where that is nothing or cannot be used."""
+    record = results.get("dualfocus") or run_argument(results, "dualfocus")  # earlier versions: among the arguments
     if not isinstance(record, dict):
         return None, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
     wrong = [name for name, kind in _RECORDED.items() if not isinstance(record.get(name), kind)]

@@ -1,9 +1,10 @@
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,62 @@ def test_no_space_left_is_named(tmp_path: Path) -> None:
     store.close()
     assert store.write_failures == {"ENOSPC": 2}
     assert store.unwritten == 1
+
+
+def delete_file(store: TraceStore) -> None:
+    store.path.unlink()
+
+
+def delete_folder(store: TraceStore) -> None:
+    shutil.rmtree(store.folder)
+
+
+def replace_file(store: TraceStore) -> None:
+    store.path.rename(store.folder / "moved")
+    store.path.write_text("")
+
+
+def empty_file(store: TraceStore) -> None:
+    os.truncate(store.path, 0)
+
+
+def cut_file(store: TraceStore) -> None:
+    os.truncate(store.path, store.path.stat().st_size - 40)
+
+
+@pytest.mark.parametrize("damage", [delete_file, delete_folder, replace_file, empty_file, cut_file])
+@pytest.mark.parametrize("more", [1, 0], ids=["noticed by the next answer", "noticed at the end"])
+def test_answers_whose_file_was_damaged_in_mid_run_are_written_anew(
+    tmp_path: Path, damage: Callable[[TraceStore], None], more: int
+) -> None:
+    folder = tmp_path / "traces"
+    fill(folder, range(2))
+    failed = replace(trace_of(ask(2)), macro=None, selected=None, error=Failure("out_of_memory", ""))
+    with TraceStore(folder, KEY) as store:
+        store.put(failed)
+        store.put(trace_of(ask(3)))
+        damage(store)
+        for number in range(4, 4 + more):
+            store.put(trace_of(ask(number)))
+    assert store.unwritten == 0
+    assert store.rewritten == (1 if damage is cut_file else 4)
+    keys = [trace.key for trace in join_traces(folder)]
+    assert sorted(keys) == [f"q{number}" for number in range(4 + more)]
+    with TraceStore(folder, KEY) as again:
+        assert again.counts.loaded == 4 + more
+        assert again.rewritten == 0
+
+
+def test_answers_that_cannot_be_written_anew_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    with TraceStore(folder, KEY) as store:
+        store.put(trace_of(ask(0)))
+        shutil.rmtree(folder)
+        folder.write_text("in its place")
+        store.put(trace_of(ask(1)))
+        assert store.unwritten == 2
+    assert store.unwritten == 2
+    assert store.write_failures == {"EEXIST": 2}
 
 
 WRITER = """

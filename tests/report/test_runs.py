@@ -283,6 +283,16 @@ def test_a_record_that_cannot_be_used_is_named(
     assert "record of --model dualfocus cannot be used" in " ".join(faults(run, harmless=False))
 
 
+def test_the_record_stands_in_the_results_and_in_earlier_ones_among_the_arguments(
+    tmp_path: Path, two: Sequence[Answered]
+) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = json.loads(path.read_text())
+    record = results["config"].pop("resolved_cli_args")["dualfocus"]
+    path.write_text(json.dumps(results | {"dualfocus": record}))
+    assert read_with(path, two).record == record
+
+
 def test_damaged_samples_cost_only_themselves(tmp_path: Path, two: Sequence[Answered]) -> None:
     folder = write_run(tmp_path / "run", two)
     file = folder / f"1_samples_{SCENES}.jsonl"
