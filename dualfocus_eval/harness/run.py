@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import RunConfig
 from dualfocus_eval.harness.environment import environment_of
+from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.summary import Summary, print_summary
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
@@ -35,7 +36,9 @@ class Run:
     def __init__(self, config: RunConfig, accelerator: Accelerator, engine: TransformersEngine | None = None) -> None:
         self.config = config
         self._accelerator = accelerator
+        self.system_prompt = config.system_prompt
         self._command_line: Any = None
+        self._warnings: list[str] = []
         self._summary = Summary()
         self._engine: TransformersEngine | None = engine or load_engine(config.engine)
         self._checkpoint = self._engine.identity
@@ -76,6 +79,7 @@ class Run:
             "settings_key": self.settings_key,
             "traces": str(self.trace_folder.absolute()),
             "summary": self._summary.as_dict(),
+            "warnings": list(self._warnings),
         }
 
     def answer(self, questions: Sequence[Question]) -> list[Trace]:
@@ -104,19 +108,33 @@ class Run:
             )
 
     def note_command_line(self, command_line: Any) -> None:
-        """Let this run's record travel with lmms-eval's results, and warn of flags that work against it."""
+        """Let this run's record travel with lmms-eval's results."""
         if command_line is None or command_line is self._command_line:
             return
         self._command_line = command_line
-        if not self._accelerator.is_main_process:
-            return
-        if getattr(command_line, "use_cache", None):
-            logger.warning(
-                "--use_cache: lmms-eval's response cache stores nothing until all requests are done, and answers from "
-                f"it leave no trace. dualfocus resumes from its own traces in {self.trace_folder}; drop the flag"
+
+    def take_flags(self, flags: Mapping[str, Any], tasks: Collection[str]) -> None:
+        """Go by lmms-eval's own ``flags``: take over its system instruction, warn of what has no effect on ``tasks``.
+
+        Raises ``UserError`` for flags that are not supported, and for two system prompts.
+        """
+        refuse_flags(flags)
+        instruction = flags.get("system_instruction")
+        if instruction and self.config.system_prompt not in (None, instruction):
+            raise UserError(
+                f"--system_instruction {instruction!r} and the model argument system_prompt="
+                f"{self.config.system_prompt!r} differ; give one of them"
             )
-        if getattr(command_line, "limit", None) and "mmbench" in str(command_line.tasks):
-            logger.warning("--limit cuts MMBench's circular groups apart, which inflates the score")
+        self.system_prompt = instruction or self.config.system_prompt
+        for message in without_effect(flags, tasks):
+            self.warn(message)
+
+    def warn(self, message: str) -> None:
+        """Log ``message`` once, and keep it for the summary and the results."""
+        if message not in self._warnings:
+            self._warnings.append(message)
+            if self._accelerator.is_main_process:
+                logger.warning(message)
 
     def finish(self) -> None:
         """Close the traces, add up the counts of all ranks, show them and free the model."""
@@ -132,8 +150,8 @@ class Run:
             # lmms-eval writes the whole command line into its results, and nothing else that a model can reach.
             self._command_line.dualfocus = self.record
         if self._accelerator.is_main_process:
-            print_summary(self._summary, str(self.trace_folder))
-        self._summary = Summary()
+            print_summary(self._summary, str(self.trace_folder), self._warnings)
+        self._summary, self._warnings = Summary(), []
 
     def _show_settings(self) -> None:
         values = asdict(self.config.settings) | {"image_aspect": self.config.engine.image_aspect}

@@ -101,8 +101,8 @@ class Summary:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
 
-def print_summary(summary: Summary, traces: str, console: Console | None = None) -> None:
-    """Show the table; ``traces`` says where the answers are stored."""
+def print_summary(summary: Summary, traces: str, warnings: Sequence[str] = (), console: Console | None = None) -> None:
+    """Show the table; ``traces`` says where the answers are stored, ``warnings`` what did not run as asked for."""
     table = Table(title="dualfocus", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -110,6 +110,8 @@ def print_summary(summary: Summary, traces: str, console: Console | None = None)
         table.add_row(what, value)
     console = console or Console()
     console.print(table)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True, highlight=False)
     console.print(f"traces: {traces}", soft_wrap=True, highlight=False)
 
 
