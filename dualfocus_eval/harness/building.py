@@ -16,10 +16,11 @@ def flags_of_task(task: Any) -> dict[str, Any]:
     """What a task was asked for, by the names of lmms-eval's command line; from Python only what it was told."""
     command_line = getattr(task, "args", None)
     given = vars(command_line) if command_line else {}
-    return getattr(task, "asked_for", {}) | {name: value for name, value in given.items() if value is not None}
+    asked_for: dict[str, Any] = getattr(task, "asked_for", {})
+    return asked_for | {name: value for name, value in given.items() if value is not None}
 
 
-def adapt_building(task: type[Any]) -> None:
+def adapt_building(task: Any) -> None:
     """Adapt ``Task.build_all_requests``; repeated calls are free.
 
     A task remembers what it was asked for as ``asked_for``: the model gets no other word of it when lmms-eval is called
@@ -27,7 +28,7 @@ def adapt_building(task: type[Any]) -> None:
     question of every model fails on them. For our model refused flags end the run here, before they end it in an
     ``AttributeError``, and what it applies itself, system instruction and chat template, stays out of the contexts.
     """
-    build: Any = task.build_all_requests  # type: ignore[attr-defined]
+    build = task.build_all_requests
     if hasattr(build, "with_dualfocus"):
         return
 
@@ -43,4 +44,4 @@ def adapt_building(task: type[Any]) -> None:
         build(self, **asked)
 
     build_all_requests.with_dualfocus = True  # type: ignore[attr-defined]
-    task.build_all_requests = build_all_requests  # type: ignore[attr-defined]
+    task.build_all_requests = build_all_requests

@@ -23,13 +23,13 @@ class _Observed(dict[str, Any]):
     """Generation arguments of a task whose own ``until`` was seen before lmms-eval could fill it in."""
 
 
-def tell_stop_texts_apart(task_config: type[Any]) -> None:
+def tell_stop_texts_apart(task_config: Any) -> None:
     """Mark ``until`` in each ``TaskConfig`` made from now on where it is filled in; repeated calls are free.
 
     The marks are a list's and a dict's subclass, which nothing else in lmms-eval can tell from a list and a dict. They
     survive ``--gen_kwargs``, which replaces single entries.
     """
-    fill_in: Any = task_config.__post_init__  # type: ignore[attr-defined]
+    fill_in = task_config.__post_init__
     if hasattr(fill_in, "with_dualfocus"):
         return
 
@@ -45,7 +45,7 @@ def tell_stop_texts_apart(task_config: type[Any]) -> None:
             self.generation_kwargs = _Observed(self.generation_kwargs, until=filled_in)
 
     __post_init__.with_dualfocus = True  # type: ignore[attr-defined]
-    task_config.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    task_config.__post_init__ = __post_init__
 
 
 def named_stop_texts(kwargs: Mapping[str, Any]) -> tuple[str, ...]:
