@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.flags import refuse_flags
 
 __all__ = ["adapt_building", "flags_of_task"]
 
 MODEL = "dualfocus"
+_OUTPUT_TYPES = ("generate_until", "loglikelihood", "multiple_choice")
 
 
 def flags_of_task(task: Any) -> dict[str, Any]:
@@ -18,6 +20,14 @@ def flags_of_task(task: Any) -> dict[str, Any]:
     given = vars(command_line) if command_line else {}
     asked_for: dict[str, Any] = getattr(task, "asked_for", {})
     return asked_for | {name: value for name, value in given.items() if value is not None}
+
+
+def _refuse_output_type(task: Any) -> None:
+    if task.OUTPUT_TYPE not in _OUTPUT_TYPES:
+        raise UserError(
+            f"task {task.config.task}: output_type {task.OUTPUT_TYPE} is not supported by dualfocus, whose two passes "
+            f"answer one question; choose a task with one of: {', '.join(_OUTPUT_TYPES)}"
+        )
 
 
 def adapt_building(task: Any) -> None:
@@ -40,6 +50,7 @@ def adapt_building(task: Any) -> None:
         asked |= {"cache_requests": False, "rewrite_requests_cache": False}
         if MODEL in (getattr(getattr(self, "args", None), "model", None), getattr(self, "model_name", None)):
             refuse_flags(flags_of_task(self))
+            _refuse_output_type(self)
             asked |= {"system_instruction": None, "apply_chat_template": False, "chat_template": None}
         build(self, **asked)
 

@@ -74,8 +74,9 @@ class _DualFocus(lmms):
     @property
     def chat_template(self) -> str | None:
         """The checkpoint's, which is always applied; lmms-eval notes it under ``--apply_chat_template``."""
-        processor = self.run.engine.checkpoint.processor
-        return processor.chat_template or processor.tokenizer.chat_template
+        processor: Any = self.run.engine.checkpoint.processor
+        template: str | None = processor.chat_template or processor.tokenizer.chat_template
+        return template
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The texts of ``messages``, for a context; the engine applies the chat template to the whole conversation."""
