@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.report.escaping import figure_text, visible
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
-from dualfocus_eval.report.tables import Cell, Number, Table, visible
+from dualfocus_eval.report.tables import Cell, Number, Table
 
 __all__ = ["question_section", "shortened"]
 
@@ -114,4 +115,4 @@ def _draw(shown: Sequence[tuple[str, pd.Series, Any]]) -> Any:
 
 
 def _brief(text: Any, width: int = 18) -> str:
-    return shorten(visible(str(text)), width, placeholder=" ...")
+    return shorten(figure_text(str(text)), width, placeholder=" ...")

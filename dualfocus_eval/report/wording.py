@@ -6,8 +6,9 @@ import json
 import math
 
 from dualfocus_eval.report.baseline import Answer
+from dualfocus_eval.report.escaping import one_line
 from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Mode, Move, Verdict
-from dualfocus_eval.report.tables import Number, Table, visible
+from dualfocus_eval.report.tables import Number, Table
 
 __all__ = ["clipped", "headline", "move_line", "move_table", "ranked_moves", "task_table"]
 
@@ -91,6 +92,6 @@ def _text(answer: Answer) -> str:
 
 
 def clipped(text: str, width: int = 40) -> str:
-    """``text``, `visible`, on one line of at most ``width`` characters."""
-    line = visible(" ".join(text.split()))
+    """``text``, its blanks single, as `one_line` of at most ``width`` characters."""
+    line = one_line(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 3] + "..."
