@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.rows import compared_columns
 from dualfocus_eval.report.runs import Run
 
 __all__ = ["Answer", "Baseline", "Provenance", "reduce_run"]
@@ -120,8 +121,8 @@ def _closest_calls(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Series
     """The smallest of: the gaps of all generated tokens; between the candidates where likelihood chose; and to the
     threshold below which the micro pathway is skipped."""
     calls = pd.DataFrame({"tokens": rows["gap"]})
-    context = {"own": "", "micro": "_context", "released": "_released"}[settings["selection"]]
-    margin = (rows[f"macro{context}_nll"] - rows[f"micro{context}_nll"]).abs()
+    macro, micro = compared_columns(settings["selection"])
+    margin = (rows[macro] - rows[micro]).abs()
     calls["selection"] = margin.where(rows["decision"] == "nll")
     if settings["adaptive_nll"] is not None:
         calls["adaptive"] = (rows["macro_nll"] - settings["adaptive_nll"]).abs()

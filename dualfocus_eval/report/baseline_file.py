@@ -90,8 +90,7 @@ def load_baseline(path: Path) -> Baseline:
     try:
         if content["format"] != FORMAT:
             raise UserError(f"baseline {path} has format {content['format']!r}, this is {FORMAT}; renew it (--update)")
-        kept = {name: content[name] for name in Provenance.__dataclass_fields__ if name in content}
-        provenance = _provenance(kept)
+        provenance = _provenance({name: content[name] for name in Provenance.__dataclass_fields__})
         if not isinstance(provenance.environment.get("packages", {}), dict):
             raise TypeError("environment: packages are not an object")
         contents = {name: _contents(of_task) for name, of_task in content["contents"].items()}

@@ -24,7 +24,7 @@ from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 from tests.report.runs import Answered
 
 EMPTY = {
-    "format": FORMAT, "checkpoint": "", "settings_key": "", "settings": {}, "environment": {}, "made": "",
+    "format": FORMAT, "checkpoint": "", "settings_key": "", "settings": {}, "environment": {}, "made": "", "resumed": 0,
     "contents": {}, "digest": "", "tasks": {},
 }  # fmt: skip
 answers = st.builds(

@@ -118,7 +118,10 @@ def test_no_answer_can_break_out_of_what_ci_shows(
     junit = tmp_path / "junit.xml"
     capsys.readouterr()
     assert (
-        main(["regress", bad_run(tmp_path, asked(0, NASTY)), "--baseline", str(baseline), "--junit", str(junit)]) == 1
+        main(
+            ["regress", bad_run(tmp_path, asked(0, f"no {NASTY}")), "--baseline", str(baseline), "--junit", str(junit)]
+        )
+        == 1
     )
     annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
     assert len(annotations) == 2
