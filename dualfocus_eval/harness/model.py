@@ -145,6 +145,7 @@ class _DualFocus(lmms):
     def add_to_results(self, results: dict[str, Any]) -> None:
         """Called by `outcomes.extend_evaluator` once the answers are scored."""
         self.run.add_to_results(results)
+
     def _take_flags(self, instances: Sequence[Instance]) -> None:
         self.run.take_flags(flags_of(instances), {instance.task_name for instance in instances})
 
