@@ -28,6 +28,7 @@ from dualfocus_eval.train.batches import EpochSamples, InstructionCollator
 from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.encoding import training_processor
 from dualfocus_eval.train.export import export
+from dualfocus_eval.train.finite import refuse_non_finite_weights
 from dualfocus_eval.train.launch import name_layers, sharded, training_arguments
 from dualfocus_eval.train.manifest import claim, data_record, note_start, write_manifest
 from dualfocus_eval.train.mixture import epoch, shares
@@ -159,6 +160,7 @@ def _load(base: str, recipe: Recipe, stage: TuningStage | None) -> tuple[Any, An
         unset_hf_deepspeed_config()
     frozen = stage is not None and stage.lora is not None and stage.precision == "bf16" and not sharded()
     model, processor, family = load_parts(_base_config(base, recipe, "bfloat16" if frozen else "float32"))
+    refuse_non_finite_weights(model.named_parameters(), f"base {base}")
     return model, training_processor(processor, family, base), family
 
 
@@ -256,6 +258,7 @@ def _save(trainer: TuningTrainer, run: _StageRun, processor: Any) -> None:
     """The stage's weights, whole and merged, wherever their shards lie."""
     folder, weights = run.folder, trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.args.should_save:
+        refuse_non_finite_weights(weights.items(), f"stage {folder.name}, at its end")
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         if run.stage.lora is None:
             trained.save_pretrained(folder, state_dict=weights)

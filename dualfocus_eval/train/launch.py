@@ -46,6 +46,7 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
         seed=plan.seed,
         data_seed=plan.seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=stage.save_every,
         eval_strategy="no" if stage.evaluate is None else "steps",

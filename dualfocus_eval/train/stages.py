@@ -22,6 +22,7 @@ from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, P
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import PHRASES, scene_corpus
 from dualfocus_eval.train.export import export
+from dualfocus_eval.train.finite import refuse_non_finite_weights
 from dualfocus_eval.train.guidance import GuidedLoss, hand_over
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan
@@ -98,6 +99,7 @@ def _run(
     discard_incomplete(folder / "trainer")
     begun = last_checkpoint(folder / "trainer")
     trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
+    refuse_non_finite_weights(trained.named_parameters(), f"stage {folder.name}, at its end")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     if isinstance(trained, PatchLabeller):
@@ -189,6 +191,7 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> Tr
         data_seed=plan.seed,
         remove_unused_columns=False,
         logging_steps=min(50, steps),
+        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=250,
         report_to="none",
