@@ -11,7 +11,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.harness.requests import Request
-from dualfocus_eval.method.images import prepare_picture
+from dualfocus_eval.method.images import prepare_picture, strict_decoding
 from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
 
 __all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
@@ -39,8 +39,9 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
     doc: Any = {}
     system, text, media, failure = system_prompt, request.context, [], None
     try:
-        doc = _document(request, dataset)
-        system, text, media = read(request, doc)
+        with strict_decoding():
+            doc = _document(request, dataset)
+            system, text, media = read(request, doc)
         pictures = tuple(open_picture(medium) for medium in media)
     except UnusableDocumentError as error:
         pictures, failure = (), Failure(error.kind, f"{request.key}: {error}")

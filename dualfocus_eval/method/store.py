@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from dualfocus_eval.files import check_regular, open_regular, try_lock
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.trace import Trace, TraceFormatError
 
@@ -55,7 +55,7 @@ class TraceStore:
     undone, counted in ``write_failures`` by error name and tried again with the next answer, while the run goes on.
 
     Raises StoreInUseError when another live process writes the same rank's file, OSError when the folder cannot be
-    made.
+    made or the file is not a regular one.
     """
 
     def __init__(self, folder: Path | str, settings_key: str, *, rank: int = 0) -> None:
@@ -169,7 +169,7 @@ def completeness(trace: Trace) -> int:
 
 def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for line in file:
                 if not line.strip():
                     continue
@@ -186,16 +186,14 @@ def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:
 
 
 def _open_locked(path: Path) -> int:
+    if path.exists():
+        check_regular(path)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(file):
         os.close(file)
         raise StoreInUseError(
             f"{path}: another run is writing its answers here; wait for it, or pass another trace_dir"
-        ) from None
-    except OSError:
-        pass  # Some network file systems have no locks; the store works there without the check.
+        )
     return file
 
 

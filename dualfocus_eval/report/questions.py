@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.method.images import prepare_picture, strict_decoding
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.tables import Cell, Number, Table, visible
@@ -75,12 +77,15 @@ def _pictures(run: Run, kinds: dict[str, pd.DataFrame]) -> tuple[list[tuple[str,
         for _, row in rows[rows["crop_left"].notna()].head(_PICTURES).iterrows():
             task = run.tasks.get(row["task"])
             try:
-                doc = task.eval_docs[int(row["doc_id"])]  # type: ignore[union-attr]
-                image = task.doc_to_visual(doc)[0].convert("RGB")  # type: ignore[union-attr]
+                with strict_decoding():
+                    doc = task.eval_docs[int(row["doc_id"])]  # type: ignore[union-attr]
+                    picture = prepare_picture(task.doc_to_visual(doc)[0])  # type: ignore[union-attr]
             except Exception:  # a task's own code over files that may be gone: the picture is left out and counted
-                unopened += 1
+                picture = None
+            if isinstance(picture, Picture):
+                found.append((kind, row, picture.pixels))
             else:
-                found.append((kind, row, image))
+                unopened += 1
     return found, unopened
 
 

@@ -23,9 +23,11 @@ from PIL import Image
 
 from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.data.curation.run import processors
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.images import image_inputs
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.files import replacing, sha256_of
+from dualfocus_eval.method.images import image_head
 from dualfocus_eval.train.encoding import IGNORED, encode
 from dualfocus_eval.train.records import Record, Turn, read_records
 from dualfocus_eval.train.tuning import Source
@@ -36,9 +38,6 @@ AT_ONCE = 256
 """Samples that a process measures at a time."""
 ALONE = 4096
 """Up to so many samples, starting other processes costs more than it saves."""
-_SIDEWAYS = (5, 6, 7, 8)
-"""Values of the EXIF orientation of an image whose width is stored as its height."""
-_ORIENTATION = 0x0112
 _SCHEMA = pa.schema(
     {"record": pa.string(), "length": pa.int32(), "targets": pa.int32(), "grounding": pa.int32()}
 )  # fmt: skip
@@ -230,14 +229,11 @@ def _readable(path: Path) -> bool:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height as shown, from the file's head. Raises `_ImageError` where it is missing or no image."""
-    try:
-        with Image.open(path) as image:
-            sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-            return (image.height, image.width) if sideways else image.size
-    # Decoders raise nearly anything for a corrupt file.
-    except Exception as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is no readable image: {error}"
-        raise _ImageError(path, reason) from error
+    head = image_head(path)
+    if isinstance(head, Failure):
+        reason = head.message.removeprefix(f"{path}: ")
+        raise _ImageError(path, f"is no readable image: {reason}" if path.exists() else "is missing")
+    return head.size
 
 
 _worker: _Worker

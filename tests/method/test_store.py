@@ -144,12 +144,10 @@ def test_a_full_disk_loses_nothing_and_stops_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_no_space_left_is_named(tmp_path: Path) -> None:
-    (tmp_path / "traces.rank0000.jsonl").symlink_to("/dev/full")
-    store = TraceStore.__new__(TraceStore)
-    with pytest.MonkeyPatch.context() as patch:
-        # /dev/full is endless to read.
-        patch.setattr("dualfocus_eval.method.store.trace_files", lambda folder: [])
-        store.__init__(tmp_path, KEY)
+    store = TraceStore(tmp_path, KEY)
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, store._file)
+    os.close(full)
     store.put(trace_of(ask(0)))
     store.close()
     assert store.write_failures == {"ENOSPC": 2}
@@ -188,3 +186,12 @@ def test_a_folder_in_place_of_a_trace_file_costs_only_itself(tmp_path: Path) -> 
     (tmp_path / "traces.rank0001.jsonl").mkdir()
     with TraceStore(tmp_path, KEY) as again:
         assert (again.counts.loaded, again.counts.unreadable) == (1, 1)
+
+
+def test_a_pipe_in_place_of_a_trace_file_is_never_waited_for(tmp_path: Path) -> None:
+    fill(tmp_path, range(1))
+    os.mkfifo(tmp_path / "traces.rank0001.jsonl")
+    with TraceStore(tmp_path, KEY) as again:
+        assert (again.counts.loaded, again.counts.unreadable) == (1, 1)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        TraceStore(tmp_path, KEY, rank=1)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ __all__ = [
     "image_sums",
     "prepared_table",
     "read_manifest",
+    "undecoded",
     "verify",
 ]
 
@@ -47,22 +49,47 @@ def data_root() -> Path | None:
 
 
 def image_of(value: Any) -> Image.Image:
-    """The RGB image of a row's ``image``: decoded already (hub, minis), or a path below the data root (prepared).
+    """The RGB image of a row's ``image``: encoded (hub, minis), a path below the data root (prepared), or decoded.
 
-    Upright and whole, as `prepare_picture` has it. Raises ``OSError`` for a missing or unreadable file, ``UserError``
-    when the data root is no longer set.
+    As `prepare_picture` has it, wherever it comes from. Raises ``OSError`` for a missing or unreadable file,
+    ``UserError`` when the data root is no longer set.
     """
     if isinstance(value, list):
         (value,) = value
-    if isinstance(value, Image.Image):
-        return value.convert("RGB")
-    root = data_root()
-    if root is None:
-        raise UserError(f"image {value['path']} belongs to prepared data: set {VARIABLE} to their folder")
-    picture = prepare_picture(root / value["path"])
+    picture = prepare_picture(*_stored(value))
     if isinstance(picture, Failure):
         raise OSError(picture.message)
     return picture.pixels
+
+
+def _stored(value: Any) -> tuple[Image.Image | bytes | Path, str]:
+    """What `prepare_picture` opens, and the image's name."""
+    if isinstance(value, Image.Image):
+        return value, ""
+    name = str(value["path"] or "")
+    if value["bytes"] is not None:
+        return value["bytes"], name
+    root = data_root()
+    if root is None:
+        raise UserError(f"image {name} belongs to prepared data: set {VARIABLE} to their folder")
+    return root / name, ""
+
+
+def undecoded(dataset: Any) -> Any:
+    """``dataset`` with its images as they are stored, for `image_of` to open.
+
+    ``datasets`` decodes with every decoder that Pillow has, fills up truncated files where lmms-eval is imported, and
+    fails for a broken EXIF block.
+    """
+    from datasets import Image as ImageFeature
+
+    # As cast_column does; that rewrites all the data where a row has a list of images.
+    dataset = copy.deepcopy(dataset)
+    for feature in dataset.features.values():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, ImageFeature):
+            inner.decode = False
+    return dataset
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
