@@ -184,4 +184,5 @@ class TuningTrainer(ResumableTrainer):
         for sample in samples:
             logger.warning(f"{sample.where} is left out: {sample.reason}")
             with self.rejected.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+                # On a line of its own, even after one that was broken off.
+                file.write("\n" + json.dumps(asdict(sample)))

@@ -64,14 +64,19 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 def json_items(path: Path, key: str | None = None) -> Iterator[tuple[str, Any]]:
     """The entries of a JSON list, or of the list under ``key`` of a JSON object, each with its place.
 
-    One entry is in memory at a time, however large the file. Raises ``UserError`` where the file is not of that form.
+    One entry is in memory at a time, however large the file. What comes after the list of a whole file is a `Rejected`.
+    Raises ``UserError`` where the file is not of that form.
     """
     with _Text(path) as text:
         if key is not None:
             text.enter(key)
         text.expect("[")
+        number = 0
         for number in text.numbers("]"):
             yield f"{path.name}, entry {number}", text.value()
+        if key is None and not text.ends():
+            where = f"{path.name}, after entry {number}"
+            yield where, Rejected(where, "the list ends and more text follows, which is not read: make it one list")
 
 
 def json_members(path: Path) -> Iterator[tuple[str, Any]]:
@@ -129,6 +134,10 @@ class _Text:
             number += 1
             yield number
         self._place += 1
+
+    def ends(self) -> bool:
+        """Whether nothing but white space is left."""
+        return not self._next()
 
     def value(self) -> Any:
         """The value that comes next."""
