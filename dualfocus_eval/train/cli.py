@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import check
-from dualfocus_eval.recipe import load_recipe
+from dualfocus_eval.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from dualfocus_eval.train.plan import TrainPlan
+    from dualfocus_eval.train.tuning import TuningPlan
 
 __all__ = ["main"]
 
@@ -45,18 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dualfocus_eval.train.tuning import TuningPlan
 
     plan, out = train_plan(recipe), options.out or Path("runs") / recipe.path.stem
-    _check_writable(out)
     if options.dry_run:
-        from rich.console import Console
-
-        if isinstance(plan, TuningPlan):
-            from dualfocus_eval.train.dry_run import dry_run
-
-            return 1 if dry_run(recipe, plan, options.data, out, Console()) else 0
-        from dualfocus_eval.train.scratch_dry_run import dry_run_from_nothing
-
-        dry_run_from_nothing(plan, Console())
-        return 0
+        return _dry_run(recipe, plan, options.data, out)
+    _check_writable(out)
     with _memory_named(out):
         if isinstance(plan, TuningPlan):
             from dualfocus_eval.train.finetune import finetune
@@ -65,6 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from dualfocus_eval.train.stages import train
 
         print(f"checkpoint: {train(recipe, plan, out)}")
+    return 0
+
+
+def _dry_run(recipe: Recipe, plan: TrainPlan | TuningPlan, data: Path, out: Path) -> int:
+    from rich.console import Console
+
+    from dualfocus_eval.train.dry_run import dry_run
+    from dualfocus_eval.train.scratch_dry_run import dry_run_from_nothing
+    from dualfocus_eval.train.tuning import TuningPlan
+
+    if isinstance(plan, TuningPlan):
+        _check_writable(out)
+        return 1 if dry_run(recipe, plan, data, out, Console()) else 0
+    dry_run_from_nothing(plan, Console())
     return 0
 
 

@@ -27,7 +27,7 @@ from tests.train.samples import BOX, Q1, Q2, conversation, plain, record, text_o
         ("What is it?\n<image>", ("What is it?", None)),
         ("Is <image> this?\n", ("Is ", None, " this?")),
         ("<image>\n<image>\nWhich?", (None, None, "Which?")),
-        ("Here: <image>, there: <image>", ("Here: ", None, ", there: ", None)),
+        ("Here: <image>, there: <image>", ("Here: ", None, ", there:", None)),
         ("<image>\n", (None, "")),
     ],
 )
