@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[chosen.command][0](arguments[1:]) or 0
     except UserError as error:
-        print(f"dualfocus {chosen.command}: error: {error}", file=sys.stderr)
+        from dualfocus_eval.report.escaping import one_line
+
+        print(one_line(f"dualfocus {chosen.command}: error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

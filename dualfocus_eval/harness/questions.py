@@ -11,7 +11,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.harness.requests import Request
-from dualfocus_eval.method.images import prepare_picture, strict_decoding
+from dualfocus_eval.method.images import IMAGE_SUFFIXES, prepare_picture, strict_decoding
 from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
 
 __all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
@@ -110,12 +110,9 @@ def _read_visuals(request: Request, doc: Any) -> tuple[str | None, str, list[Any
     return None, request.context.replace("<image>", "").strip(), list(visuals or ())
 
 
-_IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
 def open_picture(medium: Any) -> Picture:
     """The picture of an image or an image file. Raises ``UnusableDocumentError`` for what is none."""
-    if isinstance(medium, str) and not medium.lower().endswith(_IMAGE_SUFFIXES):
+    if isinstance(medium, str) and not medium.lower().endswith(tuple(IMAGE_SUFFIXES)):
         raise UnusableDocumentError("unsupported_video", f"{medium} is not an image file")
     if not isinstance(medium, str | Image.Image):
         raise UnusableDocumentError("unsupported_media", f"a {type(medium).__name__} is not an image")

@@ -17,11 +17,16 @@ from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageErr
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.files import open_regular
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageHead", "image_head", "prepare_picture", "strict_decoding"]
+__all__ = ["FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageHead", "image_head", "prepare_picture", "strict_decoding"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What an image file may be, whatever its name ends with, in Pillow's names. Of all that Pillow reads, some start
 another program (EPS starts Ghostscript), and some have no signature, so that damaged files of other formats pass."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""By which image files are told from others where their name has to tell."""
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, beyond which it takes a file for a decompression bomb: 20,000 x 8,900 px, 0.5 GB as RGB."""

@@ -11,10 +11,13 @@ import pytest
 
 from benchmarks.random_models import build
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.method.images import prepare_picture
 from dualfocus_eval.train.encoding import training_processor
 from dualfocus_eval.train.samples import Samples, locate, measure
 from dualfocus_eval.train.tuning import Source
+from tests.postscript import POSTSCRIPT, ghostscript_log
 from tests.train.samples import write_data
 
 SOURCE = Source("train.json", "images")
@@ -43,6 +46,29 @@ def test_an_image_that_is_put_back_counts_again(processor: Any, tmp_path: Path) 
     assert len([reason for reason in left_out() if "1.png" in reason]) == 7
     image.write_bytes(content)
     assert len(left_out()) == 1
+
+
+@pytest.mark.parametrize("what", ["postscript", "pipe", "device"])
+def test_an_image_that_is_none_costs_its_samples(
+    what: str, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ghostscript_log(tmp_path, monkeypatch)
+    rows = write_data(tmp_path)
+    image = tmp_path / "images" / "1.png"
+    image.unlink()
+    if what == "postscript":
+        image.write_bytes(POSTSCRIPT)
+    elif what == "pipe":
+        os.mkfifo(image)
+    else:
+        image.symlink_to("/dev/zero")
+    found = measure(SOURCE, tmp_path, processor, tmp_path / "kept")
+    assert len(found.faults) == 7
+    assert len(found) == len(rows) - 7
+    assert all("1.png is no readable image" in fault.reason for fault in found.faults)
+    assert isinstance(prepare_picture(image), Failure)  # as batches opens it
+    assert measure(SOURCE, tmp_path, processor, tmp_path / "kept").faults == found.faults
+    assert not log.exists()
 
 
 def test_what_is_still_missing_is_not_measured_again(

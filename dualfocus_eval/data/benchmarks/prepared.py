@@ -28,6 +28,7 @@ __all__ = [
     "MANIFEST",
     "VARIABLE",
     "data_root",
+    "digest_of",
     "image_of",
     "image_sums",
     "prepared_table",
@@ -129,9 +130,10 @@ def verify(benchmark: Benchmark, root: Path) -> Iterator[str]:
 def _verify_rows(benchmark: Benchmark, folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     for split, found in manifest["splits"].items():
         path = folder / f"{split}.parquet"
-        if not path.exists():
-            yield f"{path} is missing"
-        elif sha256_of(path) != found["sha256"]:
+        digest = digest_of(path)
+        if not digest:
+            yield f"{path} is missing or cannot be read"
+        elif digest != found["sha256"]:
             yield f"{path} is not the file that was prepared: its SHA-256 differs from the manifest's"
         published = benchmark.counts[split]
         if found["rows"] != published:
@@ -142,15 +144,24 @@ def _verify_rows(benchmark: Benchmark, folder: Path, manifest: dict[str, Any]) -
 
 def _verify_images(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     sums = folder / IMAGE_SUMS
-    if not sums.exists() or sha256_of(sums) != manifest["images_sha256"]:
+    if digest_of(sums) != manifest["images_sha256"]:
         yield f"{sums} is missing or not the file that was prepared"
         return
     for digest, name in image_sums(folder):
         path = folder / name
-        if not path.exists():
-            yield f"{path} is missing"
-        elif sha256_of(path) != digest:
+        found = digest_of(path)
+        if not found:
+            yield f"{path} is missing or cannot be read"
+        elif found != digest:
             yield f"{path} is damaged: its SHA-256 differs"
+
+
+def digest_of(path: Path) -> str:
+    """A file's SHA-256; empty where there is none that can be read."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
 
 
 def image_sums(folder: Path) -> Iterator[tuple[str, str]]:
