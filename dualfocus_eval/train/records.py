@@ -11,11 +11,11 @@ from typing import Any, Literal
 from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.data.benchmarks.sources import json_records
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
 from dualfocus_eval.method.prompts import WORDINGS
 
-__all__ = ["IMAGE_MARK", "Record", "Turn", "read_record", "read_records"]
+__all__ = ["Record", "Turn", "read_record", "read_records"]
 
-IMAGE_MARK = "<image>"
 Role = Literal["user", "assistant"]
 _ROLES: Mapping[str, Role] = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -173,17 +173,9 @@ def _kind(value: Any) -> str:
 
 
 def _parts(text: str) -> tuple[str | None, ...]:
-    """``text`` at its image marks, without the white space around all of it."""
-    texts = text.split(IMAGE_MARK)
-    spoken = [number for number, part in enumerate(texts) if part.strip()]
-    if not spoken:
-        return (*(None for _ in texts[1:]), "")
-    texts[spoken[0]] = texts[spoken[0]].lstrip()
-    texts[spoken[-1]] = texts[spoken[-1]].rstrip()
-    parts: list[str | None] = []
-    for number, part in enumerate(texts):
-        parts += [None] * (number > 0) + [part] * (number in spoken)
-    return tuple(parts)
+    """``text`` at its image marks; the last part of a turn of images alone is an empty text."""
+    parts = cut_at_marks(text.strip())
+    return parts if any(part is not None for part in parts) else (*parts, "")
 
 
 def _content(part: str | None) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks.random_models import build
-from dualfocus_eval.errors import UserError
 from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.errors import UserError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.images import prepare_picture
 from dualfocus_eval.train.encoding import training_processor
