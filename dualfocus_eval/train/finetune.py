@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +25,7 @@ from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.encoding import training_processor
 from dualfocus_eval.train.export import export
 from dualfocus_eval.train.finite import refuse_non_finite_weights
-from dualfocus_eval.train.launch import name_layers, sharded, training_arguments
+from dualfocus_eval.train.launch import name_layers, sharded, tensorboard_in, training_arguments
 from dualfocus_eval.train.manifest import (
     claim,
     data_record,
@@ -41,6 +37,7 @@ from dualfocus_eval.train.manifest import (
 from dualfocus_eval.train.mixture import epoch, shares
 from dualfocus_eval.train.notes import base_digest, finish_stage, is_finished, read_stage, result_digest
 from dualfocus_eval.train.parts import prepare_training
+from dualfocus_eval.train.rejections import rejected_places, rejections_file
 from dualfocus_eval.train.samples import Samples, locate, measure
 from dualfocus_eval.train.trainer import TuningTrainer, losses
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
@@ -221,8 +218,8 @@ def _run(run: _StageRun) -> None:
     set_seed(arguments.seed)
     steps = len(mixed.order) // stage.batch_size
     arguments.warmup_steps = math.ceil(stage.warmup * steps)
-    rejected = folder / f"rejected.{arguments.process_index}.jsonl"
-    with _tensorboard_in(folder / "runs"):
+    rejected = rejections_file(folder, arguments.process_index)
+    with tensorboard_in(folder / "runs"):
         trainer = TuningTrainer(
             model=prepare_training(model, family, stage),
             args=arguments,
@@ -240,7 +237,7 @@ def _run(run: _StageRun) -> None:
             "steps": trainer.state.global_step,
             "samples": len(mixed.chosen),
             "too_long": mixed.too_long,
-            "unreadable": len(_rejected(folder)),
+            "unreadable": len(rejected_places(folder)),
             "seconds": round(time.monotonic() - started),
             "losses": losses(trainer.state.log_history),
             "scores": [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)],
@@ -258,20 +255,6 @@ def _evaluator(run: _StageRun, processor: Any, family: Family) -> Any:
 
     model_args = {**run.recipe.inference, "pretrained": run.base.name, "batch_size": stage.micro_batch_size}
     return TaskEvaluator(stage.evaluate, model_args, processor, family, run.folder / "traces")
-
-
-@contextmanager
-def _tensorboard_in(folder: Path) -> Iterator[None]:
-    """Where TensorBoard writes, unless the user's environment says: Trainer reads it there, and there alone."""
-    name = "TENSORBOARD_LOGGING_DIR"
-    chosen = os.environ.get(name)
-    os.environ[name] = chosen or str(folder)
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if chosen is not None:
-            os.environ[name] = chosen
 
 
 def _save(trainer: TuningTrainer, run: _StageRun, processor: Any) -> None:
@@ -292,17 +275,3 @@ def _save(trainer: TuningTrainer, run: _StageRun, processor: Any) -> None:
             PeftModel.from_pretrained(whole, folder / ADAPTER).merge_and_unload().save_pretrained(folder)
         processor.save_pretrained(folder)
     trainer.accelerator.wait_for_everyone()
-
-
-def _rejected(folder: Path) -> Sequence[str]:
-    """Places of the samples that turned out unusable, each once."""
-    lines = [line for path in folder.glob("rejected.*.jsonl") for line in path.read_bytes().splitlines()]
-    return sorted({place for line in lines if (place := _place(line)) is not None})
-
-
-def _place(line: bytes) -> str | None:
-    """None for an empty line, and for what a killed process wrote of one: it came to that sample again."""
-    try:
-        return str(json.loads(line)["where"])
-    except (ValueError, TypeError, KeyError):
-        return None

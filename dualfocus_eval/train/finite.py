@@ -26,11 +26,10 @@ def refuse_non_finite(name: str, value: float, *, step: int, folder: Path, learn
     """
     if math.isfinite(value):
         return
-    precision = " or precision fp32" if half else ""
+    precision = " or set precision: fp32" if half else ""
     raise DivergedError(
-        f"stage {folder.name}, step {step}: {name} is {value}, so training stops and nothing is exported. "
-        f"Try a learning_rate below {learning_rate:g}{precision}, with another --out or without {folder}, "
-        "whose last checkpoint, if any, is from before that step"
+        f"stage {folder.name}, step {step}: {name} is {value}; nothing is exported, and the last checkpoint is "
+        f"kept. Lower learning_rate ({learning_rate:g}){precision}, and delete {folder} or choose another --out"
     )
 
 
@@ -41,8 +40,8 @@ def refuse_non_finite_weights(weights: Iterable[tuple[str, Tensor]], place: str)
     broken = [name for name, weight in weights if not _is_finite(weight)]
     if broken:
         raise DivergedError(
-            f"{place}: {len(broken)} weights have NaN or infinite values, {broken[0]} first; a lower learning_rate or "
-            "another base is needed"
+            f"{place}: {len(broken)} weights have NaN or infinite values, {broken[0]} first; lower learning_rate, or "
+            "take another base"
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from dualfocus_eval.train.batches import REJECTED
 from dualfocus_eval.train.checkpoints import keep_only
 from dualfocus_eval.train.finite import refuse_non_finite, refuse_non_finite_weights
 from dualfocus_eval.train.loss import token_sums
+from dualfocus_eval.train.rejections import note_rejection
 
 __all__ = ["ResumableTrainer", "TuningTrainer", "losses"]
 
@@ -183,6 +183,4 @@ class TuningTrainer(ResumableTrainer):
     def _note(self, samples: list[Any]) -> None:
         for sample in samples:
             logger.warning(f"{sample.where} is left out: {sample.reason}")
-            with self.rejected.open("a", encoding="utf-8") as file:
-                # On a line of its own, even after one that was broken off.
-                file.write("\n" + json.dumps(asdict(sample)))
+            note_rejection(self.rejected, sample)

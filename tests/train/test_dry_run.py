@@ -15,6 +15,7 @@ from benchmarks.random_models import build
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.recipe import load_recipe
+from dualfocus_eval.resources import resource_folder
 from dualfocus_eval.train.cli import main
 from dualfocus_eval.train.dry_run import dry_run
 from dualfocus_eval.train.tuning import TuningPlan, tuning_plan
@@ -177,6 +178,13 @@ def test_training_from_nothing_is_estimated_too(tmp_path: Path, capsys: pytest.C
     assert re.search(r"\[\[\d\.\d\d, .*\]</s>\]", mix)
     assert all(re.search(r"FLOPs +\d\.\d\de\+\d\d", part) and "optimiser" in part for part in (vision, close_ups, mix))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_steps_are_those_that_the_embedded_checkpoint_took(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dualfocus-tiny", "--dry-run"]) == 0
+    log = json.loads((resource_folder("models") / "dualfocus-tiny" / "training.json").read_text())
+    steps = [int(number.replace(",", "")) for number in re.findall(r"steps +([\d,]+)", capsys.readouterr().out)]
+    assert steps == [stage["steps"] for stage in log]
 
 
 def test_the_samples_measured_are_those_of_the_run(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:

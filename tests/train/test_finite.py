@@ -43,7 +43,7 @@ def test_a_learning_rate_that_diverges_ends_with_the_step_and_without_a_checkpoi
     assert dualfocus(["train", *arguments]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert "stage 1-tune, step 3: the loss is nan" in line
-    assert "learning_rate below 1e+30" in line
+    assert "Lower learning_rate (1e+30), and delete" in line
     assert not (tmp_path / "out" / "checkpoint").exists()
     assert not (tmp_path / "out" / "1-tune" / "stage.json").exists()
     # The loss of step 2 was finite; that it leaves weights beyond measure shows at step 3 only.

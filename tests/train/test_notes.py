@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.train.finetune import _rejected
 from dualfocus_eval.train.manifest import claim, note_start, refuse_other_base
 from dualfocus_eval.train.notes import base_digest, finish_stage, read_stage, result_digest, write_note
+from dualfocus_eval.train.rejections import note_rejection, rejected_places, rejections_file
 
 RECORD = {"stage": "tune", "steps": 1, "samples": 2, "seconds": 3, "losses": []}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -87,9 +88,12 @@ def test_a_base_on_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypatch: p
 
 
 def test_a_line_that_a_kill_broke_off_costs_no_other(tmp_path: Path) -> None:
-    (tmp_path / "rejected.0.jsonl").write_text('\n{"where": "a", "reason": "x"}\n{"where": "b", "rea\n{"where": "b"}')
-    (tmp_path / "rejected.1.jsonl").write_bytes(b'\n{"where": "a"}\n{"where": "\xc3')
-    assert _rejected(tmp_path) == ["a", "b"]
+    file = rejections_file(tmp_path, 0)
+    note_rejection(file, Rejected("a", "x"))
+    file.write_bytes(file.read_bytes() + b'\n{"where": "b", "rea\xc3')
+    note_rejection(file, Rejected("b", "x"))
+    note_rejection(rejections_file(tmp_path, 1), Rejected("a", "\udcff"))
+    assert rejected_places(tmp_path) == ["a", "b"]
 
 
 def test_notes_are_plain_json(stage: Path) -> None:
