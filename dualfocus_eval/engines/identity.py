@@ -12,30 +12,28 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.weights_digest import weights_digest
 from dualfocus_eval.errors import CheckpointError
-from dualfocus_eval.files import replacing, sha256_of
+from dualfocus_eval.files import sha256_of
 
-__all__ = ["IMAGE_OPTIONS", "checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
+__all__ = ["checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
 
-IMAGE_OPTIONS = ("image_aspect", "min_pixels", "max_pixels")
+_IMAGE_OPTIONS = ("image_aspect", "min_pixels", "max_pixels")
 """Options of the engine that change what the processor makes of an image."""
 
 _UNREAD = re.compile(
     r"\..*"  # hidden files: .gitattributes, the hub client's notes
     r"|(README|LICENSE|NOTICE|USE_POLICY)(\..*)?"
     r"|.*\.(md|png|jpe?g|gif|webp|svg|pdf|log|lock|partial)"
-    # Weights in formats that are refused or not looked for: only safetensors are loaded.
-    r"|.*\.(bin|bin\.index\.json|pt|pth|ckpt|gguf|onnx|h5|msgpack)"
+    # Weights in formats that are refused or not looked for: only safetensors are loaded, but for adapters on the hub.
+    r"|(?!adapter_model\.).*\.(bin|bin\.index\.json|pt|pth|ckpt|gguf|onnx|h5|msgpack)"
     # What training leaves behind.
     r"|(trainer_state|training|manifest|stage|modelcard|(all|train|eval)_results)\.json|events\.out\.tfevents.*|complete"
     # Its inference settings are resolved into the run's settings, which have a key of their own.
@@ -64,9 +62,6 @@ _IRRELEVANT = frozenset(
 
 _ADAPTER = "adapter_config.json"
 _TEMPLATES = "additional_chat_templates"
-_HUB_DIGEST = re.compile(r"[0-9a-f]{64}")
-_SETTLED_NS = 2 * 10**9
-"""A file written more recently than this may change again without a change of its times: its digest is not kept."""
 
 
 def checkpoint_digest(
@@ -75,7 +70,7 @@ def checkpoint_digest(
     """32 hexadecimal digits that stand for the content of a checkpoint and of the adapter ``peft`` on top of it.
 
     Both are folders or hub ids; of a hub id the local snapshot is read, so load the checkpoint first. Python files
-    count only with ``trust_remote_code``.
+    count only with ``trust_remote_code``, and only those of the checkpoint itself.
 
     Every weight file is hashed once and remembered in the user's cache directory, by path, size, inode and times. For
     a checkpoint of 14 GB the first time costs some 13 s of one core (1.1 GB/s with SHA-256; files are hashed in
@@ -98,7 +93,7 @@ def engine_digest(config: EngineConfig) -> str:
         config.pretrained, config.revision, config.peft, trust_remote_code=config.trust_remote_code
     )
     defaults = EngineConfig(config.pretrained)
-    given = {name: getattr(config, name) for name in IMAGE_OPTIONS}
+    given = {name: getattr(config, name) for name in _IMAGE_OPTIONS}
     options = {name: str(value) for name, value in given.items() if value != getattr(defaults, name)}
     return _combined({"checkpoint": digest, **options}) if options else digest
 
@@ -176,9 +171,9 @@ def _file_digests(parts: Mapping[str, Path], code: bool) -> dict[str, str]:
 
 
 def _files(folder: Path, code: bool) -> set[Path]:
-    found = {*folder.iterdir(), *(folder / _TEMPLATES).glob("*.jinja"), *_shards(folder)}
-    found = {path for path in found if path.suffix != ".py" and not _UNREAD.fullmatch(path.name)}
-    return {path for path in found | set(folder.rglob("*.py") if code else ()) if path.is_file()}
+    of_any_kind = {path for path in folder.iterdir() if path.suffix != ".py" and not _UNREAD.fullmatch(path.name)}
+    known = {*_shards(folder), *(folder / _TEMPLATES).glob("*.jinja"), *(folder.rglob("*.py") if code else ())}
+    return {path for path in of_any_kind | known if path.is_file()}
 
 
 def _shards(folder: Path) -> Iterable[Path]:
@@ -193,7 +188,7 @@ def _file_digest(path: Path) -> str:
     if path.name.endswith("config.json"):
         return _sha256(_relevant(path.read_bytes()))
     # Vocabularies and templates count byte by byte: any key of theirs may be a token, and white space is text.
-    return _weights_digest(path) if path.suffix == ".safetensors" else sha256_of(path)
+    return weights_digest(path) if path.suffix == ".safetensors" else sha256_of(path)
 
 
 def _relevant(content: bytes) -> bytes:
@@ -208,39 +203,6 @@ def _without_irrelevant(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_irrelevant(item) for name, item in value.items() if name not in _IRRELEVANT}
     return [_without_irrelevant(item) for item in value] if isinstance(value, list) else value
-
-
-def _weights_digest(path: Path) -> str:
-    file = path.resolve()
-    of_hub = path.is_symlink() and file.parent.name == "blobs" and _HUB_DIGEST.fullmatch(file.name)
-    # The hub's cache names large files by their SHA-256. One written to after it was linked may have other content.
-    untouched = of_hub and file.stat().st_mtime_ns <= path.lstat().st_mtime_ns
-    return file.name if untouched else _remembered_digest(file)
-
-
-def _remembered_digest(file: Path) -> str:
-    """SHA-256 of ``file``, from the user's cache directory where it is as it was when it was hashed."""
-    memory = user_cache_path("dualfocus-eval") / "digests" / f"{_sha256(os.fsencode(file))[:32]}.json"
-    state = _state(file)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(memory.read_bytes())
-        if known["state"] == state and _HUB_DIGEST.fullmatch(known["sha256"]):
-            return str(known["sha256"])
-    digest = sha256_of(file)
-    if _state(file) != state:
-        raise CheckpointError(f"{file}: written to while it was read; wait until the checkpoint is complete")
-    if time.time_ns() - max(state[1:3]) > _SETTLED_NS:
-        with suppress(OSError):  # without a cache directory it is hashed again
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(memory) as partial:
-                partial.write_text(json.dumps({"file": str(file), "state": state, "sha256": digest}))
-    return digest
-
-
-def _state(file: Path) -> list[int]:
-    # The time of the last change of the inode cannot be set back, as that of the content can (cp -p, rsync -t).
-    found = file.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _bytes_of(weight: Any) -> tuple[bytes, Any]:

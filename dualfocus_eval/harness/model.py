@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.outcomes import extend_evaluator
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import (
     ImageKeys,
@@ -54,11 +55,19 @@ class _DualFocus(lmms):
         self.run, self.accelerator = run, accelerator
         self._rank: int = accelerator.process_index
         self._world_size: int = accelerator.num_processes
+        extend_evaluator()
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> _DualFocus:
-        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there)."""
+    def create_from_arg_string(
+        cls, arg_string: str | Mapping[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> _DualFocus:
+        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there).
+
+        From Python, lmms-eval hands over a dictionary of arguments as it is.
+        """
         flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if isinstance(arg_string, Mapping):
+            return cls(**(flags | dict(arg_string)))
         try:
             arguments = simple_parse_args_string(arg_string)
         except ValueError as error:
@@ -120,6 +129,10 @@ class _DualFocus(lmms):
         """lmms-eval's only hook at the end of a run: close the traces, show what was done, free the model."""
         self.run.finish()
         super().clean()
+
+    def add_to_results(self, results: dict[str, Any]) -> None:
+        """Called by `outcomes.extend_evaluator` once the answers are scored."""
+        self.run.add_to_results(results)
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[list[Request], list[Question]]]:
         """Batches of distinct questions, those about one image together; documents are decoded batch by batch."""

@@ -44,7 +44,7 @@ class Provenance:
     """Where the answers come from."""
 
     checkpoint: str
-    """Name, and digest of weights, precision, vocabulary and preprocessing."""
+    """Name, and digest of every file and image option that can change an answer (`engines.identity`)."""
     settings_key: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]

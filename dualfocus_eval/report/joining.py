@@ -82,7 +82,7 @@ def read_task(
 
 
 _NOT_METRICS = frozenset(
-    {"doc_id", "target", "input", "resps", "filtered_resps", "token_counts", "doc_hash", "input_media"}
+    {"doc_id", "target", "input", "resps", "filtered_resps", "token_counts", "doc_hash", "input_media", "dualfocus"}
 )
 _SAMPLE_FAULTS = {
     "damaged": "sample lines cannot be read",

@@ -106,11 +106,13 @@ _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "setti
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
-    """What our model left among the arguments; None, with the reason, where that is nothing or cannot be used."""
-    record = run_argument(results, "dualfocus")
+    """What our model left in the results; None, with the reason, where that is nothing or cannot be used."""
+    record = results.get("dualfocus") or run_argument(results, "dualfocus")  # earlier versions: among the arguments
     if not isinstance(record, dict):
         return None, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
     wrong = [name for name, kind in _RECORDED.items() if not isinstance(record.get(name), kind)]
+    if not isinstance(record.get("arithmetic", {}), dict):  # runs of earlier versions have none
+        wrong.append("arithmetic")
     try:
         Settings(**record["settings"])
         str(record["engine"]["pretrained"])
@@ -140,7 +142,7 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
         return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
     counts = LoadCounts()
     best: dict[tuple[str, str], int] = {}
-    for trace in read_traces(files, record["settings_key"], counts):
+    for trace in read_traces(files, record["settings_key"], counts, record.get("arithmetic")):
         rank = completeness(trace)
         identity = (trace.key, trace.question_digest)
         if rank >= best.get(identity, 0):
@@ -152,6 +154,7 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
         Fault(counts.unreadable, f"trace files cannot be read ({where})"),
         Fault(counts.damaged, f"lines are no traces of this version ({where})"),
         Fault(counts.other_settings, f"traces are of other settings or checkpoints ({where})", harmless=True),
+        Fault(counts.other_arithmetic, f"traces are of other versions, precisions or devices ({where})", harmless=True),
         Fault(not rows.newest, f"run without any usable trace ({where}): only its own scores are known"),
     ]
     return rows, [fault for fault in faults if fault.count]
@@ -160,12 +163,12 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
 def _find_traces(record: Mapping[str, Any], path: Path, place: Path) -> list[Path]:
     """The trace files: beside the results, since a copied run takes them along, or else where the run wrote them.
 
-    Of several such folders it is the first that has traces of this run's settings.
+    Of several such folders it is the first that has traces of this run's settings and arithmetic.
     """
     beside = [folder / "traces" for folder in (path.parent, path.parent.parent, place)]
     folders = dict.fromkeys(folder.resolve() for folder in (*beside, Path(record["traces"])))
     found = [files for folder in folders if (files := trace_files(folder))]
     if len(found) > 1:
-        key = record["settings_key"]
-        found = [files for files in found if any(True for _ in read_traces(files, key, LoadCounts()))] or found
+        wanted = record["settings_key"], LoadCounts(), record.get("arithmetic")
+        found = [files for files in found if any(True for _ in read_traces(files, *wanted))] or found
     return found[0] if found else []

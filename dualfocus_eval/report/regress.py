@@ -16,10 +16,10 @@ __all__ = ["main"]
 PASSED, REGRESSED, NOT_JUDGED = 0, 1, 2
 _SHOWN = 20
 
-_EPILOG = """In float32 and the baseline's own environment (processor, threads, device, batch size, versions of torch,
-torchvision, transformers, pillow, numpy) every answer must be the baseline's. In another environment, an answer may
-move whose closest call was below 0.001 nats: two best tokens, or two candidates between which likelihood chose. In
-both, a task's score must not be worse at the 5% level.
+_EPILOG = """In float32 and the baseline's own environment (processor, threads, device, attention implementation,
+batch size, versions of torch, torchvision, transformers, tokenizers, pillow, numpy) every answer must be the
+baseline's. In another environment, an answer may move whose closest call was below 0.001 nats: two best tokens, or two
+candidates between which likelihood chose. In both, a task's score must not be worse at the 5% level.
 
 exit status: 0 within tolerance; 1 regression; 2 it cannot be judged (missing tasks, other questions, another
 checkpoint, a run that is not whole). GitHub Actions gets annotations and a step summary."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.environment import COMPUTING
 from dualfocus_eval.report.baseline import Answer, Baseline
 from dualfocus_eval.report.statistics import PairedTest, holm, mcnemar
 
@@ -24,8 +26,10 @@ Mode = Literal["exact", "near", "score"]
 """``exact``: no answer may move (float32, the baseline's own environment). ``near``: answers may move whose closest
 call is a tie (float32 elsewhere). ``score``: any answer may move (other precisions). The scores are tested in each."""
 
-_DECIDING = ("platform", "processor", "threads", "device", "dtype", "batch_size")
-_DECIDING_PACKAGES = ("torch", "torchvision", "transformers", "pillow", "numpy")
+_OF_A_SAMPLE = re.compile(r"[0-9a-f]{16}")
+"""The digest of a checkpoint as earlier versions made it; it has 32 digits today."""
+
+_DECIDING = ("platform", "processor", "threads", "device", "dtype", "attention", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,17 @@ def _refuse_other_checkpoint(run: Baseline, baseline: Baseline) -> None:
     if dtypes[0] != dtypes[1]:
         raise UserError(f"the run is in {dtypes[0]}, the baseline in {dtypes[1]}; pass dtype={dtypes[1]} to the model")
     # A folder may have another name; the digest at the end says what is in it.
-    if here.checkpoint.rpartition("-")[2] != there.checkpoint.rpartition("-")[2]:
+    run_digest, baseline_digest = (of.checkpoint.rpartition("-")[2] for of in (here, there))
+    for what, digest, renew in (
+        ("baseline", baseline_digest, "make it anew from a good run with --update"),
+        ("run", run_digest, "run again"),
+    ):
+        if _OF_A_SAMPLE.fullmatch(digest):
+            raise UserError(
+                f"the {what} names its checkpoint by a sample of its weights ({digest}), as earlier versions of "
+                f"dualfocus-eval did, which cannot tell two checkpoints apart; {renew}"
+            )
+    if run_digest != baseline_digest:
         raise UserError(
             f"the run is of another checkpoint or preprocessing ({here.checkpoint}) than the baseline "
             f"({there.checkpoint}); if that is meant, renew the baseline with --update"
@@ -168,9 +182,7 @@ def _environment_differences(run: Mapping[str, Any], baseline: Mapping[str, Any]
 
 def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages", {})
-    return {name: environment.get(name) for name in _DECIDING} | {
-        name: packages.get(name) for name in _DECIDING_PACKAGES
-    }
+    return {name: environment.get(name) for name in _DECIDING} | {name: packages.get(name) for name in COMPUTING}
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dualfocus_eval.data.benchmarks.gqa_mcq import GQA_MCQ, gqa_match_form, read
 from dualfocus_eval.data.benchmarks.prepared import undecoded
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT, answer_text, count, mean_score
-from dualfocus_eval.method.selection import option_index
+from dualfocus_eval.method.letters import option_index
 
 __all__ = [
     "count",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
-from dualfocus_eval.method.selection import named_option
+from dualfocus_eval.method.letters import named_option
 
 __all__ = ["count", "doc_to_text", "doc_to_visual", "image_questions", "mean_score", "process_results"]
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.data.benchmarks.prepared import MANIFEST, image_of
@@ -78,14 +78,14 @@ def test_what_a_decoder_raises_costs_the_row_whatever_it_is(tmp_path: Path, monk
     """Decoders of other Pillow releases fail in other ways."""
     source, root = release(tmp_path / "source", "bad.bmp"), tmp_path / "root"
     (source / "images" / "bad.bmp").write_bytes(encoded("BMP"))
-    load = Image.Image.load
+    load = ImageFile.ImageFile.load
 
-    def fail(image: Image.Image) -> object:
+    def fail(image: ImageFile.ImageFile) -> object:
         if image.format == "BMP":
             raise NotImplementedError("no such compression")
         return load(image)
 
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail, raising=True)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     assert prepare(source, root) == 1
     assert "image bad.bmp: NotImplementedError: no such compression" in left_out(root)
 

@@ -105,8 +105,8 @@ def test_bad_rows_are_left_out_by_name_and_the_others_prepared(
     assert reasons["coco_pope_random.json:2"] == "lacks text"
     assert "image nowhere.jpg is not in the source folder" in reasons["coco_pope_random.json:3"]
     assert "neither yes nor no" in reasons["coco_pope_random.json:4"]
-    assert "truncated" in reasons["coco_pope_random.json:5"]
-    assert "truncated" in reasons["coco_pope_popular.json:1"]
+    assert "runcated" in reasons["coco_pope_random.json:5"]
+    assert "runcated" in reasons["coco_pope_popular.json:1"]
     manifest = json.loads((root / "pope" / MANIFEST).read_text())
     assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {
         "random": 1, "popular": 4, "adversarial": 4,

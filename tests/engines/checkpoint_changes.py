@@ -148,6 +148,7 @@ CHANGES: dict[str, Change] = {
     "merges in a file": written("merges.txt", "a b\n"),
     "a SentencePiece model": written("tokenizer.model", "x"),
     "an embedded adapter": written("adapter_model.safetensors", "x"),
+    "a pickled embedded adapter": written("adapter_model.bin", "x"),
     "a file of an unknown kind": written("new_kind.cfg", "x"),
 }
 """By what they change: each may change an answer."""
@@ -180,6 +181,7 @@ HARMLESS: dict[str, Change] = {
     "its training": written("trainer_state.json", "{}"),
     "a later checkpoint inside": written("checkpoint-500/model.safetensors", "x"),
     "code that is not run": written("modeling_other.py", "print(1)"),
+    "weights in a format that is not loaded": written("pytorch_model.bin", "x"),
     "hidden files": written(".gitattributes", "*.safetensors filter=lfs"),
 }
 """None of these can change an answer."""

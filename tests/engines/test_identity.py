@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 
 from benchmarks.random_models import build
-from dualfocus_eval.engines import identity
+from dualfocus_eval.engines import identity, weights_digest
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_digest, checkpoint_name, digest_in_memory, engine_digest
 from dualfocus_eval.errors import CheckpointError
@@ -25,7 +25,7 @@ from tests.tiny_llava import save_tiny_llava
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(identity, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(weights_digest, "user_cache_path", lambda name: tmp_path / "cache" / name)
     return tmp_path / "cache"
 
 
@@ -148,11 +148,10 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     read: list[Path] = []
 
     def noting(path: Path) -> str:
-        if "safetensors" in path.name or path.parent.name == "blobs":
-            read.append(path)
+        read.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(identity, "sha256_of", noting)
+    monkeypatch.setattr(weights_digest, "sha256_of", noting)
     return read
 
 
@@ -203,11 +202,10 @@ def test_without_a_cache_directory_it_works_too(folder: Path, cache: Path) -> No
 
 def test_a_checkpoint_that_is_being_written_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(path: Path) -> str:
-        if path.suffix == ".safetensors":
-            byte(-1)(folder)
+        byte(-1)(folder)
         return sha256_of(path)
 
-    monkeypatch.setattr(identity, "sha256_of", interrupted)
+    monkeypatch.setattr(weights_digest, "sha256_of", interrupted)
     with pytest.raises(CheckpointError, match=r"model\.safetensors: written to while it was read"):
         checkpoint_digest(str(folder))
 
@@ -225,16 +223,16 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def repository(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Path]:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A function that lays a folder out as a repository of the hub's local cache; it returns the snapshot."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
-    def lay_out(name: str, source: Path) -> Path:
+    def lay_out(name: str, source: Path, revision: str = "main", commit: str = COMMIT) -> Path:
         repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
-        snapshot = repository / "snapshots" / COMMIT
+        snapshot = repository / "snapshots" / commit
         for place in (snapshot, repository / "blobs", repository / "refs"):
-            place.mkdir(parents=True)
-        (repository / "refs" / "main").write_text(COMMIT)
+            place.mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / revision).write_text(commit)
         for path in source.iterdir():
             digest = sha256_of(path)
             blob = digest if path.suffix == ".safetensors" else digest[:40]  # small files have git's digests
@@ -246,9 +244,7 @@ def repository(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("later")
-def test_the_hub_s_own_digests_are_used(
-    repository: Callable[[str, Path], Path], saved: Path, hashed: list[Path]
-) -> None:
+def test_the_hub_s_own_digests_are_used(repository: Callable[..., Path], saved: Path, hashed: list[Path]) -> None:
     repository("owner/tiny", saved)
     of_hub = checkpoint_digest("owner/tiny")
     assert checkpoint_digest("owner/tiny", COMMIT) == of_hub
@@ -257,8 +253,16 @@ def test_the_hub_s_own_digests_are_used(
     assert len(hashed) == 1
 
 
+def test_another_revision_is_another_checkpoint(repository: Callable[..., Path], saved: Path, folder: Path) -> None:
+    repository("owner/tiny", saved)
+    byte(-1)(folder)
+    repository("owner/tiny", folder, "v2", COMMIT[::-1])
+    assert checkpoint_digest("owner/tiny", "v2") == checkpoint_digest(str(folder))
+    assert checkpoint_digest("owner/tiny", "v2") != checkpoint_digest("owner/tiny")
+
+
 def test_a_blob_written_to_after_its_download_is_hashed(
-    repository: Callable[[str, Path], Path], saved: Path, hashed: list[Path]
+    repository: Callable[..., Path], saved: Path, hashed: list[Path]
 ) -> None:
     snapshot = repository("owner/tiny", saved)
     before = checkpoint_digest("owner/tiny")
@@ -268,7 +272,7 @@ def test_a_blob_written_to_after_its_download_is_hashed(
 
 
 def test_an_adapter_s_repository_brings_its_base_along(
-    repository: Callable[[str, Path], Path], saved: Path, adapter: Path
+    repository: Callable[..., Path], saved: Path, adapter: Path
 ) -> None:
     base = repository("owner/tiny", saved)
     alone = Path(shutil.copytree(adapter, saved.parent / "alone", dirs_exist_ok=True))

@@ -1,9 +1,10 @@
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,52 @@ def test_other_settings_are_ignored_and_counted(tmp_path: Path) -> None:
         store.put(trace_of(ask(0)))
     assert [trace.settings_key for trace in join_traces(tmp_path)] == ["other", "other", KEY]
     assert len(list(join_traces(tmp_path, "other"))) == 2
+
+
+TORCH_14, TORCH_15 = ({"torch": version, "device": "cpu"} for version in ("2.14.0", "2.15.0"))
+
+
+def put(folder: Path, numbers: range, arithmetic: dict[str, str] | None, text: str = "red", *, rank: int = 0) -> None:
+    with TraceStore(folder, KEY, arithmetic=arithmetic, rank=rank) as store:
+        for number in numbers:
+            store.put(replace(trace_of(ask(number), text), arithmetic=arithmetic or {}))
+
+
+def test_answers_of_other_versions_are_not_reused_and_named(tmp_path: Path) -> None:
+    put(tmp_path, range(1200), TORCH_14)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15) as store:
+        assert store.get(ask(0)) is None
+        assert store.not_reused == ("1,200 stored answers of torch 2.14.0 are not reused: this run has torch 2.15.0",)
+    put(tmp_path, range(1000), TORCH_15, "blue", rank=1)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15) as store:
+        found = store.get(ask(0))
+        assert found is not None
+        assert found.text == "blue"
+        # Of the first thousand there is an answer by now.
+        assert store.not_reused == ("200 stored answers of torch 2.14.0 are not reused: this run has torch 2.15.0",)
+
+
+def test_going_back_to_the_older_versions_finds_their_answers(tmp_path: Path) -> None:
+    put(tmp_path, range(3), TORCH_14, "red")
+    put(tmp_path, range(3), TORCH_15, "blue")
+    for arithmetic, text in ((TORCH_14, "red"), (TORCH_15, "blue")):
+        with TraceStore(tmp_path, KEY, arithmetic=arithmetic) as store:
+            found = store.get(ask(1))
+            assert found is not None
+            assert found.text == text
+            assert store.not_reused == ()
+
+
+def test_every_difference_is_named(tmp_path: Path) -> None:
+    put(tmp_path, range(1), TORCH_14 | {"peft": "0.21.2"})
+    put(tmp_path, range(1, 3), None, rank=1)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15 | {"device": "cuda"}) as store:
+        assert not any(store.get(ask(number)) for number in range(3))
+        assert sorted(store.not_reused) == [
+            "1 stored answers of torch 2.14.0, device cpu, peft 0.21.2 are not reused: "
+            "this run has torch 2.15.0, device cuda, peft (none)",
+            "2 stored answers are not reused: they do not say which versions and which device computed them",
+        ]
 
 
 def test_a_cut_off_last_line_costs_one_answer_and_hides_no_other(tmp_path: Path) -> None:
@@ -152,6 +199,62 @@ def test_no_space_left_is_named(tmp_path: Path) -> None:
     store.close()
     assert store.write_failures == {"ENOSPC": 2}
     assert store.unwritten == 1
+
+
+def delete_file(store: TraceStore) -> None:
+    store.path.unlink()
+
+
+def delete_folder(store: TraceStore) -> None:
+    shutil.rmtree(store.folder)
+
+
+def replace_file(store: TraceStore) -> None:
+    store.path.rename(store.folder / "moved")
+    store.path.write_text("")
+
+
+def empty_file(store: TraceStore) -> None:
+    os.truncate(store.path, 0)
+
+
+def cut_file(store: TraceStore) -> None:
+    os.truncate(store.path, store.path.stat().st_size - 40)
+
+
+@pytest.mark.parametrize("damage", [delete_file, delete_folder, replace_file, empty_file, cut_file])
+@pytest.mark.parametrize("more", [1, 0], ids=["noticed by the next answer", "noticed at the end"])
+def test_answers_whose_file_was_damaged_in_mid_run_are_written_anew(
+    tmp_path: Path, damage: Callable[[TraceStore], None], more: int
+) -> None:
+    folder = tmp_path / "traces"
+    fill(folder, range(2))
+    failed = replace(trace_of(ask(2)), macro=None, selected=None, error=Failure("out_of_memory", ""))
+    with TraceStore(folder, KEY) as store:
+        store.put(failed)
+        store.put(trace_of(ask(3)))
+        damage(store)
+        for number in range(4, 4 + more):
+            store.put(trace_of(ask(number)))
+    assert store.unwritten == 0
+    assert store.rewritten == (1 if damage is cut_file else 4)
+    keys = [trace.key for trace in join_traces(folder)]
+    assert sorted(keys) == [f"q{number}" for number in range(4 + more)]
+    with TraceStore(folder, KEY) as again:
+        assert again.counts.loaded == 4 + more
+        assert again.rewritten == 0
+
+
+def test_answers_that_cannot_be_written_anew_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    with TraceStore(folder, KEY) as store:
+        store.put(trace_of(ask(0)))
+        shutil.rmtree(folder)
+        folder.write_text("in its place")
+        store.put(trace_of(ask(1)))
+        assert store.unwritten == 2
+    assert store.unwritten == 2
+    assert store.write_failures == {"EEXIST": 2}
 
 
 WRITER = """

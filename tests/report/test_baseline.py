@@ -13,11 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dualfocus_eval.engines import weights_digest
+from dualfocus_eval.engines.identity import checkpoint_digest
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.report import reading
 from dualfocus_eval.report.baseline import Answer, Baseline, Provenance, load_baseline, reduce_run, save_baseline
 from dualfocus_eval.report.reading import read_run
+from dualfocus_eval.resources import EMBEDDED_CHECKPOINT, resource_folder
 from tests.report.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 from tests.report.runs import Answered
 
@@ -88,6 +91,17 @@ def test_traces_of_another_run_change_nothing(tmp_path: Path) -> None:
     with (folder / "traces" / "traces.rank0000.jsonl").open("a") as file:
         file.write(foreign.to_json() + "\n")
     assert reduce_run(read_gate_run(folder, rows)) == alone
+
+
+@pytest.mark.parametrize(
+    "path", sorted((resource_folder("reports") / "baselines").glob("*.json")), ids=lambda path: path.stem
+)
+def test_the_package_s_baselines_are_of_the_embedded_checkpoint(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_digest, "user_cache_path", lambda name: tmp_path)
+    digest = checkpoint_digest(str(resource_folder("models") / EMBEDDED_CHECKPOINT))
+    assert load_baseline(path).provenance.checkpoint == f"{EMBEDDED_CHECKPOINT}-{digest}", "make baselines"
 
 
 def _gap(tmp_path: Path, row: Answered, **changes: Any) -> float:

@@ -64,7 +64,15 @@ def test_elsewhere_only_ties_may_flip(gap: float, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "environment", [{"packages": {"torch": "2.15"}}, {"batch_size": 8}, {"threads": 2}, {"device": "cuda"}]
+    "environment",
+    [
+        {"packages": {"torch": "2.15"}},
+        {"packages": {"torch": "2.14", "transformers": "5.24"}},
+        {"batch_size": 8},
+        {"threads": 2},
+        {"device": "cuda"},
+        {"attention": "eager"},
+    ],
 )
 def test_what_can_change_the_arithmetic_is_another_environment(environment: dict[str, Any]) -> None:
     assert judge(baseline(HUNDRED, **environment), baseline(HUNDRED)).mode == "near"
@@ -131,6 +139,23 @@ def test_a_larger_run_is_judged_by_the_questions_of_the_baseline() -> None:
     run = Baseline(HERE, {"other": (answered(0),), "pope": (*HUNDRED, answered(100, "no", 0.0))})
     verdict = judge(run, baseline(HUNDRED))
     assert (verdict.passed, verdict.questions, verdict.unjudged) == (True, 100, ("other",))
+
+
+SAMPLE, WHOLE = "tiny-0123456789abcdef", "tiny-0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("run", "kept", "message"),
+    [
+        (WHOLE, SAMPLE, "the baseline names its checkpoint by a sample .* make it anew from a good run with --update"),
+        (SAMPLE, SAMPLE, "the baseline names its checkpoint by a sample"),
+        (SAMPLE, WHOLE, "the run names its checkpoint by a sample of its weights .* run again"),
+    ],
+)
+def test_a_checkpoint_known_by_a_sample_of_its_weights_is_not_compared(run: str, kept: str, message: str) -> None:
+    here, there = (Baseline(replace(HERE, checkpoint=name), {"pope": tuple(HUNDRED)}) for name in (run, kept))
+    with pytest.raises(UserError, match=message):
+        judge(here, there)
 
 
 def test_the_folder_of_a_checkpoint_may_have_another_name() -> None:

@@ -31,6 +31,7 @@ TEXTS = ("Blue", "a dog", "two", "The cat", "No", "D-Day", "Être", "3.5", "An a
 LETTER_FORMS = (
     "{0}", "{1}", " {0} ", "{0}\n", "({0})", "({1})", "{0}.", "{0})", "{0}: {2}", "{0}. {2}", "({0}) {2}", "{0}, {2}",
     "Answer: {0}", "The answer is {0}.", "the correct option is ({0})", "Option {0}", "{0}!", "{3}",
+    "**{0}**", '"{0}"', "[{0}]", "\\boxed{{{0}}}", "{0}\n\nIt is {2}.", "I think the answer is {0}.",
 )  # fmt: skip
 TEXT_FORMS = ("{2}", "{2}.", " {4} ", "{5}")
 UNREADABLE = (

@@ -11,6 +11,11 @@ from typing import Any
 __all__ = ["FieldError", "identifier", "mapping", "optional_text", "required", "text", "texts"]
 
 
+_JSON_TYPES: Mapping[type, str] = {
+    str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"
+}  # fmt: skip
+
+
 class FieldError(ValueError):
     """A value that is missing or of another type than the release's; the message names it."""
 
@@ -71,8 +76,6 @@ def mapping(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _other(name: str, value: Any, expected: str) -> FieldError:
     if value is None or isinstance(value, bool):
         found = {None: "null", True: "true", False: "false"}[value]
-    elif isinstance(value, int | float):
-        found = "a number"
     else:
-        found = {str: "text", list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
+        found = _JSON_TYPES.get(type(value), type(value).__name__)
     return FieldError(f"{name} is {found}, not {expected}")

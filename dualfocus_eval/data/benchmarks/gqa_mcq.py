@@ -14,8 +14,8 @@ from dualfocus_eval.data.benchmarks.fields import FieldError, identifier, requir
 from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, check_question
 from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, json_records, read_row
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.letters import option_index
 from dualfocus_eval.method.question import stem_of, without_post_prompts
-from dualfocus_eval.method.selection import option_index
 
 __all__ = ["GQA_MCQ", "PUBLISHED", "Annotation", "gqa_match_form", "read_record"]
 

@@ -187,7 +187,9 @@ class _Table:
         self.partial = path.with_suffix(".parquet.partial")
         features = Features({**benchmark.columns(), "image": ImageFeature(decode=False)})
         self.schema = features.arrow_schema
-        self.writer = pq.ParquetWriter(self.partial, self.schema, compression="zstd")
+        # Opened here: pyarrow opens no path that is not UTF-8.
+        self.file = self.partial.open("wb")
+        self.writer = pq.ParquetWriter(self.file, self.schema, compression="zstd")
         self.buffer: list[dict[str, Any]] = []
 
     def add(self, values: dict[str, Any]) -> None:
@@ -210,6 +212,7 @@ class _Table:
     def close(self) -> None:
         self._flush()
         self.writer.close()
+        self.file.close()
         if not self.rows:
             self.partial.unlink()
 

@@ -86,10 +86,11 @@ def undecoded(dataset: Any) -> Any:
 
     # As cast_column does; that rewrites all the data where a row has a list of images.
     dataset = copy.deepcopy(dataset)
-    for feature in dataset.features.values():
+    for name, feature in dataset.features.items():
         inner = getattr(feature, "feature", feature)
         if isinstance(inner, ImageFeature):
             inner.decode = False
+            dataset.info.features[name] = feature
     return dataset
 
 

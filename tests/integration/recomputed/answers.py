@@ -33,7 +33,7 @@ class Answers:
     @property
     def record(self) -> Mapping[str, Any]:
         """What the model left in the results."""
-        record: Mapping[str, Any] = self.results["config"]["resolved_cli_args"]["dualfocus"]
+        record: Mapping[str, Any] = self.results["dualfocus"]
         return record
 
     @property
