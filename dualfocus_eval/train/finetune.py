@@ -178,7 +178,6 @@ def _load(base: str, recipe: Recipe, stage: TuningStage | None) -> tuple[Any, An
         unset_hf_deepspeed_config()
     frozen = stage is not None and stage.lora is not None and stage.precision == "bf16" and not sharded()
     model, processor, family = load_parts(_base_config(base, recipe, "bfloat16" if frozen else "float32"))
-    refuse_non_finite_weights(model.named_parameters(), f"base {base}")
     return model, training_processor(processor, family, base), family
 
 

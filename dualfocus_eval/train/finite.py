@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.errors import UserError
 
 __all__ = ["DivergedError", "refuse_non_finite", "refuse_non_finite_weights"]
@@ -47,4 +47,4 @@ def refuse_non_finite_weights(weights: Iterable[tuple[str, Tensor]], place: str)
 
 def _is_finite(weight: Tensor) -> bool:
     own = weight.to_local() if isinstance(weight, DTensor) else weight
-    return not own.is_floating_point() or bool(torch.isfinite(own).all())
+    return not own.is_floating_point() or is_finite(own)

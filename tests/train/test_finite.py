@@ -119,7 +119,7 @@ def test_a_base_with_nan_is_refused(folder: Path, tmp_path: Path) -> None:
         model.lm_head.weight[3, 3] = math.nan
     model.save_pretrained(folder / "broken")
     processor.save_pretrained(folder / "broken")
-    with pytest.raises(UserError, match="broken: 1 weights have NaN or infinite values, lm_head"):
+    with pytest.raises(UserError, match=r"broken: lm_head\S* has NaN or infinite numbers"):
         main(command(folder, tmp_path / "out", base="broken"))
     assert not (tmp_path / "out" / "1-tune" / "stage.json").exists()
 
