@@ -146,6 +146,17 @@ def test_what_cannot_be_judged_is_status_2_and_one_line(
     assert "Cannot judge: the run is of another checkpoint" in github.read_text()
 
 
+def test_another_transformers_release_is_another_environment_of_the_same_checkpoint(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "good" / "1_results.json"
+    results = json.loads(path.read_text())
+    results["config"]["resolved_cli_args"]["dualfocus"]["environment"]["packages"]["transformers"] = "5.24.0"
+    path.write_text(json.dumps(results))
+    assert main(["regress", str(path), "--baseline", str(baseline)]) == 0
+    assert "transformers: 5.24.0 (baseline: None)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_baseline_is_not_made_from_a_run_with_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failed = right(0)
     trace = replace(
