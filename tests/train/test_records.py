@@ -101,6 +101,12 @@ def test_a_file_that_breaks_off_gives_what_comes_before(tmp_path: Path) -> None:
     assert places(path) == (["cut.json, entry 1"], ["cut.json, after entry 1"])
 
 
+def test_a_second_list_in_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps([plain(), plain()]) + "\n" + json.dumps([plain()]))
+    assert places(path) == (["two.json, entry 1", "two.json, entry 2"], ["two.json, after entry 2"])
+
+
 @pytest.mark.parametrize("content", ["", "[]", "[nothing"])
 def test_a_file_without_samples_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
