@@ -84,7 +84,7 @@ def _scenes(out: Path, count: int, seed: int) -> int:
         questions = write_visual_genome(
             (compose(seed, index) for index in range(count)), out, lambda: progress.advance(bar)
         )
-    print(f"{count} images with {questions} questions in {out}")
+    print(one_line(f"{count} images with {questions} questions in {out}"))
     return 0
 
 
@@ -98,7 +98,7 @@ def _minis(out: Path | None) -> int:
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from error
     for path in write_minis(folder):
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        print(one_line(f"{path} ({path.stat().st_size / 1e6:.1f} MB)"))
     return 0
 
 

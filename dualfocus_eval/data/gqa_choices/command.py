@@ -37,7 +37,7 @@ def write_choices(questions: Path, out: Path, seed: int, choices: int, model: st
     if not built.records:
         raise UserError(f"{questions} has no usable question: expected GQA's testdev_balanced_questions.json")
     _write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in built.records))
-    print(f"{out}: {len(built.records)} questions, {built.short} of them with fewer than {choices} options")
+    print(one_line(f"{out}: {len(built.records)} questions, {built.short} of them with fewer than {choices} options"))
     if model:
         print(f"{built.fallbacks} questions by rule, because the reply of {model} was of no use")
     left_out = [*(Rejected(f"{questions.name}, {entry.where}", entry.reason) for entry in built.left_out), *faults]
