@@ -61,7 +61,8 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
     if pictures:
         texts = [piece for text in texts for piece in cut_at_marks(text) if piece is not None]
     text = _joined(texts)
-    declared, parsed = request.structure, stem_of(text, (*POST_PROMPTS, *request.post_prompts))
+    declared = request.structure
+    parsed = stem_of(text, (*POST_PROMPTS, *request.post_prompts), request.pre_prompts)
     options = declared.options_of(doc)
     if not declared.options and declared.answer in (None, AnswerKind.OPTION):
         options = parsed.options

@@ -39,6 +39,8 @@ class Request:
     structure: Structure = field(default_factory=Structure)
     post_prompts: tuple[str, ...] = ()
     """What the task's own settings say that it puts after a question."""
+    pre_prompts: tuple[str, ...] = ()
+    """What they say that it puts before one."""
 
     @property
     def key(self) -> str:
@@ -71,11 +73,14 @@ def read_simple(instance: Any) -> Request:
     return Request(task, split, doc_id, context, doc_to_visual, limits, *_own_word(instance, task))
 
 
-def _own_word(instance: Any, task: str) -> tuple[Structure, tuple[str, ...]]:
+def _own_word(instance: Any, task: str) -> tuple[Structure, tuple[str, ...], tuple[str, ...]]:
     """What the task says of its documents and of its prompts."""
     wording = next((getattr(owner, "lmms_eval_specific_kwargs", None) for owner in _tasks_of(instance)), None)
-    post_prompt = wording.get("post_prompt") if isinstance(wording, Mapping) else None
-    return read_structure(instance.metadata, task), (post_prompt,) if isinstance(post_prompt, str) else ()
+    settings = wording if isinstance(wording, Mapping) else {}
+    post, pre = (
+        (text,) if isinstance(text, str) else () for text in (settings.get("post_prompt"), settings.get("pre_prompt"))
+    )
+    return read_structure(instance.metadata, task), post, pre
 
 
 def _tasks_of(instance: Any) -> Iterator[Any]:

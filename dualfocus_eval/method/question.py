@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -97,9 +97,13 @@ POST_PROMPTS = (
 """Format hints at the end of common benchmarks' prompts; their full stop may be missing."""
 
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]*(?=\S)", re.MULTILINE)
+_MOST_OPTIONS = 26
 _LINE_END = re.compile(r"\n")
 _EMPTY_LINE = re.compile(r"\n\s*\n")
-_HEADING = re.compile(r"(?:^|(?<=\s))(?:There are several options|Options|Choices):\s*$")
+_HEADING = re.compile(
+    r"(?:^|(?<=\s))"
+    r"(?:There are several options|The (?:options|choices) are(?: listed)?(?: below| as follows)?|Options|Choices):\s*$"
+)
 """What announces the options, at the end of the text before them."""
 _LISTED = re.compile(
     r"(?:(?:^|(?<=\s))(?:Options|Choices):[ \t]*(?=\(?A[.):]\s)|(?:^|(?<=[?.:!]))[ \t]*(?=\(A\)\s))(\(?)A([.):])",
@@ -110,6 +114,23 @@ _REFERENCE = re.compile(r"\nReference OCR token:[^\n]*$")
 """TextVQA's tokens, between question and format hint."""
 _QUESTION = re.compile(r"^[ \t]*Question:", re.MULTILINE)
 _CONTEXT = re.compile(r"(?:Context|Hint):")
+_IMAGE_MARK = "<image>"
+_SENTENCE_END = re.compile(r"(?<=[.?!:])\s|\n")
+_INSTRUCTION = re.compile(
+    r"(?:(?:please|only|just|directly|then|and)\s+)*"
+    r"(?:(?:(?:answer|respond|reply|select|choose|pick|give|provide|return|output|solve)\b|your task is to answer\b"
+    r"|your (?:answer|response) (?:should|must) be\b).*"
+    r"(?:\bletters?\b|\boption(?:['’]s)? number|\bsingle (?:word|number|integer|character|digit|phrase)"  # noqa: RUF001
+    r"|\bword or (?:short )?phrase|\bthe question\b|\b(?:given|following|above|correct|corresponding|best) (?:answer|"
+    r"options?|choices?|format)\b|\boptions? above|\byes or no\b|\bdirectly\b|\bstep by step\b)"
+    r"|(?:the |your )?(?:(?:best|final|correct) )?(?:answer|option)(?: is)?:|(?:let['’]s )?think step by step\b"  # noqa: RUF001
+    r"|(?:do not|don['’]t|no need to) (?:explain|include|provide|output|add|give)\b|assistant:)",  # noqa: RUF001
+    re.IGNORECASE,
+)
+"""A sentence at the beginning or end of a prompt that says how to answer, or that begins the answer."""
+_LONGEST_INSTRUCTION = 400
+_ROUNDS = 8
+"""Prompts need three at most; the bound keeps texts that are made of nothing but hints and options linear."""
 
 
 class StemAndOptions(NamedTuple):
@@ -119,37 +140,79 @@ class StemAndOptions(NamedTuple):
     options: tuple[str, ...]
 
 
-def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS) -> StemAndOptions:
+def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS, pre_prompts: Sequence[str] = ()) -> StemAndOptions:
     """The bare question in a task's full prompt, and its options.
 
-    Cut off are trailing ``post_prompts``, reference OCR tokens, the options with the heading that announces them, and
-    what the prompt marks as standing before the question: all before the last line that begins with ``Question:``, or
-    all but the last line where the text begins with ``Context:`` or ``Hint:``. Options are at least two, lettered
-    A, B, ..., each in lines of its own or all in one line. A prompt that is nothing but options and format hints has
-    an empty stem.
+    Cut off are
+
+    - ``<image>`` marks, leading ``pre_prompts`` (``{}`` in them stands for anything within a line), trailing
+      ``post_prompts``, sentences at both ends that say how to answer, and reference OCR tokens;
+    - the options with the heading that announces them and what stands after them; where they come first, the question
+      is what follows. They are at least two, lettered A, B, ..., each in lines of its own or all in one line;
+    - what the prompt marks as standing before the question: all before the last line that begins with ``Question:``, or
+      all but the last line where the text begins with ``Context:`` or ``Hint:``.
+
+    A prompt that is nothing but options and format hints has an empty stem.
     """
-    text = prompt.strip()
+    text = prompt.replace(_IMAGE_MARK, "").strip()
     options: tuple[str, ...] = ()
-    while True:
-        shorter, found = _without_options(_REFERENCE.sub("", without_post_prompts(text, post_prompts)))
+    for _ in range(_ROUNDS):
+        bare = _without_instructions(without_post_prompts(_without_pre_prompts(text, pre_prompts), post_prompts))
+        shorter, found = _without_options(_REFERENCE.sub("", bare))
         shorter = _without_context(shorter.strip()).strip()
         options = options or found
         if shorter == text:
-            return StemAndOptions(text, options)
+            break
         text = shorter
+    return StemAndOptions(text, options)
 
 
 def without_post_prompts(text: str, post_prompts: Sequence[str] = POST_PROMPTS) -> str:
     """``text`` without the format hints at its end."""
-    known = _longest_first(tuple(post_prompts))
-    while ending := next((post for post in known if text.rstrip(".").endswith(post)), None):
-        text = text.rstrip(".")[: -len(ending)].rstrip()
-    return text
+    known, end = _longest_first(tuple(post_prompts)), len(text)
+    while True:
+        closed = _end_before(text, end, ".".__eq__)
+        ending = next((post for post in known if text.endswith(post, 0, closed)), None)
+        if ending is None:
+            return text[:end]
+        end = _end_before(text, closed - len(ending), str.isspace)
+
+
+def _end_before(text: str, end: int, left_out: Callable[[str], bool]) -> int:
+    """Where ``text[:end]`` ends without the characters at its end that are left out."""
+    while end and left_out(text[end - 1]):
+        end -= 1
+    return end
 
 
 @functools.cache
 def _longest_first(post_prompts: tuple[str, ...]) -> list[str]:
     return sorted({post.strip().rstrip(".") for post in post_prompts} - {""}, key=len, reverse=True)
+
+
+def _without_pre_prompts(text: str, pre_prompts: Sequence[str]) -> str:
+    for pre_prompt in pre_prompts:
+        pieces = [re.escape(piece) for piece in pre_prompt.replace(_IMAGE_MARK, "").strip().split("{}")]
+        if any(pieces) and (found := re.match(r"[^\n]{0,200}?".join(pieces), text)) and text[found.end() :].strip():
+            return text[found.end() :].lstrip()
+    return text
+
+
+def _without_instructions(text: str) -> str:
+    """``text`` without the sentences at its ends that say how to answer; at least one sentence is left."""
+    bounds = [0, *(end.end() for end in _SENTENCE_END.finditer(text)), len(text)]
+    first, last = 0, len(bounds) - 1
+    while last - first > 1 and _instructs(text, bounds[last - 1], bounds[last]):
+        last -= 1
+    while last - first > 1 and _instructs(text, bounds[first], bounds[first + 1]):
+        first += 1
+    left = text[bounds[first] : bounds[last]].strip()
+    return left or text
+
+
+def _instructs(text: str, start: int, end: int) -> bool:
+    sentence = text[start:end].strip()
+    return not sentence or (len(sentence) <= _LONGEST_INSTRUCTION and bool(_INSTRUCTION.match(sentence)))
 
 
 def _without_context(text: str) -> str:
@@ -165,8 +228,10 @@ def _without_options(text: str) -> StemAndOptions:
     if found is None:
         return StemAndOptions(text, ())
     start, end, options = found
-    before = _HEADING.sub("", text[:start].rstrip()).rstrip()
-    return StemAndOptions(f"{before}\n{text[end:].lstrip()}", options)
+    before, after = _HEADING.sub("", text[:start].rstrip()).rstrip(), text[end:].lstrip()
+    # What follows the options says how to answer, unless it is the question itself.
+    asks_after = not before or bool(_QUESTION.search(after)) or ("?" in after and "?" not in before)
+    return StemAndOptions(after if asks_after else before, options)
 
 
 def _options_in_lines(text: str) -> tuple[int, int, tuple[str, ...]] | None:
@@ -178,7 +243,7 @@ def _options_in_lines(text: str) -> tuple[int, int, tuple[str, ...]] | None:
     marks = list(_OPTION.finditer(text))
     for first, mark in enumerate(marks):
         run: list[re.Match[str]] = []
-        for following in marks[first:]:
+        for following in marks[first : first + _MOST_OPTIONS]:
             gap = text[run[-1].end() : following.start()].rstrip() if run else ""
             if following[1] != chr(ord("A") + len(run)) or _EMPTY_LINE.search(gap):
                 break

@@ -96,7 +96,7 @@ def picks(
 
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_FIRST = re.compile(r"-?\.?\d|[\w$€£+#%]")
+_FIRST = re.compile(r"-?[$€£]?\.?\d|[\w$€£+#%]")
 _KEPT = re.compile(r"[\w$€£+#%]")
 """What words are made of, with the sign and the point of a number; other marks around them are left out."""
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)

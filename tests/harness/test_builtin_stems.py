@@ -100,6 +100,27 @@ CASES: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
         "What colour is it?",
         tuple(LETTERED.values()),
     ),
+    (
+        "mme_realworld/mme_realworld.yaml",
+        {"question": "Where is the car?", "multi-choice options": [f"({k}) {text}" for k, text in LETTERED.items()]},
+        "Where is the car?",
+        tuple(LETTERED.values()),
+    ),
+    (
+        "cv_bench/cv_bench.yaml",
+        {
+            "choices": ["left", "right"],
+            "prompt": "Where is the car?\nSelect from the following choices.\n(A) left\n(B) right",
+        },
+        "Where is the car?",
+        ("left", "right"),
+    ),
+    (
+        "mmt/mmt_val.yaml",
+        {"question": "Where is the car?", **LETTERED},
+        "Where is the car?",
+        tuple(LETTERED.values()),
+    ),
     ("mme/mme.yaml", {"question": "Is this a cat? Please answer yes or no."}, "Is this a cat?", ()),
     (
         "scienceqa/scienceqa_img.yaml",
@@ -138,9 +159,9 @@ def test_the_bare_question_of_a_built_in_task(
     settings, doc_to_text = wording(config), config["doc_to_text"]
     takes_settings = settings is not None and "lmms_eval_specific_kwargs" in inspect.signature(doc_to_text).parameters
     prompt = doc_to_text(dict(document), settings) if takes_settings else doc_to_text(dict(document))
-    own = [settings["post_prompt"]] if settings else []
+    own, before = ([settings[key]] if settings else [] for key in ("post_prompt", "pre_prompt"))
     assert prompt != stem
-    assert stem_of(prompt, (*POST_PROMPTS, *own)) == (stem, options)
+    assert stem_of(prompt, (*POST_PROMPTS, *own), before) == (stem, options)
 
 
 def test_the_reference_tokens_of_the_built_in_textvqa_are_no_part_of_the_question() -> None:

@@ -159,9 +159,10 @@ def test_a_wrong_declaration_is_the_tasks_fault(declared: Any, message: str) -> 
         ask(user(text("Is it?")), declared)
 
 
-def test_a_tasks_own_post_prompt_is_no_part_of_the_stem() -> None:
-    messages = user(text("Is it red? Think hard."))
-    request = Request("t", "test", 0, "", lambda _: messages, GenerationLimits(5, ()), post_prompts=(" Think hard.",))
+def test_a_tasks_own_pre_and_post_prompts_are_no_part_of_the_stem() -> None:
+    messages = user(text("Look here. Is it red? Think hard."))
+    wording = {"pre_prompts": ("Look here. ",), "post_prompts": (" Think hard.",)}
+    request = Request("t", "test", 0, "", lambda _: messages, GenerationLimits(5, ()), **wording)
     assert chat_question(request, [{}], None).stem == "Is it red?"
 
 

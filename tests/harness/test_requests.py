@@ -64,7 +64,7 @@ def instance(arguments: tuple[Any, ...], kind: str = "generate_until", **metadat
 
 def test_chat_and_simple_instances_are_read_alike() -> None:
     class Task:
-        lmms_eval_specific_kwargs: ClassVar = {"post_prompt": "Be brief."}
+        lmms_eval_specific_kwargs: ClassVar = {"pre_prompt": "Look.", "post_prompt": "Be brief."}
 
         def read(self, doc: Any) -> list[Any]:
             return []
@@ -75,7 +75,7 @@ def test_chat_and_simple_instances_are_read_alike() -> None:
     simple = read_simple(instance(("ctx", kwargs, read, 3, "a", "test"), **structure))
     assert vars(chat) == vars(simple)
     assert (chat.key, chat.limits and chat.limits.stop, chat.structure) == ("a/3", ("\n",), Structure(stem="question"))
-    assert chat.post_prompts == ("Be brief.",)
+    assert (chat.pre_prompts, chat.post_prompts) == (("Look.",), ("Be brief.",))
 
 
 def test_loglikelihood_has_no_limits_and_needs_a_context() -> None:

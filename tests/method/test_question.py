@@ -25,9 +25,9 @@ from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, s
         ("A. Lincoln is shown where?", "A. Lincoln is shown where?", ()),
         ("What is it?\nB. A cat\nC. A dog", "What is it?\nB. A cat\nC. A dog", ()),
         ("A. A dog\nB. A cat", "", ("A dog", "A cat")),
-        ("Which?\nOptions:\nA. a dog\nB. a cat\nBe brief.", "Which?\nBe brief.", ("a dog", "a cat")),
+        ("Which?\nOptions:\nA. a dog\nB. a cat\nBe brief.", "Which?", ("a dog", "a cat")),
         ("Which? There are several options:\nA. if a:\n  b\nB. if b:\n  a", "Which?", ("if a:\n  b", "if b:\n  a")),
-        ("Which?\nA. one\n\nB. two\n\nA note.\nC. third", "Which?\nA note.\nC. third", ("one", "two")),
+        ("Which?\nA. one\n\nB. two\n\nA note.\nC. third", "Which?", ("one", "two")),
         ("Which?\nOptions: A: a dog., B: B. Shaw, C: 3, 4", "Which?", ("a dog.", "B. Shaw", "3, 4")),
         ("Which? (A) Mr. B. Shaw (B) none", "Which?", ("Mr. B. Shaw", "none")),
         ("Is person (A) taller than person (B) here?", "Is person (A) taller than person (B) here?", ()),
@@ -35,6 +35,31 @@ from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, s
         ("Hint: It is small.\nQuestion: Which?\nChoices:\n(A) 1\n(B) 2", "Which?", ("1", "2")),
         ("Context: It is small.\nSee below.\nWhich?", "Which?", ()),
         ("Which?\nReference OCR token: A., B.\nAnswer the question using a single word or phrase", "Which?", ()),
+        ("A. a dog\nB. a cat\nWhich is shown?", "Which is shown?", ("a dog", "a cat")),
+        ("See below.\nA. a dog\nB. a cat\nWhich is shown?", "Which is shown?", ("a dog", "a cat")),
+        ("Question: <image>\nWhich?\nA: a dog\nB: a cat", "Which?", ("a dog", "a cat")),
+        (
+            "Where is the cup? Select from the following choices.\n(A) left\n(B) right",
+            "Where is the cup?",
+            ("left", "right"),
+        ),
+        (
+            "Where is it? The choices are listed below:\n(A) left\n(B) right\nSelect the best answer to the above "
+            "multiple-choice question based on the image. Respond with only the letter (A or B) of the correct option."
+            "\nThe best answer is: ",
+            "Where is it?",
+            ("left", "right"),
+        ),
+        (
+            "What is it? Please respond to the question with a single word or phrase.\nThe best answer is: ",
+            "What is it?",
+            (),
+        ),
+        ("It is small. Give the number of cups.", "It is small. Give the number of cups.", ()),
+        ("Select the correct option.", "Select the correct option.", ()),
+        ("Answer the question using a single word or phrase.\nWhat is it?", "What is it?", ()),
+        ("Select the best answer to the question. Be careful.", "Be careful.", ()),
+        ("What is it?\nLet's think step by step.\nAnswer:", "What is it?", ()),
         ("  ", "", ()),
     ],
 )
@@ -47,6 +72,13 @@ def test_the_stem_is_what_is_left_without_format_hints_and_options(
 def test_a_tasks_own_post_prompt() -> None:
     assert stem_of("Where?\nBe brief.", ["\nBe brief."]).stem == "Where?"
     assert stem_of("Where?\nBe brief.", [""]).stem == "Where?\nBe brief."
+
+
+def test_a_tasks_own_pre_prompt() -> None:
+    pre_prompt = "Note: Respond with {} and nothing else.\n"
+    assert stem_of("Note: Respond with A, B and nothing else.\n\nWhere?", (), [pre_prompt]).stem == "Where?"
+    assert stem_of("Note: Respond.\nWhere?", (), [pre_prompt, "", "{}"]).stem == "Note: Respond.\nWhere?"
+    assert stem_of("Where?", (), ["Where?"]).stem == "Where?"
 
 
 PIECES = st.sampled_from(

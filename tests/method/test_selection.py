@@ -99,6 +99,8 @@ def test_equal_answers_need_no_scores(macro: str, micro: str, kind: AnswerKind) 
         ("red", "blue", AnswerKind.SHORT),
         ("3.5", "35", AnswerKind.SHORT),
         ("-5", "5", AnswerKind.SHORT),
+        ("-$5", "$5", AnswerKind.SHORT),
+        (".5", "5", AnswerKind.SHORT),
         ("$5", "5", AnswerKind.SHORT),
         ("5%", "5", AnswerKind.SHORT),
         ("C++", "C", AnswerKind.SHORT),

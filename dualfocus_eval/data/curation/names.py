@@ -16,7 +16,7 @@ __all__ = ["Kind", "head_nouns", "is_plural", "kind_of", "stem", "words"]
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*['’]?")  # noqa: RUF001
 _POSSESSIVE = re.compile(r"['’]s?$")  # noqa: RUF001
-_PARTS = re.compile(r"\s+and\s+|[,/&+;]")
+_PARTS = re.compile(r"\sand\s|[,/&+;]")
 _PREPOSITIONS = frozenset({
     "about", "above", "across", "against", "along", "around", "at", "behind", "below", "beneath", "beside",
     "between", "by", "during", "for", "from", "in", "inside", "into", "near", "next", "of", "off", "on", "onto",

@@ -78,11 +78,18 @@ def _line(value: str) -> str:
     return " ".join(value.split())
 
 
+def _without_object_id(argument: str) -> str:
+    """``apple`` of ``apple (1234)``."""
+    name = argument.rstrip()
+    opening = name.find("(", name[:-1].rfind(")") + 1)
+    return name[:opening].rstrip() if name.endswith(")") and opening >= 0 else argument
+
+
 def _alternatives(program: Iterable[tuple[str, str]], answer: str) -> tuple[str, ...]:
     """From GQA's functional program: ``choose``'s ``red|blue``, or the names of the objects that are compared."""
     selected: list[str] = []
     for operation, argument in program:
-        named = re.sub(r"\s*\([^)]*\)\s*$", "", argument)
+        named = _without_object_id(argument)
         if operation == "select":
             selected.append(named)
         elif operation.startswith("choose") and "|" in named:
