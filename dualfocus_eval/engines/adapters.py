@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dualfocus_eval.engines.checkpoint_files import check_weights, checkpoint_file, first_line, read_json
+from dualfocus_eval.engines.checkpoint_files import check_weights, checkpoint_file, first_line, is_finite, read_json
 from dualfocus_eval.errors import CheckpointError
 from dualfocus_eval.families import Family
 
@@ -189,6 +189,8 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
                 f"{adapter}: {key} has shape {tuple(value.shape)}, but the model has {tuple(place.shape)}; take the "
                 "base that it was trained on"
             )
+        if not is_finite(value):
+            raise CheckpointError(f"{adapter}: {key} has NaN or infinite numbers: its training diverged")
     set_peft_model_state_dict(tuned, dict(weights))
     landed = tuned.state_dict() | get_peft_model_state_dict(tuned, save_embedding_layers=False)
     lost = [key for key, value in weights.items() if not torch.equal(landed[key], value.to(landed[key]))]

@@ -82,7 +82,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str) -> Checkpoint
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
-    settings, end_ids = _generation_settings(model, processor.tokenizer, name)
+    settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
         processor=processor,
@@ -135,7 +135,7 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: a checkpoint in the original LLaVA layout; run `dualfocus convert llava {name} OUT` and use OUT"
         )
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors*")):  # weights or their index
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         if pickles:
             raise CheckpointError(

@@ -119,7 +119,9 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "a layer is missing": (without("layers.1."), ["4 weights (", "layers.1.", "missing from it", "none is not"]),
     "old names, a layer is missing": (
-        lambda folder: (rename(folder, TODAY, "base_model.model.model."), without("layers.1.")(folder)),
+        lambda folder: rewrite(
+            folder, lambda w: {k.replace(TODAY, "base_model.model."): v for k, v in w.items() if "layers.1." not in k}
+        ),
         ["missing from it"],
     ),
     "a weight of no module": (

@@ -104,7 +104,12 @@ def test_the_record_travels_with_the_command_line(
     model.clean()
     assert task.args.dualfocus["summary"]["questions"] == 4
     assert task.args.dualfocus["traces"] == str(tmp_path / "traces")
-    assert "questions" in capsys.readouterr().out
+    budget = task.args.dualfocus["engine"]["prefix_cache_gib"]
+    assert 0 < budget < 2
+    assert task.args.dualfocus["summary"]["prefix_cache_gib"] == budget
+    printed = capsys.readouterr().out
+    assert "questions" in printed
+    assert "prefix cache, GiB at most" in printed
     again = model.generate_until([chat(n, task) for n in range(4)])
     assert [result.text for result in again] == before
     assert model.run.record["summary"]["resumed"] == 4
