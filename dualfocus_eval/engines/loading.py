@@ -22,6 +22,7 @@ from dualfocus_eval.engines.checkpoint_files import (
     is_finite,
     is_weight,
     read_json,
+    refuse_missing_folder,
     weight_files,
 )
 from dualfocus_eval.engines.config import EngineConfig
@@ -123,9 +124,8 @@ def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, li
 
 def _refuse_unusable_folder(folder: Path, name: str) -> None:
     """Say what a local checkpoint folder lacks; a name that is no folder is left to the hub client."""
+    refuse_missing_folder(name)
     if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id like owner/name")
         return
     if not (folder / "config.json").is_file():
         raise CheckpointError(
@@ -156,7 +156,7 @@ def _load_config(config: EngineConfig) -> Any:
     name = config.pretrained
     file = checkpoint_file(name, "config.json", config.revision)
     if file is None:
-        raise CheckpointError(f"{name}: config.json is missing")
+        raise CheckpointError(f"{name}: config.json is missing; check the name, the revision and the network")
     content = read_json(file)
     check_layers(content, file)
     try:
