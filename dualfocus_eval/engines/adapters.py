@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 
-from dualfocus_eval.engines.checkpoint_files import check_weights, checkpoint_file, first_line, read_json
+from dualfocus_eval.engines.checkpoint_files import (
+    check_weights,
+    checkpoint_file,
+    first_line,
+    is_finite,
+    read_json,
+    refuse_missing_folder,
+)
 from dualfocus_eval.errors import CheckpointError
 from dualfocus_eval.families import Family
 
@@ -53,12 +60,9 @@ def _read(adapter: str) -> tuple[Any, Path]:
     """The adapter's configuration, and its file of weights."""
     from peft import PeftConfig
 
-    if Path(adapter).is_absolute() and not Path(adapter).is_dir():
-        raise CheckpointError(f"{adapter}: no such folder; give an adapter's folder or its hub id")
-    settings, file = (
-        checkpoint_file(adapter, "adapter_config.json"),
-        checkpoint_file(adapter, "adapter_model.safetensors"),
-    )
+    refuse_missing_folder(adapter)
+    settings = checkpoint_file(adapter, "adapter_config.json")
+    file = checkpoint_file(adapter, "adapter_model.safetensors")
     if settings is None:
         raise CheckpointError(f"{adapter}: adapter_config.json is missing; an adapter as peft saves it is needed")
     if file is None:
@@ -81,6 +85,7 @@ def _read(adapter: str) -> tuple[Any, Path]:
             "only adapters of the weights, such as LoRA, are supported"
         )
     config.inference_mode = True
+    config.base_model_name_or_path = None  # peft would warn of a base that has been moved
     return config, file
 
 
@@ -189,6 +194,8 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
                 f"{adapter}: {key} has shape {tuple(value.shape)}, but the model has {tuple(place.shape)}; take the "
                 "base that it was trained on"
             )
+        if not is_finite(value):
+            raise CheckpointError(f"{adapter}: {key} has NaN or infinite numbers: its training diverged")
     set_peft_model_state_dict(tuned, dict(weights))
     landed = tuned.state_dict() | get_peft_model_state_dict(tuned, save_embedding_layers=False)
     lost = [key for key, value in weights.items() if not torch.equal(landed[key], value.to(landed[key]))]

@@ -19,6 +19,7 @@ __all__ = [
     "is_finite",
     "is_weight",
     "read_json",
+    "refuse_missing_folder",
     "weight_files",
 ]
 
@@ -75,14 +76,29 @@ def check_layers(config: Mapping[str, Any], file: Path) -> None:
                 raise CheckpointError(f"{file}: {key} is {str(layers)[:80]}; a number of layers is needed")
 
 
+def refuse_missing_folder(name: str) -> None:
+    """Raise ``CheckpointError`` where ``name`` can only be a folder and there is none."""
+    if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id like owner/name")
+
+
 def checkpoint_file(checkpoint: str, name: str, revision: str | None = None) -> Path | None:
-    """File ``name`` of a checkpoint folder or hub repository (downloaded if need be), or None when it has none."""
+    """File ``name`` of a checkpoint folder or hub repository, or None when it has none.
+
+    A hub's file is downloaded, or taken from the cache when the hub cannot be reached.
+    """
     if Path(checkpoint).is_dir():
         return Path(checkpoint) / name if (Path(checkpoint) / name).is_file() else None
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(checkpoint, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(
+            checkpoint,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint}: {name} cannot be downloaded: {first_line(error)}") from error
     return Path(found) if found else None

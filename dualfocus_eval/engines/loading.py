@@ -21,6 +21,7 @@ from dualfocus_eval.engines.checkpoint_files import (
     is_finite,
     is_weight,
     read_json,
+    refuse_missing_folder,
     weight_files,
 )
 from dualfocus_eval.engines.config import EngineConfig
@@ -88,7 +89,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
-    settings, end_ids = _generation_settings(model, processor.tokenizer, name)
+    settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
         processor=processor,
@@ -130,9 +131,8 @@ def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, li
 
 def _refuse_unusable_folder(folder: Path, name: str) -> None:
     """Say what a local checkpoint folder lacks; a name that is no folder is left to the hub client."""
+    refuse_missing_folder(name)
     if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id like owner/name")
         return
     if not (folder / "config.json").is_file():
         raise CheckpointError(
@@ -142,7 +142,7 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: a checkpoint in the original LLaVA layout; run `dualfocus convert llava {name} OUT` and use OUT"
         )
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors*")):  # weights or their index
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         if pickles:
             raise CheckpointError(
@@ -163,7 +163,7 @@ def _load_config(config: EngineConfig) -> Any:
     name = config.pretrained
     file = checkpoint_file(name, "config.json", config.revision)
     if file is None:
-        raise CheckpointError(f"{name}: config.json is missing")
+        raise CheckpointError(f"{name}: config.json is missing; check the name, the revision and the network")
     content = read_json(file)
     check_layers(content, file)
     try:

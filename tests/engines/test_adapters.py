@@ -95,9 +95,15 @@ def test_the_vision_tower_s_earlier_names(tmp_path: Path) -> None:
     assert_same(merged("llava", tmp_path), right)
 
 
-def test_weights_that_are_saved_whole_land_too(tmp_path: Path) -> None:
-    right = trained("llava", tmp_path, modules_to_save=["linear_1"])
-    assert_same(merged("llava", tmp_path), right)
+@pytest.mark.parametrize(("architecture", "whole"), [("llava", "multi_modal_projector"), ("qwen2_5_vl", "merger")])
+def test_weights_that_are_saved_whole_land_too(architecture: str, whole: str, tmp_path: Path) -> None:
+    right = trained(architecture, tmp_path, modules_to_save=[whole])
+    assert_same(merged(architecture, tmp_path), right)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        merged("llava", tmp_path / "none")
 
 
 def without(part: str) -> Callable[[Path], None]:
@@ -119,7 +125,9 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "a layer is missing": (without("layers.1."), ["4 weights (", "layers.1.", "missing from it", "none is not"]),
     "old names, a layer is missing": (
-        lambda folder: (rename(folder, TODAY, "base_model.model.model."), without("layers.1.")(folder)),
+        lambda folder: rewrite(
+            folder, lambda w: {k.replace(TODAY, "base_model.model."): v for k, v in w.items() if "layers.1." not in k}
+        ),
         ["missing from it"],
     ),
     "a weight of no module": (

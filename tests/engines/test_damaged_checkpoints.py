@@ -20,6 +20,7 @@ from dualfocus_eval.errors import CheckpointError
 from tests.tiny_llava import save_tiny_llava
 
 WEIGHTS = "model.safetensors"
+SHARD = "model-00001-of-00001.safetensors"
 INDEX = "model.safetensors.index.json"
 HEAD = "language_model.lm_head.weight"
 LAYER = "language_model.model.layers.1.self_attn.q_proj.weight"
@@ -88,14 +89,14 @@ def number(name: str, value: float) -> Spoil:
     return weights(change)
 
 
-def indexed(weight_map: Any, *, elsewhere: bytes | None = None) -> Spoil:
-    """An index with ``weight_map``; ``elsewhere`` is the content of a file beside the folder and inside it."""
+def indexed(content: Any) -> Spoil:
+    """The weights as a shard with an index of this content, a pickle beside it, and a copy outside the folder."""
 
     def spoil(folder: Path) -> None:
-        (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-        if elsewhere is not None:
-            (folder / "weights.bin").write_bytes(elsewhere)
-            (folder.parent / "other.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
+        (folder / WEIGHTS).rename(folder / SHARD)
+        (folder / INDEX).write_text(content if isinstance(content, str) else json.dumps({"weight_map": content}))
+        (folder / "weights.bin").write_bytes(pickle.dumps(Command()))
+        shutil.copy(folder / SHARD, folder.parent / SHARD)
 
     return spoil
 
@@ -148,28 +149,27 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
         changed("config.json", "text_config", num_hidden_layers=10**9),
         ["num_hidden_layers is 1000000000"],
     ),
-    "another width": (changed("config.json", "text_config", intermediate_size=97), ["mlp", "shape"]),
-    "a longer embedding": (changed("config.json", "text_config", vocab_size=1000), ["embed_tokens", "shape"]),
+    "another width": (
+        changed("config.json", "text_config", intermediate_size=97),
+        ["9 of the weights", "mlp", "shape"],
+    ),
+    "a longer embedding": (
+        changed("config.json", "text_config", vocab_size=1000),
+        ["2 of the weights", "(468, 64)", "shape"],
+    ),
     "tied in config.json": (
         changed("config.json", tie_word_embeddings=True),
         ["lm_head.weight", "tie_word_embeddings"],
     ),
     # The index.
-    "an empty index": (put(INDEX, ""), [INDEX, "cannot be read"]),
+    "an empty index": (indexed(""), [INDEX, "cannot be read"]),
     "an index of nothing": (indexed({}), [INDEX, "weight_map"]),
-    "an index of numbers": (indexed({"a": 1}), [INDEX, "weight_map"]),
-    "an index that is a list": (indexed(["a"]), [INDEX, "weight_map"]),
-    "a deep index": (put(INDEX, NESTED), [INDEX, "cannot be read"]),
-    "an index that names a pickle": (
-        indexed({HEAD: "weights.bin"}, elsewhere=pickle.dumps(Command())),
-        [INDEX, "weights.bin", "safetensors"],
-    ),
-    "an index that leaves the folder": (
-        indexed({HEAD: "../other.safetensors"}, elsewhere=b""),
-        [INDEX, "../other.safetensors"],
-    ),
-    "an index that lacks a weight": (indexed({HEAD: WEIGHTS}), [INDEX, WEIGHTS, "lists 1"]),
-    "an index with a weight too many": (indexed({"a.weight": WEIGHTS}), [INDEX, "a.weight"]),
+    "an index of numbers": (indexed({HEAD: 1}), [INDEX, "weight_map names 1"]),
+    "an index that is a list": (indexed([SHARD]), [INDEX, "weight_map"]),
+    "a deep index": (indexed(NESTED), [INDEX, "cannot be read"]),
+    "an index that names a pickle": (indexed({HEAD: "weights.bin"}), [INDEX, "'weights.bin'", "only safetensors"]),
+    "an index that leaves the folder": (indexed({HEAD: f"../{SHARD}"}), [INDEX, f"'../{SHARD}'", "same folder"]),
+    "an index of files that are not there": (indexed({HEAD: "more.safetensors"}), ["more.safetensors", "missing"]),
     # config.json.
     "text for a number": (changed("config.json", "text_config", hidden_size="wide"), ["config.json"]),
     "a list for a number": (changed("config.json", "text_config", num_hidden_layers=[3]), ["config.json"]),

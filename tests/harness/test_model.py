@@ -116,7 +116,12 @@ def test_the_record_of_a_finished_run_goes_into_the_results(
     assert record["summary"]["questions"] == 4
     assert record["tasks"] == {"t": {"questions": 4, "failures": {}}}
     assert record["traces"] == str(tmp_path / "traces")
-    assert "questions" in capsys.readouterr().out
+    budget = record["engine"]["prefix_cache_gib"]
+    assert 0 < budget < 2
+    assert record["summary"]["prefix_cache_gib"] == budget
+    printed = capsys.readouterr().out
+    assert "questions" in printed
+    assert "prefix cache, GiB at most" in printed
     again = model.generate_until([chat(n, task) for n in range(4)])
     assert [result.text for result in again] == before
     assert model.run.record["summary"]["resumed"] == 4
