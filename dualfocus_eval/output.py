@@ -18,7 +18,7 @@ class Output(io.FileIO):
 
     fault: OSError | None = None
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         """Write, or pretend to once a write has failed."""
         if self.fault is None:
             try:
