@@ -44,6 +44,8 @@ class Summary:
     tokens_reused: int = 0
     decode_steps: int = 0
     batch_halvings: int = 0
+    prefix_cache_gib: float = 0.0
+    """Budget of the prefix cache, over all ranks."""
     seconds: Counter[str] = field(default_factory=Counter)
 
     def add_trace(self, trace: Trace) -> None:
@@ -145,6 +147,7 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "images encoded", f"{summary.images_encoded:,}"
     yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
     yield "tokens reused", f"{summary.tokens_reused:,}"
+    yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
     if summary.batch_halvings:
         yield "batches halved (out of memory)", f"{summary.batch_halvings}"
     for phase, seconds in summary.seconds.items():

@@ -17,9 +17,10 @@ from dualfocus_eval.method.selection import Decision, Pathway, Rule, nlls
 
 __all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
 
-TRACE_VERSION = 2
-"""2: completions carry their ``gap``. Traces of version 1 are read with an unknown one."""
-_READABLE = (1, TRACE_VERSION)
+TRACE_VERSION = 3
+"""2: completions carry their ``gap``, unknown in version 1. 3: traces carry their ``arithmetic``, unknown before."""
+_READABLE = (1, 2, TRACE_VERSION)
+_WITH_ARITHMETIC = 3
 
 
 class Fallback(StrEnum):
@@ -116,6 +117,7 @@ class Trace:
     key: str
     question_digest: str
     settings_key: str
+    """`settings.settings_key`: digest of the settings and the checkpoint."""
     kind: str
     """`question.AnswerKind`."""
     images: tuple[ImageInfo, ...]
@@ -134,6 +136,8 @@ class Trace:
     """The engine's own words behind a fallback that a failure led to."""
     error: Failure | None = None
     cost: Cost | None = None
+    arithmetic: Mapping[str, str] = field(default_factory=dict)
+    """`harness.environment.arithmetic_of`: versions, precision and device that computed it; empty where unknown."""
     version: int = TRACE_VERSION
 
     @property
@@ -175,6 +179,8 @@ class Trace:
             found = json.loads(line)
             if found["version"] not in _READABLE:
                 raise TraceFormatError(f"trace version {found['version']!r}, this is version {TRACE_VERSION}")
+            if found["version"] < _WITH_ARITHMETIC:
+                found["arithmetic"] = {}
             if missing := Trace.__dataclass_fields__.keys() - found.keys():
                 raise TraceFormatError(f"not a trace: it lacks {', '.join(sorted(missing))}")
             return _decoded(found)
