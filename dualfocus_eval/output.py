@@ -18,7 +18,7 @@ class Output(io.FileIO):
 
     fault: OSError | None = None
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         """Write, or pretend to once a write has failed."""
         if self.fault is None:
             try:
@@ -68,7 +68,8 @@ def _lasting(stream: TextIO | None, descriptor: int) -> tuple[Output, TextIO]:
         buffered,
         encoding=stream.encoding if stream else "utf-8",
         errors="backslashreplace",
-        line_buffering=descriptor == 2 or output.isatty(),
+        # python -u and PYTHONUNBUFFERED: what is printed shall be seen at once
+        line_buffering=stream is None or stream.line_buffering or getattr(stream, "write_through", False),
     )
     return output, text
 
@@ -76,7 +77,9 @@ def _lasting(stream: TextIO | None, descriptor: int) -> tuple[Output, TextIO]:
 def _open_nowhere(descriptor: int) -> None:
     """Occupy a closed descriptor, so that no file that is opened later receives what is printed."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    if nowhere != descriptor:
+    if nowhere == descriptor:
+        os.set_inheritable(descriptor, True)
+    else:
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
 

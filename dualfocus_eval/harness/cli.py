@@ -145,6 +145,7 @@ def _run_lmms_eval(argv: Sequence[str]) -> int:
     finally:
         sys.argv = previous
         lmms_eval.cli_evaluate_single = watch.inner
+    sys.stdout.flush()  # the remarks come last where both go into one file
     for remark in watch.remarks:
         print(f"dualfocus eval: {remark}", file=sys.stderr)
     return max(watch.statuses, default=BROKEN)
