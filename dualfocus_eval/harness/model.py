@@ -19,11 +19,11 @@ from tqdm import tqdm
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.outcomes import extend_evaluator
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import (
     ImageKeys,
     Request,
-    command_line_of,
     flags_of,
     group_by_image,
     is_padding,
@@ -55,11 +55,19 @@ class _DualFocus(lmms):
         self.run, self.accelerator = run, accelerator
         self._rank: int = accelerator.process_index
         self._world_size: int = accelerator.num_processes
+        extend_evaluator()
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> _DualFocus:
-        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there)."""
+    def create_from_arg_string(
+        cls, arg_string: str | Mapping[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> _DualFocus:
+        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there).
+
+        From Python, lmms-eval hands over a dictionary of arguments as it is.
+        """
         flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if isinstance(arg_string, Mapping):
+            return cls(**(flags | dict(arg_string)))
         try:
             arguments = simple_parse_args_string(arg_string)
         except ValueError as error:
@@ -134,8 +142,11 @@ class _DualFocus(lmms):
         self.run.finish()
         super().clean()
 
+    def add_to_results(self, results: dict[str, Any]) -> None:
+        """Called by `outcomes.extend_evaluator` once the answers are scored."""
+        self.run.add_to_results(results)
+
     def _take_flags(self, instances: Sequence[Instance]) -> None:
-        self.run.note_command_line(command_line_of(instances))
         self.run.take_flags(flags_of(instances), {instance.task_name for instance in instances})
 
     def _warn_of_ignored(self, requests: Iterable[Request]) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.harness.requests import Request
-from dualfocus_eval.method.images import prepare_picture
+from dualfocus_eval.method.images import IMAGE_SUFFIXES, prepare_picture, strict_decoding
 from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
 from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
 
@@ -50,8 +50,9 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
     content: tuple[str | Picture, ...] = (request.context,)
     system, failure = system_prompt, None
     try:
-        doc = _document(request, dataset)
-        system, parts = read(request, doc)
+        with strict_decoding():
+            doc = _document(request, dataset)
+            system, parts = read(request, doc)
         content = tuple(open_picture(part.medium) if part.text is None else part.text for part in _placed(parts))
     except UnusableDocumentError as error:
         failure = Failure(error.kind, f"{request.key}: {error}")
@@ -151,12 +152,9 @@ def _joined(texts: Iterable[str]) -> str:
     return joined
 
 
-_IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
 def open_picture(medium: Any) -> Picture:
     """The picture of an image or an image file. Raises ``UnusableDocumentError`` for what is none."""
-    if isinstance(medium, str) and not medium.lower().endswith(_IMAGE_SUFFIXES):
+    if isinstance(medium, str) and not medium.lower().endswith(tuple(IMAGE_SUFFIXES)):
         raise UnusableDocumentError("unsupported_video", f"{medium} is not an image file")
     if not isinstance(medium, str | Image.Image):
         raise UnusableDocumentError("unsupported_media", f"a {type(medium).__name__} is not an image")

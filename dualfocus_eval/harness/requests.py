@@ -15,7 +15,6 @@ from dualfocus_eval.harness.structure import Structure, read_structure
 __all__ = [
     "ImageKeys",
     "Request",
-    "command_line_of",
     "flags_of",
     "group_by_image",
     "is_padding",
@@ -90,15 +89,6 @@ def _tasks_of(instance: Any) -> Iterator[Any]:
 def is_padding(instance: Any) -> bool:
     """Whether lmms-eval added the instance only to give every rank the same number."""
     return bool((instance.metadata or {}).get("__padding_only__"))
-
-
-def command_line_of(instances: Iterable[Any]) -> Any:
-    """The parsed command line of the run (an ``argparse.Namespace``), or None when it was started from Python.
-
-    lmms-eval gives it to its tasks but not to the model; the tasks' bound methods travel with the instances.
-    """
-    tasks = (task for instance in instances for task in _tasks_of(instance))
-    return next((task.args for task in tasks if getattr(task, "args", None) is not None), None)
 
 
 def flags_of(instances: Iterable[Any]) -> dict[str, Any]:

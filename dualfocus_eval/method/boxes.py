@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeVar
+
+from dualfocus_eval.method.text import nfkc
 
 __all__ = [
     "CONVENTIONS",
@@ -113,7 +114,7 @@ _GAP = r"(?:\s*[,;]\s*|\s+)"
 _PAIR = f"{_NUMBER}{_GAP}{_NUMBER}"
 _END = rf"(?!\w|\.\d)(?!{_GAP}{_NUMBER})"
 _FLAT = rf"[\[({{<]\s*{_PAIR}{_GAP}{_PAIR}{_END}"
-_PAIRS = rf"[\[(]\s*{_PAIR}\s*[\])]\s*[,;]?\s*[\[(]\s*{_PAIR}{_END}"
+_PAIRS = rf"[\[(]\s*{_PAIR}\s*[\])]\s*(?:[,;]\s*)?[\[(]\s*{_PAIR}{_END}"
 _BARE = rf"(?<![\w.,;-])(?<![,;]\s){_COMMA.join([_NUMBER] * 4)}{_END}"
 _BRACKETED = re.compile(f"{_FLAT}|{_PAIRS}", re.IGNORECASE)
 _UNBRACKETED = re.compile(_BARE, re.IGNORECASE)
@@ -224,7 +225,7 @@ def _scale(rules: Convention, name: str, encoded_size: Size | None) -> tuple[flo
 
 
 def _first_four(text: str, rules: Convention) -> tuple[float, float, float, float] | None:
-    plain = unicodedata.normalize("NFKC", text).translate(_PUNCTUATION)
+    plain = nfkc(text).translate(_PUNCTUATION)
     if rules.marker and (marker := re.search(rules.marker, plain)):
         plain = plain[marker.end() :]
     match = _BRACKETED.search(plain) or _UNBRACKETED.search(plain)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.boxes import Box, Size
 
-__all__ = ["MIN_CROP_SIDE", "Crop", "CropRule", "crop_of", "crop_picture", "shifted"]
+__all__ = ["CROP_VERSIONS", "MIN_CROP_SIDE", "Crop", "CropRule", "crop_of", "crop_picture", "shifted"]
 
 CropRule = Literal["full", "released"]
+
+CROP_VERSIONS: Mapping[CropRule, int] = {"full": 1, "released": 2}
+"""Raised when a change of this package can change a rule's crops, so that answers stored before it are not reused.
+``released`` 2: in the precision of the released code."""
 
 MIN_CROP_SIDE = 2
 """Pixels. A thinner crop, as of a 1x1 image, shows nothing, and processors reject it."""
@@ -37,19 +44,20 @@ def crop_of(box: Box, image_size: Size, *, rule: CropRule = "full", margin: floa
     """The sub-region of ``box``: made square about its centre, clipped, enlarged by ``margin`` pixels, clipped again.
 
     ``released`` clips to [0, W-1] x [0, H-1] and truncates, as the released code does, so that the last row and column
-    are never seen; ``full`` clips to [0, W] x [0, H] and rounds outwards. None where fewer than `MIN_CROP_SIDE` pixels
-    are left in width or height.
+    are never seen; its arithmetic is that code's too: pixels in float64, all that follows in float32. ``full`` clips to
+    [0, W] x [0, H] and rounds outwards. None where fewer than `MIN_CROP_SIDE` pixels are left in width or height.
     """
-    width, height = image_size
-    last_x, last_y = (width, height) if rule == "full" else (width - 1, height - 1)
-    left, right = _squared(box.x1 * width, box.x2 * width, (box.y2 - box.y1) * height)
-    top, bottom = _squared(box.y1 * height, box.y2 * height, (box.x2 - box.x1) * width)
-    left, right = _enlarged(left, right, margin, last_x)
-    top, bottom = _enlarged(top, bottom, margin, last_y)
+    precision = np.float64 if rule == "full" else np.float32
+    sides = np.array(image_size)
+    last = (sides if rule == "full" else sides - 1).astype(precision)
+    low, high = (np.array([[box.x1, box.y1], [box.x2, box.y2]]) * sides).astype(precision)
+    centre, half = (low + high) / 2, (high - low).max() / 2
+    low = _clipped(_clipped(centre - half, last) - precision(margin), last)
+    high = _clipped(_clipped(centre + half, last) + precision(margin), last)
     if rule == "full":
-        crop = Crop(_floor(left), _floor(top), _ceil(right), _ceil(bottom))
+        crop = Crop(*map(_floor, low.tolist()), *map(_ceil, high.tolist()))
     else:
-        crop = Crop(int(left), int(top), int(right), int(bottom))
+        crop = Crop(*map(int, low), *map(int, high))
     return crop if min(crop.size) >= MIN_CROP_SIDE else None
 
 
@@ -72,15 +80,9 @@ def shifted(box: Box, image_size: Size, pixels: float, seed: str) -> Box:
     return Box(box.x1 + dx, box.y1 + dy, box.x2 + dx, box.y2 + dy).clipped()
 
 
-def _squared(start: float, end: float, other_side: float) -> tuple[float, float]:
-    """One axis of the square whose side is the longer one, about the same centre."""
-    centre, half = (start + end) / 2, max(end - start, other_side) / 2
-    return centre - half, centre + half
-
-
-def _enlarged(start: float, end: float, margin: float, last: int) -> tuple[float, float]:
-    start, end = (min(max(value, 0.0), last) for value in (start, end))
-    return max(start - margin, 0.0), min(end + margin, last)
+def _clipped(place: Any, last: Any) -> Any:
+    """To [0, last]; faster than ``np.clip`` for two numbers."""
+    return np.minimum(np.maximum(place, 0), last)
 
 
 def _floor(value: float) -> int:

@@ -10,13 +10,14 @@ All rules compare mean negative log-likelihoods (NLL) instead of perplexities; t
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
 from dualfocus_eval.engines.base import Completion, mean_nll
+from dualfocus_eval.method.letters import named_option, option_index
 from dualfocus_eval.method.question import AnswerKind, Question
+from dualfocus_eval.method.text import nfkc
 
 __all__ = [
     "RULES",
@@ -25,9 +26,8 @@ __all__ = [
     "Rule",
     "is_confident",
     "lower_nll",
-    "named_option",
+    "nlls",
     "normalised",
-    "option_index",
     "picks",
     "released_nll",
     "settled",
@@ -67,77 +67,58 @@ def is_confident(macro: Completion, threshold: float | None) -> bool:
     return threshold is not None and macro.nll < threshold
 
 
+def nlls(
+    macro: Completion,
+    micro: Completion,
+    a1: Completion,
+    in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> dict[Rule, tuple[float, float]]:
+    """What each rule compares, for all rules that the log-probabilities at hand allow: NLLs of macro and micro.
+
+    ``in_micro_context`` holds the token log-probabilities of the macro and the micro candidate there.
+    """
+    result: dict[Rule, tuple[float, float]] = {"own": (macro.nll, micro.nll)}
+    if in_micro_context is not None:
+        rescored_macro, rescored_micro = in_micro_context
+        result["micro"] = (mean_nll(rescored_macro), mean_nll(rescored_micro))
+        result["released"] = (released_nll(a1.logprobs, rescored_macro), released_nll(a1.logprobs, rescored_micro))
+    return result
+
+
 def picks(
     macro: Completion,
     micro: Completion,
     a1: Completion,
     in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> dict[Rule, Pathway]:
-    """What each rule picks, for all rules that the log-probabilities at hand allow.
-
-    ``in_micro_context`` holds the token log-probabilities of the macro and the micro candidate there.
-    """
-    result: dict[Rule, Pathway] = {"own": lower_nll(macro.nll, micro.nll)}
-    if in_micro_context is not None:
-        rescored_macro, rescored_micro = in_micro_context
-        result["micro"] = lower_nll(mean_nll(rescored_macro), mean_nll(rescored_micro))
-        result["released"] = lower_nll(
-            released_nll(a1.logprobs, rescored_macro), released_nll(a1.logprobs, rescored_micro)
-        )
-    return result
-
-
-_LETTER = re.compile(
-    r"(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?\s*:?\s*)?\(?([a-z])(?:[.):,](?=\s|$)|\)?\W*$)", re.I
-)
-
-
-def option_index(text: str, options: int) -> int | None:
-    """The option that an answer names by its letter, from 0; None without a letter or with one beyond ``options``.
-
-    The letter stands alone, or first and set off by a mark: ``B``, ``b.``, ``(B)``, ``B: red``, ``Answer: B``. Words
-    that begin with a letter (``Blue``, ``a dog``) name no option.
-    """
-    match = _LETTER.match(unicodedata.normalize("NFKC", text).strip())
-    if not match:
-        return None
-    index = ord(match[1].upper()) - ord("A")
-    return index if index < options else None
-
-
-def named_option(text: str, options: Sequence[str]) -> int | None:
-    """The option that an answer names, from 0: by its letter, or by being the text of exactly one of ``options``.
-
-    Case and a full stop aside. None where it names none.
-    """
-    letter = option_index(text, len(options))
-    if letter is not None:
-        return letter
-    equal = [index for index, option in enumerate(options) if _spelled(option) == _spelled(text) != ""]
-    return equal[0] if len(equal) == 1 else None
-
-
-def _spelled(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip().removesuffix(".").rstrip().casefold()
+    """What each rule picks by `nlls`."""
+    return {rule: lower_nll(*pair) for rule, pair in nlls(macro, micro, a1, in_micro_context).items()}
 
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_OUTER_MARKS = re.compile(r"^[^\w$€£+#%-]+|[^\w$€£+#%]+$|^-(?!\d)")
+_FIRST = re.compile(r"-?\.?\d|[\w$€£+#%]")
+_KEPT = re.compile(r"[\w$€£+#%]")
+"""What words are made of, with the sign and the point of a number; other marks around them are left out."""
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 def normalised(text: str, kind: AnswerKind, options: int = 0) -> str:
     """The form in which two answers are compared: letter, yes or no, or words without case, articles, outer marks."""
-    plain = unicodedata.normalize("NFKC", text).strip()
+    plain = nfkc(text).strip()
     if kind is AnswerKind.OPTION and (index := option_index(plain, options or 26)) is not None:
         return chr(ord("A") + index)
     if kind is AnswerKind.YES_NO and (match := _YES_NO.match(plain)):
         return match[1].lower()
     if kind is AnswerKind.OPEN:
         return " ".join(plain.split())
-    words = [_OUTER_MARKS.sub("", word) for word in plain.casefold().split()]
+    words = [_without_outer_marks(word) for word in plain.casefold().split()]
     kept = [word for word in words if word and word not in _ARTICLES]
     return " ".join(kept) or plain.casefold()
+
+
+def _without_outer_marks(word: str) -> str:
+    first = _FIRST.search(word)
+    return word[first.start() : max(mark.end() for mark in _KEPT.finditer(word))] if first else ""
 
 
 def settled(macro: str, micro: str, question: Question) -> tuple[Pathway, Decision] | None:

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
+from dualfocus_eval.method.crops import CROP_VERSIONS
+
 __all__ = ["METHOD_VERSION", "Settings", "settings_key"]
 
-METHOD_VERSION = 1
-"""Raised when a change of this package can change a candidate, so that answers stored before it are not reused."""
+METHOD_VERSION = 2
+"""Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
+stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like.
     """
     relevant = {name: value for name, value in asdict(settings).items() if name not in {"selection", "score_all"}}
-    relevant |= {"scores_candidates": settings.scores_candidates, "method_version": METHOD_VERSION}
+    relevant |= {
+        "scores_candidates": settings.scores_candidates,
+        "method_version": METHOD_VERSION,
+        "crop_version": CROP_VERSIONS[settings.crop],
+    }
     text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        warnings: list[str] = self.results["config"]["resolved_cli_args"]["dualfocus"]["warnings"]
+        warnings: list[str] = self.results["dualfocus"]["warnings"]
         return warnings
 
 

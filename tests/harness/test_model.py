@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image as PILImage
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
+from dualfocus_eval.harness.run import Run
+from dualfocus_eval.method.store import join_traces
 from tests.tiny_llava import save_tiny_llava
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
@@ -96,18 +99,60 @@ def test_repeats_and_padding_are_neither_computed_nor_stored_twice(model: DualFo
     assert first.token_counts.output_tokens >= 6
 
 
-def test_the_record_travels_with_the_command_line(
+def finished(model: DualFocusChat) -> dict[str, Any]:
+    """What the model makes of lmms-eval's results when a run of its ends."""
+    model.clean()
+    results: dict[str, Any] = {"results": {"t": {"alias": "t"}}, "higher_is_better": {}, "group_subtasks": {}}
+    model.add_to_results(results)
+    return results
+
+
+def test_the_record_of_a_finished_run_goes_into_the_results(
     model: DualFocusChat, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     task = Task(limit=None, use_cache=None)
     before = [result.text for result in model.generate_until([chat(n, task) for n in range(4)])]
-    model.clean()
-    assert task.args.dualfocus["summary"]["questions"] == 4
-    assert task.args.dualfocus["traces"] == str(tmp_path / "traces")
+    record = finished(model)["dualfocus"]
+    assert record["summary"]["questions"] == 4
+    assert record["tasks"] == {"t": {"questions": 4, "failures": {}}}
+    assert record["traces"] == str(tmp_path / "traces")
     assert "questions" in capsys.readouterr().out
     again = model.generate_until([chat(n, task) for n in range(4)])
     assert [result.text for result in again] == before
     assert model.run.record["summary"]["resumed"] == 4
+
+
+def test_traces_that_are_deleted_in_mid_run_are_written_anew(
+    model: DualFocusChat, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model.generate_until([chat(n, Task()) for n in range(4)])
+    shutil.rmtree(tmp_path / "traces")
+    model.generate_until([chat(n, Task()) for n in range(4, 6)])
+    summary = finished(model)["dualfocus"]["summary"]
+    assert (summary["unwritten"], summary["rewritten"]) == (0, 4)
+    assert sorted(trace.key for trace in join_traces(tmp_path / "traces")) == [f"t/{n}" for n in range(6)]
+    assert "answers that vanished from the traces, stored anew │" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variables", "alone"),
+    [
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}, True),
+        ({"ACCELERATE_USE_CPU": "True"}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "1"}, False),
+    ],
+)
+def test_one_process_in_place_of_several_is_warned_of(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], alone: bool
+) -> None:
+    model = DualFocusChat(pretrained=str(checkpoint))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    run = Run(model.run.config, model.accelerator, model.run.engine)
+    assert [warning.startswith("accelerate launch started a single process") for warning in run.record["warnings"]] == (
+        [True] * alone
+    )
 
 
 def test_a_flag_without_effect_is_in_log_summary_and_record(
@@ -123,8 +168,7 @@ def test_a_flag_without_effect_is_in_log_summary_and_record(
     for _ in range(2):
         model.generate_until([asked])
     logger.remove(sink)
-    model.clean()
-    warnings = task.args.dualfocus["warnings"]
+    warnings = finished(model)["dualfocus"]["warnings"]
     assert [line.partition(" has no effect")[0] for line in warnings] == [
         "--max_batch_size",
         "task t: generation argument image_aspect_ratio",

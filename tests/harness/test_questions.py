@@ -1,6 +1,10 @@
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, Features
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from dualfocus_eval.errors import UserError
@@ -9,6 +13,7 @@ from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.harness.structure import read_structure
 from dualfocus_eval.method.question import AnswerKind, Question
+from tests.postscript import POSTSCRIPT, ghostscript_log
 
 RED = Image.new("RGB", (6, 4), "red")
 BLUE = Image.new("RGB", (6, 4), "blue")
@@ -196,6 +201,30 @@ def test_a_document_that_cannot_be_read_fails_alone() -> None:
 
     request = Request("t", "test", 0, "ctx", lambda doc: [], GenerationLimits(5, ()))
     assert failure_kind(chat_question(request, Broken(), None)) == "bad_image"
+
+
+@pytest.mark.parametrize("decoded_by", ["datasets", "the task"])
+@pytest.mark.parametrize("what", ["postscript", "cut off"])
+def test_images_that_others_decode_are_whole_and_no_postscript(
+    what: str, decoded_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As built-in tasks have them: rows of ``datasets``, and files that the task's own code opens."""
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)  # as lmms-eval does
+    log = ghostscript_log(tmp_path, monkeypatch)
+    content = io.BytesIO()
+    Image.effect_noise((99, 99), 80).save(content, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(POSTSCRIPT if what == "postscript" else content.getvalue()[:2000])
+    rows: Any = [{}]
+    if decoded_by == "datasets":
+        rows = Dataset.from_dict({"image": [str(tmp_path / "a.jpg")]}, features=Features({"image": ImageFeature()}))
+
+    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        opened = doc["image"] if decoded_by == "datasets" else Image.open(tmp_path / "a.jpg")
+        return user(image(opened.convert("RGB")), text("Is it?"))
+
+    request = Request("t", "test", 0, "ctx", messages, GenerationLimits(5, ()))
+    assert failure_kind(chat_question(request, rows, None)) in ("bad_image", "bad_document")
+    assert not log.exists()
 
 
 def test_simple_models_are_asked_the_context_with_their_visuals() -> None:

@@ -3,6 +3,7 @@ from dataclasses import fields, replace
 import pytest
 
 from dualfocus_eval.method.boxes import CONVENTIONS
+from dualfocus_eval.method.crops import CROP_VERSIONS
 from dualfocus_eval.method.prompts import WORDINGS
 from dualfocus_eval.method.settings import Settings, settings_key
 
@@ -69,3 +70,11 @@ def test_the_key_covers_the_callers_identity_in_any_order() -> None:
     key = settings_key(Settings(), {"dtype": "float32", "revision": "a"})
     assert key == settings_key(Settings(), {"revision": "a", "dtype": "float32"})
     assert key != settings_key(Settings(), {"revision": "b", "dtype": "float32"})
+
+
+def test_a_new_version_of_a_crop_rule_touches_the_keys_of_that_rule_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, released = Settings(), Settings(crop="released")
+    before = settings_key(full, {}), settings_key(released, {})
+    monkeypatch.setitem(CROP_VERSIONS, "released", CROP_VERSIONS["released"] + 1)
+    assert settings_key(full, {}) == before[0]
+    assert settings_key(released, {}) != before[1]

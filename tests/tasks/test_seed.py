@@ -31,6 +31,7 @@ TEXTS = ("Blue", "a dog", "two", "The cat", "No", "D-Day", "Être", "3.5", "An a
 LETTER_FORMS = (
     "{0}", "{1}", " {0} ", "{0}\n", "({0})", "({1})", "{0}.", "{0})", "{0}: {2}", "{0}. {2}", "({0}) {2}", "{0}, {2}",
     "Answer: {0}", "The answer is {0}.", "the correct option is ({0})", "Option {0}", "{0}!", "{3}",
+    "**{0}**", '"{0}"', "[{0}]", "\\boxed{{{0}}}", "{0}\n\nIt is {2}.", "I think the answer is {0}.",
 )  # fmt: skip
 TEXT_FORMS = ("{2}", "{2}.", " {4} ", "{5}")
 UNREADABLE = (
@@ -139,6 +140,7 @@ def test_videos_are_left_out_and_no_image_is_opened_for_that(config: dict[str, A
     )
     kept = config["process_docs"](dataset)
     assert kept.select_columns("question_id")[:] == {"question_id": ["1", "3"]}
+    assert kept[1]["image"] == broken
 
 
 def test_the_embedded_set_has_all_dimensions_and_no_favourite_letter() -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, set_hf_deepspeed_config
 
+from dualfocus_eval.cli import main as dualfocus
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.recipe import load_recipe
@@ -166,6 +167,62 @@ def test_other_settings_are_not_mixed_in(folder: Path, full: Path) -> None:
         main([str(recipe), "--data", str(folder / "data"), "--out", str(full)])
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("llava", "llava has changed since the stage in .*1-tune was begun"), ("full/1-tune", "changed or cut since the")],
+)
+def test_weights_that_have_changed_are_not_gone_on_with(folder: Path, full: Path, path: str, message: str) -> None:
+    evaluate = {"tasks": ["df_pope_mini"], "every": 5, "limit": QUESTIONS}
+    weights = folder / path / "model.safetensors"
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(UserError, match=message):
+            train(folder, "full", "llava", evaluate=evaluate)
+    finally:
+        weights.write_bytes(before)
+
+
+def test_adapters_are_not_merged_into_another_base(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = iter(["as it was loaded", "as it is now"])
+    monkeypatch.setattr("dualfocus_eval.train.finetune.base_digest", lambda _: next(digests))
+    with pytest.raises(UserError, match="qwen2_5_vl has changed since"):
+        train(folder, "moved", "qwen2_5_vl", lora={"rank": 2, "alpha": 4})
+    assert not (folder / "moved" / "1-tune" / "model.safetensors").exists()
+    assert not (folder / "moved" / "checkpoint").exists()
+
+
+def test_an_interrupted_run_ends_with_130_and_goes_on(
+    folder: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TuningTrainer.training_step
+
+    def interrupted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    recipe = write_recipe(tmp_path / "r.yaml", folder / "llava", save_every=2)
+    command = ["train", str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(TuningTrainer, "training_step", interrupted)
+    assert dualfocus(command) == 130
+    monkeypatch.setattr(TuningTrainer, "training_step", step)
+    assert dualfocus(command) == 0
+    trained, whole = (load_file(out / "1-tune" / "model.safetensors") for out in (tmp_path / "out", full))
+    assert all(torch.equal(trained[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("out", ["/proc/train", "file/run"])
+def test_a_folder_that_cannot_be_written_is_named(folder: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    recipe = write_recipe(tmp_path / "r.yaml", Path("/no/such/base"))
+    for option in ([], ["--dry-run"]):
+        with pytest.raises(UserError, match=r"--out .* cannot be written"):
+            main([str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / out), *option])
+
+
 @pytest.fixture
 def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     with caplog.at_level(logging.WARNING, logger="dualfocus_eval"):
@@ -246,7 +303,7 @@ def test_out_of_memory_it_goes_on_with_a_smaller_micro_batch(
         assert main([str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]) == 0
 
     monkeypatch.setattr(TuningTrainer, "training_step", one_too_many)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(UserError, match="out of memory: lower micro_batch_size"):
         run(save_every=2)
     monkeypatch.setattr(TuningTrainer, "training_step", step)
     evaluate = {"tasks": ["df_pope_mini"], "every": 4, "limit": 1}
