@@ -59,11 +59,13 @@ def _read_config(path: str) -> list[dict[str, Any]]:
         raise UserError(f"--config {path} cannot be read: {error}") from None
     except YAMLError as error:
         raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
-    runs = runs if isinstance(runs, list) else [runs]
+    runs = runs if isinstance(runs, list) and runs else [runs]
     for run in runs:
         if not isinstance(run, dict) or not isinstance(run.get("env") or {}, dict):
             raise UserError(f"--config {path}: expected arguments with values, or a list of such; found {run!r}")
         refuse_unknown(map(str, run), (*FLAGS, "env"), f"--config {path}", "argument")
+        if not isinstance(run.get("model_args") or "", str | dict):
+            raise UserError(f"--config {path}: model_args={run['model_args']!r} is neither text nor names with values")
     return runs
 
 
