@@ -37,11 +37,14 @@ def index_our_tasks() -> None:
         sys.meta_path.insert(0, _ExtendWhenImported())
 
 
-def task_manager(names: Sequence[str]) -> Any:
-    """lmms-eval's task manager, which knows every one of ``names`` that there is."""
+def task_manager(names: Sequence[str], include_path: Sequence[str] = ()) -> Any:
+    """lmms-eval's task manager, which knows every one of ``names`` that there is, also in the folders ``include_path``.
+    """
     from lmms_eval.tasks import TaskManager
 
     index_our_tasks()
+    if include_path:
+        return TaskManager("ERROR", list(include_path), model_name="dualfocus")
     # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
     manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
     known = set(names) <= set(manager.all_tasks)

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         description="From one finished run, without running it again: strategies, scores per category, "
         "selection, perplexities, adaptive thresholds, boxes and cost, as a page, Markdown, CSV, JSON and figures.",
         epilog="exit status: 0 done; 1 done, but something of a run could not be used (the page lists it); 2 nothing "
-        "to report.",
+        "to report; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument(
