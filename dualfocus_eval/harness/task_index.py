@@ -38,17 +38,15 @@ def index_our_tasks() -> None:
 
 
 def task_manager(names: Sequence[str], include_path: Sequence[str] = ()) -> Any:
-    """lmms-eval's task manager, which knows every one of ``names`` that there is, also in the folders ``include_path``.
-    """
+    """lmms-eval's task manager, which knows every one of ``names`` there is, in the folders ``include_path`` too."""
     from lmms_eval.tasks import TaskManager
 
     index_our_tasks()
-    if include_path:
-        return TaskManager("ERROR", list(include_path), model_name="dualfocus")
     # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
-    manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
+    folders = [*include_path, str(resource_folder("tasks"))]
+    manager = TaskManager("ERROR", folders, include_defaults=False, model_name="dualfocus")
     known = set(names) <= set(manager.all_tasks)
-    return manager if known else TaskManager("ERROR", model_name="dualfocus")
+    return manager if known else TaskManager("ERROR", list(include_path) or None, model_name="dualfocus")
 
 
 def _extend(module: ModuleType) -> None:

@@ -26,6 +26,10 @@ WHOLE, IMPAIRED = 0, 1
 def main(argv: Sequence[str]) -> int:
     """Write the report and name it; status 1 where something of a run could not be used (it is listed)."""
     chosen = _parser().parse_args(argv)
+    from rich.console import Console
+
+    from dualfocus_eval.report.tables import print_line
+
     runs, unread = _read(chosen.runs)
     if not runs:
         raise UserError("; ".join(unread))
@@ -38,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         _show(name, run)
     for problem in unread:
         print(f"dualfocus report: {one_line(problem)}", file=sys.stderr)
-    print(f"report: {one_line(str(index))}")
+    print_line(f"report: {index}", Console())
     impaired = unread or any(not fault.harmless for run in runs.values() for fault in run.faults)
     return IMPAIRED if impaired else WHOLE
 

@@ -96,6 +96,8 @@ _BY_TASK = ("results", "configs", "n-samples")
 
 _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
 """What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
+_IF_THERE: Mapping[str, type] = {"environment": dict, "summary": dict, "checkpoint": str}
+"""What an earlier version's record may lack."""
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
@@ -105,10 +107,13 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
         what = "run is not of --model dualfocus: there are no traces, only its own scores"
         return None, [Fault(1, what, harmless=True)]
     wrong = [name for name, kind in _RECORDED.items() if not isinstance(record.get(name), kind)]
+    wrong += [name for name, kind in _IF_THERE.items() if name in record and not isinstance(record[name], kind)]
     try:
+        dict(record.get("environment", {}).get("packages", {}))
+        int(record.get("summary", {}).get("resumed", 0))
         Settings(**record["settings"])
         str(record["engine"]["pretrained"])
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         wrong = [*wrong, str(error)]
     if wrong:
         why = ", ".join(wrong)

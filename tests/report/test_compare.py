@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from dataclasses import replace
@@ -195,7 +196,7 @@ def test_status_1_says_that_a_run_has_lost_samples(tmp_path: Path, capsys: pytes
 
 def test_no_text_of_a_run_acts_in_a_log_or_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = gate_run(tmp_path / "a", [asked(0, "yes")])
-    second = gate_run(tmp_path / "b", [asked(0, "= no\n::error::\x1b[2J")])
+    second = gate_run(tmp_path / "b", [asked(0, "= no now\n::error::\x1b[2J")])
     flips = tmp_path / "flips.csv"
     assert main(["compare", str(first), str(second), "--flips", str(flips)]) == 0
     printed = capsys.readouterr().out
@@ -203,5 +204,20 @@ def test_no_text_of_a_run_acts_in_a_log_or_a_spreadsheet(tmp_path: Path, capsys:
     assert "\x1b" not in printed
     with flips.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row["answer_b"] == "'= no\n::error::\\x1b[2J"
+    assert row["answer_b"] == "'= no now\n::error::\\x1b[2J"
     assert (row["score_a"], row["score_b"]) == ("1.0", "0.0")
+
+
+def test_a_terminal_without_unicode_and_a_closed_one_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = gate_run(tmp_path / "a", [asked(0, "yes")])
+    second = gate_run(tmp_path / "b", [asked(0, "no \u65e5\u672c \U0001f600")])
+    out = io.BytesIO()
+    ascii_only = io.TextIOWrapper(out, encoding="ascii", write_through=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", ascii_only)
+        assert main(["compare", str(first), str(second)]) == 0
+        patched.setattr("sys.stdout", None)
+        assert main(["compare", str(first), str(second)]) == 0
+    assert rb"no \u65e5\u672c \U0001f600" in out.getvalue()

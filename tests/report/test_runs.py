@@ -249,6 +249,11 @@ def test_without_any_usable_trace_a_run_is_not_whole(tmp_path: Path, two: Sequen
         {"settings_from": None},
         {"traces": None},
         {"engine": None},
+        {"environment": []},
+        {"environment": {"packages": [1]}},
+        {"summary": 5},
+        {"summary": {"resumed": None}},
+        {"checkpoint": 5},
     ],
 )
 def test_a_record_that_cannot_be_used_is_named(
