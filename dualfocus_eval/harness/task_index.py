@@ -39,15 +39,16 @@ def index_our_tasks() -> None:
         sys.meta_path.insert(0, _ExtendWhenImported())
 
 
-def task_manager(names: Sequence[str]) -> Any:
-    """lmms-eval's task manager, which knows every one of ``names`` that there is."""
+def task_manager(names: Sequence[str], include_path: Sequence[str] = ()) -> Any:
+    """lmms-eval's task manager, which knows every one of ``names`` there is, in the folders ``include_path`` too."""
     from lmms_eval.tasks import TaskManager
 
     index_our_tasks()
     # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
-    manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
+    folders = [*include_path, str(resource_folder("tasks"))]
+    manager = TaskManager("ERROR", folders, include_defaults=False, model_name="dualfocus")
     known = set(names) <= set(manager.all_tasks)
-    return manager if known else TaskManager("ERROR", model_name="dualfocus")
+    return manager if known else TaskManager("ERROR", list(include_path) or None, model_name="dualfocus")
 
 
 def _extend(module: ModuleType) -> None:

@@ -71,7 +71,7 @@ def reduce_run(run: Run, *, resumed: bool = False) -> Baseline:
     ``resumed``, with answers that an earlier run had computed.
     """
     record = run.record
-    if record is None or "environment" not in record:
+    if record is None or not {"environment", "summary", "checkpoint", "batch_size"} <= record.keys():
         raise UserError(
             f"{run.path} was not written by --model dualfocus of this version: it does not say what ran it; run again"
         )
@@ -80,7 +80,7 @@ def reduce_run(run: Run, *, resumed: bool = False) -> Baseline:
     if not _is_whole(run):
         faults = "; ".join(str(fault) for fault in run.faults if not fault.harmless)
         raise UserError(f"{run.path}: the run is not whole: {faults}")
-    found = int(record["summary"]["resumed"])
+    found = int(record["summary"].get("resumed", 0))
     if found and not resumed:
         raise UserError(
             f"{run.path}: {found:,} answers were not computed by this run but found in its traces "

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+from dualfocus_eval.errors import UserError
+
 __all__ = [
-    "csv_cell", "figure_text", "github_message", "json_text", "markdown", "markdown_target", "one_line", "visible",
-    "xml_text",
+    "csv_cell", "figure_text", "github_message", "json_text", "markdown", "markdown_target", "one_line",
+    "one_line_errors", "visible", "xml_text",
 ]  # fmt: skip
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -29,7 +33,6 @@ _ADDRESS = re.compile(r"(?<=\w):(?=//)|(?<=www)\.", re.IGNORECASE)
 _FORMULA = re.compile("[=+\\-@\t\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
 """What spreadsheets compute; the last four are the wide forms of the first."""
 _ILLEGAL_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
@@ -37,10 +40,20 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(_code, text)
 
 
-def one_line(text: str) -> str:
-    """``text`` for a terminal or the log of a CI job: `visible`, on one line, no command of GitHub's runner in it."""
-    line = visible(text).replace("\n", "\\x0a")
-    return _COMMAND.sub(_code, line)
+def one_line(text: str, encoding: str = "utf-8") -> str:
+    """``text`` for a terminal or the log of a CI job: `visible`, on one line, no command of GitHub's runner in it.
+    Characters that ``encoding`` does not have are written by their codes."""
+    line = _COMMAND.sub(_code, visible(text).replace("\n", "\\x0a"))
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Every ``UserError`` raised within has its message as `one_line`: it may name what stands in files."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(one_line(str(error))) from error
 
 
 def github_message(text: str) -> str:
@@ -78,9 +91,9 @@ def figure_text(text: str) -> str:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """``value`` as JSON in readable Unicode; halves of characters, which no file can hold, are written as codes."""
+    """``value`` as JSON in readable Unicode; what is not `visible`, or what no file can hold, is written as codes."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
-    return _HALF.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _code(found: re.Match[str]) -> str:

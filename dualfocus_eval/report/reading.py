@@ -21,7 +21,7 @@ from dualfocus_eval.report.finding import newest_results, only_results
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
 from dualfocus_eval.report.runs import Fault, Run
-from dualfocus_eval.report.scoring import load_tasks, run_argument
+from dualfocus_eval.report.scoring import included_folders, load_tasks, run_argument
 
 __all__ = ["read_run"]
 
@@ -44,8 +44,13 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), unusable)
     faults += reading
     traced = record if rows.newest else None
-    tasks, unloaded = load_tasks(list(samples)) if samples else ({}, {})
-    faults += [Fault(1, f"task cannot be scored again ({name}: {why})") for name, why in unloaded.items()]
+    included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
+    tasks, unloaded = load_tasks(list(samples), included) if samples else ({}, {})
+    if included:
+        faults.append(Fault(len(included), f"folders of the user's own tasks: {', '.join(included)}", harmless=True))
+    for name, why in unloaded.items():
+        reasons = "; ".join([why, *unusable_folders])
+        faults.append(Fault(1, f"task cannot be scored again ({name}: {reasons}): its scores are lmms-eval's own"))
     if not samples:
         faults.append(Fault(1, "run has no sample files beside its results: only its totals are known (--log_samples)"))
     for name in [name for name in results["n-samples"] if samples and name not in samples]:
@@ -91,20 +96,24 @@ _BY_TASK = ("results", "configs", "n-samples")
 
 _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
 """What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
+_IF_THERE: Mapping[str, type] = {"environment": dict, "summary": dict, "checkpoint": str, "arithmetic": dict}
+"""What an earlier version's record may lack."""
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
     """What our model left in the results; None, with the reason, where that is nothing or cannot be used."""
     record = results.get("dualfocus") or run_argument(results, "dualfocus")  # earlier versions: among the arguments
     if not isinstance(record, dict):
-        return None, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
+        what = "run is not of --model dualfocus: there are no traces, only its own scores"
+        return None, [Fault(1, what, harmless=True)]
     wrong = [name for name, kind in _RECORDED.items() if not isinstance(record.get(name), kind)]
-    if not isinstance(record.get("arithmetic", {}), dict):  # runs of earlier versions have none
-        wrong.append("arithmetic")
+    wrong += [name for name, kind in _IF_THERE.items() if name in record and not isinstance(record[name], kind)]
     try:
+        dict(record.get("environment", {}).get("packages", {}))
+        int(record.get("summary", {}).get("resumed", 0))
         Settings(**record["settings"])
         str(record["engine"]["pretrained"])
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         wrong = [*wrong, str(error)]
     if wrong:
         why = ", ".join(wrong)

@@ -100,9 +100,20 @@ class Run:
                 del headings["selected"]
         return headings
 
+    @property
+    def selecting(self) -> tuple[Choice, ...]:
+        """The choices that are what this run selected."""
+        return ("selected", rule_choice(self.settings["selection"])) if "oracle" in self.choices else ("selected",)
+
     def shown_choices_of(self, task: str) -> dict[Choice, str]:
         """`shown_choices`; of a task without any trace only what the run selected."""
         return self.shown_choices if self.of(task)["traced"].any() else {"selected": "selected"}
+
+    @property
+    def lost(self) -> int:
+        """Questions that were asked, by the results, and whose samples are not there."""
+        asked = {name: int(counts["effective"]) for name, counts in self.results["n-samples"].items()}
+        return sum(max(0, count - len(self.of(name))) for name, count in asked.items())
 
     @property
     def _traced(self) -> pd.Series:

@@ -93,7 +93,7 @@ def print_table(table: Table, console: Console) -> None:
 
     No number is ever cut: a terminal that is too narrow for the digits breaks the lines itself.
     """
-    terminal, table = console.is_terminal, _on_one_line(table)
+    terminal, table = console.is_terminal, _on_one_line(table, console.encoding)
     whole = not terminal or _width(table) <= console.width
     cells = [[cell_text(cell if whole else _without_interval(cell)) for cell in row] for row in table.rows]
     fits = not terminal or _width(replace(table, sections=(tuple(map(tuple, cells)),))) <= console.width
@@ -118,7 +118,7 @@ def print_table(table: Table, console: Console) -> None:
 
 def print_line(text: str, console: Console, style: str = "", *, soft_wrap: bool = True) -> None:
     """Show ``text`` as `one_line`: nothing in it is markup."""
-    console.print(Text(one_line(text), style), soft_wrap=soft_wrap)
+    console.print(Text(one_line(text, console.encoding), style), soft_wrap=soft_wrap)
 
 
 def to_markdown(table: Table) -> str:
@@ -177,13 +177,15 @@ def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def _on_one_line(table: Table) -> Table:
+def _on_one_line(table: Table, encoding: str) -> Table:
     """``table``, all its texts as `one_line`."""
-    sections = tuple(
-        tuple(tuple(one_line(cell) if isinstance(cell, str) else cell for cell in row) for row in rows)
-        for rows in table.sections
-    )
-    return Table(one_line(table.title), tuple(map(one_line, table.header)), sections, tuple(map(one_line, table.notes)))
+
+    def shown(cell: Cell) -> Cell:
+        return one_line(cell, encoding) if isinstance(cell, str) else cell
+
+    sections = tuple(tuple(tuple(map(shown, row)) for row in rows) for rows in table.sections)
+    header, notes = (tuple(one_line(text, encoding) for text in texts) for texts in (table.header, table.notes))
+    return Table(one_line(table.title, encoding), header, sections, notes)
 
 
 def _width(table: Table) -> int:

@@ -174,7 +174,7 @@ def test_a_baseline_of_a_resumed_run_says_so(tmp_path: Path) -> None:
 def test_a_task_that_cannot_be_loaded_again_can_still_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "load_tasks", lambda names: ({}, dict.fromkeys(names, "it is in another folder")))
+    monkeypatch.setattr(reading, "load_tasks", lambda names, _: ({}, dict.fromkeys(names, "it is in another folder")))
     run = read_run(gate_run(tmp_path / "run", [question(0, "yes")]))
     assert "another folder" in str(run.faults[0])
     assert [answer.score for answer in reduce_run(run).tasks[TASK]] == [1.0]

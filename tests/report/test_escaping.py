@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree as Xml
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -64,6 +64,7 @@ def is_command(line: str) -> bool:
     return line.lstrip().startswith("::") or "##[" in line
 
 
+@settings(max_examples=60)
 @given(texts)
 def test_one_line_is_one_line_without_commands_and_escape_codes(text: str) -> None:
     shown = one_line(text)
@@ -73,6 +74,7 @@ def test_one_line_is_one_line_without_commands_and_escape_codes(text: str) -> No
     assert one_line(shown) == shown
 
 
+@settings(max_examples=60)
 @given(texts)
 def test_a_workflow_command_is_one_line_and_holds_its_message(text: str) -> None:
     message = github_message(text)
@@ -115,6 +117,7 @@ def test_markdown(text: str, cell: str) -> None:
     assert markdown(text) == cell
 
 
+@settings(max_examples=60)
 @given(texts)
 def test_markdown_is_one_cell_and_one_plain_paragraph(text: str) -> None:
     shown = markdown(text)
@@ -134,6 +137,7 @@ def test_a_number_stays_a_number_in_a_csv(number: str) -> None:
     assert csv_cell(number) == number
 
 
+@settings(max_examples=60)
 @given(texts)
 def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
     rows = list(csv.reader(io.StringIO(to_csv(Table("t", ("a", text), (((text, -5),),))), newline="")))
@@ -143,6 +147,7 @@ def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
     assert rows[1][1] == "-5"
 
 
+@settings(max_examples=60)
 @given(texts)
 def test_every_text_fits_into_xml_json_and_a_figure(text: str) -> None:
     element = Xml.Element("a", b=xml_text(text))
@@ -164,6 +169,7 @@ class Tags(HTMLParser):
         self.tags.append(tag)
 
 
+@settings(max_examples=60)
 @given(texts)
 def test_no_html_in_markdown_runs(text: str) -> None:
     assert Tags(markdown(text)).tags == []

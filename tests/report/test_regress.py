@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.report import regress, regression
-from tests.report.gate import TASK, asked, documents, gate_run
+from dualfocus_eval.report.baseline_file import load_baseline, save_baseline
+from tests.report.gate import MADE_BY, TASK, asked, documents, gate_run
 from tests.report.runs import Answered
 
 QUESTIONS = 12
@@ -128,6 +131,39 @@ def test_no_answer_can_break_out_of_what_ci_shows(
     (failure,) = Xml.parse(junit).getroot().iter("failure")
     assert "<script>" in str(failure.text)
     assert "<script>" not in github.read_text()
+
+
+COMMAND = "x\n::error::y\r##[error]z \x1b[2J"
+
+
+def changed(baseline: Path, **changes: Any) -> None:
+    """The baseline, its provenance being another and sealed anew."""
+    kept = load_baseline(baseline)
+    save_baseline(replace(kept, provenance=replace(kept.provenance, **changes)), baseline)
+
+
+def commands_in(text: str) -> list[str]:
+    """The lines that GitHub's runner takes for commands, but for our own."""
+    lines = [line for line in re.split("[\r\n]", text) if line.lstrip().startswith("::") or "##[" in line]
+    return [line for line in lines if not re.match("::(error|notice) title=dualfocus regress::", line)]
+
+
+def test_no_word_of_a_baseline_or_a_run_is_a_command(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {**MADE_BY, "batch_size": 16, "processor": COMMAND, "packages": {"torch": COMMAND}}
+    changed(baseline, environment=environment, settings={COMMAND: COMMAND}, made=COMMAND)
+    capsys.readouterr()
+    assert main(["regress", bad_run(tmp_path, wrong(0)), "--baseline", str(baseline)]) == 1
+    changed(baseline, checkpoint=f"{COMMAND}-def")
+    assert main(["regress", str(tmp_path / "bad"), "--baseline", str(baseline)]) == 2
+    odd = tmp_path / f"odd{COMMAND}"
+    assert main(["regress", str(odd), "--baseline", str(baseline)]) == 2
+    printed = capsys.readouterr()
+    assert "another checkpoint" in printed.err
+    for text in (printed.out, printed.err, github.read_text()):
+        assert commands_in(text) == []
+        assert "\x1b" not in text
 
 
 def test_what_cannot_be_judged_is_status_2_and_one_line(
