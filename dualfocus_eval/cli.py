@@ -73,16 +73,9 @@ def _eval(argv: Sequence[str]) -> int | None:
 
 
 def _tasks(argv: Sequence[str]) -> int | None:
-    from dualfocus_eval.resources import resource_folder
+    from dualfocus_eval.harness.task_list import main as run
 
-    parser = argparse.ArgumentParser(
-        prog="dualfocus tasks",
-        description="Print the folder of this package's tasks. Evaluation finds them by itself; only lmms-eval's "
-        'subcommand needs to be told: lmms-eval tasks list --include-path "$(dualfocus tasks)"',
-    )
-    parser.parse_args(argv)
-    print(resource_folder("tasks"))
-    return 0
+    return run(argv)
 
 
 def _models(argv: Sequence[str]) -> int | None:
@@ -135,7 +128,7 @@ def _demo(argv: Sequence[str]) -> int | None:
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "eval": (_eval, "evaluate a model: lmms-eval with a place for traces and a true exit status"),
-    "tasks": (_tasks, "print the folder of this package's tasks"),
+    "tasks": (_tasks, "list this package's tasks and what each needs"),
     "models": (_models, "print the folder of this package's recipes, or what one of them promises and costs"),
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),

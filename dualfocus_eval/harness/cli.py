@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from yaml import YAMLError
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import check
+from dualfocus_eval.harness.flags import FLAGS, refuse_flags
+from dualfocus_eval.naming import refuse_unknown
 
 __all__ = ["main"]
 
@@ -31,21 +34,37 @@ def main(argv: Sequence[str]) -> int:
     """Run lmms-eval with ``argv`` and return the exit status that the epilog of the help describes."""
     parser = _parser()
     chosen, _ = parser.parse_known_args(argv)
-    if not chosen.tasks and not chosen.config:
+    runs = _read_config(chosen.config) if chosen.config else [{}]
+    if not chosen.tasks and not all(run.get("tasks") for run in runs):
         parser.error(
             "--tasks is missing; e.g. --tasks df_pope_mini,df_scenes_mini (`lmms-eval --tasks list` names all)"
         )
     forwarded = list(argv)
-    if not chosen.config and not chosen.model:
+    if not chosen.model and not any(run.get("model") for run in runs):
         forwarded += ["--model", "dualfocus"]
     _plain_arguments("--gen_kwargs", chosen.gen_kwargs)
-    if chosen.model in (None, "dualfocus"):
-        check(_plain_arguments("--model_args", chosen.model_args))
-        if not chosen.config:
-            forwarded += _with_trace_place(chosen)
-    if chosen.output_path:
-        _check_writable(Path(chosen.output_path))
+    for run in runs:
+        if (chosen.model or run.get("model")) in (None, "dualfocus"):
+            check(_plain_arguments("--model_args", chosen.model_args or run.get("model_args") or ""))
+        if output := chosen.output_path or run.get("output_path"):
+            _check_writable(Path(output))
     return _run_lmms_eval(forwarded)
+
+
+def _read_config(path: str) -> list[dict[str, Any]]:
+    """The runs in lmms-eval's file of arguments. Raises ``UserError`` for what lmms-eval would break on."""
+    try:
+        runs = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} cannot be read: {error}") from None
+    except YAMLError as error:
+        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    runs = runs if isinstance(runs, list) else [runs]
+    for run in runs:
+        if not isinstance(run, dict) or not isinstance(run.get("env") or {}, dict):
+            raise UserError(f"--config {path}: expected arguments with values, or a list of such; found {run!r}")
+        refuse_unknown(map(str, run), (*FLAGS, "env"), f"--config {path}", "argument")
+    return runs
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,8 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plain_arguments(flag: str, given: str) -> dict[str, str]:
+def _plain_arguments(flag: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
     """The flag's arguments as far as they can be told without lmms-eval's parser, which takes seconds to import."""
+    if not isinstance(given, str):
+        return dict(given)
     if re.search(r"[\"'{\[]", given):
         return {}
     parts = [part.partition("=") for part in given.split(",") if part]
@@ -85,11 +106,17 @@ def _plain_arguments(flag: str, given: str) -> dict[str, str]:
     return {name.strip(): value for name, _, value in parts}
 
 
-def _with_trace_place(chosen: argparse.Namespace) -> list[str]:
-    if not chosen.output_path or "trace_dir=" in chosen.model_args:
-        return []
-    together = ",".join(filter(None, [chosen.model_args, f"trace_dir={chosen.output_path}/traces"]))
-    return ["--model_args", together]
+def _prepare(args: argparse.Namespace) -> None:
+    """Refuse flags that end a run of ours later and with less to read, and give its traces their place."""
+    if args.model != "dualfocus":
+        return
+    refuse_flags(vars(args))
+    if args.output_path and "trace_dir" not in (args.model_args or ""):
+        place = f"{args.output_path}/traces"
+        if isinstance(args.model_args, dict):
+            args.model_args = {**args.model_args, "trace_dir": place}
+        else:
+            args.model_args = ",".join(filter(None, [args.model_args, f"trace_dir={place}"]))
 
 
 def _check_writable(folder: Path) -> None:
@@ -136,6 +163,7 @@ class _Watch:
     def evaluate(self, args: argparse.Namespace) -> Any:
         """Run one evaluation and note how it ended. A mistake of the user ends this one, not those after it."""
         try:
+            _prepare(args)
             results, samples = self.inner(args)
             faults = [] if results is None else _faults(args, results, samples)  # only the first rank has results
         except Exception as error:

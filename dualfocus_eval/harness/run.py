@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import RunConfig
 from dualfocus_eval.harness.environment import arithmetic_of, environment_of
+from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
@@ -38,7 +39,7 @@ class Run:
     def __init__(self, config: RunConfig, accelerator: Accelerator, engine: TransformersEngine | None = None) -> None:
         self.config = config
         self._accelerator = accelerator
-        self._command_line: Any = None
+        self.system_prompt = config.system_prompt
         self._warnings: list[str] = []
         self._summary = Summary()
         self._outcomes = Outcomes()
@@ -144,18 +145,21 @@ class Run:
             self._warnings.append(text)
             logger.warning(text)
 
-    def note_command_line(self, command_line: Any) -> None:
-        """Warn of flags that work against this run."""
-        if command_line is None or command_line is self._command_line:
-            return
-        self._command_line = command_line
-        if getattr(command_line, "use_cache", None):
-            self.warn(
-                "--use_cache: lmms-eval's response cache stores nothing until all requests are done, and answers from "
-                f"it leave no trace. dualfocus resumes from its own traces in {self.trace_folder}; drop the flag"
+    def take_flags(self, flags: Mapping[str, Any], tasks: Collection[str]) -> None:
+        """Go by lmms-eval's own ``flags``: take over its system instruction, warn of what has no effect on ``tasks``.
+
+        Raises ``UserError`` for flags that are not supported, and for two system prompts.
+        """
+        refuse_flags(flags)
+        instruction = flags.get("system_instruction")
+        if instruction and self.config.system_prompt not in (None, instruction):
+            raise UserError(
+                f"--system_instruction {instruction!r} and the model argument system_prompt="
+                f"{self.config.system_prompt!r} differ; give one of them"
             )
-        if getattr(command_line, "limit", None) and "mmbench" in str(command_line.tasks):
-            self.warn("--limit cuts MMBench's circular groups apart, which inflates the score")
+        self.system_prompt = instruction or self.config.system_prompt
+        for message in without_effect(flags, tasks):
+            self.warn(message)
 
     def finish(self) -> None:
         """Close the traces, add up the counts of all ranks, show them and free the model.
@@ -176,7 +180,7 @@ class Run:
         self._finished = self.record, self._outcomes
         if self._accelerator.is_main_process:
             print_summary(self._summary, str(self.trace_folder), self._warnings)
-        self._summary, self._outcomes = Summary(), Outcomes()
+        self._summary, self._outcomes, self._warnings = Summary(), Outcomes(), []
 
     def add_to_results(self, results: dict[str, Any]) -> None:
         """Add the record of the run that has just finished to lmms-eval's results, and say what failed."""

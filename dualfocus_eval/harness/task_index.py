@@ -1,4 +1,4 @@
-"""Make lmms-eval's task manager index our tasks folder, with no flag and no variable.
+"""Make lmms-eval's task manager index our tasks folder, with no flag and no variable, and its tasks fit for our model.
 
 lmms-eval offers models through entry points, but tasks only through ``--include_path``. Evaluation loads the entry
 points before it builds its task manager, so that code which runs then can still extend the manager.
@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.building import adapt_building
+from dualfocus_eval.harness.stop_texts import tell_stop_texts_apart
 from dualfocus_eval.resources import resource_folder
 
 __all__ = ["index_our_tasks", "prepared_config", "task_manager"]
@@ -49,7 +51,14 @@ def task_manager(names: Sequence[str]) -> Any:
 
 
 def _extend(module: ModuleType) -> None:
-    manager: Any = module.TaskManager
+    from lmms_eval.api.task import Task, TaskConfig
+
+    tell_stop_texts_apart(TaskConfig)
+    adapt_building(Task)
+    _index_ours(module.TaskManager)
+
+
+def _index_ours(manager: Any) -> None:
     original = manager.initialize_tasks
     if hasattr(original, "with_dualfocus"):
         return

@@ -32,9 +32,9 @@ class AnswerKind(StrEnum):
 class Question:
     """One question of one task.
 
-    ``prompt`` is the task's full text (stem, options, format hint) as the macro pathway gets it; ``stem`` is the bare
-    question that grounding gets (no options, no format hint). ``images`` is empty or has several entries for the
-    questions that DualFocus answers from the macro pathway alone.
+    ``prompt`` is the task's full text (stem, options, format hint), which the macro pathway gets in the task's own
+    ``layout``; ``stem`` is the bare question that grounding gets (no options, no format hint). ``images`` is empty or
+    has several entries for the questions that DualFocus answers from the macro pathway alone.
     """
 
     key: str
@@ -54,6 +54,13 @@ class Question:
     """``images``, if any, are frames of a video."""
     failure: Failure | None = None
     """Why the question cannot be asked at all, e.g. an unreadable image; its trace then says so."""
+    layout: tuple[str | Picture, ...] = ()
+    """Texts and images in the order in which the task shows them; empty for the images followed by the prompt."""
+
+    @property
+    def content(self) -> tuple[str | Picture, ...]:
+        """What the user's turn of the macro pathway holds, in reading order."""
+        return self.layout or (*self.images, self.prompt)
 
     @property
     def digest(self) -> str:
@@ -62,6 +69,7 @@ class Question:
             [
                 self.prompt,
                 self.stem,
+                [part if isinstance(part, str) else part.digest for part in self.layout],
                 [picture.digest for picture in self.images],
                 self.kind,
                 self.options,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import one_line
 
 if TYPE_CHECKING:
     from dualfocus_eval.report.runs import Run
@@ -36,8 +37,8 @@ def main(argv: Sequence[str]) -> int:
     for name, run in runs.items():
         _show(name, run)
     for problem in unread:
-        print(f"dualfocus report: {problem}", file=sys.stderr)
-    print(f"report: {index}")
+        print(f"dualfocus report: {one_line(problem)}", file=sys.stderr)
+    print(f"report: {one_line(str(index))}")
     impaired = unread or any(not fault.harmless for run in runs.values() for fault in run.faults)
     return IMPAIRED if impaired else WHOLE
 
@@ -141,10 +142,10 @@ def _show(name: str, run: Run) -> None:
 
     from dualfocus_eval.report.runs import print_faults
     from dualfocus_eval.report.strategies import strategy_section
-    from dualfocus_eval.report.tables import print_table
+    from dualfocus_eval.report.tables import print_line, print_table
 
     console = Console()
-    console.print(f"{name}: {_title(run)}", markup=False, highlight=False)
+    print_line(f"{name}: {_title(run)}", console)
     for table in strategy_section(run).tables.values():
         print_table(table, console)
     print_faults(run, console)

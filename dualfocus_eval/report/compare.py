@@ -39,13 +39,13 @@ def main(argv: Sequence[str]) -> int:
     from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
     from dualfocus_eval.report.reading import read_run
     from dualfocus_eval.report.runs import print_faults
-    from dualfocus_eval.report.tables import print_table
+    from dualfocus_eval.report.tables import print_line, print_table
 
     first, second = read_run(chosen.first), read_run(chosen.second)
     pairs = pair_runs(first, second)
     console = Console()
     for letter, run in (("A", first), ("B", second)):
-        console.print(f"{letter}: {run.path}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{letter}: {run.path}", console)
         print_faults(run, console)
     _show_settings(first, second, console)
     tables = [comparison_table("Tasks", "task", compare_tasks(pairs))]
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         print_table(table, console)
     if chosen.flips:
         _write_flips(flips, chosen.flips)
-        console.print(f"{len(flips):,} flips: {chosen.flips}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{len(flips):,} flips: {chosen.flips}", console)
     return 0
 
 
@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show_settings(first: Run, second: Run, console: Console) -> None:
+    from dualfocus_eval.report.tables import print_line
+
     names = dict.fromkeys([*first.settings, *second.settings])
     changed = [
         f"{name} {first.settings[name]} -> {second.settings[name]}"
@@ -84,7 +86,7 @@ def _show_settings(first: Run, second: Run, console: Console) -> None:
         if name in first.settings and name in second.settings and first.settings[name] != second.settings[name]
     ]
     if changed:
-        console.print("settings: " + ", ".join(changed), highlight=False, markup=False, soft_wrap=True)
+        print_line("settings: " + ", ".join(changed), console)
 
 
 def comparison_table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
@@ -133,7 +135,7 @@ def _flips(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _write_flips(flips: pd.DataFrame, path: Path) -> None:
-    from dualfocus_eval.report.tables import visible
+    from dualfocus_eval.report.escaping import csv_cell
 
     names = {
         "answer_first": "answer_a",
@@ -141,8 +143,8 @@ def _write_flips(flips: pd.DataFrame, path: Path) -> None:
         "score_first": "score_a",
         "score_second": "score_b",
     }
-    texts = ["question", "target", "answer_first", "answer_second"]
-    shown = flips.assign(**{name: flips[name].map(visible, na_action="ignore") for name in texts})
+    texts = ["task", "key", "question", "target", "cluster", "answer_first", "answer_second"]
+    shown = flips.assign(**{name: flips[name].map(csv_cell, na_action="ignore") for name in texts})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shown.rename(columns=names).to_csv(path, index=False, lineterminator="\n")

@@ -17,6 +17,7 @@ from dualfocus_eval.errors import UserError
 from dualfocus_eval.garbage import uncollected
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.store import LoadCounts, completeness, read_traces, trace_files
+from dualfocus_eval.report.finding import newest_results, only_results
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
 from dualfocus_eval.report.runs import Fault, Run
@@ -25,18 +26,18 @@ from dualfocus_eval.report.scoring import load_tasks, run_argument
 __all__ = ["read_run"]
 
 
-def read_run(place: Path) -> Run:
-    """The newest run below the folder ``place`` (or the one of that results file).
+def read_run(place: Path, *, only: bool = False) -> Run:
+    """The newest run below the folder ``place``, or the one of that results file; with ``only`` the folder's only run.
 
     A run of another model, or one whose traces are gone, is read as far as it goes. Raises ``UserError`` where there
-    are no results to read.
+    are no results to read, where it is not clear which run is the newest, and with ``only`` where there are several.
     """
+    path, faults = (only_results(place), []) if only else newest_results(place)
     with uncollected():
-        return _read(place)
+        return _read(place, path, faults)
 
 
-def _read(place: Path) -> Run:
-    path, faults = _newest_results(place)
+def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     results = _read_json(path)
     record, unusable = _record(results)
     samples = _sample_files(path, results)
@@ -60,19 +61,6 @@ def _read(place: Path) -> Run:
     if rows.newest and samples:
         faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
     return Run(path, results, record, answers, tasks, metrics, tuple(faults))
-
-
-def _newest_results(place: Path) -> tuple[Path, list[Fault]]:
-    if place.is_file():
-        return place, []
-    if not place.is_dir():
-        raise UserError(f"{place} does not exist; name the --output_path of a run, or its *_results.json")
-    # lmms-eval's names begin with date and time.
-    found = sorted(place.rglob("*_results.json"), key=lambda path: (path.name, path.stat().st_mtime))
-    if not found:
-        raise UserError(f"{place} holds no results of lmms-eval (*_results.json): the run did not end, or is elsewhere")
-    older = Fault(len(found) - 1, f"older runs are in {place} too; read is the newest, {found[-1]}", harmless=True)
-    return found[-1], [older] if len(found) > 1 else []
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from dualfocus_eval.report.choices import Choice, available_choices, picked_micro, rule_choice
 from dualfocus_eval.report.scoring import main_metric
+from dualfocus_eval.report.tables import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,5 +150,5 @@ class Run:
 def print_faults(run: Run, console: Console) -> None:
     """A line for everything of the run that could not be used or that the reader should know, warnings in yellow."""
     for fault in run.faults:
-        kind, style = ("note", None) if fault.harmless else ("warning", "yellow")
-        console.print(f"   {kind}: {fault}", highlight=False, markup=False, soft_wrap=True, style=style)
+        kind, style = ("note", "") if fault.harmless else ("warning", "yellow")
+        print_line(f"   {kind}: {fault}", console, style)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dualfocus_eval.report.choices import Choice
+from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import is_share, metric, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
@@ -111,7 +112,7 @@ def _draw(run: Run, names: list[str]) -> Any:
             axis.plot([number.low, number.high], [height] * 2, color=COLORS[choice], linewidth=1.4)
             label = choice if not place else None
             axis.plot(number.value, height, "o", color=COLORS[choice], markersize=4.5, label=label)
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), [*map(figure_text, names)])
     axis.invert_yaxis()
     axis.set_xlabel("%")
     axis.grid(axis="x", color="#e6e8eb", linewidth=0.6)

@@ -9,7 +9,7 @@ from dualfocus_eval.harness.generation import GenerationLimits, read_generation_
 @pytest.mark.parametrize(
     ("kwargs", "limits"),
     [
-        ({"max_new_tokens": 16, "temperature": 0, "do_sample": False, "until": ["\n\n"]}, (16, ("\n\n",))),
+        ({"max_new_tokens": 16, "temperature": 0, "do_sample": False, "until": ["\n\n", "Q:"]}, (16, ("\n\n", "Q:"))),
         ({"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "num_beams": 1}, (128, ())),
         ({"until": None}, (1024, ())),
         ({"until": "\n"}, (1024, ("\n",))),

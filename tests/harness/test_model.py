@@ -155,18 +155,49 @@ def test_one_process_in_place_of_several_is_warned_of(
     )
 
 
-def test_flags_that_work_against_it_are_warned_of(model: DualFocusChat) -> None:
+def test_a_flag_without_effect_is_in_log_summary_and_record(
+    model: DualFocusChat, capsys: pytest.CaptureFixture[str]
+) -> None:
     from loguru import logger
 
     heard: list[str] = []
     sink = logger.add(heard.append, format="{message}")
-    task = Task(limit=3, use_cache="cache")
-    task.args.tasks = "mmbench_en_dev_static"
-    model.generate_until([chat(0, task)])
+    task = Task(max_batch_size=64)
+    asked = chat(0, task)
+    asked.arguments[2]["image_aspect_ratio"] = "pad"
+    for _ in range(2):
+        model.generate_until([asked])
     logger.remove(sink)
-    assert any("--use_cache" in line and "drop the flag" in line for line in heard)
-    assert any("--limit cuts MMBench's circular groups apart" in line for line in heard)
-    assert [warning + "\n" for warning in model.run.record["warnings"]] == heard[:2]
+    warnings = finished(model)["dualfocus"]["warnings"]
+    assert [line.partition(" has no effect")[0] for line in warnings] == [
+        "--max_batch_size",
+        "task t: generation argument image_aspect_ratio",
+    ]
+    assert [line.strip() for line in heard if "no effect" in line] == warnings
+    assert f"warning: {warnings[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [{"use_cache": "cache"}, {"num_fewshot": 2}, {"fewshot_as_multiturn": True}])
+def test_a_refused_flag_ends_the_run_before_anything_is_answered(model: DualFocusChat, flags: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(flags))} .* is not supported by dualfocus"):
+        model.generate_until([chat(0, Task(**flags))])
+    assert not model.run.store._answered
+
+
+def test_the_system_instruction_is_the_system_turn(model: DualFocusChat, checkpoint: Path, documents: Dataset) -> None:
+    model.generate_until([chat(0, Task(system_instruction="Be brief.")), chat(1, Task())])
+    by_flag = {key for key, _ in model.run.store._answered}, {digest for _, digest in model.run.store._answered}
+    model.clean()
+    folder = model.run.trace_folder.with_name("other")
+    for prompt, instruction in (("Be brief.", None), ("Be brief.", "Be brief.")):
+        other = DualFocusChat(pretrained=str(checkpoint), dtype="float64", system_prompt=prompt, trace_dir=str(folder))
+        other.task_dict = model.task_dict
+        other.generate_until([chat(number, Task(system_instruction=instruction)) for number in (0, 1)])
+        answered = other.run.store._answered
+        assert ({key for key, _ in answered}, {digest for _, digest in answered}) == by_flag
+        with pytest.raises(UserError, match=r"--system_instruction 'Be kind\.' and .*'Be brief\.' differ; give one"):
+            other.generate_until([chat(0, Task(system_instruction="Be kind."))])
+        other.clean()
 
 
 def test_sampling_is_refused_before_anything_is_answered(model: DualFocusChat) -> None:

@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def half_broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tasks scored as POPE is, of 3 questions each: ``whole``, ``broken`` (the last two images cannot be read), a group of both."""
+    """Tasks scored as POPE is, of 3 questions each: ``whole``, ``broken`` (two images are damaged), a group of both."""
     folder = tmp_path_factory.mktemp("tasks")
     rows = pq.read_table(POPE / "data" / "random.parquet").slice(0, 3)
     pq.write_table(rows, folder / "whole.parquet")

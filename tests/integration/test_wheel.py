@@ -35,7 +35,7 @@ def evaluate(python: Path, folder: Path, environment: dict[str, str], *more: str
     private = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
     place = succeed(python, "-c", "import dualfocus_eval; print(dualfocus_eval.__file__)", cwd=folder, env=private)
     assert Path(place.strip()).is_relative_to(python.parents[1])
-    tasks = succeed(python, "-m", "dualfocus_eval", "tasks", cwd=folder, env=private).strip()
+    tasks = succeed(python, "-m", "dualfocus_eval", "tasks", "--path", cwd=folder, env=private).strip()
     assert Path(tasks).is_relative_to(python.parents[1])
     models = succeed(python, "-m", "dualfocus_eval", "models", cwd=folder, env=private).strip()
     assert Path(models).is_relative_to(python.parents[1])

@@ -70,7 +70,7 @@ def test_an_answer_that_moved_is_a_regression(
     run = bad_run(tmp_path, wrong(0))
     assert main(["regress", run, "--baseline", str(baseline), "--junit", str(junit)]) == 1
     printed = capsys.readouterr().out
-    assert f"regression: 1 of {QUESTIONS} answers moved" in printed
+    assert f"regression: 1 of {QUESTIONS} answers got worse or were lost" in printed
     assert f"{TASK}/0" in printed
     assert f"dualfocus regress {run} --baseline {baseline} --update" in printed
     (case,) = (case for case in Xml.parse(junit).getroot().iter("testcase") if case.find("failure") is not None)
@@ -118,7 +118,10 @@ def test_no_answer_can_break_out_of_what_ci_shows(
     junit = tmp_path / "junit.xml"
     capsys.readouterr()
     assert (
-        main(["regress", bad_run(tmp_path, asked(0, NASTY)), "--baseline", str(baseline), "--junit", str(junit)]) == 1
+        main(
+            ["regress", bad_run(tmp_path, asked(0, f"no {NASTY}")), "--baseline", str(baseline), "--junit", str(junit)]
+        )
+        == 1
     )
     annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
     assert len(annotations) == 2
@@ -178,11 +181,11 @@ def test_an_unforeseen_error_is_not_a_regression(
     monkeypatch.setattr(regression, "judge", judge)
     junit = tmp_path / "junit.xml"
     capsys.readouterr()
-    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline), "--junit", str(junit)]) == 2
-    printed = capsys.readouterr()
-    assert "an error that was not foreseen: KeyError" in printed.err
-    assert printed.err.count("\n") == 1
-    assert "\n::error title=dualfocus regress::cannot judge: " in printed.out
+    with pytest.raises(KeyError):  # the command line makes it status 3
+        regress.main([str(tmp_path / "good"), "--baseline", str(baseline), "--junit", str(junit)])
+    printed = capsys.readouterr().out
+    assert "\n::error title=dualfocus regress::cannot judge: " in printed
+    assert "an error in dualfocus-eval itself: KeyError" in printed
     assert len(list(Xml.parse(junit).getroot().iter("error"))) == 1
     assert "Cannot judge" in github.read_text()
 
@@ -198,15 +201,48 @@ def test_results_that_do_not_say_how_much_was_asked_cannot_be_judged(
     assert "does not say how many questions were asked" in capsys.readouterr().err
 
 
-def test_the_run_and_what_is_odd_about_it_are_named(
+def test_of_several_runs_in_a_folder_none_is_judged(
     baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = tmp_path / "good"
-    (good / "0_results.json").write_text("{}")
-    assert main(["regress", str(good), "--baseline", str(baseline)]) == 0
-    printed = capsys.readouterr().out
-    assert f"run: {good / '1_results.json'}" in printed
-    assert "note: 1 older runs are in" in printed
+    """An older, better run beside the one that is meant would pass, whatever clocks and names say."""
+    bad, good = Path(bad_run(tmp_path, wrong(0))), tmp_path / "good"
+    for path in good.glob("1_*"):
+        path.rename(bad / path.name.replace("1_", "2_", 1))
+    assert main(["regress", str(bad), "--baseline", str(baseline)]) == 2
+    printed = capsys.readouterr().err
+    for name in ("1_results.json", "2_results.json"):
+        assert f"{bad / name} (no date)" in printed
+    assert main(["regress", str(bad), "--baseline", str(tmp_path / "new.json"), "--update"]) == 2
+    assert not (tmp_path / "new.json").exists()
+    assert main(["regress", str(bad / "1_results.json"), "--baseline", str(baseline)]) == 1
+    assert f"run: {bad / '1_results.json'}" in capsys.readouterr().out
+
+
+def test_a_baseline_cut_to_one_question_is_not_a_pass(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(baseline.read_text())
+    del content["tasks"][TASK][1:]
+    baseline.write_text(json.dumps(content))
+    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline)]) == 2
+    assert f"{QUESTIONS - 1} of the {QUESTIONS} questions of {TASK} are missing ({TASK}/1" in capsys.readouterr().err
+
+
+def test_limits_of_the_user(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = bad_run(tmp_path, wrong(0))
+    judged = ["regress", run, "--baseline", str(baseline)]
+    for limits, status, said in (
+        (["--max-drop", "10"], 0, "1 for the worse, as they may"),
+        (["--max-drop", "5"], 1, f"the score of {TASK} fell by 8.3 points: 100.0% -> 91.7%, allowed 5"),
+        (["--max-drop", "10", "--min-score", f"{TASK}=92"], 1, f"the score of {TASK} is 91.7%, below 92%"),
+    ):
+        capsys.readouterr()
+        assert main([*judged, *limits]) == status
+        assert said in capsys.readouterr().out
+    assert main([*judged, "--max-drop", "5", "--update"]) == 2
+    for wrong_limit in (["--max-drop", "x"], ["--max-drop", "nan"], ["--min-score", "x"], ["--min-score", "x=101"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*judged, *wrong_limit])
 
 
 def test_a_baseline_of_the_package_is_renewed_beside_the_user(

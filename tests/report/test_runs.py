@@ -217,7 +217,9 @@ def test_a_moved_run_finds_its_traces_and_the_newest_of_several_is_read(
 ) -> None:
     folder = write_run(tmp_path / "run", two).rename(tmp_path / "moved")
     assert read_with(folder, two).answers["traced"].all()
-    (folder / "0_results.json").write_text("{}")
+    path = folder / "1_results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"date": "20260102_000000"}))
+    (folder / "2_results.json").write_text(json.dumps({"date": "20260101_000000"}))
     run = read_with(folder, two)
     assert run.path.name == "1_results.json"
     assert "older runs" in faults(run, harmless=True)[0]
