@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ __all__ = ["FinetuneResult", "Mixed", "check_plan", "finetune", "mix"]
 
 logger = logging.getLogger(__name__)
 
+_CHECKPOINT = "checkpoint"
+"""Folder of the result."""
 ADAPTER = "adapter"
 """Folder of a stage's low-rank adapters, beside the weights that they are merged into."""
 
@@ -130,19 +133,24 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
             arguments = training_arguments(stage, plan, folder, report_to)
             _run(_StageRun(recipe, stage, folder, base, mixed, arguments, last))
         base = _Base(str(folder), result_digest(folder) if is_main else "")
-    checkpoint, unusable = out / "checkpoint", 0
+    unusable = 0
     if is_main:
-        log = [read_stage(folder) for folder in folders]
         unusable = sum(len(found.faults) for mixed in mixtures for found in mixed.samples)
-        unusable += sum(record["unreadable"] for record in log)
-        model, processor, _ = _load(base.name, recipe, None)
-        # Of several stages' adapters, none alone makes the checkpoint out of the base.
-        adapter = Path(base.name) / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
-        write_manifest(out, recipe, plan, folders)
-        export(recipe, model, processor, checkpoint, log, adapter=adapter)
-        print(f"checkpoint: {checkpoint}")
+        unusable += _export(recipe, plan, out, folders)
     PartialState().wait_for_everyone()
-    return FinetuneResult(checkpoint, unusable)
+    return FinetuneResult(out / _CHECKPOINT, unusable)
+
+
+def _export(recipe: Recipe, plan: TuningPlan, out: Path, folders: Sequence[Path]) -> int:
+    """Write the checkpoint of the last stage; returns how many samples all stages found to be unusable."""
+    log = [read_stage(folder) for folder in folders]
+    model, processor, _ = _load(str(folders[-1]), recipe, None)
+    # Of several stages' adapters, none alone makes the checkpoint out of the base.
+    adapter = folders[-1] / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
+    write_manifest(out, recipe, plan, folders)
+    export(recipe, model, processor, out / _CHECKPOINT, log, adapter=adapter)
+    print(f"checkpoint: {out / _CHECKPOINT}")
+    return sum(record["unreadable"] for record in log)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dualfocus_eval.recipe import load_recipe
 from dualfocus_eval.train.cli import main
 from dualfocus_eval.train.finetune import _load
 from dualfocus_eval.train.trainer import TuningTrainer
-from tests.train.samples import save_base, write_data, write_recipe
+from tests.train.samples import save_base, text_only, write_data, write_recipe
 
 QUESTIONS = 2
 
@@ -230,7 +230,9 @@ def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixt
 
 
 def test_bad_samples_cost_only_themselves(folder: Path, tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
-    """One without an answer, one whose image is missing, one whose image is cut off, and one that is too long."""
+    """One without an answer, one whose image is missing, one whose image is cut off, and one that is too long; one that
+    is no text, half a character, and what comes after the list.
+    """
     data = tmp_path / "data"
     rows = write_data(data)
     whole = (data / "images/1.png").read_bytes()
@@ -238,13 +240,14 @@ def test_bad_samples_cost_only_themselves(folder: Path, tmp_path: Path, messages
     rows[1]["image"], rows[4]["image"] = "cut.png", "missing.png"
     rows[2]["conversations"] = []
     rows[5]["conversations"][1]["value"] = "no " * 400
-    (data / "train.json").write_text(json.dumps(rows))
+    rows += [text_only(answer) for answer in (None, "\ud83d")]  # type: ignore[arg-type]
+    (data / "train.json").write_text(json.dumps(rows) + json.dumps([text_only()]))
     recipe = write_recipe(tmp_path / "bad.yaml", folder / "llava", max_length=400)
     assert main([str(recipe), "--data", str(data), "--out", str(tmp_path / "out")]) == 1
     record = json.loads((tmp_path / "out" / "1-tune" / "stage.json").read_text())
     assert (record["samples"], record["too_long"], record["unreadable"]) == (17, 1, 1)
     assert (tmp_path / "out" / "checkpoint" / "model.safetensors").exists()
-    for place in ("entry 2", "entry 3", "entry 5"):
+    for place in ("entry 2", "entry 3", "entry 5", "entry 21", "entry 22", "after entry 22"):
         named = [*messages.messages, (tmp_path / "out" / "1-tune" / "rejected.0.jsonl").read_text()]
         assert any(f"train.json, {place}" in message for message in named), place
 
