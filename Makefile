@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect test lint format prove bench tiny baselines clean
+.PHONY: help setup demo effect test test-install lint format prove bench tiny baselines clean
 
 help:  ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(INSTALLED)  ## Install everything into .venv.
 
@@ -18,8 +18,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Answer the embedded benchmarks in two passes, show the scores and write a report.
-	$(BIN)/dualfocus demo --output_path build/demo
+demo: $(INSTALLED)  ## Answer the embedded benchmarks, show the scores, write a report. LIMIT=40 takes a minute.
+	$(BIN)/dualfocus demo --output_path build/demo $(if $(LIMIT),--limit $(LIMIT))
 
 effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and pictures of README and docs.
 	rm -rf build/effect
@@ -27,7 +27,10 @@ effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the table
 
 # A process per core and a thread per process; a file stays together, so that what its tests share is made once.
 test: $(INSTALLED)  ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not prove" -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not prove and not install" -n auto --maxprocesses 4 --dist loadfile
+
+test-install: $(INSTALLED)  ## Install the wheel without constraints into a clean environment and run it there.
+	$(BIN)/python -m pytest -m install -rP tests/integration/test_wheel.py
 
 lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff check .

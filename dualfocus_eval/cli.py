@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 import dualfocus_eval
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.output import lasting_output
 
 __all__ = ["main"]
 
 
+DONE, MISUSED, CRASHED, INTERRUPTED = 0, 2, 3, 130
+"""Exit statuses; what 1 means depends on the command (docs/reliability.md)."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit status: 0, or 2 for a mistake of the user, or what the subcommand says."""
+    """Run one subcommand and return its exit status, as docs/reliability.md describes them."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     if not arguments:
         parser.print_help()
-        return 2
-    chosen = parser.parse_args(arguments[:1])
+        return MISUSED
+    command = parser.parse_args(arguments[:1]).command
+    with lasting_output(f"dualfocus {command}") as output:
+        status = _run(command, arguments[1:])
+    return max(status, CRASHED) if output is not None and output.lost else status
+
+
+def _run(command: str, argv: Sequence[str]) -> int:
+    name = f"dualfocus {command}"
     try:
-        return _COMMANDS[chosen.command][0](arguments[1:]) or 0
+        return _COMMANDS[command][0](argv) or DONE
     except UserError as error:
-        print(f"dualfocus {chosen.command}: error: {error}", file=sys.stderr)
-        return 2
+        from dualfocus_eval.report.escaping import one_line
+
+        print(one_line(f"{name}: error: {error}"), file=sys.stderr)
+        return MISUSED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except Exception as error:  # whatever a defect raises must not look like status 1
+        traceback.print_exc()
+        print(f"{name}: crashed: {_first_line(error)} (please report this with the lines above)", file=sys.stderr)
+        return CRASHED
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,16 +73,9 @@ def _eval(argv: Sequence[str]) -> int | None:
 
 
 def _tasks(argv: Sequence[str]) -> int | None:
-    from dualfocus_eval.resources import resource_folder
+    from dualfocus_eval.harness.task_list import main as run
 
-    parser = argparse.ArgumentParser(
-        prog="dualfocus tasks",
-        description="Print the folder of this package's tasks. Evaluation finds them by itself; only lmms-eval's "
-        'subcommand needs to be told: lmms-eval tasks list --include-path "$(dualfocus tasks)"',
-    )
-    parser.parse_args(argv)
-    print(resource_folder("tasks"))
-    return 0
+    return run(argv)
 
 
 def _models(argv: Sequence[str]) -> int | None:
@@ -112,7 +128,7 @@ def _demo(argv: Sequence[str]) -> int | None:
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
     "eval": (_eval, "evaluate a model: lmms-eval with a place for traces and a true exit status"),
-    "tasks": (_tasks, "print the folder of this package's tasks"),
+    "tasks": (_tasks, "list this package's tasks and what each needs"),
     "models": (_models, "print the folder of this package's recipes, or what one of them promises and costs"),
     "data": (_data, "prepare official benchmarks, verify them; scenes, minis, gqa-mcq"),
     "train": (_train, "train a model from its recipe"),

@@ -10,4 +10,4 @@ class UserError(Exception):
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be loaded: missing files, an unsupported architecture, or pickled weights."""
+    """A checkpoint or adapter that cannot be used: missing or damaged files, weights that do not fit, pickles."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.cli import main
+from dualfocus_eval.resources import resource_folder
 
 HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas")
 
@@ -19,6 +20,7 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["convert", "llava", "--help"], 0, "--vision-tower PATH"),
         (["convert", "llava", "nowhere", "out"], 2, "nowhere: no such folder"),
         (["eval"], 2, "--tasks is missing"),
+        (["tasks"], 0, "df_pope_mini"),
         (["eval", "--help"], 0, "exit status: 0"),
         (["compare", "--help"], 0, "McNemar's test"),
         (["compare", "nowhere", "."], 2, "there is no run nowhere"),
@@ -48,9 +50,21 @@ def test_help_and_mistakes_are_answered_without_heavy_imports(argv: list[str], s
     assert "Traceback" not in done.stderr
 
 
-def test_the_tasks_folder_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tasks_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tasks"]) == 0
-    assert capsys.readouterr().out.strip().endswith("tasks")
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in capsys.readouterr().out.splitlines()}
+    assert set(rows) == {path.stem for path in resource_folder("tasks").rglob("*.yaml")}
+    assert rows["df_pope_mini_random"] == ["360", "nothing, it is embedded"]
+    assert rows["df_pope_mini"] == ["1080", "df_pope_mini_random, df_pope_mini_popular, df_pope_mini_adversarial"]
+    hub = "lmms-lab-encoder/POPE from the hub, or dualfocus data prepare pope --source DIR"
+    assert rows["df_pope_random"] == ["3000", hub]
+    assert rows["df_pope_gqa_random"] == ["3000", "dualfocus data prepare pope-gqa --source DIR"]
+    assert int(rows["df_paper"][0]) == 14233 + 4377 + 12578 + 5000 + 9000
+
+
+def test_the_tasks_folder_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", "--path"]) == 0
+    assert capsys.readouterr().out.strip() == str(resource_folder("tasks"))
 
 
 def test_a_recipe_shows_its_expected_scores_and_its_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-"""docs/training.md: every command on it is one that the real parsers take, and its recipe is valid."""
+"""docs/training.md and README's section on training: every command is one that the real parsers take, its recipe is
+valid, and what it reads is what an earlier command writes or what the page tells to put there."""
 
 from __future__ import annotations
 
@@ -15,13 +16,22 @@ from dualfocus_eval.cli import main
 from dualfocus_eval.recipe import load_recipe, recipe_names
 from dualfocus_eval.resources import resource_folder
 from dualfocus_eval.train.plan import train_plan
+from dualfocus_eval.train.tuning import TuningPlan
 
-PAGE = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "training.md").read_text()
+SECTION = (ROOT / "README.md").read_text().split("### Training\n")[1].split("\n### ")[0]
 HEREDOC = re.compile(r"^    cat > (\S+) <<END\n(.*?)^    END\n", re.DOTALL | re.MULTILINE)
-COMMANDS = [
-    line.replace("$(dualfocus models)", str(resource_folder("models")))
-    for line in re.findall(r"^    ((?:dualfocus|accelerate) .*?)(?: +#.*)?$", HEREDOC.sub("", PAGE), re.MULTILINE)
-]
+
+
+def commands(text: str) -> list[str]:
+    return [
+        line.replace("$(dualfocus models)", str(resource_folder("models")))
+        for line in re.findall(r"^    ((?:dualfocus|accelerate) .*?)(?: +#.*)?$", HEREDOC.sub("", text), re.MULTILINE)
+    ]
+
+
+COMMANDS = [*commands(PAGE), *commands(SECTION)]
 
 
 class Parsed(BaseException):
@@ -57,8 +67,7 @@ def understood(words: list[str]) -> Any:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    ((name, content),) = HEREDOC.findall(PAGE)
-    (tmp_path / name).write_text(re.sub("^    ", "", content, flags=re.MULTILINE))
+    write_recipes(tmp_path)
     for recipe in re.findall(r"recipe=([\w.-]+)", command):
         (load_recipe(recipe).trained or tmp_path).mkdir(parents=True, exist_ok=True)
     words = shlex.split(command)
@@ -75,6 +84,32 @@ def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: py
         assert train_plan(load_recipe(options.recipe)).stages
     if getattr(options, "recipe", None) and words[1] != "train":
         load_recipe(options.recipe)
+
+
+def write_recipes(folder: Path) -> None:
+    for name, content in HEREDOC.findall(PAGE):
+        (folder / name).write_text(re.sub("^    ", "", content, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("text", [PAGE, SECTION], ids=["page", "readme"])
+def test_what_training_reads_is_written_or_listed(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_recipes(tmp_path)
+    listed = "".join(re.findall(r"^\|.*", PAGE, re.MULTILINE)) + "".join(re.findall(r"`data/[^`]+`", PAGE))
+    words = [shlex.split(command) for command in commands(text)]
+    made = [understood(line[1:]) for line in words if line[1:3] == ["data", "vg"]]
+    converted = [line[4] for line in words if line[1:3] == ["convert", "llava"]]
+    trained = [line[line.index("train") :] for line in words if "train" in line]
+    assert trained
+    for line in trained:
+        options = understood(line)
+        plan = train_plan(load_recipe(options.recipe))
+        assert isinstance(plan, TuningPlan)
+        assert not plan.base.startswith("./") or plan.base.removeprefix("./") in converted
+        for source in (source for stage in plan.stages for source in stage.data):
+            path, images = options.data / source.file, options.data / source.images
+            crops = [found for found in made if found.out / "samples.json" == path and found.images == images]
+            assert crops or path.name in listed, (line, source.file)
 
 
 def test_the_page_has_commands_for_every_trained_recipe() -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from dualfocus_eval.convert.source import Source, read_json
+from dualfocus_eval.convert.source import Source
 from dualfocus_eval.convert.weights import Entry
+from dualfocus_eval.engines.checkpoint_files import check_layers, first_line, read_json
 from dualfocus_eval.errors import CheckpointError
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "TOWER",
     "VOCABULARY",
     "Target",
-    "is_weight",
     "llava_config",
     "matched",
     "padded_rows",
@@ -43,7 +43,6 @@ _NAMES = (
     ("model.multi_modal_projector.linear_2.", "model.mm_projector.2.", "multi_modal_projector.linear_2."),
     ("model.vision_tower.", TOWER, "vision_tower.vision_model."),
 )
-_BUFFERS = re.compile(r"\.(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 _TEXT_KEYS = (
     "hidden_size",
     "intermediate_size",
@@ -80,11 +79,6 @@ class Target:
     shape: tuple[int, ...]
 
 
-def is_weight(key: str) -> bool:
-    """False for what older versions of transformers stored beside the weights and newer ones compute."""
-    return _BUFFERS.search(key) is None
-
-
 def tower_config(source: Source, inside: bool, folder: Path | None) -> CLIPVisionConfig:
     """The vision tower's shape: from ``folder``, or OpenAI's CLIP ViT-L/14 where the checkpoint has it ``inside``."""
     name = source.vision_tower
@@ -94,7 +88,11 @@ def tower_config(source: Source, inside: bool, folder: Path | None) -> CLIPVisio
             raise CheckpointError(
                 f"{folder}: a {raw.get('model_type')} model, not a CLIP vision tower; {name} is needed"
             )
-        return CLIPVisionConfig.from_pretrained(folder)
+        check_layers(raw, folder / "config.json")
+        try:
+            return CLIPVisionConfig.from_pretrained(folder)
+        except Exception as error:  # wrong types provoke errors of every kind
+            raise CheckpointError(f"{folder / 'config.json'}: cannot be used: {first_line(error)}") from error
     if not inside:
         raise CheckpointError(
             f"{source.folder}: the vision tower is not in the checkpoint, only its name, mm_vision_tower {name!r}; "
@@ -121,8 +119,10 @@ def llava_config(source: Source, tower: CLIPVisionConfig, tokenizer: Any, rows: 
     chosen = {name: raw[name] for name in _TEXT_KEYS if raw.get(name) is not None}
     try:
         text = LlamaConfig(vocab_size=rows, tie_word_embeddings=False, dtype=dtype, **chosen, **ids)
-    except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{source.folder / 'config.json'}: not a Llama configuration: {error}") from error
+    except Exception as error:  # wrong types and values provoke errors of every kind
+        raise CheckpointError(
+            f"{source.folder / 'config.json'}: not a Llama configuration: {first_line(error)}"
+        ) from error
     tower.dtype = dtype
     return LlavaConfig(
         vision_config=tower,

@@ -23,7 +23,6 @@ from dualfocus_eval.convert.layout import (
     TOWER,
     VOCABULARY,
     Target,
-    is_weight,
     llava_config,
     matched,
     padded_rows,
@@ -34,6 +33,7 @@ from dualfocus_eval.convert.processor import build_processor
 from dualfocus_eval.convert.source import Source, find_weights
 from dualfocus_eval.convert.tokenizer import build_tokenizer
 from dualfocus_eval.convert.weights import Entry, Weights, inventory, open_weights
+from dualfocus_eval.engines.checkpoint_files import is_finite, is_weight
 from dualfocus_eval.errors import CheckpointError, UserError
 from dualfocus_eval.files import sha256_of
 from dualfocus_eval.recipe import Recipe
@@ -112,7 +112,7 @@ def _tower_weights(folder: Path) -> tuple[dict[str, Entry], tuple[Path, ...]]:
     weights = find_weights(folder)
     if weights is None:
         raise CheckpointError(f"{folder}: no weights; model.safetensors or pytorch_model.bin of the tower is needed")
-    found = inventory(weights.files, lambda key: is_weight(f".{key}") and not key.startswith(_NOT_VISION))
+    found = inventory(weights.files, lambda key: is_weight(key) and not key.startswith(_NOT_VISION))
     return {TOWER + key.removeprefix("vision_model."): entry for key, entry in found.items()}, weights.files
 
 
@@ -172,6 +172,11 @@ def _write_weights(plan: _Plan, folder: Path) -> None:
 def _converted(part: Part, weights: Weights, dtype: torch.dtype, rows: int) -> Iterator[tuple[str, Tensor]]:
     for entry, target in part:
         value = weights.tensor(entry.key).to(dtype).contiguous()
+        if not is_finite(value):
+            raise CheckpointError(
+                f"{entry.file}: {entry.key} has NaN or infinite numbers in {dtype}; the file is damaged, or its "
+                "training diverged"
+            )
         yield target.name, _with_rows(value, rows) if entry.key in VOCABULARY else value
 
 

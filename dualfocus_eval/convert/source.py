@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualfocus_eval.engines.checkpoint_files import check_layers, read_json
 from dualfocus_eval.errors import CheckpointError, UserError
 
-__all__ = ["Source", "WeightFiles", "claimable", "find_weights", "read_json", "read_source"]
+__all__ = ["Source", "WeightFiles", "claimable", "find_weights", "read_source"]
 
 _ARCHITECTURES = ("LlavaLlamaForCausalLM", "Share4VLlamaForCausalLM")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -53,25 +53,16 @@ def read_source(folder: Path) -> Source:
     return Source(folder, config, weights)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``. Raises ``CheckpointError`` where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent}: {path.name} is missing") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
 def find_weights(folder: Path) -> WeightFiles | None:
     """The weight files of ``folder``, safetensors before .bin, or None. Raises ``CheckpointError`` for missing ones."""
     for name, single in zip(_INDEXES, _SINGLE, strict=True):
         if (folder / name).is_file():
             index = read_json(folder / name).get("weight_map")
-            if not isinstance(index, dict) or not all(Path(str(file)).name == file for file in index.values()):
+            if (
+                not isinstance(index, dict)
+                or not index
+                or not all(Path(str(file)).name == file for file in index.values())
+            ):
                 raise CheckpointError(f"{folder / name}: weight_map must give a file of this folder for every weight")
             names = sorted(set(index.values()))
             lacking = [file for file in names if not (folder / file).is_file()]
@@ -113,16 +104,26 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse by name what differs from LLaVA-1.5 in a way that would change the answers."""
     where = f"{folder / 'config.json'}"
     architectures = config.get("architectures") or ["none"]
+    if not isinstance(architectures, list):
+        raise CheckpointError(f"{where}: architectures is {architectures!r}; a list of names is needed")
     if architectures[0] == "LlavaForConditionalGeneration":
         raise CheckpointError(f"{where}: the checkpoint is in the hub's layout already; use it as pretrained={folder}")
     if architectures[0] not in _ARCHITECTURES:
         raise CheckpointError(
             f"{where}: architecture {architectures[0]} cannot be converted; only: {', '.join(_ARCHITECTURES)}"
         )
-    required = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-    for name in (*required, "mm_vision_tower", "mm_hidden_size", "mm_vision_select_layer"):
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    for name in (*sizes, "mm_vision_tower", "mm_hidden_size", "mm_vision_select_layer"):
         if config.get(name) is None:
             raise CheckpointError(f"{where}: {name} is missing; get config.json from the checkpoint's release")
+    for name in (*sizes, "mm_hidden_size"):
+        if type(config[name]) is not int or config[name] < 1:
+            raise CheckpointError(f"{where}: {name} is {config[name]!r}; a whole number above 0 is needed")
+    if type(config["mm_vision_select_layer"]) is not int:
+        raise CheckpointError(
+            f"{where}: mm_vision_select_layer is {config['mm_vision_select_layer']!r}; a number is needed"
+        )
+    check_layers(config, folder / "config.json")
     if config.get("quantization_config") is not None:
         raise CheckpointError(f"{where}: the weights are quantised; convert the checkpoint that they were made from")
     for name, default, allowed in (

@@ -9,7 +9,8 @@ from typing import Any
 from tokenizers import processors
 from transformers import AddedToken, LlamaTokenizer, PreTrainedTokenizerFast
 
-from dualfocus_eval.convert.source import Source, read_json
+from dualfocus_eval.convert.source import Source
+from dualfocus_eval.engines.checkpoint_files import first_line, read_json
 from dualfocus_eval.errors import CheckpointError, UserError
 
 __all__ = ["IMAGE_TOKEN", "build_tokenizer", "image_gap"]
@@ -26,12 +27,14 @@ def build_tokenizer(source: Source) -> PreTrainedTokenizerFast:
     """
     folder = source.folder
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    if (folder / "tokenizer.model").is_file():
-        original = _from_sentencepiece(folder, settings)
-    elif (folder / "tokenizer.json").is_file():
-        original = PreTrainedTokenizerFast.from_pretrained(folder)
-    else:
-        raise CheckpointError(f"{folder}: no tokenizer; tokenizer.model or tokenizer.json is needed beside the weights")
+    try:
+        original = _original(folder, settings)
+    except UserError:
+        raise
+    except Exception as error:  # damaged files provoke errors of every kind in transformers and tokenizers
+        raise CheckpointError(
+            f"{folder}: the tokenizer's files cannot be used: {first_line(error)}; download them again"
+        ) from error
     if (original.bos_token, original.eos_token) != ("<s>", "</s>"):
         raise CheckpointError(
             f"{folder}: the tokenizer begins texts with {original.bos_token!r} and ends them with "
@@ -69,6 +72,14 @@ def image_gap(tokenizer: PreTrainedTokenizerFast) -> str:
         if ids[ids.index(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)) + 1 :] == expected:
             return gap
     raise CheckpointError("the tokenizer reads the text after an image otherwise than the same text alone")
+
+
+def _original(folder: Path, settings: Mapping[str, Any]) -> Any:
+    if (folder / "tokenizer.model").is_file():
+        return _from_sentencepiece(folder, settings)
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    raise CheckpointError(f"{folder}: no tokenizer; tokenizer.model or tokenizer.json is needed beside the weights")
 
 
 def _from_sentencepiece(folder: Path, settings: Mapping[str, Any]) -> LlamaTokenizer:

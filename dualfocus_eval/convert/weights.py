@@ -133,7 +133,7 @@ def _load_pickle(file: Path) -> dict[str, Tensor]:
             f"{file}: refused, as loading it would run code ({code[1]}); get the checkpoint as safetensors, or from a "
             "source whose .bin files hold tensors only"
         ) from error
-    except (RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
+    except Exception as error:  # a damaged pickle provokes errors of every kind
         raise _damaged(file) from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{file}: other than tensors by name; only the state dict of a model can be converted")

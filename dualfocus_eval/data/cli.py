@@ -11,6 +11,7 @@ from dualfocus_eval.data.benchmarks import BENCHMARKS, benchmark_named
 from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root
 from dualfocus_eval.data.curation import command as curation
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import one_line
 
 __all__ = ["main"]
 
@@ -83,7 +84,7 @@ def _scenes(out: Path, count: int, seed: int) -> int:
         questions = write_visual_genome(
             (compose(seed, index) for index in range(count)), out, lambda: progress.advance(bar)
         )
-    print(f"{count} images with {questions} questions in {out}")
+    print(one_line(f"{count} images with {questions} questions in {out}"))
     return 0
 
 
@@ -97,7 +98,7 @@ def _minis(out: Path | None) -> int:
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from error
     for path in write_minis(folder):
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        print(one_line(f"{path} ({path.stat().st_size / 1e6:.1f} MB)"))
     return 0
 
 
@@ -113,16 +114,16 @@ def _prepare(name: str, source: Path, root: Path) -> int:
         manifest = prepare(benchmark, source, root, lambda: progress.advance(bar))
     rows = ", ".join(f"{split} {entry['rows']}" for split, entry in manifest["splits"].items())
     missing = [split for split in benchmark.counts if split not in manifest["splits"]]
-    print(f"{root / name}: {rows} questions on {manifest['images']} images")
+    print(one_line(f"{root / name}: {rows} questions on {manifest['images']} images"))
     if missing:
-        print(f"not in {source}: {', '.join(missing)}")
+        print(one_line(f"not in {source}: {', '.join(missing)}"))
     _list_left_out(manifest["left_out"])
     return 1 if manifest["left_out"] else 0
 
 
 def _list_left_out(left_out: Sequence[dict[str, str]]) -> None:
     for entry in left_out[:SHOWN]:
-        print(f"left out {entry['where']}: {entry['reason']}", file=sys.stderr)
+        print(one_line(f"left out {entry['where']}: {entry['reason']}"), file=sys.stderr)
     if len(left_out) > SHOWN:
         print(f"... and {len(left_out) - SHOWN} more, all in the manifest", file=sys.stderr)
 
@@ -141,11 +142,11 @@ def _verify(names: Sequence[str], root: Path) -> int:
         found = list(verify(benchmark, root))
         faults += len(found)
         for fault in found[:SHOWN]:
-            print(fault, file=sys.stderr)
+            print(one_line(fault), file=sys.stderr)
         if len(found) > SHOWN:
-            print(f"{root / benchmark.name}: ... and {len(found) - SHOWN} more faults", file=sys.stderr)
+            print(one_line(f"{root / benchmark.name}: ... and {len(found) - SHOWN} more faults"), file=sys.stderr)
         if not found:
             missing = [split for split in benchmark.counts if not prepared_table(root, benchmark.name, split)]
             rest = f"; not prepared: {', '.join(missing)}" if missing else ""
-            print(f"{root / benchmark.name}: whole, as published{rest}")
+            print(one_line(f"{root / benchmark.name}: whole, as published{rest}"))
     return 1 if faults else 0

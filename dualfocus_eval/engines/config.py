@@ -33,8 +33,9 @@ class EngineConfig:
     attn_implementation: str | None = None
     batch_size: int = 16
     """Most conversations in one forward pass."""
-    prefix_cache_gib: float = 2.0
-    """Budget of the key/value prefix cache; 0 turns reuse off."""
+    prefix_cache_gib: float | None = None
+    """Budget of the key/value prefix cache; 0 turns reuse off. None: 16 times the weights' bytes, at most 2 GiB and at
+    most an eighth of the memory that is free when the model is loaded."""
     min_pixels: int | None = None
     max_pixels: int | None = None
     image_aspect: Literal["checkpoint", "pad"] = "checkpoint"
@@ -48,7 +49,7 @@ class EngineConfig:
             raise UserError(f"dtype={self.dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
         if self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size} must be at least 1")
-        if self.prefix_cache_gib < 0:
+        if self.prefix_cache_gib is not None and self.prefix_cache_gib < 0:
             raise UserError(f"prefix_cache_gib={self.prefix_cache_gib} must not be negative; 0 turns the cache off")
         if self.image_aspect not in ("checkpoint", "pad"):
             raise UserError(f"image_aspect={self.image_aspect!r} is unknown; allowed: checkpoint, pad")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dualfocus_eval.engines.base import Completion, FinishReason, GenerateRequest
+from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
 from dualfocus_eval.engines.prefill import Prefilled, Prefiller, Row, forward
 
@@ -34,13 +34,20 @@ class _Answer:
     """See `Completion.gap`."""
     text: str = ""
     finish: FinishReason | None = None
+    failure: Failure | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.finish is not None or self.failure is not None
 
     def processed(self, logits: torch.Tensor) -> torch.Tensor:
         """(1, vocabulary) logits after the checkpoint's own logits processors, which see this answer's tokens only."""
         ids = torch.tensor([[*self.row.ids, *self.ids]], device=logits.device)
         return self.processors(ids, logits)  # type: ignore[no-any-return]
 
-    def completion(self) -> Completion:
+    def result(self) -> Completion | Failure:
+        if self.failure is not None:
+            return self.failure
         # No gap is finite where the checkpoint's processors allow one token only.
         gap = self.gap if math.isfinite(self.gap) else None
         return Completion(self.text, tuple(self.ids), tuple(self.logprobs), self.finish or "length", gap)
@@ -56,8 +63,11 @@ class Decoder:
     end_ids: frozenset[int]
     max_positions: int
 
-    def decode(self, batch: Prefilled, requests: Sequence[GenerateRequest]) -> list[Completion]:
-        """Completions of ``batch.rows`` in their order; rows leave the batch when they end."""
+    def decode(self, batch: Prefilled, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        """Completions of ``batch.rows`` in their order; rows leave the batch when they end.
+
+        A row whose logits are not finite fails, of kind ``not_finite``.
+        """
         begin = time.perf_counter()
         buffer, counters = batch.buffer, self.prefiller.counters
         end_slot = buffer.prefix_slots + buffer.suffix_slots
@@ -70,7 +80,7 @@ class Decoder:
         while True:
             for number in self._choose(rows, logits):
                 self._keep_states(rows[number], number, buffer)
-            active = [number for number, answer in enumerate(rows) if answer.finish is None]
+            active = [number for number, answer in enumerate(rows) if not answer.ended]
             if not active:
                 break
             if 2 * len(active) <= len(rows):
@@ -79,27 +89,33 @@ class Decoder:
             logits = self._step(rows, buffer)
             counters.decode_steps += len(active)
         counters.seconds["decode"] = counters.seconds.get("decode", 0.0) + time.perf_counter() - begin
-        return [answer.completion() for answer in answers]
+        return [answer.result() for answer in answers]
 
     def _choose(self, rows: Sequence[_Answer], logits: torch.Tensor) -> list[int]:
-        """Append the likeliest token to every unfinished answer; the numbers of those that end with it."""
+        """Append the likeliest token to every unfinished answer; the numbers of those that end well with it."""
+        # Of the model's own logits: the checkpoint's processors may rule tokens out with minus infinity.
+        finite = logits.isfinite().all(dim=-1, keepdim=True)  # (rows, 1)
         if any(answer.processors for answer in rows):
             logits = torch.cat([answer.processed(logits[number : number + 1]) for number, answer in enumerate(rows)])
         logprobs, tokens = torch.log_softmax(logits, dim=-1), logits.argmax(dim=-1, keepdim=True)
         first = logprobs.gather(1, tokens)  # (rows, 1)
         second = logprobs.scatter_(1, tokens, -math.inf).amax(dim=-1, keepdim=True)  # a fraction of the time of topk
-        best = torch.cat([first, second], dim=1).tolist()
+        best = torch.cat([first, second, finite.to(first.dtype)], dim=1).tolist()  # one transfer from the device
         ended = []
-        for number, (answer, (token,), (logprob, runner_up)) in enumerate(
+        for number, (answer, (token,), (logprob, runner_up, is_finite)) in enumerate(
             zip(rows, tokens.tolist(), best, strict=True)
         ):
-            if answer.finish is None:
-                answer.ids.append(token)
-                answer.logprobs.append(logprob)
-                answer.gap = min(answer.gap, logprob - runner_up)
-                answer.finish = self._finish(answer)
-                if answer.finish is not None:
-                    ended.append(number)
+            if answer.ended:
+                continue
+            answer.ids.append(token)
+            if not is_finite:
+                answer.failure = self.prefiller.not_finite(answer.row)
+                continue
+            answer.logprobs.append(logprob)
+            answer.gap = min(answer.gap, logprob - runner_up)
+            answer.finish = self._finish(answer)
+            if answer.finish is not None:
+                ended.append(number)
         return ended
 
     def _finish(self, answer: _Answer) -> FinishReason | None:

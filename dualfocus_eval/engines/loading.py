@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, DynamicCache
+from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from dualfocus_eval.engines import processors
+from dualfocus_eval.engines.adapters import merge_adapter
+from dualfocus_eval.engines.checkpoint_files import (
+    check_layers,
+    check_weights,
+    checkpoint_file,
+    first_line,
+    is_finite,
+    is_weight,
+    read_json,
+    refuse_missing_folder,
+    weight_files,
+)
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.identity import checkpoint_name, digest_in_memory, engine_digest
 from dualfocus_eval.errors import CheckpointError, UserError
 from dualfocus_eval.families import Family, family_for
 
@@ -35,54 +47,49 @@ class Checkpoint:
     max_positions: int
     reusable: bool
     """Whether the key/value states of a prompt's beginning may serve another prompt."""
-    identity: str
+    name: str
+    """What to call it; no part of its identity."""
+    digest: str
+    """`identity.engine_digest`: of everything in it that can change an answer."""
 
 
 def load_checkpoint(config: EngineConfig) -> Checkpoint:
     """Load what ``config`` names. Raises ``CheckpointError``, or ``UserError`` for options that do not apply to it."""
-    name = f"{Path(config.pretrained).name}{'@' + config.revision if config.revision else ''}"
-    return prepare(*load_parts(config), name)
+    parts = load_parts(config)
+    return prepare(*parts, checkpoint_name(config), engine_digest(config))
 
 
 def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model, its processor and its family; raises as `load_checkpoint` does."""
-    _, processor, family = load_processor(config)
-    return _load_model(config, _shared(config)), processor, family
+    model_config, processor, family = load_processor(config)
+    model = _load_model(config, quantised=getattr(model_config, "quantization_config", None) is not None)
+    if config.peft is not None:
+        model = merge_adapter(model, config.peft, family)
+    processors.check_image_tokens(model, processor, family, config.pretrained)
+    return model, processor, family
 
 
 def load_processor(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model's configuration, its processor and its family, without weights; raises as `load_checkpoint` does."""
     name = config.pretrained
     _refuse_unusable_folder(Path(name), name)
-    shared = _shared(config)
-    try:
-        model_config = AutoConfig.from_pretrained(name, **shared)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{name}: no usable config.json: {_first_line(error)}") from error
+    model_config = _load_config(config)
     family = family_for(model_config.model_type, name)
     _refuse_foreign_options(config, family)
-    return model_config, _load_processor(config, shared), family
+    return model_config, processors.load_processor(config, model_config, family), family
 
 
-def _shared(config: EngineConfig) -> dict[str, Any]:
-    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+def prepare(model: Any, processor: Any, family: Family, name: str, digest: str | None = None) -> Checkpoint:
+    """A ``Checkpoint`` of a model and processor in memory.
 
-
-def prepare(model: Any, processor: Any, family: Family, name: str) -> Checkpoint:
-    """A ``Checkpoint`` of a model and processor that are in memory already."""
+    Without the ``digest`` of the files that they were loaded from, all the weights are hashed.
+    """
     model.eval().requires_grad_(False)
     text_config = model.config.get_text_config()
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
-    settings = copy.deepcopy(model.generation_config)
-    settings.do_sample = False
-    ends = settings.eos_token_id if settings.eos_token_id is not None else processor.tokenizer.eos_token_id
-    if ends is None:
-        raise CheckpointError(f"{name}: neither generation_config.json nor the tokenizer names an end token")
-    end_ids = [ends] if isinstance(ends, int) else list(ends)
-    settings.eos_token_id = end_ids
-    model._prepare_special_tokens(settings, kwargs_has_attention_mask=True, device=model.device)
+    settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
         processor=processor,
@@ -93,15 +100,39 @@ def prepare(model: Any, processor: Any, family: Family, name: str) -> Checkpoint
         layers=text_config.num_hidden_layers,
         max_positions=text_config.max_position_embeddings,
         reusable=family.prefix_reuse and kinds == {DynamicLayer},
-        identity=f"{name}-{_fingerprint(model, processor)}",
+        name=name,
+        digest=digest or digest_in_memory(model, processor),
     )
+
+
+def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:
+    """The checkpoint's own settings, for greedy decoding, and the tokens that end an answer."""
+    settings = copy.deepcopy(model.generation_config)
+    settings.do_sample = False
+    ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
+    end_ids = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+    if not end_ids:
+        raise CheckpointError(f"{name}: neither generation_config.json nor the tokenizer names an end token")
+    rows = model.get_input_embeddings().weight.shape[0]
+    for end in end_ids:
+        if type(end) is not int or not 0 <= end < rows:
+            raise CheckpointError(
+                f"{name}: eos_token_id in generation_config.json has {end!r}, but token ids are whole numbers from 0 "
+                f"to {rows - 1}"
+            )
+    settings.eos_token_id = end_ids
+    try:
+        model._prepare_special_tokens(settings, kwargs_has_attention_mask=True, device=model.device)
+        model._get_logits_processor(copy.copy(settings), input_ids_seq_length=1, device=model.device)
+    except Exception as error:  # a wrong type of a setting shows only where transformers uses it
+        raise CheckpointError(f"{name}: generation_config.json cannot be used: {first_line(error)}") from error
+    return settings, end_ids
 
 
 def _refuse_unusable_folder(folder: Path, name: str) -> None:
     """Say what a local checkpoint folder lacks; a name that is no folder is left to the hub client."""
+    refuse_missing_folder(name)
     if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id like owner/name")
         return
     if not (folder / "config.json").is_file():
         raise CheckpointError(
@@ -111,18 +142,7 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: a checkpoint in the original LLaVA layout; run `dualfocus convert llava {name} OUT` and use OUT"
         )
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{index}: not a readable index: {_first_line(error)}") from error
-        lacking = sorted(shard for shard in shards if not (folder / shard).is_file())
-        if lacking:
-            raise CheckpointError(
-                f"{name}: {len(lacking)} of {len(shards)} weight files are missing: {lacking[0]}, ..."
-            )
-    elif not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors*")):  # weights or their index
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         if pickles:
             raise CheckpointError(
@@ -139,50 +159,31 @@ def _refuse_foreign_options(config: EngineConfig, family: Family) -> None:
         raise UserError(f"image_aspect=pad does not apply to {family.model_type}; leave it out")
 
 
-def _load_processor(config: EngineConfig, shared: dict[str, Any]) -> Any:
+def _load_config(config: EngineConfig) -> Any:
     name = config.pretrained
+    file = checkpoint_file(name, "config.json", config.revision)
+    if file is None:
+        raise CheckpointError(f"{name}: config.json is missing; check the name, the revision and the network")
+    content = read_json(file)
+    check_layers(content, file)
     try:
-        processor = AutoProcessor.from_pretrained(name, **shared)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(f"{name}: the processor cannot be loaded: {_first_line(error)}") from error
-    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise CheckpointError(
-            f"{name}: its processor files are incomplete (an image processor and a tokenizer are needed)"
+        model_config = AutoConfig.from_pretrained(
+            name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-    if not (processor.chat_template or processor.tokenizer.chat_template):
-        raise CheckpointError(f"{name}: no chat template; add chat_template.jinja to the checkpoint")
-    if processor.chat_template is None:
-        processor.chat_template = processor.tokenizer.chat_template
-    if config.min_pixels or config.max_pixels:
-        size = dict(processor.image_processor.size)
-        size["shortest_edge"] = config.min_pixels or size["shortest_edge"]
-        size["longest_edge"] = config.max_pixels or size["longest_edge"]
-        if size["shortest_edge"] > size["longest_edge"]:
-            raise UserError(f"min_pixels={size['shortest_edge']} exceeds max_pixels={size['longest_edge']}")
-        processor.image_processor.size = size
-    if config.image_aspect == "pad":
-        processor.image_processor = _padding_processor(processor.image_processor)
-    return processor
+    except Exception as error:  # wrong types and values provoke errors of every kind
+        raise CheckpointError(f"{name}: no usable config.json: {first_line(error)}") from error
+    dtype = getattr(model_config, "dtype", None)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise CheckpointError(f"{file}: dtype is {content.get('dtype', dtype)!r}; a floating-point type is needed")
+    generation = checkpoint_file(name, "generation_config.json", config.revision)
+    if generation is not None:
+        read_json(generation)  # transformers takes other settings where it cannot read these
+    return model_config
 
 
-def _padding_processor(original: Any) -> Any:
-    """LLaVA-1.5's own preprocessing, pad to a square and resize, at the size of the ``original`` image processor."""
-    from transformers import LlavaImageProcessor
-
-    crop = original.crop_size if original.do_center_crop else original.size
-    side = crop["height"]
-    return LlavaImageProcessor(
-        do_pad=True,
-        do_center_crop=False,
-        size={"height": side, "width": side},
-        image_mean=original.image_mean,
-        image_std=original.image_std,
-        resample=original.resample,
-    )
-
-
-def _load_model(config: EngineConfig, shared: dict[str, Any]) -> Any:
+def _load_model(config: EngineConfig, quantised: bool) -> Any:
     name = config.pretrained
+    check_weights(weight_files(name, config.revision), quantised=quantised)
     device = _device(config.device) if config.device_map is None else None
     dtype: Any = config.dtype if config.dtype == "auto" else getattr(torch, config.dtype)
     if config.dtype == "auto" and device is not None and device.type == "cpu":
@@ -192,35 +193,67 @@ def _load_model(config: EngineConfig, shared: dict[str, Any]) -> Any:
         placement["attn_implementation"] = config.attn_implementation
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared, **placement
+            name,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the loading info, by name, and refused below
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            **placement,
         )
     except torch.OutOfMemoryError:
         raise UserError(f"{name}: the weights do not fit into memory; try dtype=bfloat16 or device_map=auto") from None
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # sizes in config.json that contradict each other provoke errors of every kind
         raise CheckpointError(
-            f"{name}: the weights cannot be loaded (only safetensors are accepted): {_first_line(error)}"
+            f"{name}: the model of config.json cannot be built and loaded: {first_line(error)}"
         ) from error
+    _refuse_partial(model, info, name)
+    if device is not None:
+        model = model.to(device)
+    if not quantised:
+        _refuse_not_finite(model, name)
+    return model
+
+
+def _refuse_partial(model: Any, info: dict[str, Any], name: str) -> None:
+    """Every weight of the architecture is in the checkpoint with its shape, and every one of the checkpoint is used."""
+    mismatched = sorted(info["mismatched_keys"])
+    if mismatched:
+        key, found, wanted = mismatched[0]
+        raise CheckpointError(
+            f"{name}: {len(mismatched)} of the weights have another shape than config.json gives them, {key} first: "
+            f"{tuple(found)} in place of {tuple(wanted)}; take both from the same release"
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise CheckpointError(
-            f"{name}: {len(missing)} of the architecture's weights are not in the checkpoint, {missing[0]} among them; "
+            f"{name}: {len(missing)} of the architecture's weights are not in the checkpoint, {missing[0]} first; "
             "it is incomplete or of another architecture"
         )
-    if device is not None:
-        model = model.to(device)
-    return _with_adapter(model, config.peft) if config.peft is not None else model
+    unexpected = sorted(filter(is_weight, info["unexpected_keys"]))
+    if unexpected:
+        raise CheckpointError(
+            f"{name}: {len(unexpected)} of the weights are ones that the architecture of config.json does not take, "
+            f"{unexpected[0]} first; take config.json and weights from the same release"
+        )
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    if tied and head is not None and head.weight is not embedding.weight:
+        raise CheckpointError(
+            f"{name}: config.json says tie_word_embeddings, but lm_head.weight differs from the embedding in the "
+            "weights; set tie_word_embeddings to what the checkpoint was trained with"
+        )
 
 
-def _with_adapter(model: Any, adapter: str) -> Any:
-    from peft import PeftModel
-
-    folder = Path(adapter)
-    if folder.is_dir() and not (folder / "adapter_model.safetensors").is_file():
-        raise CheckpointError(f"{adapter}: adapter_model.safetensors is missing; pickled adapters are refused")
-    try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{adapter}: the adapter cannot be loaded: {_first_line(error)}") from error
+def _refuse_not_finite(model: Any, name: str) -> None:
+    for key, weight in model.named_parameters():
+        # What accelerate has put elsewhere is on the meta device; it shows in the logits.
+        if weight.device.type != "meta" and not is_finite(weight):
+            raise CheckpointError(
+                f"{name}: {key} has NaN or infinite numbers in {weight.dtype}; if the file's own are finite, try "
+                "dtype=bfloat16 or dtype=float32, else the checkpoint is damaged or its training diverged"
+            )
 
 
 def _device(name: str) -> torch.device:
@@ -233,25 +266,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: this machine has no CUDA device; use device=cpu")
     return device
-
-
-def _fingerprint(model: Any, processor: Any) -> str:
-    """Digest of what decides the answers: configuration, dtype, processor, and a sample of every weight."""
-    content = hashlib.blake2b(digest_size=8)
-    content.update(model.config.to_json_string().encode())
-    content.update(model.generation_config.to_json_string().encode())
-    content.update(f"{model.dtype} {processor.chat_template}".encode())
-    content.update(processor.image_processor.to_json_string().encode())
-    vocabulary = sorted(processor.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    content.update(repr(vocabulary).encode())
-    for name, weight in model.named_parameters():
-        flat = weight.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 64)][:64]
-        content.update(name.encode())
-        content.update(sample.cpu().double().numpy().tobytes())
-    return content.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

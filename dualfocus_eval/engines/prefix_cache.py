@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-__all__ = ["PrefixCache", "Segment"]
+__all__ = ["GIB", "PrefixCache", "Segment", "default_budget"]
+
+GIB = 1 << 30
+
+
+def default_budget(weights: int, free: int) -> int:
+    """Bytes for a model of ``weights`` bytes where ``free`` bytes are left: 16 times its weights, within limits.
+
+    At most 2 GiB, beyond which little is gained: a batch's second passes and the next questions on the same image are
+    what reuses states. At most an eighth of what is free.
+    """
+    return min(2 * GIB, 16 * weights, free // 8)
 
 
 @dataclass(eq=False)

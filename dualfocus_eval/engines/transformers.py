@@ -12,8 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import psutil
 import torch
 
 from dualfocus_eval.engines.base import (
@@ -31,11 +32,11 @@ from dualfocus_eval.engines.decoding import Decoder
 from dualfocus_eval.engines.images import ImageEncoder
 from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint
 from dualfocus_eval.engines.prefill import Prefiller, Row
-from dualfocus_eval.engines.prefix_cache import PrefixCache
+from dualfocus_eval.engines.prefix_cache import GIB, PrefixCache, default_budget
 from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
 from dualfocus_eval.families import Family
 
-__all__ = ["EngineConfig", "TransformersEngine", "load_engine"]
+__all__ = ["EngineConfig", "TransformersEngine", "load_engine", "prefix_cache_bytes"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class TransformersEngine:
         self.batch_size = batch_size
         """Most rows in one forward pass; halved for good when they do not fit into memory."""
         self._counters = Counters()
+        self._begun = False
         self.prefix_cache = PrefixCache(prefix_cache_bytes)
         model = checkpoint.model
         self._encoder = ImageEncoder(model, checkpoint.processor, checkpoint.family, self._counters)
@@ -76,8 +78,8 @@ class TransformersEngine:
 
     @property
     def identity(self) -> str:
-        """Names the checkpoint's content and how it is run, for the keys of stored answers."""
-        return self.checkpoint.identity
+        """The checkpoint's name, and after the last hyphen the digest of its content."""
+        return f"{self.checkpoint.name}-{self.checkpoint.digest}"
 
     @property
     def family(self) -> Family:
@@ -150,7 +152,7 @@ class TransformersEngine:
         self,
         rows: Sequence[Row],
         results: dict[int, R | Failure],
-        run_chunk: Callable[[Sequence[Row]], list[tuple[int, R]]],
+        run_chunk: Callable[[Sequence[Row]], list[tuple[int, R | Failure]]],
     ) -> None:
         """Run all rows in chunks and put what comes of each into ``results``."""
         pending = list(rows)
@@ -160,7 +162,9 @@ class TransformersEngine:
             problem = None
             try:
                 with torch.inference_mode():
-                    results.update(run_chunk(chunk))
+                    found = run_chunk(chunk)
+                self._look_at_the_first(found)
+                results.update(found)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -183,19 +187,31 @@ class TransformersEngine:
                 pending = pending[len(chunk) :]
                 retried = False
 
-    def _generate_chunk(self, rows: Sequence[Row], requests: Sequence[GenerateRequest]) -> list[tuple[int, Completion]]:
-        results: list[tuple[int, Completion]] = []
+    def _look_at_the_first(self, found: Sequence[tuple[int, Completion | Score | Failure]]) -> None:
+        """Say at the first batch, once, that none of it has finite logits: then no later one is likely to."""
+        failures = [result for _, result in found if isinstance(result, Failure) and result.kind == "not_finite"]
+        if not self._begun and failures and len(failures) == len(found):
+            logger.error("no conversation of the first batch (%d) has a result: %s", len(found), failures[0].message)
+        self._begun = True
+
+    def _generate_chunk(
+        self, rows: Sequence[Row], requests: Sequence[GenerateRequest]
+    ) -> list[tuple[int, Completion | Failure]]:
+        results: list[tuple[int, Completion | Failure]] = []
         for batch in self._prefiller.prefill(rows, self.batch_size):
             indices = [row.index for row in batch.rows]
             completions = self._decoder.decode(batch, [requests[index] for index in indices])
             results.extend(zip(indices, completions, strict=True))
         return results
 
-    def _score_chunk(self, rows: Sequence[Row]) -> list[tuple[int, Score]]:
-        results: list[tuple[int, Score]] = []
+    def _score_chunk(self, rows: Sequence[Row]) -> list[tuple[int, Score | Failure]]:
+        results: list[tuple[int, Score | Failure]] = []
         for batch in self._prefiller.prefill(rows, self.batch_size):
             for number, row in enumerate(batch.rows):
                 logits = batch.logits[number, -len(row.continuation) :]  # (tokens, vocabulary)
+                if not logits.isfinite().all():
+                    results.append((row.index, self._prefiller.not_finite(row)))
+                    continue
                 targets = torch.tensor(row.continuation, device=logits.device).unsqueeze(1)
                 logprobs = torch.log_softmax(logits, dim=-1).gather(1, targets).squeeze(1)
                 greedy = logits.argmax(dim=-1) == targets.squeeze(1)
@@ -213,7 +229,22 @@ class TransformersEngine:
 
 def load_engine(config: EngineConfig) -> TransformersEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
-    return TransformersEngine(load_checkpoint(config), config.batch_size, int(config.prefix_cache_gib * 2**30))
+    checkpoint = load_checkpoint(config)
+    return TransformersEngine(checkpoint, config.batch_size, prefix_cache_bytes(config, checkpoint.model))
+
+
+def prefix_cache_bytes(config: EngineConfig, model: Any) -> int:
+    """The prefix cache's budget: ``prefix_cache_gib``, or the default for ``model`` and the memory that is free now."""
+    if config.prefix_cache_gib is not None:
+        return int(config.prefix_cache_gib * GIB)
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    return default_budget(weights, _free_memory(model.device))
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
 
 
 def _asks(request: GenerateRequest) -> bool:

@@ -55,6 +55,12 @@ class Family:
     language_model: str = "model.language_model"
     training_template: str | None = None
     """For checkpoints whose chat template does not mark what the assistant generates, its end token included."""
+    older_names: tuple[Mapping[str, str], ...] = ()
+    """How the model's modules were named when adapters were saved earlier or for the language model alone: today's
+    prefixes and theirs, one mapping for each naming. A module without an entry was not part of that model."""
+    processor_values: Callable[[Any], Mapping[str, Any]] | None = None
+    """What its processor must know of the model, from the model's configuration, where older checkpoints leave it out
+    of processor_config.json; None for a value that the configuration does not tell."""
     pads_to_square: bool = False
     """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
 

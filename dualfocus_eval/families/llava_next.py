@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.families.llava import OLDER_NAMES, processor_values
 
 if TYPE_CHECKING:
     import torch
@@ -28,4 +29,11 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return width, height
 
 
-LLAVA_NEXT = Family(model_type="llava_next", box_convention="unit", encode=_encode, encoded_size=_encoded_size)
+LLAVA_NEXT = Family(
+    model_type="llava_next",
+    box_convention="unit",
+    encode=_encode,
+    encoded_size=_encoded_size,
+    older_names=OLDER_NAMES,
+    processor_values=processor_values,
+)

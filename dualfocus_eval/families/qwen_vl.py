@@ -61,6 +61,12 @@ _TRAINING_TEMPLATE = (
 )
 
 
+_OLDER_NAMES = (
+    {"model.language_model.": "model.", "model.visual.": "visual.", "lm_head.": "lm_head."},  # transformers before 4.52
+    {"model.language_model.": "model.", "lm_head.": "lm_head."},  # the language model alone
+)
+
+
 def _family(model_type: str, box_convention: str) -> Family:
     return Family(
         model_type=model_type,
@@ -71,6 +77,7 @@ def _family(model_type: str, box_convention: str) -> Family:
         pixel_limits=True,
         vision_tower="model.visual",
         connector="model.visual.merger",
+        older_names=_OLDER_NAMES,
         training_template=_TRAINING_TEMPLATE,
     )
 

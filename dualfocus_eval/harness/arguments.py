@@ -156,7 +156,7 @@ def _checkpoint_layer(pretrained: str, revision: str | None, peft: str | None) -
 
 
 def _family_layer(pretrained: str, revision: str | None) -> dict[str, Any]:
-    family = FAMILIES.get(_checkpoint_json(pretrained, "config.json", revision).get("model_type", ""))
+    family = FAMILIES.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
     if family is None:  # the engine refuses the checkpoint with the reason
         return {}
     return {name: getattr(family, name) for name in ("box_convention", "box_frame", "wording")}
@@ -183,7 +183,7 @@ def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[s
         return {}
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")

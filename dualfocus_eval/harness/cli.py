@@ -3,40 +3,70 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import yaml
+from yaml import YAMLError
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import check
+from dualfocus_eval.harness.flags import FLAGS, refuse_flags
+from dualfocus_eval.naming import refuse_unknown
 
 __all__ = ["main"]
 
-OK, QUESTIONS_FAILED, MISUSED, BROKEN = 0, 1, 2, 3
+OK, INCOMPLETE, MISUSED, BROKEN = 0, 1, 2, 3
 
 _EPILOG = """All other options are lmms-eval's own (`lmms-eval eval --help`), e.g. --log_samples or --gen_kwargs.
 
-exit status: 0 every question was answered and stored; 1 some failed or could not be stored, the table at the end
-says how many and why; 2 the command was wrong; 3 the run broke before it was scored."""
+exit status: 0 every question was answered, stored and written; 1 some failed, or answers, results or samples could
+not be stored, the last lines say how many and why; 2 the command was wrong; 3 the run broke before it was scored."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run lmms-eval with ``argv`` and return the exit status that the epilog of the help describes."""
     parser = _parser()
     chosen, _ = parser.parse_known_args(argv)
-    if not chosen.tasks and not chosen.config:
+    runs = _read_config(chosen.config) if chosen.config else [{}]
+    if not chosen.tasks and not all(run.get("tasks") for run in runs):
         parser.error(
             "--tasks is missing; e.g. --tasks df_pope_mini,df_scenes_mini (`lmms-eval --tasks list` names all)"
         )
     forwarded = list(argv)
-    if not chosen.config and not chosen.model:
+    if not chosen.model and not any(run.get("model") for run in runs):
         forwarded += ["--model", "dualfocus"]
-    if chosen.model in (None, "dualfocus"):
-        check(_plain_arguments(chosen.model_args))
-        if not chosen.config:
-            forwarded += _with_trace_place(chosen)
+    _plain_arguments("--gen_kwargs", chosen.gen_kwargs)
+    for run in runs:
+        if (chosen.model or run.get("model")) in (None, "dualfocus"):
+            check(_plain_arguments("--model_args", chosen.model_args or run.get("model_args") or ""))
+        if output := chosen.output_path or run.get("output_path"):
+            _check_writable(Path(output))
     return _run_lmms_eval(forwarded)
+
+
+def _read_config(path: str) -> list[dict[str, Any]]:
+    """The runs in lmms-eval's file of arguments. Raises ``UserError`` for what lmms-eval would break on."""
+    try:
+        runs = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} cannot be read: {error}") from None
+    except YAMLError as error:
+        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    runs = runs if isinstance(runs, list) and runs else [runs]
+    for run in runs:
+        if not isinstance(run, dict) or not isinstance(run.get("env") or {}, dict):
+            raise UserError(f"--config {path}: expected arguments with values, or a list of such; found {run!r}")
+        refuse_unknown(map(str, run), (*FLAGS, "env"), f"--config {path}", "argument")
+        if not isinstance(run.get("model_args") or "", str | dict):
+            raise UserError(f"--config {path}: model_args={run['model_args']!r} is neither text nor names with values")
+    return runs
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model_args", default="", metavar="NAME=VALUE,...", help="e.g. pretrained=FOLDER,strategy=macro"
     )
+    parser.add_argument(
+        "--gen_kwargs", default="", metavar="NAME=VALUE,...", help="override the tasks' own, e.g. max_new_tokens=32"
+    )
     parser.add_argument("--config", metavar="FILE", help="lmms-eval's YAML file of arguments")
     parser.add_argument(
         "--output_path",
@@ -62,60 +95,128 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plain_arguments(model_args: str) -> dict[str, str]:
-    """Model arguments as far as they can be told without lmms-eval's parser, which takes seconds to import."""
-    if re.search(r"[\"'{\[]", model_args):
+def _plain_arguments(flag: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The flag's arguments as far as they can be told without lmms-eval's parser, which takes seconds to import."""
+    if not isinstance(given, str):
+        return dict(given)
+    if re.search(r"[\"'{\[]", given):
         return {}
-    parts = [part.partition("=") for part in model_args.split(",") if part]
+    parts = [part.partition("=") for part in given.split(",") if part]
     for name, equals, _ in parts:
         if not equals:
-            raise UserError(f"--model_args: {name!r} is not NAME=VALUE")
+            raise UserError(f"{flag}: {name!r} is not NAME=VALUE")
     return {name.strip(): value for name, _, value in parts}
 
 
-def _with_trace_place(chosen: argparse.Namespace) -> list[str]:
-    if not chosen.output_path or "trace_dir=" in chosen.model_args:
-        return []
-    together = ",".join(filter(None, [chosen.model_args, f"trace_dir={chosen.output_path}/traces"]))
-    return ["--model_args", together]
+def _prepare(args: argparse.Namespace) -> None:
+    """Refuse flags that end a run of ours later and with less to read, and give its traces their place."""
+    if args.model != "dualfocus":
+        return
+    refuse_flags(vars(args))
+    if args.output_path and "trace_dir" not in (args.model_args or ""):
+        place = f"{args.output_path}/traces"
+        if isinstance(args.model_args, dict):
+            args.model_args = {**args.model_args, "trace_dir": place}
+        else:
+            args.model_args = ",".join(filter(None, [args.model_args, f"trace_dir={place}"]))
+
+
+def _check_writable(folder: Path) -> None:
+    """lmms-eval finds out only when everything has been computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_path {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output_path {folder} cannot be written; name another folder")
 
 
 def _run_lmms_eval(argv: Sequence[str]) -> int:
     """lmms-eval prints what breaks a run and then ends with 0; its inner function is watched for the truth."""
     from lmms_eval import __main__ as lmms_eval
 
-    statuses: list[int] = []
-    evaluate_one = lmms_eval.cli_evaluate_single
-
-    def watched(args: argparse.Namespace) -> Any:
-        statuses.append(BROKEN)
-        try:
-            results = evaluate_one(args)
-        except UserError as error:
-            print(f"dualfocus eval: error: {error}", file=sys.stderr)
-            raise SystemExit(MISUSED) from None
-        except ValueError as error:
-            if not str(error).startswith("Tasks not found"):
-                raise
-            named = str(error).partition(". ")[0]
-            print(f"dualfocus eval: error: {named} (`lmms-eval --tasks list` names all)", file=sys.stderr)
-            raise SystemExit(MISUSED) from None
-        statuses[-1] = _status(getattr(args, "dualfocus", None))
-        return results
-
-    lmms_eval.cli_evaluate_single = watched
+    watch = _Watch(lmms_eval.cli_evaluate_single)
+    lmms_eval.cli_evaluate_single = watch.evaluate
     previous, sys.argv = sys.argv, ["lmms-eval", *argv]
     try:
         lmms_eval.cli_evaluate()
+    except Exception as error:
+        if not _is_mistake(error):
+            raise
+        watch.note_error(error)
     finally:
         sys.argv = previous
-        lmms_eval.cli_evaluate_single = evaluate_one
-    return max(statuses, default=BROKEN)
+        lmms_eval.cli_evaluate_single = watch.inner
+    sys.stdout.flush()  # the remarks come last where both go into one file
+    for remark in watch.remarks:
+        print(f"dualfocus eval: {remark}", file=sys.stderr)
+    return max(watch.statuses, default=BROKEN)
 
 
-def _status(record: dict[str, Any] | None) -> int:
-    """The status of a run that was scored, by the record that the model left; other models leave none."""
-    if record is None:
-        return OK
-    summary = record["summary"]
-    return QUESTIONS_FAILED if summary["failures"] or summary["unwritten"] else OK
+@dataclass
+class _Watch:
+    """What becomes of the evaluations of one command line; a ``--config`` may hold several."""
+
+    inner: Callable[[argparse.Namespace], Any]
+    """lmms-eval's function that runs one evaluation."""
+    statuses: list[int] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Why the exit status is not 0."""
+
+    def evaluate(self, args: argparse.Namespace) -> Any:
+        """Run one evaluation and note how it ended. A mistake of the user ends this one, not those after it."""
+        try:
+            _prepare(args)
+            results, samples = self.inner(args)
+            faults = [] if results is None else _faults(args, results, samples)  # only the first rank has results
+        except Exception as error:
+            self.note_error(error)
+            if not _is_mistake(error):
+                raise
+            if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # the other ranks would wait for this one
+                print(f"dualfocus eval: {self.remarks[-1]}", file=sys.stderr)
+                raise SystemExit(MISUSED) from None
+            return None, None
+        self.remarks += faults
+        self.statuses.append(INCOMPLETE if faults else OK)
+        return results, samples
+
+    def note_error(self, error: Exception) -> None:
+        """Note an evaluation that had no result."""
+        if _is_mistake(error):
+            text = " ".join(str(error).partition(". Try ")[0].split())
+            named = " (`lmms-eval --tasks list` names all)" if text.startswith("Tasks not found") else ""
+            self.remarks.append(f"error: {text}{named}")
+            self.statuses.append(MISUSED)
+        else:
+            text = str(error).strip().partition("\n")[0]
+            self.remarks.append(f"the run broke before it was scored ({type(error).__name__}: {text})")
+            self.statuses.append(BROKEN)
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether the message alone tells the user what to do: our own, and what lmms-eval's command line refuses."""
+    if isinstance(error, UserError):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    refused = isinstance(error, ValueError) and frames and frames[-1].filename == sys.modules[_COMMAND_LINE].__file__
+    return isinstance(error, YAMLError) or bool(refused)
+
+
+_COMMAND_LINE = "lmms_eval.__main__"
+
+
+def _faults(args: argparse.Namespace, results: Mapping[str, Any], samples: Mapping[str, Any] | None) -> list[str]:
+    """Why the results of a run that was scored are not to be relied on, in the words of the terminal."""
+    from dualfocus_eval.harness.outcomes import failure_notice
+    from dualfocus_eval.harness.written import file_faults
+
+    faults = []
+    if record := results.get("dualfocus"):  # other models leave none
+        if notice := failure_notice(record):
+            faults.append(f"{notice}; they are tried again by the same command")
+        if unwritten := record["summary"]["unwritten"]:
+            faults.append(f"{unwritten} answers could not be stored in {record['traces']}")
+    if args.output_path:
+        faults += file_faults(args.output_path, results, samples)
+    return faults

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.stop_texts import named_stop_texts
 
 __all__ = ["GenerationLimits", "read_generation_kwargs"]
+
+T = TypeVar("T")
 
 DEFAULT_MAX_NEW_TOKENS = 1024
 """What lmms-eval's own ``llava_hf`` takes where a task says nothing."""
 
-_GREEDY: dict[str, Callable[[Any], bool]] = {
-    "temperature": lambda value: float(value) == 0,
-    "num_beams": lambda value: int(value) == 1,
-    "repetition_penalty": lambda value: float(value) == 1,
-    "no_repeat_ngram_size": lambda value: int(value) == 0,
-    "min_new_tokens": lambda value: int(value) == 0,
+_GREEDY: dict[str, float] = {
+    "temperature": 0,
+    "num_beams": 1,
+    "repetition_penalty": 1,
+    "no_repeat_ngram_size": 0,
+    "min_new_tokens": 0,
 }
-"""Arguments that would change a greedy answer, each with what leaves it as it is."""
+"""Arguments that would change a greedy answer, each with the value that leaves it as it is."""
+
+
+_HARMLESS = frozenset(("do_sample", "max_new_tokens", "until", "top_p", "top_k", "typical_p", "seed"))
+"""Arguments that are read, or that change no greedy answer."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +37,43 @@ class GenerationLimits:
 
     max_new_tokens: int
     stop: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    """Names of generation arguments that have no effect."""
 
 
 def read_generation_kwargs(kwargs: Mapping[str, Any], task: str) -> GenerationLimits:
-    """The limits that a task sets. Raises ``UserError`` for anything but greedy decoding, by the argument's name."""
-    for name, is_greedy in _GREEDY.items():
+    """The limits that a task sets.
+
+    Raises ``UserError`` for anything but greedy decoding and for a value of the wrong type, by the argument's name.
+    """
+    for name, greedy in _GREEDY.items():
         value = kwargs.get(name)
-        if value is not None and not is_greedy(value):
+        if value is not None and _number(name, value, task) != greedy:
             raise UserError(
                 f"task {task}: generation argument {name}={value} is not supported, dualfocus decodes greedily; "
-                f"override it with --gen_kwargs {name}={int(name in ('num_beams', 'repetition_penalty'))}"
+                f"override it with --gen_kwargs {name}={greedy}"
             )
     if kwargs.get("do_sample") and kwargs.get("temperature") is None:
         raise UserError(
             f"task {task}: generation argument do_sample=True is not supported, dualfocus decodes greedily; "
             "override it with --gen_kwargs do_sample=false"
         )
-    until = kwargs.get("until") or ()
-    stop = (until,) if isinstance(until, str) else tuple(until)
     max_new_tokens = kwargs.get("max_new_tokens")
-    limit = DEFAULT_MAX_NEW_TOKENS if max_new_tokens is None else int(max_new_tokens)
+    limit = DEFAULT_MAX_NEW_TOKENS if max_new_tokens is None else int(_number("max_new_tokens", max_new_tokens, task))
     if limit < 1:
         raise UserError(f"task {task}: generation argument max_new_tokens={limit} must be 1 or more")
-    return GenerationLimits(limit, tuple(text for text in stop if text))
+    until = kwargs.get("until") or ()
+    if not isinstance(until, str | list | tuple) or not all(isinstance(text, str) for text in until):
+        raise UserError(f"task {task}: generation argument until={until!r} is neither a text nor a list of texts")
+    ignored = tuple(name for name in kwargs if name not in _HARMLESS and name not in _GREEDY)
+    return GenerationLimits(limit, named_stop_texts(kwargs), ignored)
+
+
+def _number(name: str, value: Any, task: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"task {task}: generation argument {name}={value!r} is not a number; give --gen_kwargs one")
+    return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +19,12 @@ from tqdm import tqdm
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.outcomes import extend_evaluator
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import (
     ImageKeys,
     Request,
-    command_line_of,
+    flags_of,
     group_by_image,
     is_padding,
     read_chat,
@@ -54,11 +55,19 @@ class _DualFocus(lmms):
         self.run, self.accelerator = run, accelerator
         self._rank: int = accelerator.process_index
         self._world_size: int = accelerator.num_processes
+        extend_evaluator()
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> _DualFocus:
-        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there)."""
+    def create_from_arg_string(
+        cls, arg_string: str | Mapping[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> _DualFocus:
+        """Like lmms-eval's own, but a model argument wins over the flag of the same name (both clash there).
+
+        From Python, lmms-eval hands over a dictionary of arguments as it is.
+        """
         flags = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if isinstance(arg_string, Mapping):
+            return cls(**(flags | dict(arg_string)))
         try:
             arguments = simple_parse_args_string(arg_string)
         except ValueError as error:
@@ -70,10 +79,22 @@ class _DualFocus(lmms):
         """Where lmms-eval may put tensors that it exchanges between ranks."""
         return torch.device(self.accelerator.device)
 
+    @property
+    def chat_template(self) -> str | None:
+        """The checkpoint's, which is always applied; lmms-eval notes it under ``--apply_chat_template``."""
+        processor: Any = self.run.engine.checkpoint.processor
+        template: str | None = processor.chat_template or processor.tokenizer.chat_template
+        return template
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The texts of ``messages``, for a context; the engine applies the chat template to the whole conversation."""
+        return "".join(message["content"] for message in messages)
+
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answers in the order of ``requests``; a question that failed is answered by an empty text."""
-        self.run.note_command_line(command_line_of(requests))
+        self._take_flags(requests)
         read = [None if is_padding(instance) else self._read(instance) for instance in requests]
+        self._warn_of_ignored(request for request in read if request)
         started, traces = time.perf_counter(), {}
         for batch, questions in self._batches([request for request in read if request]):
             for request, trace in zip(batch, self.run.answer(questions), strict=True):
@@ -86,7 +107,7 @@ class _DualFocus(lmms):
 
         lmms-eval 0.7.3 turns a bare pair into text before it scores; inside its own result type it arrives whole.
         """
-        self.run.note_command_line(command_line_of(requests))
+        self._take_flags(requests)
         self.run.refuse_two_pathways()
         read = [None if is_padding(instance) else read_simple(instance) for instance in requests]
         texts = [self._continuation(instance, request) for instance, request in zip(requests, read, strict=True)]
@@ -120,6 +141,18 @@ class _DualFocus(lmms):
         """lmms-eval's only hook at the end of a run: close the traces, show what was done, free the model."""
         self.run.finish()
         super().clean()
+
+    def add_to_results(self, results: dict[str, Any]) -> None:
+        """Called by `outcomes.extend_evaluator` once the answers are scored."""
+        self.run.add_to_results(results)
+
+    def _take_flags(self, instances: Sequence[Instance]) -> None:
+        self.run.take_flags(flags_of(instances), {instance.task_name for instance in instances})
+
+    def _warn_of_ignored(self, requests: Iterable[Request]) -> None:
+        ignored = {(request.task, name) for request in requests if request.limits for name in request.limits.ignored}
+        for task, name in sorted(ignored):
+            self.run.warn(f"task {task}: generation argument {name} has no effect")
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[list[Request], list[Question]]]:
         """Batches of distinct questions, those about one image together; documents are decoded batch by batch."""
@@ -165,7 +198,7 @@ class DualFocusChat(_DualFocus):
         return read_chat(instance)
 
     def _question(self, request: Request) -> Question:
-        return chat_question(request, self._dataset(request), self.run.config.system_prompt)
+        return chat_question(request, self._dataset(request), self.run.system_prompt)
 
 
 class DualFocusSimple(_DualFocus):
@@ -177,7 +210,7 @@ class DualFocusSimple(_DualFocus):
         return read_simple(instance)
 
     def _question(self, request: Request) -> Question:
-        return simple_question(request, self._dataset(request), self.run.config.system_prompt)
+        return simple_question(request, self._dataset(request), self.run.system_prompt)
 
 
 def _generated_tokens(trace: Trace) -> int:

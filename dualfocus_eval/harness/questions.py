@@ -5,13 +5,15 @@ Whatever is wrong with one document becomes the question's named failure; nothin
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.harness.requests import Request
-from dualfocus_eval.method.images import prepare_picture
+from dualfocus_eval.method.images import IMAGE_SUFFIXES, prepare_picture, strict_decoding
+from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
 from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
 
 __all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
@@ -23,6 +25,14 @@ class UnusableDocumentError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class _Part(NamedTuple):
+    """A text or a picture of a prompt, in the task's order."""
+
+    text: str | None
+    medium: Any = None
+    """What the task shows, if this is no text."""
 
 
 def chat_question(request: Request, dataset: Any, system_prompt: str | None) -> Question:
@@ -37,13 +47,20 @@ def simple_question(request: Request, dataset: Any, system_prompt: str | None) -
 
 def _question(request: Request, dataset: Any, system_prompt: str | None, read: Any) -> Question:
     doc: Any = {}
-    system, text, media, failure = system_prompt, request.context, [], None
+    content: tuple[str | Picture, ...] = (request.context,)
+    system, failure = system_prompt, None
     try:
-        doc = _document(request, dataset)
-        system, text, media = read(request, doc)
-        pictures = tuple(open_picture(medium) for medium in media)
+        with strict_decoding():
+            doc = _document(request, dataset)
+            system, parts = read(request, doc)
+        content = tuple(open_picture(part.medium) if part.text is None else part.text for part in _placed(parts))
     except UnusableDocumentError as error:
-        pictures, failure = (), Failure(error.kind, f"{request.key}: {error}")
+        failure = Failure(error.kind, f"{request.key}: {error}")
+    pictures = tuple(part for part in content if isinstance(part, Picture))
+    texts = [part for part in content if isinstance(part, str)]
+    if pictures:
+        texts = [piece for text in texts for piece in cut_at_marks(text) if piece is not None]
+    text = _joined(texts)
     declared = request.structure
     parsed = stem_of(text, (*POST_PROMPTS, *request.post_prompts), request.pre_prompts)
     options = declared.options_of(doc)
@@ -62,6 +79,7 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
         stop=request.limits.stop if request.limits else (),
         system=system_prompt or system,
         failure=failure,
+        layout=() if content == (*pictures, text) else content,
     )
 
 
@@ -72,50 +90,72 @@ def _document(request: Request, dataset: Any) -> Any:
         raise UnusableDocumentError("bad_image", f"its document cannot be read: {_reason(error)}") from error
 
 
-def _read_messages(request: Request, doc: Any) -> tuple[str | None, str, list[Any]]:
-    """System text, user text and media of a chat task's messages."""
+def _read_messages(request: Request, doc: Any) -> tuple[str | None, list[_Part]]:
+    """System text and the user's turn of a chat task's messages."""
     try:
-        return _flattened(request.read_doc(doc))
+        return _turns(request.read_doc(doc))
     except UnusableDocumentError:
         raise
     except Exception as error:
         raise UnusableDocumentError("bad_document", f"its messages cannot be read: {_reason(error)}") from error
 
 
-def _flattened(messages: Any) -> tuple[str | None, str, list[Any]]:
-    """One user turn: examples as turns of their own are refused."""
-    system: list[str] = []
-    text: list[str] = []
-    media: list[Any] = []
-    for message in messages:
-        content = message["content"]
-        if message["role"] == "assistant":
-            raise UnusableDocumentError("unsupported_conversation", "its messages have turns of the assistant")
-        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if part["type"] == "text":
-                (system if message["role"] == "system" else text).append(part["text"])
-            elif part["type"] == "image":
-                media.append(part["url"])
-            else:
-                raise UnusableDocumentError(f"unsupported_{part['type']}", f"it has {part['type']}, not only images")
-    return "".join(system) or None, "".join(text), media
+def _turns(messages: Iterable[Any]) -> tuple[str | None, list[_Part]]:
+    """One turn of the user, after one of the system or none: examples as turns of their own are refused."""
+    turns = [(message["role"], list(_parts(message["content"]))) for message in messages]
+    if any(role == "assistant" for role, _ in turns):
+        raise UnusableDocumentError("unsupported_conversation", "its messages have turns of the assistant")
+    *before, (role, parts) = turns
+    if role != "user" or [role for role, _ in before] not in ([], ["system"]):
+        roles = ", ".join(role for role, _ in turns)
+        raise UnusableDocumentError("unsupported_conversation", f"its messages are not one of the user: {roles}")
+    system = before[0][1] if before else []
+    if any(part.text is None for part in system):
+        raise UnusableDocumentError("unsupported_conversation", "its system message has an image")
+    return _joined(part.text or "" for part in system) or None, parts
 
 
-def _read_visuals(request: Request, doc: Any) -> tuple[str | None, str, list[Any]]:
-    """No system text, the context without image placeholders, and a simple task's visuals."""
+def _parts(content: Any) -> Iterator[_Part]:
+    for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        if part["type"] == "text":
+            yield _Part(part["text"])
+        elif part["type"] == "image":
+            yield _Part(None, part["url"])
+        else:
+            raise UnusableDocumentError(f"unsupported_{part['type']}", f"it has {part['type']}, not only images")
+
+
+def _read_visuals(request: Request, doc: Any) -> tuple[str | None, list[_Part]]:
+    """No system text; a simple task's visuals and its context."""
     try:
         visuals = request.read_doc(doc)
     except Exception as error:
         raise UnusableDocumentError("bad_document", f"its visuals cannot be read: {_reason(error)}") from error
-    return None, request.context.replace("<image>", "").strip(), list(visuals or ())
+    return None, [*(_Part(None, visual) for visual in visuals or ()), _Part(request.context)]
 
 
-_IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+def _placed(parts: Sequence[_Part]) -> list[_Part]:
+    """``parts`` with each picture where the texts mark it, if they mark as many as there are; else as they are."""
+    pictures = iter([part for part in parts if part.text is None])
+    marks = sum(part.text.count(IMAGE_MARK) for part in parts if part.text)
+    if not marks or marks != sum(part.text is None for part in parts):
+        return list(parts)
+    pieces = (piece for part in parts if part.text is not None for piece in cut_at_marks(part.text))
+    return [next(pictures) if piece is None else _Part(piece) for piece in pieces]
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """``texts`` one after the other, with a space where two words would run together."""
+    joined = ""
+    for text in texts:
+        apart = not (joined and text) or joined[-1].isspace() or text[0].isspace()
+        joined += text if apart else f" {text}"
+    return joined
 
 
 def open_picture(medium: Any) -> Picture:
     """The picture of an image or an image file. Raises ``UnusableDocumentError`` for what is none."""
-    if isinstance(medium, str) and not medium.lower().endswith(_IMAGE_SUFFIXES):
+    if isinstance(medium, str) and not medium.lower().endswith(tuple(IMAGE_SUFFIXES)):
         raise UnusableDocumentError("unsupported_video", f"{medium} is not an image file")
     if not isinstance(medium, str | Image.Image):
         raise UnusableDocumentError("unsupported_media", f"a {type(medium).__name__} is not an image")

@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.building import flags_of_task
 from dualfocus_eval.harness.generation import GenerationLimits, read_generation_kwargs
 from dualfocus_eval.harness.structure import Structure, read_structure
 
-__all__ = ["ImageKeys", "Request", "command_line_of", "group_by_image", "is_padding", "read_chat", "read_simple"]
+__all__ = [
+    "ImageKeys",
+    "Request",
+    "flags_of",
+    "group_by_image",
+    "is_padding",
+    "read_chat",
+    "read_simple",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +68,7 @@ def read_simple(instance: Any) -> Request:
             "remove the metric from the task"
         )
     context, second, doc_to_visual, doc_id, task, split = instance.args
+    context = context.removeprefix(flags_of([instance]).get("system_instruction") or "")
     limits = None if instance.request_type == "loglikelihood" else read_generation_kwargs(second or {}, task)
     return Request(task, split, doc_id, context, doc_to_visual, limits, *_own_word(instance, task))
 
@@ -86,13 +96,10 @@ def is_padding(instance: Any) -> bool:
     return bool((instance.metadata or {}).get("__padding_only__"))
 
 
-def command_line_of(instances: Iterable[Any]) -> Any:
-    """The parsed command line of the run (an ``argparse.Namespace``), or None when it was started from Python.
-
-    lmms-eval gives it to its tasks but not to the model; the tasks' bound methods travel with the instances.
-    """
+def flags_of(instances: Iterable[Any]) -> dict[str, Any]:
+    """What the run was asked for, by the names of lmms-eval's command line."""
     tasks = (task for instance in instances for task in _tasks_of(instance))
-    return next((task.args for task in tasks if getattr(task, "args", None) is not None), None)
+    return next((flags_of_task(task) for task in tasks if hasattr(task, "asked_for") or hasattr(task, "args")), {})
 
 
 class ImageKeys:

@@ -16,7 +16,7 @@ from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.method.trace import Trace
 
-__all__ = ["Summary", "print_summary"]
+__all__ = ["Summary", "print_failures", "print_summary"]
 
 
 @dataclass
@@ -37,11 +37,15 @@ class Summary:
     selected: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
     """Answers that could not be stored."""
+    rewritten: int = 0
+    """Answers that vanished from the disk in mid-run and were stored anew."""
     images_encoded: int = 0
     tokens_prefilled: int = 0
     tokens_reused: int = 0
     decode_steps: int = 0
     batch_halvings: int = 0
+    prefix_cache_gib: float = 0.0
+    """Budget of the prefix cache, over all ranks."""
     seconds: Counter[str] = field(default_factory=Counter)
 
     def add_trace(self, trace: Trace) -> None:
@@ -101,8 +105,8 @@ class Summary:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
 
-def print_summary(summary: Summary, traces: str, console: Console | None = None) -> None:
-    """Show the table; ``traces`` says where the answers are stored."""
+def print_summary(summary: Summary, traces: str, warnings: Sequence[str] = (), console: Console | None = None) -> None:
+    """Show the table, where the answers are stored (``traces``), and what was not as it was asked for."""
     table = Table(title="dualfocus", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -111,12 +115,26 @@ def print_summary(summary: Summary, traces: str, console: Console | None = None)
     console = console or Console()
     console.print(table)
     console.print(f"traces: {traces}", soft_wrap=True, highlight=False)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+
+
+def print_failures(notice: str, console: Console | None = None) -> None:
+    """Say above the scores that questions failed."""
+    console = console or Console()
+    console.print(f"dualfocus: {notice}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    console.print("The scores below include them as if they had been answered.", style="bold red", soft_wrap=True)
 
 
 def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "questions", f"{summary.questions}"
     if summary.resumed:
         yield "  answered earlier, from the traces", f"{summary.resumed}"
+    yield from _by_kind("[red]failed questions[/red]", summary.failures)
+    if summary.unwritten:
+        yield "[red]answers that could not be stored[/red]", f"[red]{summary.unwritten}[/red]"
+    if summary.rewritten:
+        yield "answers that vanished from the traces, stored anew", f"{summary.rewritten}"
     if summary.grounded:
         yield "boxes parsed", _of(summary.boxes_parsed, summary.grounded)
     yield from _by_kind("fallbacks to macro", summary.fallbacks)
@@ -129,13 +147,11 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "images encoded", f"{summary.images_encoded:,}"
     yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
     yield "tokens reused", f"{summary.tokens_reused:,}"
+    yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
     if summary.batch_halvings:
         yield "batches halved (out of memory)", f"{summary.batch_halvings}"
     for phase, seconds in summary.seconds.items():
         yield f"seconds in {phase}", f"{seconds:.1f}"
-    if summary.unwritten:
-        yield "[red]answers that could not be stored[/red]", f"[red]{summary.unwritten}[/red]"
-    yield from _by_kind("[red]failed questions[/red]", summary.failures)
 
 
 def _by_kind(title: str, counts: Mapping[str, int]) -> Iterable[tuple[str, str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import image_of
+from dualfocus_eval.data.benchmarks.prepared import image_of, undecoded
 
-__all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "mean_score"]
+__all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "mean_score", "undecoded"]
 
 WORD_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."

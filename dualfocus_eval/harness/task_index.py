@@ -1,4 +1,4 @@
-"""Make lmms-eval's task manager index our tasks folder, with no flag and no variable.
+"""Make lmms-eval's task manager index our tasks folder, with no flag and no variable, and its tasks fit for our model.
 
 lmms-eval offers models through entry points, but tasks only through ``--include_path``. Evaluation loads the entry
 points before it builds its task manager, so that code which runs then can still extend the manager.
@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.harness.building import adapt_building
+from dualfocus_eval.harness.stop_texts import tell_stop_texts_apart
 from dualfocus_eval.resources import resource_folder
 
 __all__ = ["index_our_tasks", "prepared_config", "task_manager"]
@@ -37,19 +39,27 @@ def index_our_tasks() -> None:
         sys.meta_path.insert(0, _ExtendWhenImported())
 
 
-def task_manager(names: Sequence[str]) -> Any:
-    """lmms-eval's task manager, which knows every one of ``names`` that there is."""
+def task_manager(names: Sequence[str], include_path: Sequence[str] = ()) -> Any:
+    """lmms-eval's task manager, which knows every one of ``names`` there is, in the folders ``include_path`` too."""
     from lmms_eval.tasks import TaskManager
 
     index_our_tasks()
     # Indexing lmms-eval's own thousands of YAMLs takes many times as long as ours.
-    manager = TaskManager("ERROR", str(resource_folder("tasks")), include_defaults=False, model_name="dualfocus")
+    folders = [*include_path, str(resource_folder("tasks"))]
+    manager = TaskManager("ERROR", folders, include_defaults=False, model_name="dualfocus")
     known = set(names) <= set(manager.all_tasks)
-    return manager if known else TaskManager("ERROR", model_name="dualfocus")
+    return manager if known else TaskManager("ERROR", list(include_path) or None, model_name="dualfocus")
 
 
 def _extend(module: ModuleType) -> None:
-    manager: Any = module.TaskManager
+    from lmms_eval.api.task import Task, TaskConfig
+
+    tell_stop_texts_apart(TaskConfig)
+    adapt_building(Task)
+    _index_ours(module.TaskManager)
+
+
+def _index_ours(manager: Any) -> None:
     original = manager.initialize_tasks
     if hasattr(original, "with_dualfocus"):
         return

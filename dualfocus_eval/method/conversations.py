@@ -10,8 +10,8 @@ __all__ = ["grounding_conversation", "macro_conversation", "micro_conversation",
 
 
 def macro_conversation(question: Question) -> Conversation:
-    """[images, question] (Eq. 5)."""
-    return (*_system(question), Message("user", (*question.images, question.prompt)))
+    """[images, question] (Eq. 5), in the task's own order."""
+    return (*_system(question), Message("user", question.content))
 
 
 def grounding_conversation(question: Question, wording: str) -> Conversation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,7 +51,8 @@ def answer(
     """Answer one batch; traces in the order of ``questions``. No question's failure ends the batch or raises.
 
     With a ``store``, a question that it holds an answer to is not computed again, and every new trace is appended to
-    it. ``settings_key`` (see `settings.settings_key`) is written into the traces; a store brings its own.
+    it. ``settings_key`` (see `settings.settings_key`) is written into the traces; a store brings its own, and the
+    arithmetic.
     """
     known = [store.get(question) if store else None for question in questions]
     works = [Work(question) for question, trace in zip(questions, known, strict=True) if trace is None]
@@ -59,9 +60,10 @@ def answer(
     _two_passes(works, engine, settings)
     cost: Cost | None = Cost.between(before, engine.counters, len(works))
     key = store.settings_key if store else settings_key
+    arithmetic = store.arithmetic if store else {}
     computed = []
     for work in works:
-        computed.append(_trace(work, key, cost).reselected(settings.selection))
+        computed.append(_trace(work, key, arithmetic, cost).reselected(settings.selection))
         cost = None
     if store:
         for trace in computed:
@@ -179,7 +181,7 @@ def _compare(work: Work) -> None:
     work.decision = Decision.NLL
 
 
-def _trace(work: Work, settings_key: str, cost: Cost | None) -> Trace:
+def _trace(work: Work, settings_key: str, arithmetic: Mapping[str, str], cost: Cost | None) -> Trace:
     question = work.question
     return Trace(
         key=question.key,
@@ -199,4 +201,5 @@ def _trace(work: Work, settings_key: str, cost: Cost | None) -> Trace:
         cause=work.cause,
         error=work.error,
         cost=cost,
+        arithmetic=arithmetic,
     )

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dualfocus_eval.engines.base import Failure, Picture
+from dualfocus_eval.method.marks import IMAGE_MARK
 
 __all__ = ["POST_PROMPTS", "AnswerKind", "Question", "StemAndOptions", "stem_of", "without_post_prompts"]
 
@@ -32,9 +33,9 @@ class AnswerKind(StrEnum):
 class Question:
     """One question of one task.
 
-    ``prompt`` is the task's full text (stem, options, format hint) as the macro pathway gets it; ``stem`` is the bare
-    question that grounding gets (no options, no format hint). ``images`` is empty or has several entries for the
-    questions that DualFocus answers from the macro pathway alone.
+    ``prompt`` is the task's full text (stem, options, format hint), which the macro pathway gets in the task's own
+    ``layout``; ``stem`` is the bare question that grounding gets (no options, no format hint). ``images`` is empty or
+    has several entries for the questions that DualFocus answers from the macro pathway alone.
     """
 
     key: str
@@ -54,6 +55,13 @@ class Question:
     """``images``, if any, are frames of a video."""
     failure: Failure | None = None
     """Why the question cannot be asked at all, e.g. an unreadable image; its trace then says so."""
+    layout: tuple[str | Picture, ...] = ()
+    """Texts and images in the order in which the task shows them; empty for the images followed by the prompt."""
+
+    @property
+    def content(self) -> tuple[str | Picture, ...]:
+        """What the user's turn of the macro pathway holds, in reading order."""
+        return self.layout or (*self.images, self.prompt)
 
     @property
     def digest(self) -> str:
@@ -62,6 +70,7 @@ class Question:
             [
                 self.prompt,
                 self.stem,
+                [part if isinstance(part, str) else part.digest for part in self.layout],
                 [picture.digest for picture in self.images],
                 self.kind,
                 self.options,
@@ -106,7 +115,6 @@ _REFERENCE = re.compile(r"\nReference OCR token:[^\n]*$")
 """TextVQA's tokens, between question and format hint."""
 _QUESTION = re.compile(r"^[ \t]*Question:", re.MULTILINE)
 _CONTEXT = re.compile(r"(?:Context|Hint):")
-_IMAGE_MARK = "<image>"
 _SENTENCE_END = re.compile(r"(?<=[.?!:])\s|\n")
 _INSTRUCTION = re.compile(
     r"(?:(?:please|only|just|directly|then|and)\s+)*"
@@ -146,7 +154,7 @@ def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS, pre_prompts
 
     A prompt that is nothing but options and format hints has an empty stem.
     """
-    text = prompt.replace(_IMAGE_MARK, "").strip()
+    text = prompt.replace(IMAGE_MARK, "").strip()
     options: tuple[str, ...] = ()
     for _ in range(_ROUNDS):
         bare = _without_instructions(without_post_prompts(_without_pre_prompts(text, pre_prompts), post_prompts))
@@ -184,7 +192,7 @@ def _longest_first(post_prompts: tuple[str, ...]) -> list[str]:
 
 def _without_pre_prompts(text: str, pre_prompts: Sequence[str]) -> str:
     for pre_prompt in pre_prompts:
-        pieces = [re.escape(piece) for piece in pre_prompt.replace(_IMAGE_MARK, "").strip().split("{}")]
+        pieces = [re.escape(piece) for piece in pre_prompt.replace(IMAGE_MARK, "").strip().split("{}")]
         if any(pieces) and (found := re.match(r"[^\n]{0,200}?".join(pieces), text)) and text[found.end() :].strip():
             return text[found.end() :].lstrip()
     return text

@@ -26,6 +26,7 @@ __all__ = [
     "Rule",
     "is_confident",
     "lower_nll",
+    "nlls",
     "normalised",
     "picks",
     "released_nll",
@@ -66,24 +67,32 @@ def is_confident(macro: Completion, threshold: float | None) -> bool:
     return threshold is not None and macro.nll < threshold
 
 
+def nlls(
+    macro: Completion,
+    micro: Completion,
+    a1: Completion,
+    in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> dict[Rule, tuple[float, float]]:
+    """What each rule compares, for all rules that the log-probabilities at hand allow: NLLs of macro and micro.
+
+    ``in_micro_context`` holds the token log-probabilities of the macro and the micro candidate there.
+    """
+    result: dict[Rule, tuple[float, float]] = {"own": (macro.nll, micro.nll)}
+    if in_micro_context is not None:
+        rescored_macro, rescored_micro = in_micro_context
+        result["micro"] = (mean_nll(rescored_macro), mean_nll(rescored_micro))
+        result["released"] = (released_nll(a1.logprobs, rescored_macro), released_nll(a1.logprobs, rescored_micro))
+    return result
+
+
 def picks(
     macro: Completion,
     micro: Completion,
     a1: Completion,
     in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> dict[Rule, Pathway]:
-    """What each rule picks, for all rules that the log-probabilities at hand allow.
-
-    ``in_micro_context`` holds the token log-probabilities of the macro and the micro candidate there.
-    """
-    result: dict[Rule, Pathway] = {"own": lower_nll(macro.nll, micro.nll)}
-    if in_micro_context is not None:
-        rescored_macro, rescored_micro = in_micro_context
-        result["micro"] = lower_nll(mean_nll(rescored_macro), mean_nll(rescored_micro))
-        result["released"] = lower_nll(
-            released_nll(a1.logprobs, rescored_macro), released_nll(a1.logprobs, rescored_micro)
-        )
-    return result
+    """What each rule picks by `nlls`."""
+    return {rule: lower_nll(*pair) for rule, pair in nlls(macro, micro, a1, in_micro_context).items()}
 
 
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -13,13 +13,14 @@ from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, 
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.decoding import decoder
-from dualfocus_eval.method.selection import Decision, Pathway, Rule
+from dualfocus_eval.method.selection import Decision, Pathway, Rule, nlls
 
 __all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
 
-TRACE_VERSION = 2
-"""2: completions carry their ``gap``. Traces of version 1 are read with an unknown one."""
-_READABLE = (1, TRACE_VERSION)
+TRACE_VERSION = 3
+"""2: completions carry their ``gap``, unknown in version 1. 3: traces carry their ``arithmetic``, unknown before."""
+_READABLE = (1, 2, TRACE_VERSION)
+_WITH_ARITHMETIC = 3
 
 
 class Fallback(StrEnum):
@@ -116,6 +117,7 @@ class Trace:
     key: str
     question_digest: str
     settings_key: str
+    """`settings.settings_key`: digest of the settings and the checkpoint."""
     kind: str
     """`question.AnswerKind`."""
     images: tuple[ImageInfo, ...]
@@ -134,6 +136,8 @@ class Trace:
     """The engine's own words behind a fallback that a failure led to."""
     error: Failure | None = None
     cost: Cost | None = None
+    arithmetic: Mapping[str, str] = field(default_factory=dict)
+    """`harness.environment.arithmetic_of`: versions, precision and device that computed it; empty where unknown."""
     version: int = TRACE_VERSION
 
     @property
@@ -145,6 +149,14 @@ class Trace:
     def text(self) -> str:
         """The selected candidate's text; empty for a failed question."""
         return self.answer.text if self.answer else ""
+
+    @property
+    def nlls(self) -> Mapping[Rule, tuple[float, float]]:
+        """The NLLs of macro and micro that each rule compares; a rule whose scores were not taken is missing."""
+        if not (self.macro and self.micro and self.grounding):
+            return {}
+        in_micro_context = (self.scores.macro, self.scores.micro) if self.scores else None
+        return nlls(self.macro, self.micro, self.grounding.a1, in_micro_context)
 
     def reselected(self, rule: Rule) -> Trace:
         """The same trace decided by ``rule``; unchanged where there was only one candidate."""
@@ -167,6 +179,8 @@ class Trace:
             found = json.loads(line)
             if found["version"] not in _READABLE:
                 raise TraceFormatError(f"trace version {found['version']!r}, this is version {TRACE_VERSION}")
+            if found["version"] < _WITH_ARITHMETIC:
+                found["arithmetic"] = {}
             if missing := Trace.__dataclass_fields__.keys() - found.keys():
                 raise TraceFormatError(f"not a trace: it lacks {', '.join(sorted(missing))}")
             return _decoded(found)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.report.choices import Choice, scores_of
+from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import rate
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
@@ -122,7 +123,7 @@ def _draw_areas(asked: dict[str, pd.DataFrame]) -> Any:
         axis.hist(np.clip(area, edges[0], 1.0), bins=edges, color=COLORS["micro"])
         axis.set_xscale("log")
         axis.set_xlabel("share of the image", fontsize=8)
-        axis.set_title(task, fontsize=9)
+        axis.set_title(figure_text(task), fontsize=9)
     return figure
 
 
@@ -140,6 +141,6 @@ def _draw_sizes(known: dict[str, pd.DataFrame]) -> Any:
         axis.set_xlabel("object size, % of the image's side", fontsize=8)
         axis.set_ylabel("right, %", fontsize=8)
         axis.set_ylim(0, 105)
-        axis.set_title(task, fontsize=9)
+        axis.set_title(figure_text(task), fontsize=9)
         axis.legend(fontsize=8, frameon=False)
     return figure

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualfocus_eval.report.choices import Choice
+from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import is_share, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
@@ -81,7 +82,7 @@ def _drawing(run: Run, task: str, groups: Sequence[Sequence[str]], unit: str) ->
                 places, [number.value for number in values], yerr=(below, above), fmt="none", ecolor="#1b1f24",
                 elinewidth=0.7,
             )  # fmt: skip
-        labels = [name.replace("_", " ").replace(" ", "\n", 1) for name in names]
+        labels = [figure_text(name.replace("_", " ")).replace(" ", "\n", 1) for name in names]
         axis.set_xticks(range(len(names)), labels, fontsize=7)
         if unit:
             axis.set_ylabel("%")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.method.selection import RULES, Rule
-from dualfocus_eval.report.rows import pick_column
+from dualfocus_eval.method.selection import RULES, Decision, Rule
+from dualfocus_eval.report.rows import compared_columns, pick_column
 
-__all__ = ["CHOICES", "Choice", "available_choices", "picked_micro", "rule_choice", "scores_of"]
+__all__ = [
+    "CHOICES", "RULE_WORDS", "Choice", "available_choices", "deciding_nlls", "decision_words", "picked_micro",
+    "rule_choice", "scores_of",
+]  # fmt: skip
 
 Choice = Literal["macro", "micro", "own rule", "micro rule", "released rule", "selected", "oracle"]
 CHOICES: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "released rule", "selected", "oracle")
@@ -19,6 +23,35 @@ CHOICES: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "rele
 
 _RULE_CHOICES: dict[Rule, Choice] = {"own": "own rule", "micro": "micro rule", "released": "released rule"}
 _RULES = {choice: rule for rule, choice in _RULE_CHOICES.items()}
+
+
+RULE_WORDS: Mapping[Rule, str] = {
+    "own": "each answer in its own pathway",
+    "micro": "both answers in the micro pathway's context",
+    "released": "box and answer together, both in the micro pathway's context",
+}
+"""Whose perplexities a rule compares."""
+_DECISION_WORDS: Mapping[str, str] = {
+    Decision.NLL: "perplexity",
+    Decision.AGREEMENT: "same answer",
+    Decision.ONLY_VALID_LETTER: "only one names an option",
+    Decision.NO_VALID_LETTER: "neither names an option",
+    Decision.ONLY_CANDIDATE: "only one answer",
+    Decision.NO_SCORES: "perplexities not known",
+}
+
+
+def decision_words(row: Mapping[str, Any]) -> str:
+    """What decided between the candidates of a row of answers; empty where the trace does not say."""
+    return _DECISION_WORDS.get(str(row["decision"]), "")
+
+
+def deciding_nlls(row: Mapping[str, Any], rule: Rule) -> tuple[float, float]:
+    """The mean NLLs of the macro and the micro candidate that ``rule`` compared; NaN where something else decided."""
+    if row["decision"] != Decision.NLL:
+        return math.nan, math.nan
+    macro, micro = compared_columns(rule)
+    return float(row[macro]), float(row[micro])
 
 
 def rule_choice(rule: Rule) -> Choice:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import one_line, one_line_errors
 
 if TYPE_CHECKING:
     from dualfocus_eval.report.runs import Run
@@ -22,9 +23,14 @@ __all__ = ["main", "report_run", "sections_of"]
 WHOLE, IMPAIRED = 0, 1
 
 
+@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Write the report and name it; status 1 where something of a run could not be used (it is listed)."""
     chosen = _parser().parse_args(argv)
+    from rich.console import Console
+
+    from dualfocus_eval.report.tables import print_line
+
     runs, unread = _read(chosen.runs)
     if not runs:
         raise UserError("; ".join(unread))
@@ -36,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
     for name, run in runs.items():
         _show(name, run)
     for problem in unread:
-        print(f"dualfocus report: {problem}", file=sys.stderr)
-    print(f"report: {index}")
+        print(f"dualfocus report: {one_line(problem)}", file=sys.stderr)
+    print_line(f"report: {index}", Console())
     impaired = unread or any(not fault.harmless for run in runs.values() for fault in run.faults)
     return IMPAIRED if impaired else WHOLE
 
@@ -97,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         description="From one finished run, without running it again: strategies, scores per category, "
         "selection, perplexities, adaptive thresholds, boxes and cost, as a page, Markdown, CSV, JSON and figures.",
         epilog="exit status: 0 done; 1 done, but something of a run could not be used (the page lists it); 2 nothing "
-        "to report.",
+        "to report; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -141,10 +147,10 @@ def _show(name: str, run: Run) -> None:
 
     from dualfocus_eval.report.runs import print_faults
     from dualfocus_eval.report.strategies import strategy_section
-    from dualfocus_eval.report.tables import print_table
+    from dualfocus_eval.report.tables import print_line, print_table
 
     console = Console()
-    console.print(f"{name}: {_title(run)}", markup=False, highlight=False)
+    print_line(f"{name}: {_title(run)}", console)
     for table in strategy_section(run).tables.values():
         print_table(table, console)
     print_faults(run, console)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_table", "main"]
 
+WHOLE, LOST = 0, 1
 _SHOWN = 10
 """Flips of a direction on the terminal."""
 
 
+@one_line_errors()
 def main(argv: Sequence[str]) -> int:
-    """Print the comparison; with ``--flips`` write every question whose score differs. The exit status is 0.
+    """Print the comparison; with ``--flips`` write every question whose score differs. The exit status is 1 where
+    a run has lost samples of its questions, else 0.
 
-    Raises ``UserError`` where a run cannot be read or the runs did not ask the same questions.
+    Raises ``UserError`` where a run cannot be read or the runs have no question in common.
     """
     chosen = _parser().parse_args(argv)
     for place in (chosen.first, chosen.second):
@@ -36,18 +40,21 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"there is no run {place}; name the --output_path of a run with --log_samples")
     from rich.console import Console
 
-    from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
+    from dualfocus_eval.report.pairing import compare_categories, compare_tasks, describe, pair_runs
     from dualfocus_eval.report.reading import read_run
     from dualfocus_eval.report.runs import print_faults
-    from dualfocus_eval.report.tables import print_table
+    from dualfocus_eval.report.tables import print_line, print_table
 
     first, second = read_run(chosen.first), read_run(chosen.second)
-    pairs = pair_runs(first, second)
-    console = Console()
+    compared = pair_runs(first, second)
+    pairs, console = compared.rows, Console()
     for letter, run in (("A", first), ("B", second)):
-        console.print(f"{letter}: {run.path}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{letter}: {run.path}", console)
         print_faults(run, console)
     _show_settings(first, second, console)
+    if compared.left_out:
+        said = f"compared are the {len(pairs):,} questions that both runs have; left out: {describe(compared.left_out)}"
+        print_line(said, console, "yellow")
     tables = [comparison_table("Tasks", "task", compare_tasks(pairs))]
     categories = compare_categories(pairs, first, second)
     tables += [comparison_table("Categories", "category", categories)] if categories else []
@@ -59,15 +66,18 @@ def main(argv: Sequence[str]) -> int:
         print_table(table, console)
     if chosen.flips:
         _write_flips(flips, chosen.flips)
-        console.print(f"{len(flips):,} flips: {chosen.flips}", highlight=False, markup=False, soft_wrap=True)
-    return 0
+        print_line(f"{len(flips):,} flips: {chosen.flips}", console)
+    return LOST if first.lost or second.lost else WHOLE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus compare",
         description="Compare two runs question by question: the difference with a bootstrap interval over images, "
-        "McNemar's test, Holm's correction for several tasks or categories, and the questions that flipped.",
+        "McNemar's test, Holm's correction for several tasks or categories, and the questions that flipped. "
+        "Compared are the questions that both runs have; how many are left out, and why, is said.",
+        epilog="exit status: 0 done; 1 done, but a run has lost samples of questions that it asked; 2 nothing to "
+        "compare; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")
@@ -77,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show_settings(first: Run, second: Run, console: Console) -> None:
+    from dualfocus_eval.report.tables import print_line
+
     names = dict.fromkeys([*first.settings, *second.settings])
     changed = [
         f"{name} {first.settings[name]} -> {second.settings[name]}"
@@ -84,7 +96,7 @@ def _show_settings(first: Run, second: Run, console: Console) -> None:
         if name in first.settings and name in second.settings and first.settings[name] != second.settings[name]
     ]
     if changed:
-        console.print("settings: " + ", ".join(changed), highlight=False, markup=False, soft_wrap=True)
+        print_line("settings: " + ", ".join(changed), console)
 
 
 def comparison_table(title: str, unit: str, comparisons: Sequence[Comparison]) -> Table:
@@ -133,7 +145,7 @@ def _flips(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _write_flips(flips: pd.DataFrame, path: Path) -> None:
-    from dualfocus_eval.report.tables import visible
+    from dualfocus_eval.report.escaping import csv_cell
 
     names = {
         "answer_first": "answer_a",
@@ -141,8 +153,8 @@ def _write_flips(flips: pd.DataFrame, path: Path) -> None:
         "score_first": "score_a",
         "score_second": "score_b",
     }
-    texts = ["question", "target", "answer_first", "answer_second"]
-    shown = flips.assign(**{name: flips[name].map(visible, na_action="ignore") for name in texts})
+    texts = ["task", "key", "question", "target", "cluster", "answer_first", "answer_second"]
+    shown = flips.assign(**{name: flips[name].map(csv_cell, na_action="ignore") for name in texts})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shown.rename(columns=names).to_csv(path, index=False, lineterminator="\n")

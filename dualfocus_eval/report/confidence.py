@@ -11,6 +11,7 @@ import pandas as pd
 
 from dualfocus_eval.method.selection import Pathway
 from dualfocus_eval.report.categories import partitions
+from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.statistics import are_shares, jackknife
@@ -137,11 +138,11 @@ def _draw_spread(run: Run) -> Any:
             for place, name in enumerate(names):
                 if len(found[name]):
                     _box(axis, np.exp(found[name][f"{pathway}_nll"].to_numpy()), place + 0.36 * (offset - 0.5), pathway)
-        axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
+        axis.set_yticks(range(len(names)), [figure_text(name.replace("_", " ")) for name in names], fontsize=7)
         axis.set_ylim(max(len(names), 3) - 0.5, -0.6)
         _scale(axis)
         axis.set_xlabel("PPL (macro above, micro below)", fontsize=8)
-        axis.set_title(task, fontsize=9)
+        axis.set_title(figure_text(task), fontsize=9)
     return figure
 
 
@@ -180,6 +181,6 @@ def _draw_reliability(run: Run) -> Any:
         axis.set(xlim=(0, 102), ylim=(-2, 102))
         axis.set_xlabel("confidence, %", fontsize=8)
         axis.set_ylabel("right, %", fontsize=8)
-        axis.set_title(task, fontsize=9)
+        axis.set_title(figure_text(task), fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)
     return figure

@@ -14,8 +14,8 @@ from PIL import Image
 
 from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import Pathway, Rule
-from dualfocus_eval.report.choices import scores_of
+from dualfocus_eval.method.selection import Decision, Pathway, Rule
+from dualfocus_eval.report.choices import RULE_WORDS, deciding_nlls, decision_words, scores_of
 from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.runs import Run
 
@@ -73,26 +73,31 @@ def draw_example(run: Run, key: str, path: Path) -> None:
     _above(axes[1], f"what the macro pass sees, {_size(panels[1])}")
     _above(axes[2], f"what the micro pass adds, {_size(panels[2])}")
     _below(axes[0], "box", format_box(box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
-    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, _compared_nlls(row, rule), strict=True):
+    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, deciding_nlls(row, rule), strict=True):
         selected = " (selected)" if row["selected"] == pathway else ""
         color = _RIGHT if row[f"score_{pathway}"] > 0 else _WRONG
         shown = shorten(row[f"{pathway}_text"].strip(), 22, placeholder=" ...") or "(nothing)"
-        _below(axis, f"{pathway} answer{selected}", shown, color, f"PPL {math.exp(nll):.2f}", 18)
+        _below(axis, f"{pathway} answer{selected}", shown, color, _perplexity(nll, row, pathway, rule), 18)
     figure.text(
         0.97, 0.03,
-        f"right answer: {doc['answer']}.  Rule {rule}: the answer with the lower perplexity is selected.",
+        f"right answer: {doc['answer']}.  {_decided(row, rule)}",
         parse_math=False, fontsize=9.5, color=_MUTED, ha="right", va="center",
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
 
 
-def _compared_nlls(row: pd.Series, rule: Rule) -> tuple[float, float]:
-    """Of the macro and the micro candidate, as ``rule`` compares them; in their own contexts where none was needed."""
-    context = {"own": "", "micro": "_context", "released": "_released"}[rule]
-    if math.isnan(row["macro_context_nll"]):
-        context = ""
-    return float(row[f"macro{context}_nll"]), float(row[f"micro{context}_nll"])
+def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: Rule) -> str:
+    """What decided; where that was no perplexity, the one in the candidate's own pathway, so named."""
+    if not math.isnan(nll):
+        return f"PPL {math.exp(nll):.3f}" + ("" if rule == "own" else f" (rule {rule})")
+    return f"PPL {math.exp(row[f'{pathway}_nll']):.3f} (own pathway)"
+
+
+def _decided(row: pd.Series, rule: Rule) -> str:
+    if row["decision"] == Decision.NLL:
+        return f"Rule {rule}: the lower perplexity is selected ({RULE_WORDS[rule]})."
+    return f"Selected, not by perplexity: {decision_words(row)}."
 
 
 def _outline(axis: Any, box: Box, crop: Crop, size: tuple[int, int]) -> None:

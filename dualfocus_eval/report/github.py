@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from dualfocus_eval.report.escaping import github_message, markdown
 from dualfocus_eval.report.regression import Verdict
 from dualfocus_eval.report.tables import to_markdown
 from dualfocus_eval.report.wording import headline, move_line, move_table, ranked_moves, task_table
@@ -26,20 +27,18 @@ def announce(verdict: Verdict) -> None:
     forbidden = [move for move in ranked_moves(verdict) if not move.allowed]
     _annotate("notice" if verdict.passed else "error", [headline(verdict), *map(move_line, forbidden[:_SHOWN])])
     tables = [task_table(verdict)] + ([move_table(verdict, _SUMMARY_MOVES)] if verdict.moves else [])
-    _summarise("\n\n".join([f"### {_TITLE}", headline(verdict), *map(to_markdown, tables)]))
+    _summarise("\n\n".join([f"### {_TITLE}", markdown(headline(verdict)), *map(to_markdown, tables)]))
 
 
 def announce_error(message: str) -> None:
     """Say that the run could not be judged."""
     _annotate("error", [f"cannot judge: {message}"])
-    _summarise(f"### {_TITLE}\n\nCannot judge: {message}")
+    _summarise(f"### {_TITLE}\n\nCannot judge: {markdown(message)}")
 
 
 def _annotate(level: str, messages: Iterable[str]) -> None:
     for message in messages:
-        # A workflow command is one line; these three are how it takes other characters.
-        safe = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        print(f"::{level} title={_TITLE}::{safe}", flush=True)
+        print(f"::{level} title={_TITLE}::{github_message(message)}", flush=True)
 
 
 def _summarise(markdown: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.method.decoding import LARGEST
+from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.rows import NO_TRACE, TRACE_COLUMNS, TRACE_TYPES, pick_column
 from dualfocus_eval.report.runs import Fault, Metrics
@@ -82,7 +83,7 @@ def read_task(
 
 
 _NOT_METRICS = frozenset(
-    {"doc_id", "target", "input", "resps", "filtered_resps", "token_counts", "doc_hash", "input_media"}
+    {"doc_id", "target", "input", "resps", "filtered_resps", "token_counts", "doc_hash", "input_media", "dualfocus"}
 )
 _SAMPLE_FAULTS = {
     "damaged": "sample lines cannot be read",
@@ -183,15 +184,22 @@ def _both_scored(
 
 
 _COLUMN = {name: place for place, name in enumerate(TRACE_COLUMNS)}
-_MACRO_TEXT, _MICRO_TEXT, _SELECTED = _COLUMN["macro_text"], _COLUMN["micro_text"], _COLUMN["selected"]
+_MACRO_TEXT, _MICRO_TEXT = _COLUMN["macro_text"], _COLUMN["micro_text"]
+_SELECTED, _DECISION = _COLUMN["selected"], _COLUMN["decision"]
 
 
 def _decided(row: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ...]:
     """``row`` as this run's rule decides: a trace that an earlier run left may have been decided by another."""
     if settings["strategy"] != "dualfocus" or row[_SELECTED] is None or row[_MICRO_TEXT] is None:
         return row
-    pick = row[_COLUMN[pick_column(settings["selection"])]] or "macro"
-    return (*row[:_SELECTED], pick, *row[_SELECTED + 1 :])
+    pick, decision = row[_COLUMN[pick_column(settings["selection"])]], row[_DECISION]
+    if pick is None:
+        pick, decision = "macro", str(Decision.NO_SCORES)
+    elif decision == Decision.NO_SCORES:
+        decision = str(Decision.NLL)
+    cells = list(row)
+    cells[_SELECTED], cells[_DECISION] = pick, decision
+    return tuple(cells)
 
 
 def _without_trace(cluster: str) -> tuple[Any, ...]:

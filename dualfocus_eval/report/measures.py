@@ -53,10 +53,12 @@ def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dic
     The task's own aggregation gives the value, in per cent where the metric is a share (`is_share`). Its interval is
     that of a mean where the metric is the mean of its records' ``score``, else a jackknife over groups of images; a
     count has neither unit nor interval. (0, NaN) where the choice has no records, or the aggregation needs more than
-    the records.
+    the records. Of a task that cannot be loaded here, lmms-eval's own value of what the run selected, without interval.
     """
     if task not in run.tasks or task not in run.metrics:
-        return dict.fromkeys(names, (0, Number(math.nan)))
+        return {
+            name: _official(run, task, name) if choice in run.selecting else (0, Number(math.nan)) for name in names
+        }
     missing = [name for name in names if (task, name, choice) not in run.computed]
     aggregations = run.tasks[task].aggregation()
     columns, clusters = run.columns(task, choice), run.of(task)["cluster"].to_numpy()
@@ -65,6 +67,14 @@ def metrics_of(run: Run, task: str, names: Sequence[str], choice: Choice) -> dic
         found = (len(places), _aggregated(records, clusters[places], aggregations.get(name), is_share(run, task, name)))
         run.computed[task, name, choice] = found
     return {name: run.computed[task, name, choice] for name in names}
+
+
+def _official(run: Run, task: str, name: str) -> tuple[int, Number]:
+    values = run.results["results"].get(task, {}).items()
+    value = next((value for key, value in values if key.partition(",")[0] == name), None)
+    if not isinstance(value, int | float):
+        return 0, Number(math.nan)
+    return len(run.of(task)), shown(Estimate(float(value), math.nan, math.nan), share=0 <= value <= 1)
 
 
 def is_share(run: Run, task: str, name: str) -> bool:

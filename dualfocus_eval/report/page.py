@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import markdown, markdown_target, visible
 from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.sections import Section
-from dualfocus_eval.report.tables import Cell, Number, cell_text, escaped, to_csv, to_json, to_markdown
+from dualfocus_eval.report.style import PLAIN_TEXT
+from dualfocus_eval.report.tables import Cell, Number, cell_text, to_csv, to_json, to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +67,7 @@ def _write_figures(section: Section, out: Path) -> list[_Figure]:
 
     found = []
     for name, drawing in section.figures.items():
-        with matplotlib.rc_context(_REPRODUCIBLE):
+        with matplotlib.rc_context({**_REPRODUCIBLE, **PLAIN_TEXT}):
             figure = drawing.draw()
             _lay_out(figure)
             figure.savefig(out / "figures" / f"{name}.svg", metadata={"Date": None})
@@ -92,6 +94,7 @@ def _html(
         loader=PackageLoader("dualfocus_eval.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -115,13 +118,15 @@ def _interval(cell: Cell) -> str:
 def _markdown(
     title: str, sections: Sequence[Section], figures: Mapping[str, Sequence[_Figure]], faults: Sequence[str]
 ) -> str:
-    parts = [f"# {escaped(title)}"]
+    parts = [f"# {markdown(title)}"]
     if faults:
-        parts.append("\n".join(f"- {escaped(fault)}" for fault in faults))
+        parts.append("\n".join(f"- {markdown(fault)}" for fault in faults))
     for section in sections:
-        parts += [f"## {section.title}", section.text]
-        parts += [f"[{escaped(label)}]({target})" for label, target in section.links]
+        parts += [f"## {markdown(section.title)}", markdown(section.text)]
+        parts += [f"[{markdown(label)}]({markdown_target(target)})" for label, target in section.links]
         for table in section.tables.values():
-            parts += [f"### {escaped(table.title)}", to_markdown(table)]
-        parts += [f"![{figure.caption}]({figure.file}.png)" for figure in figures[section.name]]
+            parts += [f"### {markdown(table.title)}", to_markdown(table)]
+        parts += [
+            f"![{markdown(figure.caption)}]({markdown_target(figure.file)}.png)" for figure in figures[section.name]
+        ]
     return "\n\n".join(parts) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from dualfocus_eval.report.statistics import (
     mean_difference,
 )
 
-__all__ = ["Comparison", "compare_categories", "compare_tasks", "pair_runs"]
+__all__ = ["Comparison", "Pairs", "compare_categories", "compare_tasks", "describe", "pair_runs"]
 
 
 @dataclass(frozen=True)
@@ -46,45 +46,69 @@ class Comparison:
     """Whether all scores lie between 0 and 1."""
 
 
-def pair_runs(first: Run, second: Run) -> pd.DataFrame:
-    """A row per question: ``task``, ``doc_id``, ``key``, ``question``, ``target``, ``cluster``, and ``answer`` and
-    ``score`` of both runs (``_first``, ``_second``).
+@dataclass(frozen=True)
+class Pairs:
+    """The questions that both runs have."""
 
-    Raises ``UserError`` where a run has no samples or the runs did not ask the same questions, naming some.
+    rows: pd.DataFrame
+    """A row per question: ``task``, ``doc_id``, ``key``, ``question``, ``target``, ``cluster``, and ``answer`` and
+    ``score`` of both runs (``_first``, ``_second``)."""
+    left_out: Mapping[str, tuple[str, ...]]
+    """Why others are not compared, and their keys."""
+
+
+_ONLY_FIRST, _ONLY_SECOND = "only in A", "only in B"
+
+
+def pair_runs(first: Run, second: Run) -> Pairs:
+    """The questions that both runs have: the same text, right answer and, where traces tell, image.
+
+    Raises ``UserError`` where a run has no samples or they have no question in common.
     """
     for run in (first, second):
         if run.answers.empty:
             raise UserError(f"{run.path} has no answers to single questions beside it; run with --log_samples")
-    _refuse_other_tasks(first, second)
     columns = ["task", "doc_id", "key", "question", "target", "cluster", "traced", "answer", "score_selected"]
     sides = [run.answers[columns].rename(columns={"score_selected": "score"}) for run in (first, second)]
     both = sides[0].merge(sides[1], on="key", how="outer", suffixes=("_first", "_second"), indicator="side")
-    _refuse(both, both["side"] == "left_only", "were only asked in the first run")
-    _refuse(both, both["side"] == "right_only", "were only asked in the second run")
-    _refuse(both, both["question_first"] != both["question_second"], "have another text in the second run")
-    _refuse(both, both["target_first"] != both["target_second"], "have another right answer in the second run")
-    traced = both["traced_first"] & both["traced_second"]
-    other_image = traced & (both["cluster_first"] != both["cluster_second"])
-    _refuse(both, other_image, "are about another image in the second run")
+    shared = both["side"] == "both"
+    traced = (both["traced_first"] == True) & (both["traced_second"] == True)  # noqa: E712  NaN on one side
+    reasons = {
+        _ONLY_FIRST: both["side"] == "left_only",
+        _ONLY_SECOND: both["side"] == "right_only",
+        "with another text in B": shared & (both["question_first"] != both["question_second"]),
+        "with another right answer in B": shared & (both["target_first"] != both["target_second"]),
+        "about another image in B": traced & (both["cluster_first"] != both["cluster_second"]),
+    }
+    left_out, kept = {}, pd.Series(True, index=both.index)
+    for why, wrong in reasons.items():
+        if (found := both.loc[kept & wrong, "key"]).any():
+            left_out[why] = tuple(found)
+            kept &= ~wrong
+    both = both[kept]
+    if both.empty:
+        raise UserError(
+            f"the runs have no question in common, so there is nothing to compare: {describe(left_out)}; compare runs "
+            "of the same questions"
+        )
+    return Pairs(_paired(both, sides[0]["key"]), left_out)
+
+
+def describe(left_out: Mapping[str, Sequence[str]]) -> str:
+    """How many questions are left out and why, with the first of each."""
+    named = {why: ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "") for why, keys in left_out.items()}
+    return "; ".join(f"{len(keys):,} {why} ({named[why]})" for why, keys in left_out.items())
+
+
+def _paired(both: pd.DataFrame, order: pd.Series) -> pd.DataFrame:
     # Only a trace names the image by its content; without one it is what the task calls it.
-    both["cluster"] = both["cluster_first"].where(both["traced_first"] | ~both["traced_second"], both["cluster_second"])
+    traced, untraced = both["traced_first"].astype(bool), ~both["traced_second"].astype(bool)
+    both = both.assign(cluster=both["cluster_first"].where(traced | untraced, both["cluster_second"]))
     shared = {f"{name}_first": name for name in ("task", "doc_id", "question", "target")}
-    pairs = both.rename(columns=shared).set_index("key").loc[sides[0]["key"]].reset_index()
+    kept = order[order.isin(both["key"])]
+    pairs = both.rename(columns=shared).set_index("key").loc[kept].reset_index()
+    pairs["doc_id"] = pairs["doc_id"].astype("int64")
     return pairs[[*shared.values(), "key", "cluster", "answer_first", "answer_second", "score_first", "score_second"]]
-
-
-def _refuse_other_tasks(first: Run, second: Run) -> None:
-    names = [set(run.task_names) for run in (first, second)]
-    if names[0] != names[1]:
-        only = [", ".join(sorted(here - there)) or "none" for here, there in (names, reversed(names))]
-        raise UserError(f"the runs are of different tasks; only in the first: {only[0]}; only in the second: {only[1]}")
-
-
-def _refuse(rows: pd.DataFrame, wrong: pd.Series, what: str) -> None:
-    keys = list(rows.loc[wrong, "key"])
-    if keys:
-        some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-        raise UserError(f"{len(keys):,} of {len(rows):,} questions {what}: {some}; compare runs of the same questions")
 
 
 def compare_tasks(pairs: pd.DataFrame) -> list[Comparison]:

@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.method.images import prepare_picture, strict_decoding
+from dualfocus_eval.method.selection import Rule
+from dualfocus_eval.report.choices import RULE_WORDS, deciding_nlls, decision_words
+from dualfocus_eval.report.escaping import figure_text, visible
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
-from dualfocus_eval.report.tables import Cell, Number, Table, visible
+from dualfocus_eval.report.tables import Cell, Number, Table
 
 __all__ = ["question_section", "shortened"]
 
@@ -31,10 +36,19 @@ def question_section(run: Run) -> Section:
     kinds = {name: rows for name, rows in _kinds(run.answers).items() if len(rows)}
     if not kinds:
         return Section("questions", "Questions to look at", text)
-    sections = tuple(tuple(_row(name, row) for _, row in rows.head(_EACH).iterrows()) for name, rows in kinds.items())
-    header = ("kind", "question", "prompt", "right", "macro", "micro", "PPL macro", "PPL micro", "selected")
+    rule = run.settings["selection"]
+    sections = tuple(
+        tuple(_row(name, row, rule) for _, row in rows.head(_EACH).iterrows()) for name, rows in kinds.items()
+    )
+    names = ("kind", "question", "prompt", "right", "macro", "micro")
+    header = (*names, "decided by", "PPL macro", "PPL micro", "selected")
     counts = "; ".join(f"{name}: {len(rows):,}" for name, rows in kinds.items())
-    table = Table("Questions", header, sections, (f"In all: {counts}.",))
+    compared = (
+        f"Rule {rule}: the answer with the lower perplexity is selected, of equal ones micro; PPL is that of "
+        f"{RULE_WORDS[rule]}. It is left out where something else decided. Of multiple choice the texts of the options "
+        "that the answers name are compared, if option_scoring says so."
+    )
+    table = Table("Questions", header, sections, (f"In all: {counts}.", compared))
     shown, unopened = _pictures(run, kinds)
     figures = {}
     if shown:
@@ -62,10 +76,10 @@ def _kinds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _row(kind: str, row: pd.Series) -> tuple[Cell, ...]:
+def _row(kind: str, row: pd.Series, rule: Rule) -> tuple[Cell, ...]:
     texts = [shortened(row[name]) for name in ("question", "target", "macro_text", "micro_text")]
-    perplexities = [Number(float(np.exp(row[f"{name}_nll"])), decimals=2) for name in ("macro", "micro")]
-    return (kind, row["key"], *texts, *perplexities, row["selected"])
+    perplexities = [Number(float(np.exp(nll)), decimals=3) for nll in deciding_nlls(row, rule)]
+    return (kind, row["key"], *texts, decision_words(row), *perplexities, row["selected"])
 
 
 def _pictures(run: Run, kinds: dict[str, pd.DataFrame]) -> tuple[list[tuple[str, pd.Series, Any]], int]:
@@ -75,12 +89,15 @@ def _pictures(run: Run, kinds: dict[str, pd.DataFrame]) -> tuple[list[tuple[str,
         for _, row in rows[rows["crop_left"].notna()].head(_PICTURES).iterrows():
             task = run.tasks.get(row["task"])
             try:
-                doc = task.eval_docs[int(row["doc_id"])]  # type: ignore[union-attr]
-                image = task.doc_to_visual(doc)[0].convert("RGB")  # type: ignore[union-attr]
+                with strict_decoding():
+                    doc = task.eval_docs[int(row["doc_id"])]  # type: ignore[union-attr]
+                    picture = prepare_picture(task.doc_to_visual(doc)[0])  # type: ignore[union-attr]
             except Exception:  # a task's own code over files that may be gone: the picture is left out and counted
-                unopened += 1
+                picture = None
+            if isinstance(picture, Picture):
+                found.append((kind, row, picture.pixels))
             else:
-                found.append((kind, row, image))
+                unopened += 1
     return found, unopened
 
 
@@ -114,4 +131,4 @@ def _draw(shown: Sequence[tuple[str, pd.Series, Any]]) -> Any:
 
 
 def _brief(text: Any, width: int = 18) -> str:
-    return shorten(visible(str(text)), width, placeholder=" ...")
+    return shorten(figure_text(str(text)), width, placeholder=" ...")

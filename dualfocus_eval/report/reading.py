@@ -17,34 +17,40 @@ from dualfocus_eval.errors import UserError
 from dualfocus_eval.garbage import uncollected
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.store import LoadCounts, completeness, read_traces, trace_files
+from dualfocus_eval.report.finding import newest_results, only_results
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
 from dualfocus_eval.report.runs import Fault, Run
-from dualfocus_eval.report.scoring import load_tasks, run_argument
+from dualfocus_eval.report.scoring import included_folders, load_tasks, run_argument
 
 __all__ = ["read_run"]
 
 
-def read_run(place: Path) -> Run:
-    """The newest run below the folder ``place`` (or the one of that results file).
+def read_run(place: Path, *, only: bool = False) -> Run:
+    """The newest run below the folder ``place``, or the one of that results file; with ``only`` the folder's only run.
 
     A run of another model, or one whose traces are gone, is read as far as it goes. Raises ``UserError`` where there
-    are no results to read.
+    are no results to read, where it is not clear which run is the newest, and with ``only`` where there are several.
     """
+    path, faults = (only_results(place), []) if only else newest_results(place)
     with uncollected():
-        return _read(place)
+        return _read(place, path, faults)
 
 
-def _read(place: Path) -> Run:
-    path, faults = _newest_results(place)
+def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     results = _read_json(path)
     record, unusable = _record(results)
     samples = _sample_files(path, results)
     rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), unusable)
     faults += reading
     traced = record if rows.newest else None
-    tasks, unloaded = load_tasks(list(samples)) if samples else ({}, {})
-    faults += [Fault(1, f"task cannot be scored again ({name}: {why})") for name, why in unloaded.items()]
+    included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
+    tasks, unloaded = load_tasks(list(samples), included) if samples else ({}, {})
+    if included:
+        faults.append(Fault(len(included), f"folders of the user's own tasks: {', '.join(included)}", harmless=True))
+    for name, why in unloaded.items():
+        reasons = "; ".join([why, *unusable_folders])
+        faults.append(Fault(1, f"task cannot be scored again ({name}: {reasons}): its scores are lmms-eval's own"))
     if not samples:
         faults.append(Fault(1, "run has no sample files beside its results: only its totals are known (--log_samples)"))
     for name in [name for name in results["n-samples"] if samples and name not in samples]:
@@ -60,19 +66,6 @@ def _read(place: Path) -> Run:
     if rows.newest and samples:
         faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
     return Run(path, results, record, answers, tasks, metrics, tuple(faults))
-
-
-def _newest_results(place: Path) -> tuple[Path, list[Fault]]:
-    if place.is_file():
-        return place, []
-    if not place.is_dir():
-        raise UserError(f"{place} does not exist; name the --output_path of a run, or its *_results.json")
-    # lmms-eval's names begin with date and time.
-    found = sorted(place.rglob("*_results.json"), key=lambda path: (path.name, path.stat().st_mtime))
-    if not found:
-        raise UserError(f"{place} holds no results of lmms-eval (*_results.json): the run did not end, or is elsewhere")
-    older = Fault(len(found) - 1, f"older runs are in {place} too; read is the newest, {found[-1]}", harmless=True)
-    return found[-1], [older] if len(found) > 1 else []
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -103,18 +96,24 @@ _BY_TASK = ("results", "configs", "n-samples")
 
 _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
 """What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
+_IF_THERE: Mapping[str, type] = {"environment": dict, "summary": dict, "checkpoint": str, "arithmetic": dict}
+"""What an earlier version's record may lack."""
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
-    """What our model left among the arguments; None, with the reason, where that is nothing or cannot be used."""
-    record = run_argument(results, "dualfocus")
+    """What our model left in the results; None, with the reason, where that is nothing or cannot be used."""
+    record = results.get("dualfocus") or run_argument(results, "dualfocus")  # earlier versions: among the arguments
     if not isinstance(record, dict):
-        return None, [Fault(1, "run is not of --model dualfocus: there are no traces, only its own scores")]
+        what = "run is not of --model dualfocus: there are no traces, only its own scores"
+        return None, [Fault(1, what, harmless=True)]
     wrong = [name for name, kind in _RECORDED.items() if not isinstance(record.get(name), kind)]
+    wrong += [name for name, kind in _IF_THERE.items() if name in record and not isinstance(record[name], kind)]
     try:
+        dict(record.get("environment", {}).get("packages", {}))
+        int(record.get("summary", {}).get("resumed", 0))
         Settings(**record["settings"])
         str(record["engine"]["pretrained"])
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         wrong = [*wrong, str(error)]
     if wrong:
         why = ", ".join(wrong)
@@ -140,7 +139,7 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
         return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
     counts = LoadCounts()
     best: dict[tuple[str, str], int] = {}
-    for trace in read_traces(files, record["settings_key"], counts):
+    for trace in read_traces(files, record["settings_key"], counts, record.get("arithmetic")):
         rank = completeness(trace)
         identity = (trace.key, trace.question_digest)
         if rank >= best.get(identity, 0):
@@ -152,6 +151,7 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
         Fault(counts.unreadable, f"trace files cannot be read ({where})"),
         Fault(counts.damaged, f"lines are no traces of this version ({where})"),
         Fault(counts.other_settings, f"traces are of other settings or checkpoints ({where})", harmless=True),
+        Fault(counts.other_arithmetic, f"traces are of other versions, precisions or devices ({where})", harmless=True),
         Fault(not rows.newest, f"run without any usable trace ({where}): only its own scores are known"),
     ]
     return rows, [fault for fault in faults if fault.count]
@@ -160,12 +160,12 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
 def _find_traces(record: Mapping[str, Any], path: Path, place: Path) -> list[Path]:
     """The trace files: beside the results, since a copied run takes them along, or else where the run wrote them.
 
-    Of several such folders it is the first that has traces of this run's settings.
+    Of several such folders it is the first that has traces of this run's settings and arithmetic.
     """
     beside = [folder / "traces" for folder in (path.parent, path.parent.parent, place)]
     folders = dict.fromkeys(folder.resolve() for folder in (*beside, Path(record["traces"])))
     found = [files for folder in folders if (files := trace_files(folder))]
     if len(found) > 1:
-        key = record["settings_key"]
-        found = [files for files in found if any(True for _ in read_traces(files, key, LoadCounts()))] or found
+        wanted = record["settings_key"], LoadCounts(), record.get("arithmetic")
+        found = [files for files in found if any(True for _ in read_traces(files, *wanted))] or found
     return found[0] if found else []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import one_line_errors
 from dualfocus_eval.resources import resource_folder
 
 __all__ = ["main"]
@@ -16,19 +18,22 @@ __all__ = ["main"]
 PASSED, REGRESSED, NOT_JUDGED = 0, 1, 2
 _SHOWN = 20
 
-_EPILOG = """In float32 and the baseline's own environment (processor, threads, device, batch size, versions of torch,
-torchvision, transformers, pillow, numpy) every answer must be the baseline's. In another environment, an answer may
-move whose closest call was below 0.001 nats: two best tokens, or two candidates between which likelihood chose. In
-both, a task's score must not be worse at the 5% level.
+_EPILOG = """In float32 and the baseline's own environment (processor, threads, device, attention implementation,
+batch size, versions of torch, torchvision, transformers, tokenizers, pillow, numpy) no answer may get worse. In another
+environment one may whose closest call was below 0.001 nats: two best tokens, or two candidates between which likelihood
+chose. In both, a task's score must not be worse at the 5% level. A question that failed, or has no score any more, is
+lost, and that is always a regression. Answers that moved and are as good or better are shown.
 
-exit status: 0 within tolerance; 1 regression; 2 it cannot be judged (missing tasks, other questions, another
-checkpoint, a run that is not whole). GitHub Actions gets annotations and a step summary."""
+exit status: 0 within tolerance; 1 regression: something got worse or was lost; 2 it cannot be judged (several runs in
+the folder, missing tasks, other questions, another checkpoint, a run that is not whole, a baseline that was changed
+since it was written); 3 an error in dualfocus-eval itself. GitHub Actions gets annotations and a step summary."""
 
 
+@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Judge, or with ``--update`` write the baseline; the exit status is that of the help's epilog.
 
-    Raises ``UserError`` where the run cannot be judged, after it has told CI.
+    Raises ``UserError`` where the run cannot be judged, after it has told CI; other errors are passed on likewise.
     """
     chosen = _parser().parse_args(argv)
     packaged = resource_folder("reports") / "baselines" / f"{chosen.baseline}.json"
@@ -41,10 +46,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         _tell_ci(str(error), chosen.junit)
         raise
-    except Exception as error:  # status 1 would say that the run got worse
-        message = f"{chosen.run}: an error that was not foreseen: {_described(error)}; please report it"
-        _tell_ci(message, chosen.junit)
-        raise UserError(message) from error
+    except Exception as error:
+        _tell_ci(f"{chosen.run}: an error in dualfocus-eval itself: {_described(error)}", chosen.junit)
+        raise
 
 
 def _described(error: Exception) -> str:
@@ -71,12 +75,45 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--update", action="store_true", help="write the baseline from this run instead of judging it")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the verdict as JUnit XML")
+    parser.add_argument(
+        "--max-drop",
+        type=_percent,
+        metavar="POINTS",
+        help="judge by scores alone: a task's may fall by so many points, and single answers may get worse",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=_min_score,
+        action="append",
+        default=[],
+        metavar="TASK=VALUE",
+        help="also refuse a score of this task, on the baseline's questions, below VALUE per cent; may be repeated",
+    )
     return parser
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return value
+
+
+def _min_score(text: str) -> tuple[str, float]:
+    task, _, value = text.rpartition("=")
+    if not task:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TASK=VALUE")
+    return task, _percent(value)
 
 
 def _refuse_misuse(chosen: argparse.Namespace) -> None:
     if chosen.update and chosen.junit:
         raise UserError("--junit: there is no verdict to write with --update; leave one of them out")
+    if chosen.update and (chosen.max_drop is not None or chosen.min_score):
+        raise UserError("--max-drop, --min-score: with --update nothing is judged; leave them out")
     if not chosen.run.exists():
         raise UserError(f"there is no run {chosen.run}; name the --output_path of a run with --log_samples")
     if not (chosen.update or chosen.baseline.is_file()):
@@ -86,21 +123,22 @@ def _refuse_misuse(chosen: argparse.Namespace) -> None:
 def _judge(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from dualfocus_eval.report.baseline import load_baseline, reduce_run
+    from dualfocus_eval.report.baseline import reduce_run
+    from dualfocus_eval.report.baseline_file import load_baseline
     from dualfocus_eval.report.github import announce
     from dualfocus_eval.report.junit import verdict_xml
     from dualfocus_eval.report.reading import read_run
-    from dualfocus_eval.report.regression import judge
+    from dualfocus_eval.report.regression import Limits, judge
     from dualfocus_eval.report.runs import print_faults
-    from dualfocus_eval.report.tables import print_table
+    from dualfocus_eval.report.tables import print_line, print_table
     from dualfocus_eval.report.wording import headline, move_table, task_table
 
     baseline = load_baseline(chosen.baseline)
-    run = read_run(chosen.run)
+    run = read_run(chosen.run, only=True)
     console = Console()
-    console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
+    print_line(f"run: {run.path}", console)
     print_faults(run, console)
-    verdict = judge(reduce_run(run), baseline)
+    verdict = judge(reduce_run(run), baseline, Limits(chosen.max_drop, dict(chosen.min_score)))
     print_table(task_table(verdict), console)
     if verdict.moves:
         print_table(move_table(verdict, _SHOWN), console)
@@ -108,25 +146,29 @@ def _judge(chosen: argparse.Namespace) -> int:
         _write(chosen.junit, verdict_xml(verdict))
     if _on_github():
         announce(verdict)
-    color = "green" if verdict.passed else "red"
-    console.print(headline(verdict), style=color, highlight=False, markup=False, soft_wrap=True)
+    print_line(headline(verdict), console, "green" if verdict.passed else "red")
     if not verdict.passed:
-        print(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.renewed} --update")
+        print_line(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.renewed} --update", console)
         if chosen.renewed.resolve().is_relative_to(resource_folder("reports").resolve()):
-            print("that replaces a baseline of dualfocus-eval itself; another FILE makes one of your own")
+            print_line("that replaces a baseline of dualfocus-eval itself; another FILE makes one of your own", console)
     return PASSED if verdict.passed else REGRESSED
 
 
 def _update(place: Path, path: Path) -> int:
-    from dualfocus_eval.report.baseline import reduce_run, save_baseline
-    from dualfocus_eval.report.reading import read_run
+    from rich.console import Console
 
-    baseline = reduce_run(read_run(place))
+    from dualfocus_eval.report.baseline import reduce_run
+    from dualfocus_eval.report.baseline_file import save_baseline
+    from dualfocus_eval.report.reading import read_run
+    from dualfocus_eval.report.tables import print_line
+
+    baseline = reduce_run(read_run(place, only=True), resumed=True)
     failed = sum(answer.text is None for answers in baseline.tasks.values() for answer in answers)
     if failed:
         raise UserError(f"{failed:,} questions of {place} failed; a baseline is made from a run without failures")
     save_baseline(baseline, path)
-    print(f"{path}: {baseline.questions:,} questions of {', '.join(baseline.tasks)}, {path.stat().st_size:,} bytes")
+    size, tasks = path.stat().st_size, ", ".join(baseline.tasks)
+    print_line(f"{path}: {baseline.questions:,} questions of {tasks}, {size:,} bytes", Console())
     return PASSED
 
 

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.baseline import Answer, Baseline
+from dualfocus_eval.harness.environment import COMPUTING
+from dualfocus_eval.report.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.report.statistics import PairedTest, holm, mcnemar
 
-__all__ = ["SIGNIFICANT", "TIE", "Mode", "Move", "TaskVerdict", "Verdict", "judge"]
+__all__ = ["SIGNIFICANT", "TIE", "Limits", "Mode", "Move", "TaskVerdict", "Verdict", "judge"]
 
 TIE = 1e-3
 """In nats: in another environment a decision closer than this may go the other way."""
 SIGNIFICANT = 0.05
 """A score has got worse where McNemar's one-sided test, adjusted for the number of tasks, gives less than this."""
 
-Mode = Literal["exact", "near", "score"]
-"""``exact``: no answer may move (float32, the baseline's own environment). ``near``: answers may move whose closest
-call is a tie (float32 elsewhere). ``score``: any answer may move (other precisions). The scores are tested in each."""
+Mode = Literal["exact", "near", "score", "drop"]
+"""``exact``: no answer may get worse (float32, the baseline's own environment). ``near``: those may whose closest call
+is a tie (float32 elsewhere). ``score``: any answer may (other precisions). In these the scores are tested. ``drop``:
+any answer may, and a score may fall by so many points (``--max-drop``). In none may an answer or its score be lost."""
 
-_DECIDING = ("platform", "processor", "threads", "device", "dtype", "batch_size")
-_DECIDING_PACKAGES = ("torch", "torchvision", "transformers", "pillow", "numpy")
+_OF_A_SAMPLE = re.compile(r"[0-9a-f]{16}")
+"""The digest of a checkpoint as earlier versions made it; it has 32 digits today."""
+
+_ROUNDING = 1e-9
+_DECIDING = ("platform", "processor", "threads", "device", "dtype", "attention", "batch_size")
+
+
+Direction = Literal["better", "worse", "as good", "not known", "lost"]
+"""``lost``: a question that failed or has no score any more. ``not known``: a question that never had a score."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,18 @@ class Move:
         return f"{self.task}/{self.before.doc_id}"
 
     @property
-    def direction(self) -> Literal["better", "worse", "as good"]:
-        if self.after.score > self.before.score:
-            return "better"
-        return "worse" if self.after.score < self.before.score else "as good"
+    def direction(self) -> Direction:
+        return _direction(self.before, self.after)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the user sets, in points and per cent of a task's mean score."""
+
+    max_drop: float | None = None
+    """Every task's score may fall by so many points; single answers and significance then decide nothing."""
+    min_scores: Mapping[str, float] = field(default_factory=dict)
+    """By task: below it the score is too low, whatever the baseline's is."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +78,12 @@ class TaskVerdict:
     test: PairedTest
     p_worse: float
     """Adjusted for the number of tasks (Holm)."""
-
-    @property
-    def got_worse(self) -> bool:
-        return self.p_worse < SIGNIFICANT
+    shortfalls: tuple[str, ...] = ()
+    """Why its score is too low."""
 
     @property
     def passed(self) -> bool:
-        return not self.got_worse and all(move.allowed for move in self.moves)
+        return not self.shortfalls and all(move.allowed for move in self.moves)
 
 
 @dataclass(frozen=True)
@@ -96,19 +112,21 @@ class Verdict:
         return sum(len(task.keys) for task in self.tasks)
 
 
-def judge(run: Baseline, baseline: Baseline) -> Verdict:
-    """Compare the reduced ``run`` with ``baseline``, question by question.
+def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None) -> Verdict:
+    """Compare the reduced ``run`` with ``baseline``, question by question, within ``limits``.
 
-    Raises ``UserError`` where that says nothing: another checkpoint, missing tasks, other questions.
+    Raises ``UserError`` where that says nothing: another checkpoint, missing tasks, other questions, limits on scores
+    that are not there.
     """
+    limits = limits or Limits()
     _refuse_other_checkpoint(run, baseline)
     missing = [name for name in baseline.tasks if name not in run.tasks]
     if missing:
         raise UserError(f"the run lacks {len(missing)} of the baseline's tasks: {', '.join(missing)}")
-    differences = _environment_differences(run.provenance.environment, baseline.provenance.environment)
-    dtype = baseline.provenance.environment.get("dtype")
-    mode: Mode = "score" if dtype != "float32" else "near" if differences else "exact"
+    differences = _environment_differences(run.provenance, baseline.provenance)
     pairs = {name: _paired(name, answers, run.tasks[name]) for name, answers in baseline.tasks.items()}
+    _refuse_idle_limits(limits, pairs)
+    mode = _mode(limits, baseline.provenance, differences)
     tests = [_test(of_task) for of_task in pairs.values()]
     adjusted = holm([test.p_worse for test in tests])
     return Verdict(
@@ -116,15 +134,7 @@ def judge(run: Baseline, baseline: Baseline) -> Verdict:
         differences,
         _changes(baseline.provenance.settings, run.provenance.settings),
         tuple(
-            TaskVerdict(
-                name,
-                tuple(f"{name}/{before.doc_id}" for before, _ in of_task),
-                _mean([before.score for before, _ in of_task]),
-                _mean([after.score for _, after in of_task]),
-                _moves(name, of_task, mode),
-                test,
-                p_worse,
-            )
+            _task_verdict(name, of_task, mode, test, p_worse, limits)
             for (name, of_task), test, p_worse in zip(pairs.items(), tests, adjusted, strict=True)
         ),
         tuple(name for name in run.tasks if name not in baseline.tasks),
@@ -140,7 +150,17 @@ def _refuse_other_checkpoint(run: Baseline, baseline: Baseline) -> None:
     if dtypes[0] != dtypes[1]:
         raise UserError(f"the run is in {dtypes[0]}, the baseline in {dtypes[1]}; pass dtype={dtypes[1]} to the model")
     # A folder may have another name; the digest at the end says what is in it.
-    if here.checkpoint.rpartition("-")[2] != there.checkpoint.rpartition("-")[2]:
+    run_digest, baseline_digest = (of.checkpoint.rpartition("-")[2] for of in (here, there))
+    for what, digest, renew in (
+        ("baseline", baseline_digest, "make it anew from a good run with --update"),
+        ("run", run_digest, "run again"),
+    ):
+        if _OF_A_SAMPLE.fullmatch(digest):
+            raise UserError(
+                f"the {what} names its checkpoint by a sample of its weights ({digest}), as earlier versions of "
+                f"dualfocus-eval did, which cannot tell two checkpoints apart; {renew}"
+            )
+    if run_digest != baseline_digest:
         raise UserError(
             f"the run is of another checkpoint or preprocessing ({here.checkpoint}) than the baseline "
             f"({there.checkpoint}); if that is meant, renew the baseline with --update"
@@ -162,15 +182,61 @@ def _paired(task: str, before: tuple[Answer, ...], after: tuple[Answer, ...]) ->
     return [(answer, found[answer.doc_id]) for answer in before]
 
 
-def _environment_differences(run: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
-    return _changes(_deciding(baseline), _deciding(run))
+def _refuse_idle_limits(limits: Limits, pairs: Mapping[str, _Pairs]) -> None:
+    unknown = [name for name in limits.min_scores if name not in pairs]
+    if unknown:
+        raise UserError(f"--min-score: the baseline has no task {', '.join(unknown)}; it has {', '.join(pairs)}")
+    limited = pairs if limits.max_drop is not None else limits.min_scores
+    unscored = [name for name in limited if all(math.isnan(after.score) for _, after in pairs[name])]
+    if unscored:
+        raise UserError(f"no question of {', '.join(unscored)} has a score, so --max-drop and --min-score say nothing")
+
+
+def _mode(limits: Limits, baseline: Provenance, differences: tuple[str, ...]) -> Mode:
+    if limits.max_drop is not None:
+        return "drop"
+    if baseline.environment.get("dtype") != "float32":
+        return "score"
+    return "near" if differences else "exact"
+
+
+def _task_verdict(
+    name: str, pairs: _Pairs, mode: Mode, test: PairedTest, p_worse: float, limits: Limits
+) -> TaskVerdict:
+    before, after = (_mean([pair[place].score for pair in pairs]) for place in (0, 1))
+    return TaskVerdict(
+        name,
+        tuple(f"{name}/{answer.doc_id}" for answer, _ in pairs),
+        before,
+        after,
+        _moves(name, pairs, mode),
+        test,
+        p_worse,
+        _shortfalls(100 * before, 100 * after, p_worse, limits, limits.min_scores.get(name)),
+    )
+
+
+def _shortfalls(before: float, after: float, p_worse: float, limits: Limits, least: float | None) -> tuple[str, ...]:
+    found = []
+    if limits.max_drop is None:
+        if p_worse < SIGNIFICANT:
+            found.append(f"got worse: {before:.1f}% -> {after:.1f}%, p {p_worse:.2g} < {SIGNIFICANT}")
+    elif before - after > limits.max_drop + _ROUNDING:
+        found.append(f"fell by {before - after:.1f} points: {before:.1f}% -> {after:.1f}%, allowed {limits.max_drop:g}")
+    if least is not None and after < least - _ROUNDING:
+        found.append(f"is {after:.1f}%, below {least:g}%")
+    return tuple(found)
+
+
+def _environment_differences(run: Provenance, baseline: Provenance) -> tuple[str, ...]:
+    found = _changes(_deciding(baseline.environment), _deciding(run.environment))
+    several = f"answers: all of this run (baseline: {baseline.resumed:,} of an earlier run)"
+    return (*found, several) if baseline.resumed else found
 
 
 def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages", {})
-    return {name: environment.get(name) for name in _DECIDING} | {
-        name: packages.get(name) for name in _DECIDING_PACKAGES
-    }
+    return {name: environment.get(name) for name in _DECIDING} | {name: packages.get(name) for name in COMPUTING}
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
@@ -184,10 +250,28 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, 
 
 def _moves(task: str, pairs: _Pairs, mode: Mode) -> tuple[Move, ...]:
     return tuple(
-        Move(task, before, after, mode == "score" or (mode == "near" and before.gap < TIE))
+        Move(task, before, after, _may_move(before, after, mode))
         for before, after in pairs
         if before.text != after.text or not _equal(before.score, after.score)
     )
+
+
+def _may_move(before: Answer, after: Answer, mode: Mode) -> bool:
+    direction = _direction(before, after)
+    if direction in ("worse", "not known"):
+        return mode in ("score", "drop") or (mode == "near" and before.gap < TIE)
+    return direction != "lost"
+
+
+def _direction(before: Answer, after: Answer) -> Direction:
+    failed = after.text is None and before.text is not None
+    if failed or (math.isnan(after.score) and not math.isnan(before.score)):
+        return "lost"
+    if math.isnan(before.score):
+        return "not known"
+    if after.score == before.score:
+        return "as good"
+    return "better" if after.score > before.score else "worse"
 
 
 def _equal(first: float, second: float) -> bool:

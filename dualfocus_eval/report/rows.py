@@ -12,7 +12,9 @@ from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import RULES, Rule, released_nll
 from dualfocus_eval.method.trace import Trace
 
-__all__ = ["COUNTERS", "NO_TRACE", "PHASES", "TRACE_COLUMNS", "TRACE_TYPES", "pick_column", "trace_row"]
+__all__ = [
+    "COUNTERS", "NO_TRACE", "PHASES", "TRACE_COLUMNS", "TRACE_TYPES", "compared_columns", "pick_column", "trace_row",
+]  # fmt: skip
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 _SIDES = ("left", "top", "right", "bottom")
@@ -41,6 +43,12 @@ TRACE_TYPES = (
     dict.fromkeys(_TEXT_COLUMNS, "str") | dict.fromkeys(_NUMBER_COLUMNS, "float64") | {"skipped_micro": "bool"}
 )
 NO_TRACE: tuple[Any, ...] = (*[None] * len(_TEXT_COLUMNS), *[math.nan] * len(_NUMBER_COLUMNS), False)
+
+
+def compared_columns(rule: Rule) -> tuple[str, str]:
+    """The columns of the NLLs of the macro and the micro candidate that ``rule`` compares."""
+    context = {"own": "", "micro": "_context", "released": "_released"}[rule]
+    return f"macro{context}_nll", f"micro{context}_nll"
 
 
 def trace_row(trace: Trace) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from dualfocus_eval.report.choices import Choice, available_choices, picked_micro, rule_choice
 from dualfocus_eval.report.scoring import main_metric
+from dualfocus_eval.report.tables import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,9 +100,20 @@ class Run:
                 del headings["selected"]
         return headings
 
+    @property
+    def selecting(self) -> tuple[Choice, ...]:
+        """The choices that are what this run selected."""
+        return ("selected", rule_choice(self.settings["selection"])) if "oracle" in self.choices else ("selected",)
+
     def shown_choices_of(self, task: str) -> dict[Choice, str]:
         """`shown_choices`; of a task without any trace only what the run selected."""
         return self.shown_choices if self.of(task)["traced"].any() else {"selected": "selected"}
+
+    @property
+    def lost(self) -> int:
+        """Questions that were asked, by the results, and whose samples are not there."""
+        asked = {name: int(counts["effective"]) for name, counts in self.results["n-samples"].items()}
+        return sum(max(0, count - len(self.of(name))) for name, count in asked.items())
 
     @property
     def _traced(self) -> pd.Series:
@@ -149,5 +161,5 @@ class Run:
 def print_faults(run: Run, console: Console) -> None:
     """A line for everything of the run that could not be used or that the reader should know, warnings in yellow."""
     for fault in run.faults:
-        kind, style = ("note", None) if fault.harmless else ("warning", "yellow")
-        console.print(f"   {kind}: {fault}", highlight=False, markup=False, soft_wrap=True, style=style)
+        kind, style = ("note", "") if fault.harmless else ("warning", "yellow")
+        print_line(f"   {kind}: {fault}", console, style)

@@ -5,34 +5,67 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from dualfocus_eval.method.decoding import LARGEST
 
-__all__ = ["document_reader", "load_tasks", "main_metric", "own_scoring", "run_argument", "score_of"]
+__all__ = [
+    "document_reader", "included_folders", "load_tasks", "main_metric", "own_scoring", "run_argument", "score_of",
+]  # fmt: skip
 
 
 _BLOCK = 512
 
 
-def load_tasks(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """lmms-eval's task objects by name, and why the others cannot be loaded (unknown here, or without their data)."""
+def load_tasks(names: Sequence[str], include_path: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """lmms-eval's task objects by name, and why the others cannot be loaded (unknown here, or without their data).
+
+    ``include_path`` are the folders of the user's own tasks (`included_folders`).
+    """
     from lmms_eval.tasks import get_task_dict
     from loguru import logger
 
     from dualfocus_eval.harness.task_index import task_manager
 
     logger.disable("lmms_eval")
-    manager = task_manager(names)
     tasks, faults = {}, {}
-    for name in names:
+    try:
+        manager = task_manager(names, include_path)
+    except Exception as error:  # a YAML of the user's folder that nothing can read
+        manager = task_manager(names)
+        faults = {name: f"--include_path: {_first_line(error)}" for name in names if name not in manager.task_index}
+    for name in [name for name in names if name not in faults]:
         try:
             tasks[name] = get_task_dict([name], manager)[name]
         except Exception as error:  # whatever a task's loading raises costs this task's scores, never the report
-            faults[name] = str(error).strip().partition("\n")[0] or type(error).__name__
+            faults[name] = _first_line(error)
     logger.enable("lmms_eval")
     return tasks, faults
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def included_folders(results: Mapping[str, Any], place: Path) -> tuple[list[str], list[str]]:
+    """The folders of the run's ``--include_path`` that tasks can be loaded from, and why others cannot.
+
+    Loading a task runs code of its folder. A folder inside ``place``, where the results are, came with them; its code
+    is not run.
+    """
+    given = run_argument(results, "include_path") or ()
+    folders = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    usable, why = [], []
+    for folder in map(str, filter(None, folders)):
+        if not Path(folder).is_dir():
+            why.append(f"{folder} of --include_path is not there")
+        elif Path(folder).resolve().is_relative_to(place.resolve()):
+            why.append(f"{folder} of --include_path lies among the results, whose code is not run")
+        else:
+            usable.append(folder)
+    return usable, why
 
 
 def document_reader(task: Any) -> Callable[[int], Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dualfocus_eval.report.choices import Choice
+from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import is_share, metric, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
@@ -22,7 +23,7 @@ STAR = "* the rule that decided in this run."
 
 def strategy_section(run: Run) -> Section:
     """Each task's main metric under every choice."""
-    names = [name for name in run.task_names if name in run.tasks and run.main_metric(name)]
+    names = [name for name in run.task_names if run.main_metric(name)]
     text = (
         "Each task's main metric, by its own scoring, for every way to take the answer. All columns are about the same "
         "questions and candidates of one run. micro: a question without a usable box counts with its macro answer. "
@@ -37,18 +38,19 @@ def strategy_section(run: Run) -> Section:
     header = ("task", "metric", "n", *run.shown_choices.values())
     shares = [name for name in names if is_share(run, name, str(run.main_metric(name)))]
     own = scale_notes([name for name in names if name not in shares])
-    notes = (*choice_notes(run, header), *own, *_rotations(run, names))
+    notes = (*choice_notes(run, header), *own, *_rotations(run, names), *_unloaded(run, names))
     tables = (
         {"strategies": Table("Strategies (%)" if shares or not names else "Strategies", header, (tuple(rows),), notes)}
         if rows
         else {}
     )
     figures = {}
-    if shares and "oracle" in run.choices:
+    drawn = [name for name in shares if name in run.tasks]
+    if drawn and "oracle" in run.choices:
         caption = (
             "Each task's main metric (%) under macro, micro, the selection that decided, and the oracle; 95% intervals."
         )
-        figures["strategies"] = Drawing(caption, lambda: _draw(run, shares))
+        figures["strategies"] = Drawing(caption, lambda: _draw(run, drawn))
     return Section("strategies", "Strategies", text, tables, figures)
 
 
@@ -60,6 +62,13 @@ def _rotations(run: Run, names: list[str]) -> list[str]:
         missing = f"; not asked under all, which flatters them: {incomplete:.0f}" if incomplete > 0 else ""
         notes.append(f"{name}: n counts rows; a question is a row per rotation of its options{missing}.")
     return notes
+
+
+def _unloaded(run: Run, names: list[str]) -> list[str]:
+    unloaded = ", ".join(name for name in names if name not in run.tasks)
+    return (
+        [f"Cannot be scored again here, so lmms-eval's own score of what was selected: {unloaded}."] if unloaded else []
+    )
 
 
 def official_table(run: Run) -> Table:
@@ -111,7 +120,7 @@ def _draw(run: Run, names: list[str]) -> Any:
             axis.plot([number.low, number.high], [height] * 2, color=COLORS[choice], linewidth=1.4)
             label = choice if not place else None
             axis.plot(number.value, height, "o", color=COLORS[choice], markersize=4.5, label=label)
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), [*map(figure_text, names)])
     axis.invert_yaxis()
     axis.set_xlabel("%")
     axis.grid(axis="x", color="#e6e8eb", linewidth=0.6)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["COLORS", "GREY", "INK", "bare", "panels"]
+__all__ = ["COLORS", "GREY", "INK", "PLAIN_TEXT", "bare", "panels"]
 
 INK, GREY = "#1b1f24", "#8b949e"
 COLORS = {"macro": "#5b7aa6", "micro": "#d08c3f", "selected": "#1a7f5a", "oracle": "#8b949e"}
 """The colours of the choices; told apart in print and by colour-blind readers by their lightness too."""
+
+PLAIN_TEXT = {"text.parse_math": False}
+"""Settings of matplotlib under which ``$`` in a name is a dollar sign and begins no formula."""
 
 
 def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.9) -> tuple[Any, Sequence[Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,25 +18,23 @@ from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import csv_cell, json_text, markdown, one_line
 
 __all__ = [
     "Cell",
     "Number",
     "Table",
     "cell_text",
-    "escaped",
     "fill_page",
+    "print_line",
     "print_table",
     "to_csv",
     "to_json",
     "to_markdown",
-    "visible",
 ]
-
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and line feed, marks that turn the direction of writing, and halves of characters."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,10 @@ class Table:
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell as people read it; empty for None and NaN."""
+    """A cell as people read it, still to be escaped for its medium; empty for None and NaN."""
     if cell is None:
         return ""
-    return f"{cell:,}" if isinstance(cell, int) else visible(str(cell))
-
-
-def visible(text: str) -> str:
-    """``text``, its characters that act on a terminal or a page unseen written as ``\\x1b`` or ``\\u202e``."""
-    return _UNSEEN.sub(lambda found: f"\\x{code:02x}" if (code := ord(found[0])) < 0x100 else f"\\u{code:04x}", text)
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -101,54 +93,54 @@ def print_table(table: Table, console: Console) -> None:
 
     No number is ever cut: a terminal that is too narrow for the digits breaks the lines itself.
     """
-    terminal = console.is_terminal
+    terminal, table = console.is_terminal, _on_one_line(table, console.encoding)
     whole = not terminal or _width(table) <= console.width
     cells = [[cell_text(cell if whole else _without_interval(cell)) for cell in row] for row in table.rows]
     fits = not terminal or _width(replace(table, sections=(tuple(map(tuple, cells)),))) <= console.width
     columns = [_column(table, cells, place, fits) for place in range(len(table.header))]
     needed = sum(least for least, _ in columns) + len(columns) + 1
     shown = RichTable(
-        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,
-        width=needed if needed > console.width else None,
+        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0,
+        pad_edge=False, width=needed if needed > console.width else None,
     )  # fmt: skip
     for place, (name, (least, fixed)) in enumerate(zip(table.header, columns, strict=True)):
-        shown.add_column(name, justify="right" if place else "left", width=least if fixed else None)
+        shown.add_column(Text(name), justify="right" if place else "left", width=least if fixed else None)
     rest = iter(cells)
     for rows in table.sections:
         for _ in rows:
-            shown.add_row(*next(rest))
+            shown.add_row(*map(Text, next(rest)))
         shown.add_section()
-    console.print(shown, markup=False, crop=False)
+    console.print(shown, crop=False)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False, style="dim", soft_wrap=not terminal)
+        print_line(note, console, "dim", soft_wrap=not terminal)
     console.print()
 
 
+def print_line(text: str, console: Console, style: str = "", *, soft_wrap: bool = True) -> None:
+    """Show ``text`` as `one_line`: nothing in it is markup."""
+    console.print(Text(one_line(text, console.encoding), style), soft_wrap=soft_wrap)
+
+
 def to_markdown(table: Table) -> str:
-    """It as a Markdown table, its notes below; HTML and table marks in a cell are escaped."""
-    lines = [_line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
+    """It as a Markdown table, its notes below, every text as `escaping.markdown`."""
+    lines = [_line(map(markdown, table.header)), _line(["---", *["---:"] * (len(table.header) - 1)])]
     for number, rows in enumerate(table.sections):
         if number:
             lines.append(_line([""] * len(table.header)))
-        lines.extend(_line(escaped(cell_text(cell)) for cell in row) for row in rows)
-    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
-
-
-def escaped(text: str) -> str:
-    """``text``, `visible`, in one line of Markdown: no HTML in it runs, no table cell or link begins or ends."""
-    plain = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`|\[\]])", r"\\\1", plain)
+        lines.extend(_line(markdown(cell_text(cell)) for cell in row) for row in rows)
+    return "\n".join([*lines, *(f"\n{markdown(note)}" for note in table.notes)])
 
 
 def to_csv(table: Table) -> str:
-    """A line per row under the header; each column that has intervals is followed by its low and high ends."""
+    """A line per row under the header, texts as `escaping.csv_cell`; each column that has intervals is followed by its
+    low and high ends."""
     intervals = [any(_has_interval(row[place]) for row in table.rows) for place in range(len(table.header))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     header: list[str] = []
     for name, interval in zip(table.header, intervals, strict=True):
         header += [name, f"{name} low", f"{name} high"] if interval else [name]
-    writer.writerow(header)
+    writer.writerow(map(csv_cell, header))
     for row in table.rows:
         writer.writerow(
             [value for cell, interval in zip(row, intervals, strict=True) for value in _plain(cell, interval)]
@@ -161,7 +153,7 @@ def to_json(table: Table) -> str:
     where not finite) and ``unit``."""
     rows = [{name: _json_cell(cell) for name, cell in zip(table.header, row, strict=True)} for row in table.rows]
     content = {"title": table.title, "header": table.header, "rows": rows, "notes": table.notes}
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return json_text(content, indent=1) + "\n"
 
 
 def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
@@ -183,6 +175,17 @@ def fill_page(page: Path, blocks: Mapping[str, str]) -> None:
         places = ", ".join(f"<!-- {name} --><!-- end of {name} -->" for name in blocks)
         raise UserError(f"page {page} has no place to fill; put one of these into it: {places}")
     page.write_text(text, encoding="utf-8")
+
+
+def _on_one_line(table: Table, encoding: str) -> Table:
+    """``table``, all its texts as `one_line`."""
+
+    def shown(cell: Cell) -> Cell:
+        return one_line(cell, encoding) if isinstance(cell, str) else cell
+
+    sections = tuple(tuple(tuple(map(shown, row)) for row in rows) for rows in table.sections)
+    header, notes = (tuple(one_line(text, encoding) for text in texts) for texts in (table.header, table.notes))
+    return Table(one_line(table.title, encoding), header, sections, notes)
 
 
 def _width(table: Table) -> int:
@@ -215,7 +218,8 @@ def _plain(cell: Cell, interval: bool) -> Sequence[str | float | None]:
     if isinstance(cell, Number):
         values = [cell.value, cell.low, cell.high] if interval else [cell.value]
         return [None if math.isnan(value) else value for value in values]
-    return [cell, None, None] if interval else [cell]
+    plain = csv_cell(cell) if isinstance(cell, str) else cell
+    return [plain, None, None] if interval else [plain]
 
 
 def _json_cell(cell: Cell) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.report.cost import second_pass_share
+from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
@@ -203,5 +204,5 @@ def _draw(curves: dict[str, Curve], shares: dict[str, bool]) -> Any:
             axis.set_ylim((low + high) / 2 - scale / 100, (low + high) / 2 + scale / 100)
         axis.set_xlabel("micro passes skipped, %", fontsize=8)
         axis.set_ylabel(f"score{unit}", fontsize=8)
-        axis.set_title(task, fontsize=9)
+        axis.set_title(figure_text(task), fontsize=9)
     return figure

@@ -6,27 +6,29 @@ import json
 import math
 
 from dualfocus_eval.report.baseline import Answer
+from dualfocus_eval.report.escaping import one_line
 from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Mode, Move, Verdict
-from dualfocus_eval.report.tables import Number, Table, visible
+from dualfocus_eval.report.tables import Number, Table
 
 __all__ = ["clipped", "headline", "move_line", "move_table", "ranked_moves", "task_table"]
 
 _MODES: dict[Mode, str] = {
-    "exact": "the baseline's own environment: no answer may move",
-    "near": f"another environment: an answer may move whose closest call was below {TIE} nats",
-    "score": "not float32: any answer may move, the scores are tested",
+    "exact": "the baseline's own environment: no answer may get worse",
+    "near": f"another environment: an answer may get worse whose closest call was below {TIE} nats",
+    "score": "not float32: any answer may get worse, the scores are tested",
+    "drop": "--max-drop: any answer may get worse, the scores may fall so far",
 }
 
 
 def headline(verdict: Verdict) -> str:
     """The verdict in one line, without markup."""
     moved, forbidden = len(verdict.moves), sum(not move.allowed for move in verdict.moves)
-    worse = [task.name for task in verdict.tasks if task.got_worse]
     if verdict.passed:
-        found = f"{moved:,} answers moved, as they may" if moved else "every answer is the baseline's"
-        return f"passed: {verdict.questions:,} questions, {found}"
-    parts = [f"{forbidden:,} of {verdict.questions:,} answers moved"] if forbidden else []
-    parts += [f"the score of {name} got worse" for name in worse]
+        worse = sum(move.direction in ("worse", "not known") for move in verdict.moves)
+        found = f"{moved:,} answers moved, {f'{worse:,} for the worse, as they may' if worse else 'none for the worse'}"
+        return f"passed: {verdict.questions:,} questions, " + (found if moved else "every answer is the baseline's")
+    parts = [f"{forbidden:,} of {verdict.questions:,} answers got worse or were lost"] if forbidden else []
+    parts += [f"the score of {task.name} {shortfall}" for task in verdict.tasks for shortfall in task.shortfalls]
     return "regression: " + "; ".join(parts)
 
 
@@ -45,16 +47,16 @@ def task_table(verdict: Verdict) -> Table:
         )
         for task in verdict.tasks
     )
-    notes = [_MODES[verdict.mode] + ("" if verdict.mode == "exact" else f" ({'; '.join(verdict.differences)})")]
+    notes = [_MODES[verdict.mode] + (f" ({'; '.join(verdict.differences)})" if verdict.differences else "")]
     if verdict.settings:
         notes.append("settings differ: " + "; ".join(verdict.settings))
     if verdict.unjudged:
         notes.append("not in the baseline, not judged: " + ", ".join(verdict.unjudged))
-    notes.append(
-        "p: McNemar's test, one-sided, whole images, adjusted for the number of tasks (Holm); a score got worse where "
-        f"it is below {SIGNIFICANT}"
+    decides = (
+        "; decides nothing here" if verdict.mode == "drop" else f"; a score got worse where it is below {SIGNIFICANT}"
     )
-    header = ("task", "n", "baseline %", "run %", "points", "moved", "forbidden", "p worse")
+    notes.append(f"p: McNemar's test, one-sided, whole images, adjusted for the number of tasks (Holm){decides}")
+    header = ("task", "n", "baseline %", "run %", "points", "moved", "worse or lost", "p worse")
     return Table("Regression", header, (rows,), tuple(notes))
 
 
@@ -72,8 +74,8 @@ def move_table(verdict: Verdict, most: int) -> Table:
 
 
 def ranked_moves(verdict: Verdict) -> list[Move]:
-    """The answers that moved: those that may not first, and of these the ones that got worse."""
-    return sorted(verdict.moves, key=lambda move: (move.allowed, move.direction != "worse"))
+    """The answers that moved: those that may not first, and of these the ones that were lost or got worse."""
+    return sorted(verdict.moves, key=lambda move: (move.allowed, move.direction not in ("lost", "worse")))
 
 
 def move_line(move: Move) -> str:
@@ -91,6 +93,6 @@ def _text(answer: Answer) -> str:
 
 
 def clipped(text: str, width: int = 40) -> str:
-    """``text``, `visible`, on one line of at most ``width`` characters."""
-    line = visible(" ".join(text.split()))
+    """``text``, its blanks single, as `one_line` of at most ``width`` characters."""
+    line = one_line(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 3] + "..."

@@ -103,6 +103,8 @@ class InstructionCollator:
 
 def _blank(processor: Any) -> Example:
     image = image_inputs(processor, Image.new("RGB", (64, 64)))
-    encoded = encode(processor, Record("", ("",), None, (Turn("user", "a", 1), Turn("assistant", "a"))), [image.tokens])
+    encoded = encode(
+        processor, Record("", ("",), None, (Turn("user", (None, "a")), Turn("assistant", ("a",)))), [image.tokens]
+    )
     untrained = Encoded(encoded.input_ids, encoded.labels * 0 + IGNORED, encoded.grounding & False)
     return Example(untrained, (image,))

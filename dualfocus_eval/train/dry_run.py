@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.engines.config import EngineConfig
@@ -17,10 +15,11 @@ from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.report.tables import Table, print_table
 from dualfocus_eval.train.batches import EpochSamples, Example
 from dualfocus_eval.train.costs import Cost, cost_table, memory_tables, stage_cost
-from dualfocus_eval.train.encoding import IGNORED, Encoded, training_processor
+from dualfocus_eval.train.encoding import IGNORED, training_processor
 from dualfocus_eval.train.finetune import Mixed, check_plan, mix
 from dualfocus_eval.train.flops import Load
 from dualfocus_eval.train.mixture import FILLER
+from dualfocus_eval.train.showing import show_samples
 from dualfocus_eval.train.sizes import model_size
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
 
@@ -28,9 +27,8 @@ __all__ = ["dry_run"]
 
 _PROBES = 128
 """Samples whose images are looked at, spread evenly over the epoch."""
-_SHOWN, _NAMED = 3, 5
-"""Samples that are shown, and unusable ones that are named."""
-_STYLES = {"context": "dim", "grounding": "bold magenta", "answer": "bold green"}
+_NAMED = 5
+"""Unusable samples that are named."""
 
 
 def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Console) -> int:
@@ -61,7 +59,7 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
         print_table(cost_table(f"Stage {stage.name}", size, stage, cost), console)
         for table in memory_tables(size, stage, max(loads, key=lambda load: load.tokens)):
             print_table(table, console)
-        _show_samples(probes, processor, console)
+        show_samples([example.encoded for example in probes], processor, console)
     return unusable
 
 
@@ -106,33 +104,3 @@ def _data_table(stage: TuningStage, mixed: Mixed) -> Table:
     note = f"{mixed.too_long:,} samples are longer than {stage.max_length:,} tokens and left out."
     header = ("", "samples", "tokens each", "of them trained", "unusable")
     return Table("Data", header, (tuple(rows),), (note,))
-
-
-def _show_samples(probes: list[Example], processor: Any, console: Console) -> None:
-    """Three samples, one with a box first, as the model gets them."""
-    legend = Text("What is trained on: ").append("[grounding]", _STYLES["grounding"]).append(" and ")
-    console.print(legend.append("[answers]", _STYLES["answer"]).append("; the rest is context", _STYLES["context"]))
-    ordered = sorted(probes, key=lambda example: not example.encoded.grounding.any())
-    for example in ordered[:1] + ordered[1:][::-1][: _SHOWN - 1]:
-        console.print()
-        console.print(_masked(example.encoded, processor), soft_wrap=True)
-
-
-def _masked(encoded: Encoded, processor: Any) -> Text:
-    """The sample's text; what is trained on in brackets and in colour, images as a count of their tokens."""
-    image_token = int(processor.image_token_id)
-    text = Text()
-    kinds = [
-        "image" if token == image_token else "context" if label == IGNORED else "grounding" if box else "answer"
-        for token, label, box in zip(encoded.input_ids, encoded.labels, encoded.grounding, strict=True)
-    ]
-    start = 0
-    for kind, run in groupby(kinds):
-        end = start + len(list(run))
-        if kind == "image":
-            text.append(f"<image: {end - start} tokens>", _STYLES["context"])
-        else:
-            words = processor.tokenizer.decode(encoded.input_ids[start:end])
-            text.append(words if kind == "context" else f"[{words}]", _STYLES[kind])
-        start = end
-    return text

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from dualfocus_eval.engines.loading import prepare
-from dualfocus_eval.engines.transformers import TransformersEngine
+from dualfocus_eval.engines.transformers import TransformersEngine, prefix_cache_bytes
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve
@@ -53,7 +53,7 @@ class TaskEvaluator:
         with _undisturbed(model):
             bare = model.get_base_model() if hasattr(model, "peft_config") else model
             checkpoint = prepare(bare, self.processor, self.family, "training")
-            cache = int(config.engine.prefix_cache_gib * 2**30)
+            cache = prefix_cache_bytes(config.engine, bare)
             run = Run(config, accelerator, TransformersEngine(checkpoint, config.engine.batch_size, cache))
             found = simple_evaluate(
                 _InTraining(run, accelerator), tasks=list(self.plan.tasks), limit=self.plan.limit, log_samples=False

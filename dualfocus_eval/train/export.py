@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.finite import refuse_non_finite_weights
 from dualfocus_eval.train.manifest import versions
 
 __all__ = ["export"]
@@ -32,15 +33,17 @@ def export(
 
     ``adapter`` is a folder of low-rank adapters that ``model`` has merged: a copy with ``dualfocus.json``, for use on
     top of the base, goes into the folder ``adapter`` beside ``target``. ``target`` appears when all of it is written,
-    and replaces what was there.
+    and replaces what was there. Raises `DivergedError` for weights that are NaN or infinite in ``dtype``; then nothing
+    is written.
     """
+    model.to(dtype)
+    refuse_non_finite_weights(model.named_parameters(), f"{target} is not written")
     settings = {"inference": dict(recipe.inference), "provenance": _provenance(recipe, log)}
     if adapter is not None:
         with _Replaced(target.with_name("adapter")) as folder:
             shutil.copytree(adapter, folder, dirs_exist_ok=True)
             _write_json(folder / _SETTINGS, settings)
     with _Replaced(target) as folder:
-        model.to(dtype)
         for config in (model.config.text_config, model.config.vision_config):
             config.dtype = dtype
         model.save_pretrained(folder)

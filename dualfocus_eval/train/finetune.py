@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +25,20 @@ from dualfocus_eval.train.batches import EpochSamples, InstructionCollator
 from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.encoding import training_processor
 from dualfocus_eval.train.export import export
-from dualfocus_eval.train.launch import name_layers, sharded, training_arguments
-from dualfocus_eval.train.manifest import claim, data_record, note_start, write_manifest
+from dualfocus_eval.train.finite import refuse_non_finite_weights
+from dualfocus_eval.train.launch import name_layers, sharded, tensorboard_in, training_arguments
+from dualfocus_eval.train.manifest import (
+    claim,
+    data_record,
+    note_start,
+    refuse_other_base,
+    tuning_settings,
+    write_manifest,
+)
 from dualfocus_eval.train.mixture import epoch, shares
+from dualfocus_eval.train.notes import base_digest, finish_stage, is_finished, read_stage, result_digest
 from dualfocus_eval.train.parts import prepare_training
+from dualfocus_eval.train.rejections import rejected_places, rejections_file
 from dualfocus_eval.train.samples import Samples, locate, measure
 from dualfocus_eval.train.trainer import TuningTrainer, losses
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
@@ -40,6 +47,8 @@ __all__ = ["FinetuneResult", "Mixed", "check_plan", "finetune", "mix"]
 
 logger = logging.getLogger(__name__)
 
+_CHECKPOINT = "checkpoint"
+"""Folder of the result."""
 ADAPTER = "adapter"
 """Folder of a stage's low-rank adapters, beside the weights that they are merged into."""
 
@@ -90,7 +99,8 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
 
     Every stage leaves its weights under ``out``; a stage that is already there is not run again, and one that was
     broken off goes on from its last complete checkpoint. Raises ``UserError`` where the base, the data or the number of
-    processes do not fit the recipe, before the first stage is trained.
+    processes do not fit the recipe, before the first stage is trained, and where the base or a stage's result is no
+    longer what training went on from; `DivergedError` where a loss, gradient or weight is not finite.
     """
     check_plan(plan, data)
     folders = [out / f"{number}-{stage.name}" for number, stage in enumerate(plan.stages, 1)]
@@ -105,34 +115,51 @@ def finetune(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, *, report_
         with every[0].main_process_first(local=False, desc="measuring the samples"):
             mixed = mix(stage, plan.seed, data, processor, out / "samples")
             if is_main:
-                claim(folder, recipe, plan, stage, data_record(stage.data, mixed.samples))
+                settings = tuning_settings(recipe, plan, stage, data_record(stage.data, mixed.samples))
+                claim(folder, stage.name, settings)
                 _show(stage, mixed)
                 discard_incomplete(folder / "trainer")
         mixtures.append(mixed)
-    base = plan.base
+    base = _Base(plan.base, base_digest(plan.base) if is_main else "")
     for (stage, folder), mixed in zip(stages, mixtures, strict=True):
-        if not (folder / "stage.json").exists():
+        if is_main:
+            refuse_other_base(folder, base.name, base.digest)
+        if not is_finished(folder):
             last = last_checkpoint(folder / "trainer", fsdp=sharded("FSDP"))
             if is_main:
-                note_start(folder, every[0].world_size)
+                note_start(folder, every[0].world_size, base.digest)
                 write_manifest(out, recipe, plan, folders)
             # Made anew for every stage: ZeRO-3 shares out the weights that are loaded after them.
             arguments = training_arguments(stage, plan, folder, report_to)
             _run(_StageRun(recipe, stage, folder, base, mixed, arguments, last))
-        base = str(folder)
-    checkpoint, unusable = out / "checkpoint", 0
+        base = _Base(str(folder), result_digest(folder) if is_main else "")
+    unusable = 0
     if is_main:
-        log = [json.loads((folder / "stage.json").read_text(encoding="utf-8")) for folder in folders]
         unusable = sum(len(found.faults) for mixed in mixtures for found in mixed.samples)
-        unusable += sum(record["unreadable"] for record in log)
-        model, processor, _ = _load(base, recipe, None)
-        # Of several stages' adapters, none alone makes the checkpoint out of the base.
-        adapter = Path(base) / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
-        write_manifest(out, recipe, plan, folders)
-        export(recipe, model, processor, checkpoint, log, adapter=adapter)
-        print(f"checkpoint: {checkpoint}")
+        unusable += _export(recipe, plan, out, folders)
     PartialState().wait_for_everyone()
-    return FinetuneResult(checkpoint, unusable)
+    return FinetuneResult(out / _CHECKPOINT, unusable)
+
+
+def _export(recipe: Recipe, plan: TuningPlan, out: Path, folders: Sequence[Path]) -> int:
+    """Write the checkpoint of the last stage; returns how many samples all stages found to be unusable."""
+    log = [read_stage(folder) for folder in folders]
+    model, processor, _ = _load(str(folders[-1]), recipe, None)
+    # Of several stages' adapters, none alone makes the checkpoint out of the base.
+    adapter = folders[-1] / ADAPTER if len(plan.stages) == 1 and plan.stages[0].lora else None
+    write_manifest(out, recipe, plan, folders)
+    export(recipe, model, processor, out / _CHECKPOINT, log, adapter=adapter)
+    print(f"checkpoint: {out / _CHECKPOINT}")
+    return sum(record["unreadable"] for record in log)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What a stage starts from: the plan's base, or the folder of the last stage."""
+
+    name: str
+    digest: str
+    """Empty on all but the main process."""
 
 
 def check_plan(plan: TuningPlan, data: Path) -> None:
@@ -182,8 +209,7 @@ class _StageRun:
     recipe: Recipe
     stage: TuningStage
     folder: Path
-    base: str
-    """The last stage's folder, or the plan's base."""
+    base: _Base
     mixed: Mixed
     arguments: TrainingArguments
     last: Path | None
@@ -192,15 +218,15 @@ class _StageRun:
 
 def _run(run: _StageRun) -> None:
     stage, folder, mixed, arguments = run.stage, run.folder, run.mixed, run.arguments
-    model, processor, family = _load(run.base, run.recipe, stage)
+    model, processor, family = _load(run.base.name, run.recipe, stage)
     if sharded():
         name_layers(model)
     started = time.monotonic()
     set_seed(arguments.seed)
     steps = len(mixed.order) // stage.batch_size
     arguments.warmup_steps = math.ceil(stage.warmup * steps)
-    rejected = folder / f"rejected.{arguments.process_index}.jsonl"
-    with _tensorboard_in(folder / "runs"):
+    rejected = rejections_file(folder, arguments.process_index)
+    with tensorboard_in(folder / "runs"):
         trainer = TuningTrainer(
             model=prepare_training(model, family, stage),
             args=arguments,
@@ -218,12 +244,12 @@ def _run(run: _StageRun) -> None:
             "steps": trainer.state.global_step,
             "samples": len(mixed.chosen),
             "too_long": mixed.too_long,
-            "unreadable": len(_rejected(folder)),
+            "unreadable": len(rejected_places(folder)),
             "seconds": round(time.monotonic() - started),
             "losses": losses(trainer.state.log_history),
             "scores": [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)],
         }
-        (folder / "stage.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+        finish_stage(folder, record)
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
@@ -234,28 +260,15 @@ def _evaluator(run: _StageRun, processor: Any, family: Family) -> Any:
         return None
     from dualfocus_eval.train.evaluation import TaskEvaluator
 
-    model_args = {**run.recipe.inference, "pretrained": run.base, "batch_size": stage.micro_batch_size}
+    model_args = {**run.recipe.inference, "pretrained": run.base.name, "batch_size": stage.micro_batch_size}
     return TaskEvaluator(stage.evaluate, model_args, processor, family, run.folder / "traces")
-
-
-@contextmanager
-def _tensorboard_in(folder: Path) -> Iterator[None]:
-    """Where TensorBoard writes, unless the user's environment says: Trainer reads it there, and there alone."""
-    name = "TENSORBOARD_LOGGING_DIR"
-    chosen = os.environ.get(name)
-    os.environ[name] = chosen or str(folder)
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if chosen is not None:
-            os.environ[name] = chosen
 
 
 def _save(trainer: TuningTrainer, run: _StageRun, processor: Any) -> None:
     """The stage's weights, whole and merged, wherever their shards lie."""
     folder, weights = run.folder, trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.args.should_save:
+        refuse_non_finite_weights(weights.items(), f"stage {folder.name}, at its end")
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         if run.stage.lora is None:
             trained.save_pretrained(folder, state_dict=weights)
@@ -263,13 +276,9 @@ def _save(trainer: TuningTrainer, run: _StageRun, processor: Any) -> None:
             from peft import PeftModel
 
             trained.save_pretrained(folder / ADAPTER, state_dict=weights)
-            whole, _, _ = _load(run.base, run.recipe, None)
+            # Hours may have passed since the adapter's base was loaded.
+            refuse_other_base(folder, run.base.name, base_digest(run.base.name))
+            whole, _, _ = _load(run.base.name, run.recipe, None)
             PeftModel.from_pretrained(whole, folder / ADAPTER).merge_and_unload().save_pretrained(folder)
         processor.save_pretrained(folder)
     trainer.accelerator.wait_for_everyone()
-
-
-def _rejected(folder: Path) -> Sequence[str]:
-    """Places of the samples that turned out unusable, each once."""
-    lines = [line for path in folder.glob("rejected.*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
-    return sorted({json.loads(line)["where"] for line in lines})

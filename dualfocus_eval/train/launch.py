@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from dualfocus_eval.data.curation.run import processors
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.train.tuning import TuningPlan, TuningStage
 
-__all__ = ["name_layers", "sharded", "training_arguments"]
+__all__ = ["name_layers", "sharded", "tensorboard_in", "training_arguments"]
 
 _PATIENCE = 6 * 3600
 """Seconds that processes wait for the one that measures the samples."""
@@ -46,6 +48,7 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
         seed=plan.seed,
         data_seed=plan.seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=stage.save_every,
         eval_strategy="no" if stage.evaluate is None else "steps",
@@ -92,3 +95,17 @@ def _share_out(state: PartialState) -> None:
         raise UserError("FSDP shares out weights over processes: start them with accelerate launch or torchrun")
     if state.distributed_type == DistributedType.MULTI_CPU:
         state.distributed_type = DistributedType.MULTI_GPU
+
+
+@contextmanager
+def tensorboard_in(folder: Path) -> Iterator[None]:
+    """Where TensorBoard writes, unless the user's environment says: Trainer reads it there, and there alone."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    chosen = os.environ.get(name)
+    os.environ[name] = chosen or str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if chosen is not None:
+            os.environ[name] = chosen

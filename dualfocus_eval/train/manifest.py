@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,19 @@ from typing import Any
 from dualfocus_eval import __version__
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.train.notes import read_note, write_note
 from dualfocus_eval.train.samples import Samples
 from dualfocus_eval.train.tuning import Source, TuningPlan, TuningStage
 
-__all__ = ["claim", "data_record", "note_start", "versions", "write_manifest"]
+__all__ = [
+    "claim",
+    "data_record",
+    "note_start",
+    "refuse_other_base",
+    "tuning_settings",
+    "versions",
+    "write_manifest",
+]
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "lmms-eval")
 _HOW = ("micro_batch_size", "gradient_checkpointing", "evaluate", "save_every")
@@ -42,38 +51,54 @@ def data_record(sources: Sequence[Source], samples: Sequence[Samples]) -> list[d
     ]
 
 
-def claim(folder: Path, recipe: Recipe, plan: TuningPlan, stage: TuningStage, data: Sequence[Any]) -> None:
-    """Note what decides the stage's weights in its folder. Raises ``UserError`` where something else was noted there.
-
-    ``data`` is the stage's `data_record`. What only says how the work is done may change when a run goes on.
-    """
-    path = folder / _SETTINGS
-    settings: dict[str, Any] = {
+def tuning_settings(recipe: Recipe, plan: TuningPlan, stage: TuningStage, data: Sequence[Any]) -> dict[str, Any]:
+    """What decides the weights of a stage, beside its base; ``data`` is its `data_record`."""
+    return {
         "base": plan.base,
         "seed": plan.seed,
         "image_aspect": recipe.inference.get("image_aspect"),
         **{key: value for key, value in asdict(stage).items() if key not in _HOW},
         "data": data,
     }
-    text = json.dumps(settings, indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        now = json.loads(text)
-        changed = [key for key in now.keys() | begun.keys() if now.get(key) != begun.get(key)]
+
+
+def claim(folder: Path, stage: str, settings: Mapping[str, Any]) -> None:
+    """Note what decides the weights of ``stage`` in its folder.
+
+    Raises ``UserError`` where something else was noted there, or what was noted is damaged.
+    """
+    path, now = folder / _SETTINGS, json.loads(json.dumps(settings))
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_note(path, now)
+        return
+    begun = read_note(path)
+    changed = sorted(key for key in now.keys() | begun.keys() if now.get(key) != begun.get(key))
+    if changed:
         raise UserError(
-            f"{folder} holds stage {stage.name} under other settings or data ({', '.join(sorted(changed))}): delete "
-            "it, or choose another --out"
+            f"{folder} holds stage {stage} under other settings or data ({', '.join(changed)}): delete it, or choose "
+            "another --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
-def note_start(folder: Path, processes: int) -> None:
-    """Add to the stage's folder with what it is trained from now on, unless the same is there already."""
-    path = folder / _STARTS
-    starts, start = _starts(folder), {"processes": processes, "versions": versions(), "commit": _commit()}
+def refuse_other_base(folder: Path, base: str, digest: str) -> None:
+    """Raise ``UserError`` where the stage in ``folder`` was begun from a ``base`` of another ``digest``."""
+    if any(start.get("base", digest) != digest for start in _starts(folder)):
+        raise UserError(
+            f"{base} has changed since the stage in {folder} was begun: put it back, delete {folder}, or choose "
+            "another --out"
+        )
+
+
+def note_start(folder: Path, processes: int, base: str) -> None:
+    """Add to the stage's folder with what it is trained from now on, unless the same is there already.
+
+    ``base`` is the digest of the checkpoint that the stage starts from.
+    """
+    starts = _starts(folder)
+    start = {"processes": processes, "versions": versions(), "commit": _commit(), "base": base}
     if start not in starts:
-        path.write_text(json.dumps([*starts, start], indent=2) + "\n", encoding="utf-8")
+        write_note(folder / _STARTS, [*starts, start])
 
 
 def write_manifest(out: Path, recipe: Recipe, plan: TuningPlan, folders: Sequence[Path]) -> None:
@@ -85,18 +110,18 @@ def write_manifest(out: Path, recipe: Recipe, plan: TuningPlan, folders: Sequenc
         "stages": [
             {
                 "stage": stage.name,
-                "data": json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))["data"],
+                "data": read_note(folder / _SETTINGS, keys=("data",))["data"],
                 "starts": _starts(folder),
             }
             for stage, folder in zip(plan.stages, folders, strict=True)
         ],
     }
-    (out / "manifest.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_note(out / "manifest.json", content)
 
 
 def _starts(folder: Path) -> list[dict[str, Any]]:
     path = folder / _STARTS
-    starts: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    starts: list[dict[str, Any]] = read_note(path, list) if path.exists() else []
     return starts
 
 

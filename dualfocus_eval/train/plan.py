@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -88,6 +89,7 @@ def train_plan(recipe: Recipe) -> TrainPlan | TuningPlan:
 
 
 def _check_stage(stage: Stage, where: str) -> None:
+    _check_numbers(stage, where)
     _check_kinds(stage.frames, FRAMES, f"{where}, frames")
     _check_kinds(stage.mix, MIXTURE, f"{where}, mix")
     patches = stage.objective == "patch_labels"
@@ -98,6 +100,22 @@ def _check_stage(stage: Stage, where: str) -> None:
         raise UserError(f"{where}: frames needs at least one of: {', '.join(FRAMES)}")
     if not patches and not any(stage.mix.values()):
         raise UserError(f"{where}: mix needs a positive weight for at least one of: {', '.join(MIXTURE)}")
+
+
+def _check_numbers(stage: Stage, where: str) -> None:
+    for key in ("samples", "batch_size", "epochs"):
+        if getattr(stage, key) < 1:
+            raise UserError(f"{where}, {key}: {getattr(stage, key)} must be at least 1")
+    for key, highest in (
+        ("learning_rate", math.inf),
+        ("weight_decay", math.inf),
+        ("guidance", math.inf),
+        ("warmup", 1),
+        ("decay", 1),
+    ):
+        value = getattr(stage, key)
+        if not (math.isfinite(value) and 0 <= value <= highest):
+            raise UserError(f"{where}, {key}: {value} must be at least 0" + (" and at most 1" if highest == 1 else ""))
 
 
 def _check_kinds(values: Mapping[str, float], known: Sequence[str], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +11,35 @@ from typing import Any, Literal
 from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.data.benchmarks.sources import json_records
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
 from dualfocus_eval.method.prompts import WORDINGS
 
-__all__ = ["IMAGE_MARK", "Record", "Turn", "read_record", "read_records"]
+__all__ = ["Record", "Turn", "read_record", "read_records"]
 
-IMAGE_MARK = "<image>"
 Role = Literal["user", "assistant"]
 _ROLES: Mapping[str, Role] = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _GROUNDING = tuple({wording.grounding for wording in WORDINGS.values()})
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side says; its images come before its text, as in LLaVA-1.5."""
+    """What one side says."""
 
     role: Role
-    text: str
-    images: int = 0
-    """How many of the record's images it shows."""
+    parts: tuple[str | None, ...]
+    """Texts, and None for each of the record's images, in the sample's order; the chat template decides what becomes
+    of that order, as it does when the model is evaluated (LLaVA-1.5's puts images first)."""
+
+    @property
+    def text(self) -> str:
+        """All of it without the images."""
+        return "".join(part for part in self.parts if part is not None)
+
+    @property
+    def images(self) -> int:
+        """How many of the record's images it shows."""
+        return self.parts.count(None)
 
 
 @dataclass(frozen=True)
@@ -45,10 +57,7 @@ class Record:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The turns in transformers' chat format, with placeholders for the images."""
-        return [
-            {"role": turn.role, "content": [{"type": "image"}] * turn.images + [{"type": "text", "text": turn.text}]}
-            for turn in self.turns
-        ]
+        return [{"role": turn.role, "content": [_content(part) for part in turn.parts]} for turn in self.turns]
 
     @property
     def grounding(self) -> tuple[bool, ...]:
@@ -70,7 +79,7 @@ def read_records(path: Path) -> Iterator[Record | Rejected]:
     except (UserError, OSError) as error:
         if not count:
             raise UserError(f"{path} cannot be read: {error}") from error
-        yield Rejected(f"{path.name}, after entry {count}", f"the file breaks off: {error}")
+        yield Rejected(f"{path.name}, after entry {count}", f"the rest of the file cannot be read: {error}")
     if not count:
         raise UserError(f"{path} has no samples")
 
@@ -108,17 +117,22 @@ def read_record(place: str, entry: Mapping[str, Any]) -> Record | Rejected:
 
 
 def _image_names(entry: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
-    names, sub_image = entry.get("image") or [], entry.get("sub_image") or None
-    names = names if isinstance(names, list) else [names]
+    names, sub_image = (_present(entry.get(key)) for key in ("image", "sub_image"))
+    names = names if isinstance(names, list) else [] if names is None else [names]
     for name in [*names, *([] if sub_image is None else [sub_image])]:
         if not isinstance(name, str) or not name:
             raise ValueError(f"image {name!r} is not a file name")
     return tuple(names), sub_image
 
 
+def _present(name: Any) -> Any:
+    """None for the ways of saying that there is no image; what is of a wrong type is none of them."""
+    return None if name == "" else name
+
+
 def _turns(conversation: Any) -> tuple[Turn, ...]:
     if not isinstance(conversation, list):
-        raise ValueError("conversations is not a list")
+        raise ValueError(f"conversations is {_kind(conversation)}, not a list")
     turns = [_turn(number, entry) for number, entry in enumerate(conversation, 1)]
     if turns and turns[0].role == "assistant":
         turns = turns[1:]
@@ -136,10 +150,33 @@ def _turns(conversation: Any) -> tuple[Turn, ...]:
 
 
 def _turn(number: int, entry: Any) -> Turn:
-    if not isinstance(entry, dict) or not isinstance(entry.get("value"), str):
+    if not isinstance(entry, dict) or not {"from", "value"} <= entry.keys():
         raise ValueError(f"turn {number} has no from and value")
-    role = _ROLES.get(str(entry.get("from")))
+    speaker, text = entry["from"], entry["value"]
+    role = _ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        raise ValueError(f"turn {number} is from {entry.get('from')!r}, not human or gpt")
-    text: str = entry["value"]
-    return Turn(role, text.replace(IMAGE_MARK, "").strip(), text.count(IMAGE_MARK))
+        raise ValueError(f"turn {number} is from {speaker!r}, not human or gpt")
+    if not isinstance(text, str):
+        raise ValueError(f"the value of turn {number} is {_kind(text)}, not text")
+    if _SURROGATE.search(text):
+        raise ValueError(f"the value of turn {number} has half a character (a lone surrogate)")
+    return Turn(role, _parts(text))
+
+
+_KINDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
+
+
+def _kind(value: Any) -> str:
+    return (
+        "null" if value is None else "true or false" if isinstance(value, bool) else _KINDS.get(type(value), "binary")
+    )
+
+
+def _parts(text: str) -> tuple[str | None, ...]:
+    """``text`` at its image marks; the last part of a turn of images alone is an empty text."""
+    parts = cut_at_marks(text.strip())
+    return parts if any(part is not None for part in parts) else (*parts, "")
+
+
+def _content(part: str | None) -> dict[str, str]:
+    return {"type": "image"} if part is None else {"type": "text", "text": part}

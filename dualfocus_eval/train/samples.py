@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,9 +24,11 @@ from PIL import Image
 
 from dualfocus_eval.data.benchmarks.base import Rejected
 from dualfocus_eval.data.curation.run import processors
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.images import image_inputs
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.files import replacing, sha256_of
+from dualfocus_eval.files import open_regular, replacing, sha256_of
+from dualfocus_eval.method.images import image_head
 from dualfocus_eval.train.encoding import IGNORED, encode
 from dualfocus_eval.train.records import Record, Turn, read_records
 from dualfocus_eval.train.tuning import Source
@@ -36,9 +39,8 @@ AT_ONCE = 256
 """Samples that a process measures at a time."""
 ALONE = 4096
 """Up to so many samples, starting other processes costs more than it saves."""
-_SIDEWAYS = (5, 6, 7, 8)
-"""Values of the EXIF orientation of an image whose width is stored as its height."""
-_ORIENTATION = 0x0112
+_FORMAT = "2"
+"""Of what is kept: of another it is measured again."""
 _SCHEMA = pa.schema(
     {"record": pa.string(), "length": pa.int32(), "targets": pa.int32(), "grounding": pa.int32()}
 )  # fmt: skip
@@ -73,7 +75,7 @@ class Samples:
 
     def __getitem__(self, row: int) -> Record:
         values = json.loads(self.table["record"][row].as_py())
-        turns = tuple(Turn(**turn) for turn in values["turns"])
+        turns = tuple(Turn(turn["role"], tuple(turn["parts"])) for turn in values["turns"])
         return Record(values["place"], tuple(values["images"]), values["sub_image"], turns)
 
     def column(self, name: str) -> NDArray[np.int32]:
@@ -84,8 +86,12 @@ class Samples:
 def locate(source: Source, data: Path) -> tuple[Path, ImageFiles]:
     """The data file of ``source`` below ``data``, and its images. Raises ``UserError`` where one is missing."""
     path, files = data / source.file, ImageFiles(data / source.images, (data / source.file).parent)
-    if not path.is_file():
-        raise UserError(f"data file {path} is missing; the recipe's data files are looked for below --data")
+    try:
+        open_regular(path).close()
+    except FileNotFoundError as error:
+        raise UserError(f"data file {path} is missing; the recipe's data files are looked for below --data") from error
+    except OSError as error:
+        raise UserError(f"data file {path} cannot be read: {error.strerror}") from error
     if not files.images.is_dir():
         raise UserError(f"image folder {files.images} of {path.name} is missing")
     return path, files
@@ -101,16 +107,15 @@ def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples
     sha256 = sha256_of(path)
     name = f"{path.stem}-{_key(sha256, str(files.images.resolve()), processor)}"
     table, faults = folder / f"{name}.arrow", folder / f"{name}.faults.json"
-    if not _holds(faults):
+    kept = _kept(table, faults)
+    if kept is None or any(_readable(Path(fault["image"])) for fault in kept[1] if "image" in fault):
         folder.mkdir(parents=True, exist_ok=True)
         _write(_measured(read_records(path), files, processor), table, faults)
-    with pa.memory_map(str(table)) as content:
-        samples = Samples(
-            files,
-            pa.ipc.open_stream(content).read_all(),
-            sha256,
-            tuple(Rejected(fault["where"], fault["reason"]) for fault in _faults(faults)),
-        )
+        kept = _kept(table, faults)
+    if kept is None:
+        raise OSError(f"{table} was changed while it was read")
+    rows, left_out = kept
+    samples = Samples(files, rows, sha256, tuple(Rejected(fault["where"], fault["reason"]) for fault in left_out))
     if not len(samples):
         first = samples.faults[0]
         raise UserError(f"{path}: none of its {len(samples.faults)} samples is usable; {first.where}: {first.reason}")
@@ -120,20 +125,21 @@ def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples
 def _key(sha256: str, images: str, processor: Any) -> str:
     """Names all that the measures depend on."""
     content = hashlib.blake2b(digest_size=8)
-    for part in (sha256, images, processor.chat_template, processor.image_processor.to_json_string()):
-        content.update(part.encode())
+    for part in (_FORMAT, sha256, images, processor.chat_template, processor.image_processor.to_json_string()):
+        content.update(part.encode("utf-8", "surrogateescape"))
     content.update(processor.tokenizer.backend_tokenizer.to_str().encode())
     return content.hexdigest()
 
 
-def _faults(path: Path) -> list[dict[str, str]]:
-    faults: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return faults
-
-
-def _holds(faults: Path) -> bool:
-    """Whether samples have been measured, and the images that were unreadable then are so still."""
-    return faults.exists() and not any(_readable(Path(fault["image"])) for fault in _faults(faults) if "image" in fault)
+def _kept(table: Path, faults: Path) -> tuple[pa.Table, list[dict[str, str]]] | None:
+    """What `_write` wrote; None where there is nothing, or not all of it."""
+    try:
+        found = json.loads(faults.read_bytes())
+        with pa.memory_map(str(table)) as content:
+            rows = pa.ipc.open_stream(content).read_all()
+        return (rows, found["left_out"]) if rows.num_rows == found["kept"] else None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,8 @@ Measured = tuple[str, int, int, int] | Rejected
 
 def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
     """Both files at once or not at all: the second is what says that the first is whole."""
-    left_out = []
+    left_out: list[dict[str, str]] = []
+    count = 0
     with (
         replacing(table) as partial,
         pa.OSFile(str(partial), "wb") as file,
@@ -159,12 +166,13 @@ def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
         while block := list(islice(rows, AT_ONCE)):
             left_out += [asdict(row) for row in block if isinstance(row, Rejected)]
             kept = [row for row in block if not isinstance(row, Rejected)]
+            count += len(kept)
             columns = zip(*kept, strict=True) if kept else ((),) * len(_SCHEMA)
             writer.write_batch(
                 pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
             )
     with replacing(faults) as partial:
-        partial.write_text(json.dumps(left_out, ensure_ascii=False), encoding="utf-8")
+        partial.write_text(json.dumps({"kept": count, "left_out": left_out}), encoding="utf-8")
 
 
 def _measured(rows: Iterator[Record | Rejected], files: ImageFiles, processor: Any) -> Iterator[Measured]:
@@ -205,7 +213,7 @@ class _Worker:
         except ValueError as error:
             return Rejected(row.place, str(error))
         targets = int((encoded.labels != IGNORED).sum())
-        return json.dumps(asdict(row), ensure_ascii=False), len(encoded.labels), targets, int(encoded.grounding.sum())
+        return json.dumps(asdict(row)), len(encoded.labels), targets, int(encoded.grounding.sum())
 
     def _tokens(self, size: tuple[int, int]) -> int:
         """How many tokens an image of ``size`` takes; any image will do to find out."""
@@ -216,7 +224,8 @@ class _Worker:
 
 class _ImageError(ValueError):
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"image {path} {reason}")
+        name = str(path)
+        super().__init__(f"image {name if name.isprintable() else repr(name)} {reason}")
         self.path = path
 
 
@@ -230,14 +239,11 @@ def _readable(path: Path) -> bool:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height as shown, from the file's head. Raises `_ImageError` where it is missing or no image."""
-    try:
-        with Image.open(path) as image:
-            sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-            return (image.height, image.width) if sideways else image.size
-    # Decoders raise nearly anything for a corrupt file.
-    except Exception as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is no readable image: {error}"
-        raise _ImageError(path, reason) from error
+    head = image_head(path)
+    if isinstance(head, Failure):
+        reason = head.message.removeprefix(f"{path}: ")
+        raise _ImageError(path, f"is no readable image: {reason}" if os.path.exists(path) else "is missing")
+    return head.size
 
 
 _worker: _Worker

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 
-__all__ = ["CHAT_TEMPLATE", "ModelShape", "build_model", "build_processor", "build_tokenizer"]
+__all__ = ["CHAT_TEMPLATE", "ModelShape", "build_config", "build_model", "build_processor", "build_tokenizer"]
 
 # The generation markers make transformers return a mask of the assistant's own tokens: the answer and its end token.
 CHAT_TEMPLATE = (
@@ -101,9 +101,9 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> Ll
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> LlavaForConditionalGeneration:
-    """A randomly initialised LLaVA in float32; seed torch before."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+def build_config(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> LlavaConfig:
+    """The architecture of ``shape`` for the vocabulary of ``tokenizer``."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     vision = CLIPVisionConfig(
         image_size=shape.image_size,
@@ -128,7 +128,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> LlavaF
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
     )
-    config = LlavaConfig(
+    return LlavaConfig(
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -137,7 +137,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> LlavaF
         image_seq_length=(shape.image_size // shape.patch_size) ** 2,
         tie_word_embeddings=True,
     )
-    model = LlavaForConditionalGeneration(config)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, shape: ModelShape) -> LlavaForConditionalGeneration:
+    """A randomly initialised LLaVA in float32; seed torch before."""
+    from transformers import LlavaForConditionalGeneration
+
+    model = LlavaForConditionalGeneration(build_config(tokenizer, shape))
     _place_patches(model.model.vision_tower, shape)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

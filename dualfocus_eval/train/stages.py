@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -15,20 +14,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArguments, set_seed
 
-from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.train.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
 from dualfocus_eval.train.conversations import SceneConversations
 from dualfocus_eval.train.corpus import PHRASES, scene_corpus
 from dualfocus_eval.train.export import export
+from dualfocus_eval.train.finite import refuse_non_finite_weights
 from dualfocus_eval.train.guidance import GuidedLoss, hand_over
+from dualfocus_eval.train.manifest import claim
+from dualfocus_eval.train.notes import finish_stage, is_finished, read_stage, result_digest
 from dualfocus_eval.train.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
 from dualfocus_eval.train.plan import Stage, TrainPlan
 from dualfocus_eval.train.scratch import build_model, build_processor, build_tokenizer
 from dualfocus_eval.train.trainer import ResumableTrainer, losses
 
-__all__ = ["train"]
+__all__ = ["first_scene", "processor_from_scratch", "train"]
 
 LossFunction = Callable[[Any, dict[str, Tensor]], dict[str, Tensor]]
 """From a model and a batch to ``loss`` and its parts."""
@@ -39,37 +40,41 @@ PATCH_HEADS = "patch_heads.safetensors"
 def train(recipe: Recipe, plan: TrainPlan, out: Path) -> Path:
     """Train ``recipe`` by its ``plan`` into the folder ``out``; returns the checkpoint, ``out / "checkpoint"``.
 
-    Every stage leaves its own checkpoint under ``out``; a stage that is already there is not run again.
+    Every stage leaves its own checkpoint under ``out``; a stage that is already there is not run again. Raises
+    ``UserError`` where a stage there is of another plan or damaged, `DivergedError` where a loss, gradient or weight is
+    not finite.
     """
     set_seed(plan.seed)
-    last = None
+    last = base = None
     log: list[dict[str, Any]] = []
     for number, stage in enumerate(plan.stages):
         folder = out / f"{number + 1}-{stage.name}"
-        _claim(folder, stage)
-        if not (folder / "stage.json").exists():
+        claim(folder, stage.name, _settings(plan, number, base))
+        if not is_finished(folder):
             model, processor = _load(last) if last else _from_scratch(plan)
-            _run(stage, plan, model, processor, folder, last, first_scene=_first_scene(plan, number))
-        log.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
-        last = folder
+            _run(stage, plan, model, processor, folder, last, start=first_scene(plan, number))
+        log.append(read_stage(folder))
+        last, base = folder, result_digest(folder)
     if last is None:
         raise AssertionError("a plan has at least one stage")
     model, processor = _load(last)
     return export(recipe, model, processor, out / "checkpoint", log)
 
 
-def _claim(folder: Path, stage: Stage) -> None:
-    """Note the stage's settings in its folder. Raises ``UserError`` where other settings have been at work there."""
-    path, settings = folder / "settings.json", json.dumps(asdict(stage), indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != settings:
-        raise UserError(f"{folder} holds stage {stage.name} under other settings: delete it, or choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(settings, encoding="utf-8")
+def _settings(plan: TrainPlan, number: int, base: str | None) -> dict[str, Any]:
+    """What decides the weights of a stage; ``base`` is the digest of the last stage's."""
+    whole = {key: value for key, value in asdict(plan).items() if key != "stages"}
+    return {**whole, **asdict(plan.stages[number]), "first_scene": first_scene(plan, number), "base": base}
+
+
+def processor_from_scratch(plan: TrainPlan) -> Any:
+    """The processor of the plan's model, its tokenizer trained on what scenes are asked and answered in."""
+    return build_processor(build_tokenizer(scene_corpus(plan.wording), PHRASES), plan.model)
 
 
 def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:
-    tokenizer = build_tokenizer(scene_corpus(plan.wording), PHRASES)
-    return build_model(tokenizer, plan.model), build_processor(tokenizer, plan.model)
+    processor = processor_from_scratch(plan)
+    return build_model(processor.tokenizer, plan.model), processor
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
@@ -77,18 +82,18 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return model, AutoProcessor.from_pretrained(folder)
 
 
-def _first_scene(plan: TrainPlan, number: int) -> int:
+def first_scene(plan: TrainPlan, number: int) -> int:
     """Scenes are never repeated: each stage goes on where the one before it stopped."""
     return sum(stage.samples for stage in plan.stages[:number])
 
 
 def _run(
-    stage: Stage, plan: TrainPlan, model: Any, processor: Any, folder: Path, last: Path | None, first_scene: int
+    stage: Stage, plan: TrainPlan, model: Any, processor: Any, folder: Path, last: Path | None, start: int
 ) -> None:
     started = time.monotonic()
     for name, parameter in model.named_parameters():
         parameter.requires_grad = not any(part in name.split(".") for part in stage.freeze)
-    trained, loss_function, dataset, collator = _objective(stage, plan, model, processor, first_scene)
+    trained, loss_function, dataset, collator = _objective(stage, plan, model, processor, start)
     arguments = _arguments(stage, plan, folder, len(dataset))
     if last and (last / PATCH_HEADS).exists():
         _take_over(load_file(last / PATCH_HEADS), trained, stage)
@@ -98,6 +103,7 @@ def _run(
     discard_incomplete(folder / "trainer")
     begun = last_checkpoint(folder / "trainer")
     trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
+    refuse_non_finite_weights(trained.named_parameters(), f"stage {folder.name}, at its end")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     if isinstance(trained, PatchLabeller):
@@ -109,7 +115,7 @@ def _run(
         "seconds": round(time.monotonic() - started),
         "losses": losses(trainer.state.log_history),
     }
-    (folder / "stage.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    finish_stage(folder, record)
 
 
 def _take_over(heads: dict[str, Tensor], trained: Any, stage: Stage) -> None:
@@ -143,19 +149,19 @@ class StageTrainer(ResumableTrainer):
 
 
 def _objective(
-    stage: Stage, plan: TrainPlan, model: Any, processor: Any, first_scene: int
+    stage: Stage, plan: TrainPlan, model: Any, processor: Any, start: int
 ) -> tuple[Any, LossFunction, Any, Any]:
     """What is trained, with which loss, on which examples, and how they are batched."""
     shape, cores = plan.model, os.cpu_count() or 1
     if stage.objective == "patch_labels":
         grid = shape.image_size // shape.patch_size
-        frames = PatchFrames(plan.scenes, first_scene, stage.samples, shape.image_size, grid, stage.frames)
+        frames = PatchFrames(plan.scenes, start, stage.samples, shape.image_size, grid, stage.frames)
         dataset, collator = Prepared(frames, list, cores), PatchCollator(processor)
-        if first_scene == 0:
+        if start == 0:
             whiten_patches(model.model, collator(dataset.examples[:WHITENING_FRAMES])["pixel_values"])
         return PatchLabeller(model.model, processor.tokenizer), _model_losses, dataset, collator
     conversations = SceneConversations(
-        plan.scenes, first_scene, stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
+        plan.scenes, start, stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
     )
     dataset = Prepared(conversations, SampleEncoder(processor, shape.image_size), cores)
     return model, GuidedLoss(model, stage.guidance), dataset, ConversationCollator(processor)
@@ -189,6 +195,7 @@ def _arguments(stage: Stage, plan: TrainPlan, folder: Path, examples: int) -> Tr
         data_seed=plan.seed,
         remove_unused_columns=False,
         logging_steps=min(50, steps),
+        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=250,
         report_to="none",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from dualfocus_eval.train.batches import REJECTED
 from dualfocus_eval.train.checkpoints import keep_only
+from dualfocus_eval.train.finite import refuse_non_finite, refuse_non_finite_weights
 from dualfocus_eval.train.loss import token_sums
+from dualfocus_eval.train.rejections import note_rejection
 
 __all__ = ["ResumableTrainer", "TuningTrainer", "losses"]
 
@@ -68,9 +69,48 @@ def reduce_in_float32(plugin: FullyShardedDataParallelPlugin | None) -> None:
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose checkpoints are known to be whole, and of which only the last is kept."""
+    """A Trainer whose checkpoints are known to be whole, and of which only the last is kept.
+
+    Its output folder lies in the stage's. It stops with `DivergedError` at the first loss, gradient norm or weight that
+    is NaN or infinite, before the optimiser's step or the checkpoint.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step_losses: list[Tensor] = []
+
+    @property
+    def folder(self) -> Path:
+        """The stage's."""
+        return Path(self.args.output_dir).parent
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One forward and backward pass, whose loss is remembered until the step that it belongs to."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self.step_losses.append(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._refuse_non_finite("the loss", float(sum(self.step_losses)))
+        # DeepSpeed knows none before its first step.
+        self._refuse_non_finite("the gradient norm", 0.0 if norm is None else float(norm))
+        self.step_losses.clear()
+        return norm
+
+    def _refuse_non_finite(self, name: str, value: float) -> None:
+        refuse_non_finite(
+            name,
+            value,
+            step=self.state.global_step + 1,
+            folder=self.folder,
+            learning_rate=self.args.learning_rate,
+            half=self.args.bf16,
+        )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trained = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
+        refuse_non_finite_weights(trained, f"stage {self.folder.name}, step {self.state.global_step}")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -143,5 +183,4 @@ class TuningTrainer(ResumableTrainer):
     def _note(self, samples: list[Any]) -> None:
         for sample in samples:
             logger.warning(f"{sample.where} is left out: {sample.reason}")
-            with self.rejected.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+            note_rejection(self.rejected, sample)

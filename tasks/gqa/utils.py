@@ -11,6 +11,7 @@ from typing import Any
 from dualfocus_eval.data.benchmarks.gqa import STRUCTURAL
 from dualfocus_eval.data.benchmarks.gqa_hub import hub_annotations, open_image, reference, with_image_references
 from dualfocus_eval.data.benchmarks.gqa_mcq import GQA_MCQ, gqa_match_form, read_record
+from dualfocus_eval.data.benchmarks.prepared import undecoded
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT, answer_text, count, mean_score
 from dualfocus_eval.method.letters import option_index
@@ -33,12 +34,12 @@ def with_images(dataset: Any) -> Any:
 
 
 def mcq_rows(dataset: Any) -> Any:
-    """The published records as rows, joined with GQA's answers, types and images; rows of ours are left as they are."""
+    """The published records as rows, joined with GQA's answers, types and images; rows of ours stay as they are."""
     from datasets import Dataset, Features
     from datasets import Image as ImageFeature
 
     if "stem" in dataset.column_names:
-        return dataset
+        return undecoded(dataset)
     annotations = hub_annotations()
     rows, faults = [], []
     for number, record in enumerate(dataset, 1):

@@ -11,7 +11,7 @@ from typing import Any
 
 from dualfocus_eval.data.benchmarks.mmbench import LETTERS, ROTATION
 from dualfocus_eval.harness.judge import ask, judge_model
-from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual, is_blank
+from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual, is_blank, undecoded
 
 __all__ = [
     "circular",
@@ -22,6 +22,7 @@ __all__ = [
     "doc_to_text",
     "doc_to_visual",
     "process_results",
+    "undecoded",
     "vanilla",
     "write_submission",
 ]

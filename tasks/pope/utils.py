@@ -6,9 +6,19 @@ computes (clustered) standard errors for these and for no others.
 
 from __future__ import annotations
 
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score
+from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
 
-__all__ = ["count", "doc_to_text", "doc_to_visual", "f1", "mean_score", "precision", "process_results", "recall"]
+__all__ = [
+    "count",
+    "doc_to_text",
+    "doc_to_visual",
+    "f1",
+    "mean_score",
+    "precision",
+    "process_results",
+    "recall",
+    "undecoded",
+]
 
 
 def doc_to_text(doc: dict) -> str:

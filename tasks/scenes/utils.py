@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score
+from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
 
-__all__ = ["count", "doc_to_text", "doc_to_visual", "mean_score", "process_results"]
+__all__ = ["count", "doc_to_text", "doc_to_visual", "mean_score", "process_results", "undecoded"]
 
 _ARTICLES = {"a", "an", "the"}
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

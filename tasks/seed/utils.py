@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, count, doc_to_visual, mean_score
+from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
 from dualfocus_eval.method.letters import named_option
 
 __all__ = ["count", "doc_to_text", "doc_to_visual", "image_questions", "mean_score", "process_results"]
@@ -25,7 +25,7 @@ DIMENSIONS = {
 
 def image_questions(dataset: Any) -> Any:
     """The rows about images: the release asks about videos too."""
-    return dataset.filter(lambda kind: kind == "image", input_columns=["data_type"])
+    return undecoded(dataset.filter(lambda kind: kind == "image", input_columns=["data_type"]))
 
 
 def options(doc: dict) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score
+from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
 
 __all__ = [
     "collect_submission",
@@ -54,7 +54,7 @@ MOST_PERIODS = 32
 def with_stems(dataset: Any) -> Any:
     """Adds ``stem``: the question as LLaVA's question file has it; the release's is in lower case throughout."""
     questions = (question.strip() for question in dataset.select_columns(["question"])["question"])
-    return dataset.add_column("stem", [question[:1].upper() + question[1:] for question in questions])
+    return undecoded(dataset.add_column("stem", [question[:1].upper() + question[1:] for question in questions]))
 
 
 def doc_to_text(doc: dict) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoProcessor, CLIPImageProcessor
 
 from benchmarks.original_llava import IMAGE_SIDE, PATCH, TEXT, write_checkpoint
 from dualfocus_eval.cli import main
-from dualfocus_eval.engines.loading import _padding_processor
+from dualfocus_eval.engines.processors import padding_processor
 
 PATCHES = (IMAGE_SIDE // PATCH) ** 2
 SYSTEM = TEXT.partition(" USER")[0] + (
@@ -64,7 +64,7 @@ def test_the_marked_tokens_are_the_answer_and_its_end(processor: Any) -> None:
 def test_images_are_padded_not_cropped(processor: Any) -> None:
     image = Image.effect_noise((60, 20), 90).convert("RGB")
     side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
-    expected = _padding_processor(CLIPImageProcessor(size={"shortest_edge": IMAGE_SIDE}, crop_size=side))
+    expected = padding_processor(CLIPImageProcessor(size={"shortest_edge": IMAGE_SIDE}, crop_size=side))
     found = processor.image_processor([image], return_tensors="pt")["pixel_values"]
     assert torch.equal(found, expected([image], return_tensors="pt")["pixel_values"])
     assert found[0, :, 0].abs().max() < 0.02  # the mean colour

@@ -68,6 +68,16 @@ def only(*names: str) -> Callable[[Path], None]:
     return spoil
 
 
+def put(name: str, content: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return spoil
+
+
+NESTED = "[" * 100_000 + "]" * 100_000
+
+
 class Command:
     """What a pickle can do to those who load it."""
 
@@ -153,6 +163,33 @@ CASES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "width": (configured(mm_hidden_size=1024), ["width 1024 (mm_hidden_size)", "gives 32"]),
     "vocabulary": (configured(vocab_size=300), ["the tokenizer has 450 tokens", "vocab_size is 300"]),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer; tokenizer.model or"]),
+    "NaN": (
+        reweighted(lambda weights: weights[PROJECTOR].view(-1)[0].fill_(float("nan")), PROJECTOR),
+        [PROJECTOR, "has NaN or infinite numbers"],
+    ),
+    "infinite": (
+        reweighted(lambda weights: weights[PROJECTOR].view(-1)[-1].fill_(float("-inf")), PROJECTOR),
+        [PROJECTOR, "has NaN or infinite numbers"],
+    ),
+    "an index of nothing": (put("model.safetensors.index.json", '{"weight_map": {}}'), ["weight_map must give"]),
+    "an index of numbers": (put("model.safetensors.index.json", '{"weight_map": {"a": 1}}'), ["weight_map must give"]),
+    "a deep index": (put("model.safetensors.index.json", NESTED), ["index.json: cannot be read"]),
+    "a deep config": (put("config.json", NESTED), ["config.json: cannot be read"]),
+    "text for a size": (configured(hidden_size="wide"), ["hidden_size is 'wide'; a whole number"]),
+    "no size": (configured(num_attention_heads=0), ["num_attention_heads is 0; a whole number"]),
+    "very many layers": (configured(num_hidden_layers=10**9), ["num_hidden_layers is 1000000000"]),
+    "text for a layer": (configured(mm_vision_select_layer="last"), ["mm_vision_select_layer is 'last'"]),
+    "a name for a list": (configured(architectures="LlavaLlamaForCausalLM"), ["architectures is", "a list of names"]),
+    "wrong types": (configured(hidden_act=7), ["config.json"]),
+    "a broken tokenizer": (put("tokenizer.json", "{"), ["the tokenizer's files cannot be used"]),
+    "an empty tokenizer": (put("tokenizer.json", "{}"), ["the tokenizer's files cannot be used"]),
+    "a deep tokenizer": (put("tokenizer.json", NESTED), ["the tokenizer's files cannot be used"]),
+    "a tokenizer config that is a list": (put("tokenizer_config.json", "[]"), ["tokenizer_config.json", "found list"]),
+    "a broken sentencepiece model": (put("tokenizer.model", "{"), ["tokenizer.model"]),
+    "a tower of text": (
+        put("tower/config.json", '{"model_type": "clip_vision_model", "hidden_size": "wide"}'),
+        ["tower/config.json: cannot be used"],
+    ),
     "end token": (
         lambda folder: (folder / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "<unk>"}'),
         ["ends them with '<unk>'", "vicuna_v1"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from PIL import Image
 from dualfocus_eval.cli import main
 from dualfocus_eval.data.curation.report import PAPER
 from dualfocus_eval.data.curation.verdict import EXCLUSIONS, FAULTS, Reason
+from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.files import sole_writer
 from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import crop_of
+from dualfocus_eval.method.images import prepare_picture
 from tests.data.curation_cases import release as hand_written
+from tests.postscript import POSTSCRIPT, ghostscript_log
 
 Content = dict[str, Any]
 SIZE = (200, 150)
@@ -234,10 +239,81 @@ def test_images_that_cannot_be_read_cost_their_samples_only(
     assert reasons(out) == dict.fromkeys(range(1, 9), "image_unreadable")
     assert {row["detail"].split(":")[0] for row in rows(out, "excluded")} == {
         "image VG_100K_2/1.jpg is missing",
-        "image 2.jpg is missing or damaged",
-        "image 3.jpg is no image",
+        "image 2.jpg",
+        "image 3.jpg",
         "image 4.jpg is 10x10 pixels, image_data.json says 200x150",
     }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("annotated", ["as shown", "as stored"])
+def test_box_and_crop_are_of_the_image_that_training_shows(orientation: int, annotated: str, tmp_path: Path) -> None:
+    """Or the question is left out by name, where the image's size does not tell of which frame its boxes are."""
+    shown = Image.new("RGB", SIZE, "white")
+    shown.paste("red", (20, 30, 60, 80))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = shown
+    if annotated == "as shown":
+        turns = {2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}.get(orientation, [])
+        for turn in turns:
+            stored = stored.transpose(Image.Transpose(turn))
+    (tmp_path / "images").mkdir()
+    stored.save(tmp_path / "images" / "1.png", exif=exif)
+    content, out = small(1), tmp_path / "out"
+    content["image_data"][0]["file_name"] = "1.png"
+    assert curate(write(tmp_path / "source", content), out, "--images", str(tmp_path / "images")) == 0
+    if orientation != 1 and not (orientation > 4 and annotated == "as shown"):
+        assert reasons(out) == {1: "turned", 2: "turned"}
+        assert rows(out, "excluded")[0]["detail"] == f"image 1.png has EXIF orientation {orientation}"
+        return
+    (sample, _) = samples(out)
+    picture = prepare_picture(tmp_path / "images" / sample["image"])  # as training opens it
+    assert isinstance(picture, Picture)
+    assert picture.pixels.size == (sample["width"], sample["height"]) == SIZE
+    assert picture.pixels.crop((20, 30, 60, 80)).getcolors() == [(2000, (255, 0, 0))]
+    crop, cut = sample["crop"], prepare_picture(out / sample["sub_image"])
+    assert isinstance(cut, Picture)
+    assert cut.pixels.getpixel((40 - crop[0], 55 - crop[1])) == pytest.approx((255, 0, 0), abs=6)
+
+
+def test_a_crop_of_a_turned_image_that_is_there_already_is_not_used(tmp_path: Path) -> None:
+    source, images, out = write(tmp_path / "source", small(1)), tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.new("RGB", SIZE).save(images / "1.jpg")
+    assert curate(source, out, "--images", str(images)) == 0
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", SIZE).save(images / "1.jpg", exif=exif)
+    assert curate(source, out, "--images", str(images)) == 0
+    assert set(reasons(out).values()) == {"turned"}
+
+
+@pytest.mark.parametrize("what", ["postscript", "pipe", "device"])
+def test_images_that_are_none_cost_their_samples_only(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, images, out = ghostscript_log(tmp_path, monkeypatch), pictures(tmp_path / "images", 2), tmp_path / "out"
+    path = images / "VG_100K_2" / "1.jpg"
+    path.unlink()
+    if what == "postscript":
+        path.write_bytes(POSTSCRIPT)
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert curate(write(tmp_path / "source", small(2)), out, "--images", str(images)) == 1
+    assert reasons(out) == {1: "image_unreadable", 2: "image_unreadable"}
+    assert len(samples(out)) == 2
+    assert not log.exists()
+
+
+def test_two_curations_of_one_folder_do_not_meet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write(tmp_path / "source", small()), tmp_path / "out"
+    with sole_writer(out):
+        assert curate(source, out) == 2
+    assert f"another process is writing to {out}" in capsys.readouterr().err
+    assert curate(source, out) == 0
 
 
 def test_scenes_can_be_curated(tmp_path: Path) -> None:
@@ -257,6 +333,7 @@ def test_odd_records_are_counted_by_name_and_the_good_ones_kept(
         (None, "malformed"), (7, "malformed"), ([], "malformed"), ({}, "no_id"), (question(-1, 1), "no_id"),
         (question(True, 1), "no_id"), (question(100, 1, answer=5), "malformed"),
         (question(101, 1, question=["a"]), "malformed"), (question(102, 2), "malformed"),
+        (question(108, 1, answer=False), "malformed"), (question(109, 1, question=[]), "malformed"),
         (question(103, 1, answer="<image>"), "malformed"), (question(104, 1, answer=None), "empty_answer"),
         (question(105, 1, question=None), "empty_question"), (question(2, 1), "duplicate_id"),
         (question(106, 1, qa_id="106"), "kept"), (question(107, 1, image_id=None), "kept"),

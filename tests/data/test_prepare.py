@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import signal
@@ -10,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, Features, List, Value, load_dataset
+from datasets import Image as ImageFeature
 from lmms_eval.utils import load_yaml_config
 from PIL import Image
 
@@ -19,6 +22,7 @@ from dualfocus_eval.cli import main
 from dualfocus_eval.data.benchmarks.prepared import MANIFEST, image_of
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.resources import resource_folder
+from tests.postscript import POSTSCRIPT, ghostscript_log
 
 SPLITS = ("random", "popular", "adversarial")
 
@@ -101,8 +105,8 @@ def test_bad_rows_are_left_out_by_name_and_the_others_prepared(
     assert reasons["coco_pope_random.json:2"] == "lacks text"
     assert "image nowhere.jpg is not in the source folder" in reasons["coco_pope_random.json:3"]
     assert "neither yes nor no" in reasons["coco_pope_random.json:4"]
-    assert "truncated or damaged" in reasons["coco_pope_random.json:5"]
-    assert "truncated or damaged" in reasons["coco_pope_popular.json:1"]
+    assert "runcated" in reasons["coco_pope_random.json:5"]
+    assert "runcated" in reasons["coco_pope_popular.json:1"]
     manifest = json.loads((root / "pope" / MANIFEST).read_text())
     assert {split: entry["rows"] for split, entry in manifest["splits"].items()} == {
         "random": 1, "popular": 4, "adversarial": 4,
@@ -204,6 +208,65 @@ def test_every_task_opens_prepared_images(name: str, tmp_path: Path, monkeypatch
     (path,) = resource_folder("tasks").rglob(f"{name}.yaml")
     show = load_yaml_config(str(path), mode="full")["doc_to_visual"]
     assert show({"image": {"bytes": None, "path": "a.png"}})[0].size == (30, 10)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.effect_noise((30, 10), 80), "PNG", exif=exif.tobytes())
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+TASKS = (
+    "df_pope_random", "df_pope_mini_random", "df_seed_img", "df_mmbench_en_dev", "df_gqa", "df_gqa_mcq",
+    "df_textvqa_val", "df_scenes_mini",
+)  # fmt: skip
+KINDS = {
+    "transparent": encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), "PNG"),
+    "sixteen bits": encoded(Image.fromarray(np.full((4, 4), 32_896, np.uint16)), "PNG"),
+    "turned": turned(),
+    "cut off": encoded(Image.effect_noise((99, 99), 80), "JPEG")[:2000],
+    "postscript": POSTSCRIPT,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TASKS)
+def test_rows_of_the_hub_are_the_pixels_of_prepared_rows(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)  # as lmms-eval does
+    monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
+    log = ghostscript_log(tmp_path, monkeypatch)
+    (tmp_path / "a.png").write_bytes(KINDS[kind])
+    texts = {"question": "Is it?", "data_type": "image", "imageId": "a", "stem": "Is it?"}
+    feature = List(ImageFeature()) if name == "df_seed_img" else ImageFeature()
+    stored = {"bytes": KINDS[kind], "path": "a.png"}
+    if name == "df_textvqa_val":
+        del texts["stem"]
+    rows = Dataset.from_dict(
+        {**{key: [text] for key, text in texts.items()}, "image": [[stored] if name == "df_seed_img" else stored]},
+        features=Features({**dict.fromkeys(texts, Value("string")), "image": feature}),
+    )
+    (path,) = resource_folder("tasks").rglob(f"{name}.yaml")
+    config = load_yaml_config(str(path), mode="full")
+    found = []
+    for image in (config["process_docs"](rows)[0]["image"], {"bytes": None, "path": "a.png"}):
+        try:
+            (pixels,) = config["doc_to_visual"]({"image": image})
+            found.append((pixels.mode, pixels.size, pixels.tobytes()))
+        except OSError as error:
+            found.append(str(error).rpartition("a.png: ")[2])
+    assert found[0] == found[1]
+    assert isinstance(found[0], str) == (kind in ("cut off", "postscript"))
+    if kind in ("transparent", "sixteen bits"):
+        assert set(found[0][2]) == {255 if kind == "transparent" else 128}
+    assert not log.exists()
 
 
 def test_a_question_id_that_occurs_twice_counts_once(tmp_path: Path) -> None:

@@ -153,9 +153,9 @@ def test_a_damaged_image_and_a_second_index_are_left_out(tmp_path: Path) -> None
     manifest = prepare(MMBENCH_EN, source, root)
     reasons = {row["where"]: row["reason"] for row in manifest["left_out"]}
     assert reasons[f"{DEV}:3"] == "question id 1 occurs a second time"
-    assert "truncated or damaged" in reasons[f"{DEV}:4"]
-    assert "is no image" in reasons[f"{DEV}:5"]
-    assert "truncated or damaged" in reasons[f"{DEV}:7"]
+    assert "runcated" in reasons[f"{DEV}:4"]
+    assert "no image in one of the formats JPEG" in reasons[f"{DEV}:5"]
+    assert "runcated" in reasons[f"{DEV}:7"]
     assert manifest["splits"]["dev"]["rows"] == 2
     assert json.loads((root / "mmbench-en" / MANIFEST).read_text())["left_out"] == manifest["left_out"]
 

@@ -98,7 +98,7 @@ def test_bad_questions_are_left_out_by_name(source: Path, tmp_path: Path, capsys
         "4": "question 3: answer 'E' is none of A, B, C, D",
         "5": "question 4: dimension 10 is none of 1 to 9",
         "6": "image 99_99 is not in the source folder",
-        "7": "image 77_88 is truncated or damaged",
+        "7": "image 77_88: OSError: ",
         "8": "question id 1 occurs a second time",
     }
     assert reasons.keys() == expected.keys()

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 from dualfocus_eval.engines.base import Completion, GenerateRequest, Message, Picture
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import Checkpoint
+from dualfocus_eval.engines.prefix_cache import GIB, default_budget
 from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import CheckpointError, UserError
 
@@ -111,6 +112,14 @@ def test_another_architecture_is_refused_with_the_supported_ones(tmp_path: Path)
 def test_wrong_options_name_the_right_ones(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         EngineConfig(**{"pretrained": "x", **wrong})  # type: ignore[arg-type]
+
+
+def test_the_prefix_cache_is_in_proportion_to_the_model_unless_it_is_given(saved: Path) -> None:
+    engine = load_engine(EngineConfig(str(saved), device="cpu"))
+    assert engine.prefix_cache.budget == 16 * sum(weight.nbytes for weight in engine.checkpoint.model.parameters())
+    assert load_engine(EngineConfig(str(saved), device="cpu", prefix_cache_gib=0.5)).prefix_cache.budget == GIB // 2
+    assert default_budget(weights=14 * GIB, free=60 * GIB) == 2 * GIB
+    assert default_budget(weights=14 * GIB, free=4 * GIB) == GIB // 2
 
 
 def test_options_of_other_families_are_refused(saved: Path) -> None:

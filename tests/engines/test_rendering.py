@@ -13,6 +13,10 @@ from dualfocus_eval.engines.images import ImageEncoder
 from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.engines.rendering import Renderer, RenderingError
 from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.harness.generation import GenerationLimits
+from dualfocus_eval.harness.questions import chat_question
+from dualfocus_eval.harness.requests import Request
+from dualfocus_eval.method.conversations import macro_conversation
 
 RED, BLUE = (Picture(Image.new("RGB", (50, 40), colour)) for colour in ("red", "blue"))
 
@@ -44,6 +48,52 @@ def test_ids_are_the_processors(checkpoint_of: Callable[..., Checkpoint], archit
     assert list(prompt.ids) == expected
     image_id = checkpoint.processor.image_token_id
     assert [n for n, token in enumerate(expected) if token == image_id] == list(range(*prompt.spans[0]))
+
+
+MESSAGES = {
+    "a text on each side": ["what colour has the ball in", RED, "on the left"],
+    "the image last": ["is there a cup", RED],
+    "two images": ["is there a cup in", RED, "or in", BLUE, "please"],
+    "a mark": [RED, "is there a cup in <image> on the left"],
+    "marks": [RED, BLUE, "<image> or <image>"],
+}
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("name", MESSAGES)
+def test_the_macro_prompt_is_what_the_template_makes_of_the_tasks_messages(
+    checkpoint_of: Callable[..., Checkpoint], architecture: str, name: str
+) -> None:
+    given = MESSAGES[name]
+    content = [
+        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "url": part.pixels}
+        for part in given
+    ]
+    messages = [{"role": "user", "content": content}]
+    request = Request("t", "test", 0, "", lambda doc: messages, GenerationLimits(8, ()))
+    question = chat_question(request, [{}], None)
+    checkpoint = checkpoint_of(architecture)
+    prompt = renderer(checkpoint).render(macro_conversation(question))
+
+    if "mark" in name:  # as if the task had placed the images itself
+        content = {
+            "a mark": [text_part("is there a cup in "), {"type": "image"}, text_part(" on the left")],
+            "marks": [{"type": "image"}, text_part("or"), {"type": "image"}],
+        }[name]
+    plain = [{"type": "image"} if part["type"] == "image" else part for part in content]
+    template = checkpoint.processor.apply_chat_template(
+        [{"role": "user", "content": plain}], tokenize=False, add_generation_prompt=True
+    )
+    pictures = [picture.pixels for picture in question.images]
+    expected = checkpoint.processor(text=template, images=pictures, return_tensors="pt")["input_ids"][0].tolist()
+    assert list(prompt.ids) == expected
+    assert [picture.digest for picture in prompt.pictures] == [
+        part.digest for part in given if isinstance(part, Picture)
+    ]
+
+
+def text_part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)

@@ -9,7 +9,7 @@ from dualfocus_eval.harness.generation import GenerationLimits, read_generation_
 @pytest.mark.parametrize(
     ("kwargs", "limits"),
     [
-        ({"max_new_tokens": 16, "temperature": 0, "do_sample": False, "until": ["\n\n"]}, (16, ("\n\n",))),
+        ({"max_new_tokens": 16, "temperature": 0, "do_sample": False, "until": ["\n\n", "Q:"]}, (16, ("\n\n", "Q:"))),
         ({"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "num_beams": 1}, (128, ())),
         ({"until": None}, (1024, ())),
         ({"until": "\n"}, (1024, ("\n",))),
@@ -29,6 +29,10 @@ def test_greedy_limits(kwargs: dict[str, Any], limits: tuple[int, tuple[str, ...
         ({"repetition_penalty": 1.2}, "repetition_penalty=1.2"),
         ({"do_sample": True}, "do_sample=True"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 must be 1 or more"),
+        ({"max_new_tokens": "few"}, "max_new_tokens='few' is not a number"),
+        ({"max_new_tokens": float("inf")}, "max_new_tokens=inf is not a number"),
+        ({"temperature": "cold"}, "temperature='cold' is not a number"),
+        ({"num_beams": [1]}, r"num_beams=\[1\] is not a number"),
     ],
 )
 def test_what_is_not_greedy_is_refused_by_name(kwargs: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image as PILImage
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
+from dualfocus_eval.harness.run import Run
+from dualfocus_eval.method.store import join_traces
 from tests.tiny_llava import save_tiny_llava
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
@@ -96,31 +99,110 @@ def test_repeats_and_padding_are_neither_computed_nor_stored_twice(model: DualFo
     assert first.token_counts.output_tokens >= 6
 
 
-def test_the_record_travels_with_the_command_line(
+def finished(model: DualFocusChat) -> dict[str, Any]:
+    """What the model makes of lmms-eval's results when a run of its ends."""
+    model.clean()
+    results: dict[str, Any] = {"results": {"t": {"alias": "t"}}, "higher_is_better": {}, "group_subtasks": {}}
+    model.add_to_results(results)
+    return results
+
+
+def test_the_record_of_a_finished_run_goes_into_the_results(
     model: DualFocusChat, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     task = Task(limit=None, use_cache=None)
     before = [result.text for result in model.generate_until([chat(n, task) for n in range(4)])]
-    model.clean()
-    assert task.args.dualfocus["summary"]["questions"] == 4
-    assert task.args.dualfocus["traces"] == str(tmp_path / "traces")
-    assert "questions" in capsys.readouterr().out
+    record = finished(model)["dualfocus"]
+    assert record["summary"]["questions"] == 4
+    assert record["tasks"] == {"t": {"questions": 4, "failures": {}}}
+    assert record["traces"] == str(tmp_path / "traces")
+    budget = record["engine"]["prefix_cache_gib"]
+    assert 0 < budget < 2
+    assert record["summary"]["prefix_cache_gib"] == budget
+    printed = capsys.readouterr().out
+    assert "questions" in printed
+    assert "prefix cache, GiB at most" in printed
     again = model.generate_until([chat(n, task) for n in range(4)])
     assert [result.text for result in again] == before
     assert model.run.record["summary"]["resumed"] == 4
 
 
-def test_flags_that_work_against_it_are_warned_of(model: DualFocusChat) -> None:
+def test_traces_that_are_deleted_in_mid_run_are_written_anew(
+    model: DualFocusChat, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model.generate_until([chat(n, Task()) for n in range(4)])
+    shutil.rmtree(tmp_path / "traces")
+    model.generate_until([chat(n, Task()) for n in range(4, 6)])
+    summary = finished(model)["dualfocus"]["summary"]
+    assert (summary["unwritten"], summary["rewritten"]) == (0, 4)
+    assert sorted(trace.key for trace in join_traces(tmp_path / "traces")) == [f"t/{n}" for n in range(6)]
+    assert "answers that vanished from the traces, stored anew │" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variables", "alone"),
+    [
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}, True),
+        ({"ACCELERATE_USE_CPU": "True"}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "1"}, False),
+    ],
+)
+def test_one_process_in_place_of_several_is_warned_of(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], alone: bool
+) -> None:
+    model = DualFocusChat(pretrained=str(checkpoint))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    run = Run(model.run.config, model.accelerator, model.run.engine)
+    assert [warning.startswith("accelerate launch started a single process") for warning in run.record["warnings"]] == (
+        [True] * alone
+    )
+
+
+def test_a_flag_without_effect_is_in_log_summary_and_record(
+    model: DualFocusChat, capsys: pytest.CaptureFixture[str]
+) -> None:
     from loguru import logger
 
     heard: list[str] = []
     sink = logger.add(heard.append, format="{message}")
-    task = Task(limit=3, use_cache="cache")
-    task.args.tasks = "mmbench_en_dev_static"
-    model.generate_until([chat(0, task)])
+    task = Task(max_batch_size=64)
+    asked = chat(0, task)
+    asked.arguments[2]["image_aspect_ratio"] = "pad"
+    for _ in range(2):
+        model.generate_until([asked])
     logger.remove(sink)
-    assert any("--use_cache" in line and "drop the flag" in line for line in heard)
-    assert any("--limit cuts MMBench's circular groups apart" in line for line in heard)
+    warnings = finished(model)["dualfocus"]["warnings"]
+    assert [line.partition(" has no effect")[0] for line in warnings] == [
+        "--max_batch_size",
+        "task t: generation argument image_aspect_ratio",
+    ]
+    assert [line.strip() for line in heard if "no effect" in line] == warnings
+    assert f"warning: {warnings[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [{"use_cache": "cache"}, {"num_fewshot": 2}, {"fewshot_as_multiturn": True}])
+def test_a_refused_flag_ends_the_run_before_anything_is_answered(model: DualFocusChat, flags: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(flags))} .* is not supported by dualfocus"):
+        model.generate_until([chat(0, Task(**flags))])
+    assert not model.run.store._answered
+
+
+def test_the_system_instruction_is_the_system_turn(model: DualFocusChat, checkpoint: Path, documents: Dataset) -> None:
+    model.generate_until([chat(0, Task(system_instruction="Be brief.")), chat(1, Task())])
+    by_flag = {key for key, _ in model.run.store._answered}, {digest for _, digest in model.run.store._answered}
+    model.clean()
+    folder = model.run.trace_folder.with_name("other")
+    for prompt, instruction in (("Be brief.", None), ("Be brief.", "Be brief.")):
+        other = DualFocusChat(pretrained=str(checkpoint), dtype="float64", system_prompt=prompt, trace_dir=str(folder))
+        other.task_dict = model.task_dict
+        other.generate_until([chat(number, Task(system_instruction=instruction)) for number in (0, 1)])
+        answered = other.run.store._answered
+        assert ({key for key, _ in answered}, {digest for _, digest in answered}) == by_flag
+        with pytest.raises(UserError, match=r"--system_instruction 'Be kind\.' and .*'Be brief\.' differ; give one"):
+            other.generate_until([chat(0, Task(system_instruction="Be kind."))])
+        other.clean()
 
 
 def test_sampling_is_refused_before_anything_is_answered(model: DualFocusChat) -> None:

@@ -1,6 +1,10 @@
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, Features
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from dualfocus_eval.errors import UserError
@@ -9,8 +13,10 @@ from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.harness.structure import read_structure
 from dualfocus_eval.method.question import AnswerKind, Question
+from tests.postscript import POSTSCRIPT, ghostscript_log
 
 RED = Image.new("RGB", (6, 4), "red")
+BLUE = Image.new("RGB", (6, 4), "blue")
 PROMPT = "What is it?\nA. a cat\nB. a dog\nAnswer with the option's letter from the given choices directly."
 
 
@@ -41,6 +47,64 @@ def test_prompt_image_and_limits() -> None:
     assert (question.key, question.prompt, question.stem) == ("t/0", "Is it red?", "Is it red?")
     assert question.images[0].pixels.size == (6, 4)
     assert (question.max_new_tokens, question.stop, question.kind) == (5, ("\n",), AnswerKind.SHORT)
+
+
+def shown(question: Question) -> list[str]:
+    """The user's turn with each picture by its colour."""
+    colours = {RED.tobytes(): "(red)", BLUE.tobytes(): "(blue)"}
+    return [part if isinstance(part, str) else colours[part.pixels.tobytes()] for part in question.content]
+
+
+@pytest.mark.parametrize(
+    ("content", "asked", "stem"),
+    [
+        ([image(), text("Is it red?")], ["(red)", "Is it red?"], "Is it red?"),
+        ([text("Is it red?"), image()], ["Is it red?", "(red)"], "Is it red?"),
+        (
+            [text("What is the ball in"), image(), text("made of?")],
+            ["What is the ball in", "(red)", "made of?"],
+            "What is the ball in made of?",
+        ),
+        (
+            [text("Is it in "), image(), text("or in\n"), image(BLUE), text("then?")],
+            ["Is it in ", "(red)", "or in\n", "(blue)", "then?"],
+            "Is it in or in\nthen?",
+        ),
+        ([text("Look."), text("Is it?")], ["Look.", "Is it?"], "Look. Is it?"),
+        ([text(""), image(), text("Is it?")], ["", "(red)", "Is it?"], "Is it?"),
+    ],
+)
+def test_texts_and_images_stay_in_the_tasks_order(content: list[dict[str, Any]], asked: list[str], stem: str) -> None:
+    question = ask(user(*content))
+    assert (shown(question), question.stem) == (asked, stem)
+    assert len(question.images) == sum(part["type"] == "image" for part in content)
+
+
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [
+        ([image(), text("<image>\nIs it red?")], ["(red)", "Is it red?"]),
+        ([image(), text("Question: <image>\nIs it red?")], ["Question: ", "(red)", "\nIs it red?"]),
+        ([text("Is it red?\n<image>"), image()], ["Is it red?", "(red)"]),
+        (
+            [image(), image(BLUE), text("Is it in <image> or <image>?")],
+            ["Is it in ", "(red)", " or ", "(blue)", "?"],
+        ),
+        # Marks that are not one for each image stand for none; a model that has no such token reads them as text.
+        ([image(), text("Is <image> or <image> it?")], ["(red)", "Is <image> or <image> it?"]),
+        ([text("What is <image> in HTML?")], ["What is <image> in HTML?"]),
+    ],
+)
+def test_a_mark_in_the_text_stands_for_its_image(content: list[dict[str, Any]], asked: list[str]) -> None:
+    question = ask(user(*content))
+    assert shown(question) == asked
+    assert ("<image>" in question.prompt) == ("<image>" in question.stem) == (not question.images)
+
+
+def test_questions_in_another_order_are_other_questions() -> None:
+    orders = [[image(), text("Is it?")], [text("Is it?"), image()], [text("Is"), image(), text("it?")]]
+    assert len({ask(user(*order)).digest for order in orders}) == 3
+    assert ask(user(*orders[0])).digest == ask(user(image(), text("<image>\nIs it?"))).digest
 
 
 def test_options_are_found_in_the_prompt() -> None:
@@ -117,6 +181,9 @@ def test_system_text_comes_from_the_argument_or_the_task() -> None:
         (user({"type": "audio", "url": b""}, text("Is it?")), "unsupported_audio"),
         (user(image(7), text("Is it?")), "unsupported_media"),
         ([*user(text("2+2?")), {"role": "assistant", "content": [text("4")]}], "unsupported_conversation"),
+        ([*user(text("2+2?")), *user(text("3+3?"))], "unsupported_conversation"),
+        ([*user(text("2+2?")), {"role": "system", "content": "Be brief."}], "unsupported_conversation"),
+        ([{"role": "system", "content": [image()]}, *user(text("Is it?"))], "unsupported_conversation"),
         (None, "bad_document"),
         ([{"role": "user"}], "bad_document"),
     ],
@@ -137,9 +204,35 @@ def test_a_document_that_cannot_be_read_fails_alone() -> None:
     assert failure_kind(chat_question(request, Broken(), None)) == "bad_image"
 
 
+@pytest.mark.parametrize("decoded_by", ["datasets", "the task"])
+@pytest.mark.parametrize("what", ["postscript", "cut off"])
+def test_images_that_others_decode_are_whole_and_no_postscript(
+    what: str, decoded_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As built-in tasks have them: rows of ``datasets``, and files that the task's own code opens."""
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)  # as lmms-eval does
+    log = ghostscript_log(tmp_path, monkeypatch)
+    content = io.BytesIO()
+    Image.effect_noise((99, 99), 80).save(content, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(POSTSCRIPT if what == "postscript" else content.getvalue()[:2000])
+    rows: Any = [{}]
+    if decoded_by == "datasets":
+        rows = Dataset.from_dict({"image": [str(tmp_path / "a.jpg")]}, features=Features({"image": ImageFeature()}))
+
+    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        opened = doc["image"] if decoded_by == "datasets" else Image.open(tmp_path / "a.jpg")
+        return user(image(opened.convert("RGB")), text("Is it?"))
+
+    request = Request("t", "test", 0, "ctx", messages, GenerationLimits(5, ()))
+    assert failure_kind(chat_question(request, rows, None)) in ("bad_image", "bad_document")
+    assert not log.exists()
+
+
 def test_simple_models_are_asked_the_context_with_their_visuals() -> None:
     request = Request("t", "test", 0, "<image>\nIs it red?", lambda doc: [RED], GenerationLimits(5, ()))
     question = simple_question(request, [{}], None)
     assert (question.prompt, len(question.images)) == ("Is it red?", 1)
+    marked = Request("t", "test", 0, "Is <image> or\n<image> red?", lambda doc: [RED, BLUE], GenerationLimits(5, ()))
+    assert shown(simple_question(marked, [{}], None)) == ["Is ", "(red)", " or\n", "(blue)", " red?"]
     without = Request("t", "test", 0, "Is it?", lambda doc: None, GenerationLimits(5, ()))
     assert simple_question(without, [{}], None).images == ()

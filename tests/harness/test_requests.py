@@ -1,4 +1,3 @@
-import argparse
 import io
 from typing import Any, ClassVar
 
@@ -11,7 +10,6 @@ from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.requests import (
     ImageKeys,
     Request,
-    command_line_of,
     group_by_image,
     is_padding,
     read_chat,
@@ -89,14 +87,3 @@ def test_loglikelihood_has_no_limits_and_needs_a_context() -> None:
 def test_padding_is_recognised() -> None:
     assert is_padding(instance((), __padding_only__=True))
     assert not is_padding(instance(()))
-
-
-def test_the_command_line_is_found_through_the_tasks_bound_method() -> None:
-    class Task:
-        args = argparse.Namespace(limit=3)
-
-        def doc_to_messages(self, doc: Any) -> list[Any]:
-            return []
-
-    assert command_line_of([instance(("ctx", Task().doc_to_messages, {}, 3, "a", "test"))]) is Task.args
-    assert command_line_of([instance(("ctx", lambda doc: [], {}, 3, "a", "test"))]) is None

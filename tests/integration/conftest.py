@@ -31,7 +31,7 @@ class Outcome:
     @property
     def record(self) -> dict[str, Any]:
         """What the model left in the results."""
-        record: dict[str, Any] = self.results["config"]["resolved_cli_args"]["dualfocus"]
+        record: dict[str, Any] = self.results["dualfocus"]
         return record
 
     @property
@@ -74,6 +74,7 @@ def runner(folder: Path, environment: Mapping[str, str]) -> Run:
         env: Mapping[str, str] | None = None,
         output: str = "output",
         before: Callable[[], None] | None = None,
+        read: bool = True,
     ) -> Outcome:
         written = folder / output
         arguments = [*map(str, command), "--output_path", str(written), "--log_samples"]
@@ -90,7 +91,7 @@ def runner(folder: Path, environment: Mapping[str, str]) -> Run:
             timeout=1800,
             preexec_fn=before,
         )
-        return Outcome(done.returncode, done.stdout, *read_output(written))
+        return Outcome(done.returncode, done.stdout, *(read_output(written) if read else ()))
 
     return run
 

@@ -65,6 +65,13 @@ def test_one_bad_image_and_one_empty_question_fail_alone(run: Run, checkpoint: P
     assert done.record["summary"]["failures"] == {"bad_image": 1, "empty_question": 1}
     assert [bool(done.answers["mine", number]) for number in range(4)] == [True, False, False, True]
     assert "mine/1 failed: bad_image" in done.output
+    assert done.record["tasks"] == {"mine": {"questions": 4, "failures": {"bad_image": 1, "empty_question": 1}}}
+    assert done.scores["mine"]["failed,none"] == 2
+    kinds = [(sample["dualfocus"]["failure"] or {}).get("kind") for sample in done.samples.values()]
+    assert kinds == [None, "bad_image", "empty_question", None]
+    said = done.output.index("dualfocus: 2 of 4 questions failed (bad_image 1, empty_question 1)")
+    assert said < done.output.index("|mine (2 of 4 questions FAILED)|")
+    assert done.output.splitlines()[-1].startswith("dualfocus eval: 2 of 4 questions failed")
     assert Path(done.record["traces"]) == tmp_path / "output" / "traces"
     assert sum(trace["error"] is not None for trace in read_traces(tmp_path / "output" / "traces")) == 2
 
@@ -95,15 +102,26 @@ def test_a_full_disk_costs_no_answer_and_the_rest_is_stored_later(run: Run, chec
     assert later.answers == undisturbed.answers
     assert len(read_traces(traces)) == 24
 
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+    cut = run(*command, output="d", before=no_room, read=False)
+    assert cut.status == 1
+    results, samples = cut.output.splitlines()[-2:]
+    assert results.startswith("dualfocus eval: ")
+    assert "_results.json is damaged: it has 3,000 bytes" in results
+    assert "_samples_df_pope_mini_random.jsonl is damaged: row" in samples
+
 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
         (["--tasks", "df_pope_mini_random", "--gen_kwargs", "temperature=0.7"], 2, "temperature=0.7 is not supported"),
+        (["--tasks", "df_pope_mini_random", "--gen_kwargs", "max_new_tokens=few"], 2, "='few' is not a number"),
         (["--tasks", "no_such_task"], 2, "error: Tasks not found: no_such_task"),
         (["--tasks", "list"], 0, "df_scenes_mini"),
     ],
-    ids=["sampling", "unknown task", "list"],
+    ids=["sampling", "text for a number", "unknown task", "list"],
 )
 def test_exit_status(run: Run, checkpoint: Path, arguments: list[str], status: int, words: str) -> None:
     done = run("dualfocus", "eval", "--model_args", f"pretrained={checkpoint}", *arguments)

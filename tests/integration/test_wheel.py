@@ -35,7 +35,7 @@ def evaluate(python: Path, folder: Path, environment: dict[str, str], *more: str
     private = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
     place = succeed(python, "-c", "import dualfocus_eval; print(dualfocus_eval.__file__)", cwd=folder, env=private)
     assert Path(place.strip()).is_relative_to(python.parents[1])
-    tasks = succeed(python, "-m", "dualfocus_eval", "tasks", cwd=folder, env=private).strip()
+    tasks = succeed(python, "-m", "dualfocus_eval", "tasks", "--path", cwd=folder, env=private).strip()
     assert Path(tasks).is_relative_to(python.parents[1])
     models = succeed(python, "-m", "dualfocus_eval", "models", cwd=folder, env=private).strip()
     assert Path(models).is_relative_to(python.parents[1])
@@ -68,11 +68,25 @@ def test_the_wheel_runs_beside_installed_dependencies(
     evaluate(python, tmp_path, environment, *embedded_checkpoint_or(checkpoint), "--limit", "4")
 
 
-@pytest.mark.prove
-def test_the_wheel_installs_and_runs_in_a_clean_environment(
-    wheel: Path, environment: dict[str, str], checkpoint: Path, tmp_path: Path
+@pytest.mark.install
+def test_a_clean_environment_gets_releases_that_work_together(
+    wheel: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    """What `pip install` gives a user today, not what constraints.txt says: the newest of everything within bounds."""
     succeed(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    python = tmp_path / "venv" / "bin" / "python"
-    succeed(python, "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path, env=dict(os.environ))
-    evaluate(python, tmp_path, environment, *embedded_checkpoint_or(checkpoint))
+    bin_folder = tmp_path / "venv" / "bin"
+    succeed(bin_folder / "pip", "install", "--quiet", wheel, cwd=tmp_path, env=dict(os.environ))
+    print(succeed(bin_folder / "pip", "list", "--format", "freeze", cwd=tmp_path))
+    private = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+    succeed(
+        bin_folder / "lmms-eval", "--model", "dualfocus", "--tasks", "df_pope_mini", "--limit", "8",
+        "--output_path", tmp_path / "short", cwd=tmp_path, env=private,
+    )  # fmt: skip
+    results, _ = read_output(tmp_path / "short")
+    assert results["results"]["df_pope_mini"]["accuracy,none"] > 0.8
+    # Other versions of packages are another environment to the gate, not another checkpoint.
+    succeed(
+        bin_folder / "dualfocus", "eval", "--tasks", "df_pope_mini", "--limit", "100", "--batch_size", "16",
+        "--output_path", tmp_path / "run", "--log_samples", cwd=tmp_path, env=private,
+    )  # fmt: skip
+    succeed(bin_folder / "dualfocus", "regress", tmp_path / "run", "--baseline", "df_pope_mini", cwd=tmp_path)

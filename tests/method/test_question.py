@@ -130,6 +130,7 @@ def test_the_digest_covers_all_that_can_change_the_answer_and_nothing_else() -> 
         "stop": ("\n",),
         "system": "Be brief.",
         "video": True,
+        "layout": ("What?", picture),
     }
     digests = {replace(question, **{name: value}).digest for name, value in changes.items()}
     assert len(digests | {question.digest}) == len(changes) + 1

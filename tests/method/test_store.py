@@ -1,9 +1,10 @@
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,52 @@ def test_other_settings_are_ignored_and_counted(tmp_path: Path) -> None:
         store.put(trace_of(ask(0)))
     assert [trace.settings_key for trace in join_traces(tmp_path)] == ["other", "other", KEY]
     assert len(list(join_traces(tmp_path, "other"))) == 2
+
+
+TORCH_14, TORCH_15 = ({"torch": version, "device": "cpu"} for version in ("2.14.0", "2.15.0"))
+
+
+def put(folder: Path, numbers: range, arithmetic: dict[str, str] | None, text: str = "red", *, rank: int = 0) -> None:
+    with TraceStore(folder, KEY, arithmetic=arithmetic, rank=rank) as store:
+        for number in numbers:
+            store.put(replace(trace_of(ask(number), text), arithmetic=arithmetic or {}))
+
+
+def test_answers_of_other_versions_are_not_reused_and_named(tmp_path: Path) -> None:
+    put(tmp_path, range(1200), TORCH_14)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15) as store:
+        assert store.get(ask(0)) is None
+        assert store.not_reused == ("1,200 stored answers of torch 2.14.0 are not reused: this run has torch 2.15.0",)
+    put(tmp_path, range(1000), TORCH_15, "blue", rank=1)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15) as store:
+        found = store.get(ask(0))
+        assert found is not None
+        assert found.text == "blue"
+        # Of the first thousand there is an answer by now.
+        assert store.not_reused == ("200 stored answers of torch 2.14.0 are not reused: this run has torch 2.15.0",)
+
+
+def test_going_back_to_the_older_versions_finds_their_answers(tmp_path: Path) -> None:
+    put(tmp_path, range(3), TORCH_14, "red")
+    put(tmp_path, range(3), TORCH_15, "blue")
+    for arithmetic, text in ((TORCH_14, "red"), (TORCH_15, "blue")):
+        with TraceStore(tmp_path, KEY, arithmetic=arithmetic) as store:
+            found = store.get(ask(1))
+            assert found is not None
+            assert found.text == text
+            assert store.not_reused == ()
+
+
+def test_every_difference_is_named(tmp_path: Path) -> None:
+    put(tmp_path, range(1), TORCH_14 | {"peft": "0.21.2"})
+    put(tmp_path, range(1, 3), None, rank=1)
+    with TraceStore(tmp_path, KEY, arithmetic=TORCH_15 | {"device": "cuda"}) as store:
+        assert not any(store.get(ask(number)) for number in range(3))
+        assert sorted(store.not_reused) == [
+            "1 stored answers of torch 2.14.0, device cpu, peft 0.21.2 are not reused: "
+            "this run has torch 2.15.0, device cuda, peft (none)",
+            "2 stored answers are not reused: they do not say which versions and which device computed them",
+        ]
 
 
 def test_a_cut_off_last_line_costs_one_answer_and_hides_no_other(tmp_path: Path) -> None:
@@ -144,16 +191,70 @@ def test_a_full_disk_loses_nothing_and_stops_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_no_space_left_is_named(tmp_path: Path) -> None:
-    (tmp_path / "traces.rank0000.jsonl").symlink_to("/dev/full")
-    store = TraceStore.__new__(TraceStore)
-    with pytest.MonkeyPatch.context() as patch:
-        # /dev/full is endless to read.
-        patch.setattr("dualfocus_eval.method.store.trace_files", lambda folder: [])
-        store.__init__(tmp_path, KEY)
+    store = TraceStore(tmp_path, KEY)
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, store._file)
+    os.close(full)
     store.put(trace_of(ask(0)))
     store.close()
     assert store.write_failures == {"ENOSPC": 2}
     assert store.unwritten == 1
+
+
+def delete_file(store: TraceStore) -> None:
+    store.path.unlink()
+
+
+def delete_folder(store: TraceStore) -> None:
+    shutil.rmtree(store.folder)
+
+
+def replace_file(store: TraceStore) -> None:
+    store.path.rename(store.folder / "moved")
+    store.path.write_text("")
+
+
+def empty_file(store: TraceStore) -> None:
+    os.truncate(store.path, 0)
+
+
+def cut_file(store: TraceStore) -> None:
+    os.truncate(store.path, store.path.stat().st_size - 40)
+
+
+@pytest.mark.parametrize("damage", [delete_file, delete_folder, replace_file, empty_file, cut_file])
+@pytest.mark.parametrize("more", [1, 0], ids=["noticed by the next answer", "noticed at the end"])
+def test_answers_whose_file_was_damaged_in_mid_run_are_written_anew(
+    tmp_path: Path, damage: Callable[[TraceStore], None], more: int
+) -> None:
+    folder = tmp_path / "traces"
+    fill(folder, range(2))
+    failed = replace(trace_of(ask(2)), macro=None, selected=None, error=Failure("out_of_memory", ""))
+    with TraceStore(folder, KEY) as store:
+        store.put(failed)
+        store.put(trace_of(ask(3)))
+        damage(store)
+        for number in range(4, 4 + more):
+            store.put(trace_of(ask(number)))
+    assert store.unwritten == 0
+    assert store.rewritten == (1 if damage is cut_file else 4)
+    keys = [trace.key for trace in join_traces(folder)]
+    assert sorted(keys) == [f"q{number}" for number in range(4 + more)]
+    with TraceStore(folder, KEY) as again:
+        assert again.counts.loaded == 4 + more
+        assert again.rewritten == 0
+
+
+def test_answers_that_cannot_be_written_anew_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    with TraceStore(folder, KEY) as store:
+        store.put(trace_of(ask(0)))
+        shutil.rmtree(folder)
+        folder.write_text("in its place")
+        store.put(trace_of(ask(1)))
+        assert store.unwritten == 2
+    assert store.unwritten == 2
+    assert store.write_failures == {"EEXIST": 2}
 
 
 WRITER = """
@@ -188,3 +289,12 @@ def test_a_folder_in_place_of_a_trace_file_costs_only_itself(tmp_path: Path) -> 
     (tmp_path / "traces.rank0001.jsonl").mkdir()
     with TraceStore(tmp_path, KEY) as again:
         assert (again.counts.loaded, again.counts.unreadable) == (1, 1)
+
+
+def test_a_pipe_in_place_of_a_trace_file_is_never_waited_for(tmp_path: Path) -> None:
+    fill(tmp_path, range(1))
+    os.mkfifo(tmp_path / "traces.rank0001.jsonl")
+    with TraceStore(tmp_path, KEY) as again:
+        assert (again.counts.loaded, again.counts.unreadable) == (1, 1)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        TraceStore(tmp_path, KEY, rank=1)

@@ -61,6 +61,7 @@ traces = st.builds(
     st.none() | failures,
     st.none()
     | st.builds(Cost, natural, natural, natural, natural, natural, natural, st.dictionaries(texts, st.floats(0, 1e6))),
+    st.dictionaries(texts, texts, max_size=2),
 )
 
 
@@ -115,6 +116,17 @@ def test_a_trace_of_the_first_version_has_an_unknown_gap() -> None:
     assert trace.macro.gap is None
 
 
+def test_a_trace_of_the_second_version_has_an_unknown_arithmetic() -> None:
+    trace = answered(arithmetic={"torch": "2.15.0"})
+    assert Trace.from_json(trace.to_json()) == trace
+    old = json.loads(trace.to_json()) | {"version": 2}
+    assert Trace.from_json(json.dumps(old)) == replace(trace, arithmetic={}, version=2)
+    del old["arithmetic"]
+    assert Trace.from_json(json.dumps(old)) == replace(trace, arithmetic={}, version=2)
+    with pytest.raises(TraceFormatError, match="lacks arithmetic"):
+        Trace.from_json(json.dumps(old | {"version": 3}))
+
+
 def test_another_rule_on_a_stored_trace() -> None:
     trace = answered()
     assert trace.reselected("own").text == "blue"
@@ -137,7 +149,8 @@ def test_another_rule_on_a_stored_trace() -> None:
         "7",
         '{"version": 2}',
         answered().to_json()[:-5],
-        answered().to_json().replace('"version":2', '"version":3'),
+        answered().to_json().replace('"version":3', '"version":4'),
+        answered().to_json().replace('"arithmetic":{}', '"arithmetic":[]'),
         answered().to_json().replace('"nll"', '"dice"'),
         answered().to_json().replace('"kind"', '"sort"'),
         b"\xff\xfe",

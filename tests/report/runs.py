@@ -132,7 +132,7 @@ def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **e
 def read_with(folder: Path, answers: Sequence[Answered]) -> Run:
     """`read_run`, the documents being those of ``answers``."""
     tasks = {name: _task(name, [answer for answer in answers if answer.task == name]) for name in _names(answers)}
-    with patch.object(reading, "load_tasks", lambda names: ({name: tasks[name] for name in names}, {})):
+    with patch.object(reading, "load_tasks", lambda names, _: ({name: tasks[name] for name in names}, {})):
         return reading.read_run(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from dataclasses import replace
@@ -32,7 +33,7 @@ def questions(texts: str) -> list[Answered]:
 
 def test_each_task_is_compared_question_by_question(tmp_path: Path) -> None:
     first, second = "y" * 30 + "n" * 12 + "y" * 3, "y" * 30 + "y" * 12 + "n" * 3
-    pairs = pair_runs(read(tmp_path / "a", questions(first)), read(tmp_path / "b", questions(second)))
+    pairs = pair_runs(read(tmp_path / "a", questions(first)), read(tmp_path / "b", questions(second))).rows
     (found,) = compare_tasks(pairs)
     assert (found.name, found.questions, found.images) == (TASK, 45, 45)
     assert (found.first, found.second) == (33 / 45, 42 / 45)
@@ -44,7 +45,7 @@ def test_each_task_is_compared_question_by_question(tmp_path: Path) -> None:
 
 def test_a_run_compared_with_itself_differs_by_nothing(tmp_path: Path) -> None:
     run = read(tmp_path / "a", questions("yyny"))
-    (found,) = compare_tasks(pair_runs(run, run))
+    (found,) = compare_tasks(pair_runs(run, run).rows)
     assert (found.difference.value, found.test.p_two_sided) == (0.0, 1.0)
     assert found.difference.low < 0 < found.difference.high
 
@@ -65,7 +66,7 @@ def test_categories_share_the_significance(tmp_path: Path) -> None:
         ]
 
     first, second = read(tmp_path / "a", rows("red")), read(tmp_path / "b", rows("blue"))
-    found = {found.name: found for found in compare_categories(pair_runs(first, second), first, second)}
+    found = {found.name: found for found in compare_categories(pair_runs(first, second).rows, first, second)}
     assert list(found) == [f"{SCENES}: {name}" for name in ("detail", "global", "mark_color", "object_color")]
     marks = found[f"{SCENES}: mark_color"]
     assert (marks.questions, marks.first, marks.second, marks.test.worse) == (6, 1.0, 0.0, 6)
@@ -77,7 +78,7 @@ def test_categories_share_the_significance(tmp_path: Path) -> None:
 def test_questions_without_a_score_are_counted_and_no_test_is_made_of_none(tmp_path: Path) -> None:
     rows = [*questions("yyyy"), *(question(number, "yes", task="df_pope_mini_popular") for number in range(3))]
     first, second = read(tmp_path / "a", rows), read(tmp_path / "b", [question(0, "no"), *rows[1:]])
-    pairs = pair_runs(first, second)
+    pairs = pair_runs(first, second).rows
     pairs.loc[pairs["task"] != TASK, "score_first"] = math.nan
     pairs.loc[1, "score_second"] = math.nan
     some, none = compare_tasks(pairs)
@@ -93,7 +94,7 @@ def test_questions_without_a_score_are_counted_and_no_test_is_made_of_none(tmp_p
 
 def test_scores_that_are_no_shares_are_compared_as_they_are(tmp_path: Path) -> None:
     run = read(tmp_path / "a", questions("yyny"))
-    pairs = pair_runs(run, run)
+    pairs = pair_runs(run, run).rows
     pairs[["score_first", "score_second"]] = [[1.5, 2.5], [2.0, 2.0], [-4.0, -3.0], [7.0, 7.5]]
     (found,) = compare_tasks(pairs)
     table = comparison_table("Tasks", "task", [found])
@@ -109,30 +110,44 @@ def test_a_run_of_another_model_can_be_compared(tmp_path: Path) -> None:
     results = json.loads((folder / "1_results.json").read_text())
     del results["config"]["resolved_cli_args"]["dualfocus"]
     (folder / "1_results.json").write_text(json.dumps(results))
-    pairs = pair_runs(read_gate_run(folder, rows), ours)
+    pairs = pair_runs(read_gate_run(folder, rows), ours).rows
     assert list(pairs["cluster"]) == [row.trace.images[0].digest for row in rows]
     assert compare_tasks(pairs)[0].difference.value == 0
 
 
-def test_runs_of_other_questions_are_refused_by_name(tmp_path: Path) -> None:
-    run = read(tmp_path / "a", questions("yyyy"))
-    shorter = read(tmp_path / "b", questions("yy"))
-    other_image = read(tmp_path / "c", [question(0, "yes", image="other"), *questions("yyyy")[1:]])
-    other_target = read(
-        tmp_path / "d", [replace(row, doc={**row.doc, "answer": "no"}) if not n else row for n, row in
-                         enumerate(questions("yyyy"))],
-    )  # fmt: skip
-    other_task = read(tmp_path / "e", [question(0, "yes", task="df_pope_mini_popular")])
-    for second, message in (
-        (shorter, f"2 of 4 questions were only asked in the first run: {TASK}/2, {TASK}/3; "),
-        (other_image, f"1 of 4 questions are about another image in the second run: {TASK}/0; "),
-        (other_target, f"1 of 4 questions have another right answer in the second run: {TASK}/0; "),
-        (other_task, f"only in the first: {TASK}; only in the second: df_pope_mini_popular"),
-    ):
-        with pytest.raises(UserError, match=message):
-            pair_runs(run, second)
-    with pytest.raises(UserError, match="only asked in the second run"):
-        pair_runs(shorter, run)
+def test_the_questions_that_both_runs_have_are_compared_and_the_others_counted(tmp_path: Path) -> None:
+    other = "df_pope_mini_popular"
+    run = read(tmp_path / "a", [*questions("yyyyy"), question(0, "yes", task=other)])
+    kept, (text, image) = questions("n")[0], questions("yyyyy")[1:3]
+    changed = [
+        kept,
+        text,
+        question(2, "yes", image="another"),
+        replace(questions("yyyyy")[3], doc={**image.doc, "answer": "no"}),
+        question(7, "yes"),
+        question(8, "yes"),
+    ]
+    second = read(tmp_path / "b", changed)
+    second.answers.loc[second.answers["doc_id"] == 1, "question"] = "another prompt"
+    found = pair_runs(run, second)
+    assert list(found.rows["key"]) == [f"{TASK}/0"]
+    assert found.left_out == {
+        "only in A": (f"{other}/0", f"{TASK}/4"),
+        "only in B": (f"{TASK}/7", f"{TASK}/8"),
+        "with another text in B": (f"{TASK}/1",),
+        "with another right answer in B": (f"{TASK}/3",),
+        "about another image in B": (f"{TASK}/2",),
+    }
+    (task,) = compare_tasks(found.rows)
+    assert (task.questions, task.test.worse) == (1, 1)
+    assert compare_categories(found.rows, run, second) == []
+    assert pair_runs(run, run).left_out == {}
+
+
+def test_runs_without_a_common_question_are_refused(tmp_path: Path) -> None:
+    first, second = read(tmp_path / "a", questions("yyyy")), read(tmp_path / "b", [question(7, "yes")])
+    with pytest.raises(UserError, match=rf"no question in common.*: 4 only in A \({TASK}/0, .*, \.\.\.\); 1 only in B"):
+        pair_runs(first, second)
 
 
 def test_the_command_shows_and_writes_flips_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,20 +170,54 @@ def test_the_command_shows_and_writes_flips_both_ways(tmp_path: Path, capsys: py
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = gate_run(tmp_path / "a", [asked(0, "yes"), asked(1, "yes")])
-    shorter = gate_run(tmp_path / "b", [asked(0, "yes")])
+    other = gate_run(tmp_path / "b", [asked(5, "yes")])
     without = gate_run(tmp_path / "c", [asked(0, "yes")])
     (without / f"1_samples_{TASK}.jsonl").unlink()
-    cut = gate_run(tmp_path / "d", [asked(0, "yes"), asked(1, "yes")])
-    samples = cut / f"1_samples_{TASK}.jsonl"
-    samples.write_text(samples.read_text()[:-20])
     (tmp_path / "empty").mkdir()
-    for second, message in (
-        (shorter, "only asked in the first"),
-        (cut, f"1 of 2 questions were only asked in the first run: {TASK}/1"),
-        (without, "--log_samples"),
-        (tmp_path / "empty", "no"),
-    ):
+    for second, message in ((other, "no question in common"), (without, "--log_samples"), (tmp_path / "empty", "no")):
         assert main(["compare", str(run), str(second)]) == 2
         printed = capsys.readouterr().err
         assert message in printed.splitlines()[-1]
         assert "Traceback" not in printed
+
+
+def test_status_1_says_that_a_run_has_lost_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, shorter = (
+        gate_run(tmp_path / name, [asked(n, "yes") for n in range(size)]) for name, size in (("a", 3), ("b", 2))
+    )
+    assert main(["compare", str(run), str(shorter)]) == 0
+    assert f"the 2 questions that both runs have; left out: 1 only in A ({TASK}/2)" in capsys.readouterr().out
+    cut = gate_run(tmp_path / "cut", [asked(n, "yes") for n in range(3)])
+    samples = cut / f"1_samples_{TASK}.jsonl"
+    samples.write_text(samples.read_text()[:-20])
+    assert main(["compare", str(run), str(cut)]) == main(["compare", str(cut), str(run)]) == 1
+    assert "1 sample lines cannot be read" in capsys.readouterr().out
+
+
+def test_no_text_of_a_run_acts_in_a_log_or_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = gate_run(tmp_path / "a", [asked(0, "yes")])
+    second = gate_run(tmp_path / "b", [asked(0, "= no now\n::error::\x1b[2J")])
+    flips = tmp_path / "flips.csv"
+    assert main(["compare", str(first), str(second), "--flips", str(flips)]) == 0
+    printed = capsys.readouterr().out
+    assert not any(line.lstrip().startswith("::") for line in printed.splitlines())
+    assert "\x1b" not in printed
+    with flips.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["answer_b"] == "'= no now\n::error::\\x1b[2J"
+    assert (row["score_a"], row["score_b"]) == ("1.0", "0.0")
+
+
+def test_a_terminal_without_unicode_and_a_closed_one_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = gate_run(tmp_path / "a", [asked(0, "yes")])
+    second = gate_run(tmp_path / "b", [asked(0, "no \u65e5\u672c \U0001f600")])
+    out = io.BytesIO()
+    ascii_only = io.TextIOWrapper(out, encoding="ascii", write_through=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", ascii_only)
+        assert main(["compare", str(first), str(second)]) == 0
+        patched.setattr("sys.stdout", None)
+        assert main(["compare", str(first), str(second)]) == 0
+    assert rb"no \u65e5\u672c \U0001f600" in out.getvalue()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.report import regress, regression
-from tests.report.gate import TASK, asked, documents, gate_run
+from dualfocus_eval.report.baseline_file import load_baseline, save_baseline
+from tests.report.gate import MADE_BY, TASK, asked, documents, gate_run
 from tests.report.runs import Answered
 
 QUESTIONS = 12
@@ -70,7 +73,7 @@ def test_an_answer_that_moved_is_a_regression(
     run = bad_run(tmp_path, wrong(0))
     assert main(["regress", run, "--baseline", str(baseline), "--junit", str(junit)]) == 1
     printed = capsys.readouterr().out
-    assert f"regression: 1 of {QUESTIONS} answers moved" in printed
+    assert f"regression: 1 of {QUESTIONS} answers got worse or were lost" in printed
     assert f"{TASK}/0" in printed
     assert f"dualfocus regress {run} --baseline {baseline} --update" in printed
     (case,) = (case for case in Xml.parse(junit).getroot().iter("testcase") if case.find("failure") is not None)
@@ -118,13 +121,49 @@ def test_no_answer_can_break_out_of_what_ci_shows(
     junit = tmp_path / "junit.xml"
     capsys.readouterr()
     assert (
-        main(["regress", bad_run(tmp_path, asked(0, NASTY)), "--baseline", str(baseline), "--junit", str(junit)]) == 1
+        main(
+            ["regress", bad_run(tmp_path, asked(0, f"no {NASTY}")), "--baseline", str(baseline), "--junit", str(junit)]
+        )
+        == 1
     )
     annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
     assert len(annotations) == 2
     (failure,) = Xml.parse(junit).getroot().iter("failure")
     assert "<script>" in str(failure.text)
     assert "<script>" not in github.read_text()
+
+
+COMMAND = "x\n::error::y\r##[error]z \x1b[2J"
+
+
+def changed(baseline: Path, **changes: Any) -> None:
+    """The baseline, its provenance being another and sealed anew."""
+    kept = load_baseline(baseline)
+    save_baseline(replace(kept, provenance=replace(kept.provenance, **changes)), baseline)
+
+
+def commands_in(text: str) -> list[str]:
+    """The lines that GitHub's runner takes for commands, but for our own."""
+    lines = [line for line in re.split("[\r\n]", text) if line.lstrip().startswith("::") or "##[" in line]
+    return [line for line in lines if not re.match("::(error|notice) title=dualfocus regress::", line)]
+
+
+def test_no_word_of_a_baseline_or_a_run_is_a_command(
+    baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {**MADE_BY, "batch_size": 16, "processor": COMMAND, "packages": {"torch": COMMAND}}
+    changed(baseline, environment=environment, settings={COMMAND: COMMAND}, made=COMMAND)
+    capsys.readouterr()
+    assert main(["regress", bad_run(tmp_path, wrong(0)), "--baseline", str(baseline)]) == 1
+    changed(baseline, checkpoint=f"{COMMAND}-def")
+    assert main(["regress", str(tmp_path / "bad"), "--baseline", str(baseline)]) == 2
+    odd = tmp_path / f"odd{COMMAND}"
+    assert main(["regress", str(odd), "--baseline", str(baseline)]) == 2
+    printed = capsys.readouterr()
+    assert "another checkpoint" in printed.err
+    for text in (printed.out, printed.err, github.read_text()):
+        assert commands_in(text) == []
+        assert "\x1b" not in text
 
 
 def test_what_cannot_be_judged_is_status_2_and_one_line(
@@ -141,6 +180,17 @@ def test_what_cannot_be_judged_is_status_2_and_one_line(
     (error,) = Xml.parse(junit).getroot().iter("error")
     assert "another checkpoint" in str(error.get("message"))
     assert "Cannot judge: the run is of another checkpoint" in github.read_text()
+
+
+def test_another_transformers_release_is_another_environment_of_the_same_checkpoint(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "good" / "1_results.json"
+    results = json.loads(path.read_text())
+    results["config"]["resolved_cli_args"]["dualfocus"]["environment"]["packages"]["transformers"] = "5.24.0"
+    path.write_text(json.dumps(results))
+    assert main(["regress", str(path), "--baseline", str(baseline)]) == 0
+    assert "transformers: 5.24.0 (baseline: None)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_baseline_is_not_made_from_a_run_with_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,11 +228,11 @@ def test_an_unforeseen_error_is_not_a_regression(
     monkeypatch.setattr(regression, "judge", judge)
     junit = tmp_path / "junit.xml"
     capsys.readouterr()
-    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline), "--junit", str(junit)]) == 2
-    printed = capsys.readouterr()
-    assert "an error that was not foreseen: KeyError" in printed.err
-    assert printed.err.count("\n") == 1
-    assert "\n::error title=dualfocus regress::cannot judge: " in printed.out
+    with pytest.raises(KeyError):  # the command line makes it status 3
+        regress.main([str(tmp_path / "good"), "--baseline", str(baseline), "--junit", str(junit)])
+    printed = capsys.readouterr().out
+    assert "\n::error title=dualfocus regress::cannot judge: " in printed
+    assert "an error in dualfocus-eval itself: KeyError" in printed
     assert len(list(Xml.parse(junit).getroot().iter("error"))) == 1
     assert "Cannot judge" in github.read_text()
 
@@ -198,15 +248,48 @@ def test_results_that_do_not_say_how_much_was_asked_cannot_be_judged(
     assert "does not say how many questions were asked" in capsys.readouterr().err
 
 
-def test_the_run_and_what_is_odd_about_it_are_named(
+def test_of_several_runs_in_a_folder_none_is_judged(
     baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = tmp_path / "good"
-    (good / "0_results.json").write_text("{}")
-    assert main(["regress", str(good), "--baseline", str(baseline)]) == 0
-    printed = capsys.readouterr().out
-    assert f"run: {good / '1_results.json'}" in printed
-    assert "note: 1 older runs are in" in printed
+    """An older, better run beside the one that is meant would pass, whatever clocks and names say."""
+    bad, good = Path(bad_run(tmp_path, wrong(0))), tmp_path / "good"
+    for path in good.glob("1_*"):
+        path.rename(bad / path.name.replace("1_", "2_", 1))
+    assert main(["regress", str(bad), "--baseline", str(baseline)]) == 2
+    printed = capsys.readouterr().err
+    for name in ("1_results.json", "2_results.json"):
+        assert f"{bad / name} (no date)" in printed
+    assert main(["regress", str(bad), "--baseline", str(tmp_path / "new.json"), "--update"]) == 2
+    assert not (tmp_path / "new.json").exists()
+    assert main(["regress", str(bad / "1_results.json"), "--baseline", str(baseline)]) == 1
+    assert f"run: {bad / '1_results.json'}" in capsys.readouterr().out
+
+
+def test_a_baseline_cut_to_one_question_is_not_a_pass(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(baseline.read_text())
+    del content["tasks"][TASK][1:]
+    baseline.write_text(json.dumps(content))
+    assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline)]) == 2
+    assert f"{QUESTIONS - 1} of the {QUESTIONS} questions of {TASK} are missing ({TASK}/1" in capsys.readouterr().err
+
+
+def test_limits_of_the_user(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = bad_run(tmp_path, wrong(0))
+    judged = ["regress", run, "--baseline", str(baseline)]
+    for limits, status, said in (
+        (["--max-drop", "10"], 0, "1 for the worse, as they may"),
+        (["--max-drop", "5"], 1, f"the score of {TASK} fell by 8.3 points: 100.0% -> 91.7%, allowed 5"),
+        (["--max-drop", "10", "--min-score", f"{TASK}=92"], 1, f"the score of {TASK} is 91.7%, below 92%"),
+    ):
+        capsys.readouterr()
+        assert main([*judged, *limits]) == status
+        assert said in capsys.readouterr().out
+    assert main([*judged, "--max-drop", "5", "--update"]) == 2
+    for wrong_limit in (["--max-drop", "x"], ["--max-drop", "nan"], ["--min-score", "x"], ["--min-score", "x=101"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*judged, *wrong_limit])
 
 
 def test_a_baseline_of_the_package_is_renewed_beside_the_user(

@@ -11,7 +11,7 @@ import pytest
 
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.report.baseline import Answer, Baseline, Provenance
-from dualfocus_eval.report.regression import SIGNIFICANT, TIE, judge
+from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Limits, judge
 
 ENVIRONMENT = {
     "packages": {"torch": "2.14", "dualfocus-eval": "0.1"},
@@ -44,14 +44,72 @@ def test_the_same_run_passes() -> None:
     assert (verdict.passed, verdict.mode, verdict.moves, verdict.questions) == (True, "exact", (), 100)
 
 
-@pytest.mark.parametrize(("gap", "score"), [(0.5, 0.0), (TIE / 10, 0.0), (TIE / 10, 1.0), (math.nan, 1.0)])
-def test_in_its_own_environment_no_answer_may_move(gap: float, score: float) -> None:
+@pytest.mark.parametrize("gap", [0.5, TIE / 10, math.nan])
+@pytest.mark.parametrize(("score", "direction"), [(0.0, "worse"), (1.0, "as good")])
+def test_in_its_own_environment_no_answer_may_get_worse(gap: float, score: float, direction: str) -> None:
     before, after = moved(1, gap, score=score)
     verdict = judge(baseline(after), baseline(before))
-    assert not verdict.passed
-    assert [(move.key, move.direction, move.allowed) for move in verdict.moves] == [
-        ("pope/0", "as good" if score else "worse", False)
-    ]
+    assert verdict.mode == "exact"
+    assert [(move.key, move.direction) for move in verdict.moves] == [("pope/0", direction)]
+    assert verdict.passed == verdict.moves[0].allowed == (direction == "as good")
+
+
+def test_an_answer_that_got_better_has_lost_nothing() -> None:
+    after, before = moved(3, 0.5)
+    verdict = judge(baseline(after), baseline(before))
+    assert verdict.passed
+    assert [move.direction for move in verdict.moves] == ["better"] * 3
+
+
+@pytest.mark.parametrize("lost", [{"text": None, "score": 0.0}, {"score": math.nan}])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_lost_is_a_regression_under_every_rule(lost: dict[str, Any], dtype: str) -> None:
+    before = [replace(answer, gap=TIE / 10) for answer in HUNDRED]
+    run, kept = (
+        baseline([replace(before[0], **lost), *before[1:]], dtype=dtype, threads=1),
+        baseline(before, dtype=dtype),
+    )
+    for limits in (Limits(), Limits(max_drop=50.0)):
+        verdict = judge(run, kept, limits)
+        assert ([move.direction for move in verdict.moves], verdict.passed) == (["lost"], False)
+
+
+@pytest.mark.parametrize(("points", "passes"), [(4.9, False), (5.0, True), (100.0, True), (0.0, False)])
+def test_a_greatest_drop_is_judged_by_the_score_alone(points: float, passes: bool) -> None:
+    before, after = moved(5, 0.5)
+    verdict = judge(baseline(after), baseline(before), Limits(max_drop=points))
+    assert (verdict.mode, verdict.passed) == ("drop", passes)
+    assert all(move.allowed for move in verdict.moves)
+    said = ("fell by 5.0 points: 100.0% -> 95.0%, allowed " + f"{points:g}",)
+    assert verdict.tasks[0].shortfalls == (() if passes else said)
+
+
+@pytest.mark.parametrize(("least", "passes"), [(100.0, True), (100.1, False)])
+def test_a_least_score_is_judged_beside_the_rest(least: float, passes: bool) -> None:
+    verdict = judge(baseline(HUNDRED), baseline(HUNDRED), Limits(min_scores={"pope": least}))
+    assert (verdict.mode, verdict.passed) == ("exact", passes)
+    assert verdict.tasks[0].shortfalls == (() if passes else ("is 100.0%, below 100.1%",))
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(min_scores={"seed": 1.0}), "--min-score: the baseline has no task seed; it has pope"),
+        (Limits(min_scores={"pope": 1.0}), "no question of pope has a score"),
+        (Limits(max_drop=1.0), "no question of pope has a score"),
+    ],
+)
+def test_limits_that_say_nothing_are_refused(limits: Limits, message: str) -> None:
+    unscored = baseline([replace(answer, score=math.nan) for answer in HUNDRED])
+    with pytest.raises(UserError, match=message):
+        judge(unscored, unscored, limits)
+
+
+def test_a_baseline_of_a_resumed_run_is_of_no_single_environment() -> None:
+    resumed = Baseline(replace(HERE, resumed=7), {"pope": tuple(HUNDRED)})
+    verdict = judge(baseline(HUNDRED), resumed)
+    assert (verdict.mode, verdict.passed) == ("near", True)
+    assert verdict.differences == ("answers: all of this run (baseline: 7 of an earlier run)",)
 
 
 @pytest.mark.parametrize(("gap", "allowed"), [(TIE / 2, True), (TIE, False), (0.5, False), (math.nan, False)])
@@ -64,7 +122,15 @@ def test_elsewhere_only_ties_may_flip(gap: float, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "environment", [{"packages": {"torch": "2.15"}}, {"batch_size": 8}, {"threads": 2}, {"device": "cuda"}]
+    "environment",
+    [
+        {"packages": {"torch": "2.15"}},
+        {"packages": {"torch": "2.14", "transformers": "5.24"}},
+        {"batch_size": 8},
+        {"threads": 2},
+        {"device": "cuda"},
+        {"attention": "eager"},
+    ],
 )
 def test_what_can_change_the_arithmetic_is_another_environment(environment: dict[str, Any]) -> None:
     assert judge(baseline(HUNDRED, **environment), baseline(HUNDRED)).mode == "near"
@@ -131,6 +197,23 @@ def test_a_larger_run_is_judged_by_the_questions_of_the_baseline() -> None:
     run = Baseline(HERE, {"other": (answered(0),), "pope": (*HUNDRED, answered(100, "no", 0.0))})
     verdict = judge(run, baseline(HUNDRED))
     assert (verdict.passed, verdict.questions, verdict.unjudged) == (True, 100, ("other",))
+
+
+SAMPLE, WHOLE = "tiny-0123456789abcdef", "tiny-0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("run", "kept", "message"),
+    [
+        (WHOLE, SAMPLE, "the baseline names its checkpoint by a sample .* make it anew from a good run with --update"),
+        (SAMPLE, SAMPLE, "the baseline names its checkpoint by a sample"),
+        (SAMPLE, WHOLE, "the run names its checkpoint by a sample of its weights .* run again"),
+    ],
+)
+def test_a_checkpoint_known_by_a_sample_of_its_weights_is_not_compared(run: str, kept: str, message: str) -> None:
+    here, there = (Baseline(replace(HERE, checkpoint=name), {"pope": tuple(HUNDRED)}) for name in (run, kept))
+    with pytest.raises(UserError, match=message):
+        judge(here, there)
 
 
 def test_the_folder_of_a_checkpoint_may_have_another_name() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree as Xml
 
 import pytest
 
@@ -20,6 +24,7 @@ from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.published import published_tables
+from dualfocus_eval.report.runs import Fault, Run
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.strategies import STAR
 from dualfocus_eval.report.tables import Table
@@ -123,6 +128,67 @@ def test_no_character_of_a_question_or_an_answer_acts_on_the_page(tmp_path: Path
     for path in [index, index.parent / "report.md", *index.parent.rglob("*.csv"), *index.parent.rglob("*.svg")]:
         assert not set(acting) - set("[31m") & set(path.read_text()), path
     assert r"\x00\x07\x1b[31m\u202e\x9b" in index.read_text()
+
+
+def renamed(run: Run, names: Mapping[str, str]) -> Run:
+    """``run``, tasks and metrics having other names."""
+
+    def other(name: str) -> str:
+        return names.get(name, name)
+
+    def record(metrics: Any) -> Any:
+        return metrics and {other(name): value for name, value in metrics.items()}
+
+    def task(known: Any) -> Any:
+        aggregation = {other(name): function for name, function in known.aggregation().items()}
+        return SimpleNamespace(**{**vars(known), "aggregation": lambda: aggregation})
+
+    results = json.loads(json.dumps(run.results))
+    for part in ("results", "configs", "n-samples"):
+        results[part] = {other(name): content for name, content in results[part].items()}
+    for config in results["configs"].values():
+        config["metric_list"] = [{"metric": other(entry["metric"])} for entry in config["metric_list"]]
+    return replace(
+        run,
+        results=results,
+        answers=run.answers.assign(task=run.answers["task"].map(other), key=run.answers["key"] + names[SCENES]),
+        tasks={other(name): task(known) for name, known in run.tasks.items()},
+        metrics={
+            other(name): {choice: [*map(record, records)] for choice, records in choices.items()}
+            for name, choices in run.metrics.items()
+        },
+        computed={},
+    )
+
+
+def test_no_name_of_a_task_a_metric_or_a_setting_breaks_or_acts(tmp_path: Path) -> None:
+    """A dollar sign begins a formula in figures, half a character cannot be written, and the rest acts elsewhere."""
+    hostile = "=1+1 $x_1 \\frac{$ <b onclick=x>|`](y) \x1b[2J\u202e\n# x"
+    run = run_of(some())
+    assert run.record
+    names = {SCENES: f"{hostile} task", "mark_color": f"{hostile} metric"}
+    record = {**run.record, "settings_from": {"margin": f"\ud800{hostile}"}}
+    index = report_run(
+        replace(renamed(run, names), record=record, faults=(Fault(1, f"\ud800{hostile}"),)), tmp_path / "out"
+    )
+    page = Page(index.read_text())
+    assert "b" not in page.tags
+    assert all((index.parent / unquote(target)).is_file() for target in page.targets if not target.startswith("#"))
+    files = [path for path in index.parent.rglob("*") if path.suffix in (".html", ".md", ".csv", ".svg", ".json")]
+    assert len(files) > 40
+    for path in files:
+        text = path.read_text()
+        assert not set("\x1b\u202e") & set(text), path
+        if path.suffix == ".svg":
+            Xml.fromstring(text)
+        if path.suffix == ".csv":
+            cells = [cell for row in csv.reader(text.splitlines()) for cell in row]
+            assert not any(cell.startswith("=") for cell in cells), path
+    markdown = (index.parent / "report.md").read_text()
+    assert "<b" not in markdown
+    assert not re.search(r"^# x|(?<!\\)\$", markdown, re.MULTILINE)
+    pictures = re.findall(r"\]\((figures/[^)]+)\)", markdown)
+    assert all((index.parent / unquote(picture)).is_file() for picture in pictures)
 
 
 def test_very_long_answers_are_cut_where_they_are_shown(tmp_path: Path) -> None:

@@ -184,6 +184,25 @@ def test_traces_of_other_runs_are_left_out_and_counted(tmp_path: Path, two: Sequ
     assert faults(run, harmless=False) == []
 
 
+def test_only_traces_of_the_run_s_own_arithmetic_count(tmp_path: Path, two: Sequence[Answered]) -> None:
+    """A run was repeated after an upgrade; the traces that came later are of another run with the older version."""
+    folder = write_run(tmp_path / "run", two)
+    newer, older = {"torch": "2.15.0"}, {"torch": "2.14.0"}
+    traces = [answer.trace for answer in two]
+    (folder / "traces" / "traces.rank0000.jsonl").write_text(
+        "".join(replace(trace, arithmetic=newer).to_json() + "\n" for trace in traces)
+    )
+    # The same scores, so that nothing but the arithmetic tells them from the run's own.
+    _append(folder, *(replace(trace, arithmetic=older, grounding=None) for trace in traces))
+    results = json.loads((folder / "1_results.json").read_text())
+    results["config"]["resolved_cli_args"]["dualfocus"]["arithmetic"] = newer
+    (folder / "1_results.json").write_text(json.dumps(results))
+    run = read_with(folder, two)
+    assert run.answers["outcome"].tolist() == ["ok", "ok"]
+    assert faults(run, harmless=False) == []
+    assert faults(run, harmless=True)[0].startswith("2 traces are of other versions, precisions or devices")
+
+
 def test_a_trace_that_contradicts_the_results_is_not_used(tmp_path: Path, two: Sequence[Answered]) -> None:
     folder = write_run(tmp_path / "run", two)
     trace = two[0].trace
@@ -198,7 +217,9 @@ def test_a_moved_run_finds_its_traces_and_the_newest_of_several_is_read(
 ) -> None:
     folder = write_run(tmp_path / "run", two).rename(tmp_path / "moved")
     assert read_with(folder, two).answers["traced"].all()
-    (folder / "0_results.json").write_text("{}")
+    path = folder / "1_results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"date": "20260102_000000"}))
+    (folder / "2_results.json").write_text(json.dumps({"date": "20260101_000000"}))
     run = read_with(folder, two)
     assert run.path.name == "1_results.json"
     assert "older runs" in faults(run, harmless=True)[0]
@@ -247,6 +268,11 @@ def test_without_any_usable_trace_a_run_is_not_whole(tmp_path: Path, two: Sequen
         {"settings_from": None},
         {"traces": None},
         {"engine": None},
+        {"environment": []},
+        {"environment": {"packages": [1]}},
+        {"summary": 5},
+        {"summary": {"resumed": None}},
+        {"checkpoint": 5},
     ],
 )
 def test_a_record_that_cannot_be_used_is_named(
@@ -262,6 +288,16 @@ def test_a_record_that_cannot_be_used_is_named(
     run = read_with(path, two)
     assert (run.record, len(run.answers)) == (None, 2)
     assert "record of --model dualfocus cannot be used" in " ".join(faults(run, harmless=False))
+
+
+def test_the_record_stands_in_the_results_and_in_earlier_ones_among_the_arguments(
+    tmp_path: Path, two: Sequence[Answered]
+) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = json.loads(path.read_text())
+    record = results["config"].pop("resolved_cli_args")["dualfocus"]
+    path.write_text(json.dumps(results | {"dualfocus": record}))
+    assert read_with(path, two).record == record
 
 
 def test_damaged_samples_cost_only_themselves(tmp_path: Path, two: Sequence[Answered]) -> None:
@@ -293,7 +329,8 @@ def test_a_run_of_another_model_is_read_as_far_as_it_goes(tmp_path: Path, two: S
     assert run.choices == ("selected",)
     assert scores(run) == {"selected": [1, 0]}
     assert run.answers["cluster"].tolist() == ["i", "i"]
-    assert "not of --model dualfocus" in faults(run, harmless=False)[0]
+    assert "not of --model dualfocus" in faults(run, harmless=True)[0]
+    assert faults(run, harmless=False) == []
     for file in folder.glob("*_samples_*"):
         file.unlink()
     assert "--log_samples" in " ".join(faults(read_run(folder), harmless=False))

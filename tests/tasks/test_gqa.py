@@ -20,6 +20,7 @@ from PIL import Image
 from dualfocus_eval.data.benchmarks import gqa_hub
 from dualfocus_eval.data.benchmarks.gqa import STRUCTURAL
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.method.images import prepare_picture
 from dualfocus_eval.resources import resource_folder
 
 FOLDER = resource_folder("tasks") / "gqa"
@@ -169,7 +170,7 @@ def test_minis_have_the_columns_of_prepared_sets_and_their_images_open() -> None
     for name, file in (("df_gqa_mini", "gqa"), ("df_gqa_mcq_mini", "gqa_mcq")):
         rows = load_dataset("parquet", data_files=str(FOLDER / f"data/{file}.parquet"), split="train")
         task = config(name)
-        assert task["process_docs"](rows) is rows
+        rows = task["process_docs"](rows)
         (image,) = task["doc_to_visual"](rows[7])
         assert (image.mode, min(image.size)) == ("RGB", 384) or min(image.size) == 448
 
@@ -244,14 +245,16 @@ def test_of_the_hubs_images_only_those_asked_for_are_decoded(
     name: str, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
-    decode = ImageFeature.decode_example
 
-    def counted(self: ImageFeature, value: Any, *rest: Any, **more: Any) -> Any:
-        if self.decode:
-            decoded.append(value)
-        return decode(self, value, *rest, **more)
+    def counted(*image: Any) -> Any:
+        decoded.append(image)
+        return prepare_picture(*image)
 
-    monkeypatch.setattr(ImageFeature, "decode_example", counted)
+    def refused(*image: Any, **more: Any) -> Any:
+        raise AssertionError("decoded by datasets")
+
+    monkeypatch.setattr(ImageFeature, "decode_example", refused)
+    monkeypatch.setattr("dualfocus_eval.data.benchmarks.prepared.prepare_picture", counted)
     task, documents = load(name)
     assert len(documents) == 80
     assert decoded == []

@@ -140,6 +140,7 @@ def test_videos_are_left_out_and_no_image_is_opened_for_that(config: dict[str, A
     )
     kept = config["process_docs"](dataset)
     assert kept.select_columns("question_id")[:] == {"question_id": ["1", "3"]}
+    assert kept[1]["image"] == broken
 
 
 def test_the_embedded_set_has_all_dimensions_and_no_favourite_letter() -> None:

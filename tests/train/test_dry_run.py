@@ -15,9 +15,11 @@ from benchmarks.random_models import build
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.recipe import load_recipe
+from dualfocus_eval.resources import resource_folder
 from dualfocus_eval.train.cli import main
 from dualfocus_eval.train.dry_run import dry_run
 from dualfocus_eval.train.tuning import TuningPlan, tuning_plan
+from tests.train.test_stages import RECIPE as SCRATCH
 
 RECIPE = """
 inference: {margin: 12, image_aspect: pad}
@@ -158,9 +160,31 @@ def test_images_that_cannot_be_decoded_are_named(folder: Path, tmp_path: Path) -
         main(arguments)
 
 
-def test_training_from_nothing_is_not_estimated(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="trains from nothing"):
-        main(["dualfocus-tiny", "--dry-run"])
+def test_training_from_nothing_is_estimated_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.yaml").write_text(SCRATCH)
+    assert main([str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    vision, close_ups, mix = shown.split("Stage ")[1:]
+    # 16 scenes give 2 images each, then 4; one conversation each.
+    for part, samples, tokens, steps in ((vision, 32, 32 * 16, 4), (close_ups, 64, 64 * 16, 8)):
+        assert re.search(rf"samples +{samples} *\n", part)
+        assert re.search(rf"tokens +{tokens:,} *\n", part)
+        assert re.search(rf"steps +{steps} *\n", part)
+        assert "name: [?]" in part
+        assert part.count("place: ") + part.count("mark_shape: ") >= 3
+    assert re.search(r"samples +16 *\n", mix)
+    assert re.search(r"steps +2 *\n", mix)
+    assert "<image: 16 tokens>" in mix
+    assert re.search(r"\[\[\d\.\d\d, .*\]</s>\]", mix)
+    assert all(re.search(r"FLOPs +\d\.\d\de\+\d\d", part) and "optimiser" in part for part in (vision, close_ups, mix))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_steps_are_those_that_the_embedded_checkpoint_took(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dualfocus-tiny", "--dry-run"]) == 0
+    log = json.loads((resource_folder("models") / "dualfocus-tiny" / "training.json").read_text())
+    steps = [int(number.replace(",", "")) for number in re.findall(r"steps +([\d,]+)", capsys.readouterr().out)]
+    assert steps == [stage["steps"] for stage in log]
 
 
 def test_the_samples_measured_are_those_of_the_run(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:

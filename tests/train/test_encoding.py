@@ -151,7 +151,7 @@ def test_markers_that_leave_out_the_end_token_do_not_count() -> None:
 def test_text_that_imitates_an_image_is_named(case: tuple[str, Any]) -> None:
     architecture, processor = case
     trained = training_processor(processor, FAMILIES[architecture], "x")
-    turns = (Turn("user", f"what is {processor.image_token}?"), Turn("assistant", "a token"))
+    turns = (Turn("user", (f"what is {processor.image_token}?",)), Turn("assistant", ("a token",)))
     imitating = Record("x", (), None, turns)
     with pytest.raises(ValueError, match="1 image tokens in the text for 0 images"):
         encode(trained, imitating, [])

@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, set_hf_deepspeed_config
 
+from dualfocus_eval.cli import main as dualfocus
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.recipe import load_recipe
 from dualfocus_eval.train.cli import main
 from dualfocus_eval.train.finetune import _load
 from dualfocus_eval.train.trainer import TuningTrainer
-from tests.train.samples import save_base, write_data, write_recipe
+from tests.train.samples import save_base, text_only, write_data, write_recipe
 
 QUESTIONS = 2
 
@@ -166,6 +167,62 @@ def test_other_settings_are_not_mixed_in(folder: Path, full: Path) -> None:
         main([str(recipe), "--data", str(folder / "data"), "--out", str(full)])
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("llava", "llava has changed since the stage in .*1-tune was begun"), ("full/1-tune", "changed or cut since the")],
+)
+def test_weights_that_have_changed_are_not_gone_on_with(folder: Path, full: Path, path: str, message: str) -> None:
+    evaluate = {"tasks": ["df_pope_mini"], "every": 5, "limit": QUESTIONS}
+    weights = folder / path / "model.safetensors"
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(UserError, match=message):
+            train(folder, "full", "llava", evaluate=evaluate)
+    finally:
+        weights.write_bytes(before)
+
+
+def test_adapters_are_not_merged_into_another_base(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = iter(["as it was loaded", "as it is now"])
+    monkeypatch.setattr("dualfocus_eval.train.finetune.base_digest", lambda _: next(digests))
+    with pytest.raises(UserError, match="qwen2_5_vl has changed since"):
+        train(folder, "moved", "qwen2_5_vl", lora={"rank": 2, "alpha": 4})
+    assert not (folder / "moved" / "1-tune" / "model.safetensors").exists()
+    assert not (folder / "moved" / "checkpoint").exists()
+
+
+def test_an_interrupted_run_ends_with_130_and_goes_on(
+    folder: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TuningTrainer.training_step
+
+    def interrupted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    recipe = write_recipe(tmp_path / "r.yaml", folder / "llava", save_every=2)
+    command = ["train", str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(TuningTrainer, "training_step", interrupted)
+    assert dualfocus(command) == 130
+    monkeypatch.setattr(TuningTrainer, "training_step", step)
+    assert dualfocus(command) == 0
+    trained, whole = (load_file(out / "1-tune" / "model.safetensors") for out in (tmp_path / "out", full))
+    assert all(torch.equal(trained[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("out", ["/proc/train", "file/run"])
+def test_a_folder_that_cannot_be_written_is_named(folder: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    recipe = write_recipe(tmp_path / "r.yaml", Path("/no/such/base"))
+    for option in ([], ["--dry-run"]):
+        with pytest.raises(UserError, match=r"--out .* cannot be written"):
+            main([str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / out), *option])
+
+
 @pytest.fixture
 def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     with caplog.at_level(logging.WARNING, logger="dualfocus_eval"):
@@ -173,7 +230,9 @@ def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixt
 
 
 def test_bad_samples_cost_only_themselves(folder: Path, tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
-    """One without an answer, one whose image is missing, one whose image is cut off, and one that is too long."""
+    """One without an answer, one whose image is missing, one whose image is cut off, and one that is too long; one that
+    is no text, half a character, and what comes after the list.
+    """
     data = tmp_path / "data"
     rows = write_data(data)
     whole = (data / "images/1.png").read_bytes()
@@ -181,13 +240,14 @@ def test_bad_samples_cost_only_themselves(folder: Path, tmp_path: Path, messages
     rows[1]["image"], rows[4]["image"] = "cut.png", "missing.png"
     rows[2]["conversations"] = []
     rows[5]["conversations"][1]["value"] = "no " * 400
-    (data / "train.json").write_text(json.dumps(rows))
+    rows += [text_only(answer) for answer in (None, "\ud83d")]  # type: ignore[arg-type]
+    (data / "train.json").write_text(json.dumps(rows) + json.dumps([text_only()]))
     recipe = write_recipe(tmp_path / "bad.yaml", folder / "llava", max_length=400)
     assert main([str(recipe), "--data", str(data), "--out", str(tmp_path / "out")]) == 1
     record = json.loads((tmp_path / "out" / "1-tune" / "stage.json").read_text())
     assert (record["samples"], record["too_long"], record["unreadable"]) == (17, 1, 1)
     assert (tmp_path / "out" / "checkpoint" / "model.safetensors").exists()
-    for place in ("entry 2", "entry 3", "entry 5"):
+    for place in ("entry 2", "entry 3", "entry 5", "entry 21", "entry 22", "after entry 22"):
         named = [*messages.messages, (tmp_path / "out" / "1-tune" / "rejected.0.jsonl").read_text()]
         assert any(f"train.json, {place}" in message for message in named), place
 
@@ -246,7 +306,7 @@ def test_out_of_memory_it_goes_on_with_a_smaller_micro_batch(
         assert main([str(recipe), "--data", str(folder / "data"), "--out", str(tmp_path / "out")]) == 0
 
     monkeypatch.setattr(TuningTrainer, "training_step", one_too_many)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(UserError, match="out of memory: lower micro_batch_size"):
         run(save_every=2)
     monkeypatch.setattr(TuningTrainer, "training_step", step)
     evaluate = {"tasks": ["df_pope_mini"], "every": 4, "limit": 1}

@@ -20,10 +20,22 @@ from dualfocus_eval.train.records import Record, Turn, read_record, read_records
 from tests.train.samples import BOX, Q1, Q2, conversation, plain, record, text_only, two_rounds
 
 
-def test_images_come_before_the_text_of_their_turn() -> None:
-    found = record({"image": "a.jpg", "conversations": conversation("What is it?\n<image>", "a cup")})
-    assert found.turns == (Turn("user", "What is it?", 1), Turn("assistant", "a cup"))
-    assert found.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "What is it?"}]
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<image>\nWhat is it?", (None, "What is it?")),
+        ("What is it?\n<image>", ("What is it?", None)),
+        ("Is <image> this?\n", ("Is ", None, " this?")),
+        ("<image>\n<image>\nWhich?", (None, None, "Which?")),
+        ("Here: <image>, there: <image>", ("Here: ", None, ", there:", None)),
+        ("<image>\n", (None, "")),
+    ],
+)
+def test_images_stand_where_the_sample_has_them(text: str, parts: tuple[str | None, ...]) -> None:
+    found = record({"image": ["a.jpg"] * text.count("<image>"), "conversations": conversation(text, "a cup")})
+    assert found.turns == (Turn("user", parts), Turn("assistant", ("a cup",)))
+    expected = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in parts]
+    assert found.messages[0]["content"] == expected
 
 
 def test_only_the_answer_to_q1_is_grounding() -> None:
@@ -50,7 +62,10 @@ def test_what_has_no_answer_is_left_out_at_both_ends() -> None:
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ({}, "conversations is not a list"),
+        ({}, "conversations is null, not a list"),
+        ({"conversations": "a"}, "conversations is text, not a list"),
+        ({"conversations": [["human", "a"]]}, "turn 1 has no from and value"),
+        ({"conversations": [None]}, "turn 1 has no from and value"),
         ({"conversations": []}, "no answer to learn"),
         ({"conversations": [{"from": "human"}]}, "turn 1 has no from and value"),
         ({"conversations": [{"from": "tool", "value": "x"}]}, "turn 1 is from 'tool', not human or gpt"),
@@ -61,6 +76,14 @@ def test_what_has_no_answer_is_left_out_at_both_ends() -> None:
         ({"conversations": conversation("<image> a", "b")}, "1 times <image> in the questions, but 0 images"),
         ({"image": ["a", "b"], "conversations": conversation("<image> a", "b")}, "but 2 images"),
         ({"image": [7], "conversations": conversation("<image> a", "b")}, "image 7 is not a file name"),
+        ({"image": False, "conversations": conversation("a", "b")}, "image False is not a file name"),
+        ({"image": 0, "conversations": conversation("a", "b")}, "image 0 is not a file name"),
+        ({"image": {}, "conversations": conversation("a", "b")}, "image {} is not a file name"),
+        ({"image": [None], "conversations": conversation("<image> a", "b")}, "image None is not a file name"),
+        ({"sub_image": True, "conversations": conversation("<image> a", "b")}, "image True is not a file name"),
+        ({"conversations": [{"from": None, "value": "a"}]}, "turn 1 is from None, not human or gpt"),
+        ({"conversations": [{"from": ["human"], "value": "a"}]}, "turn 1 is from ['human'], not human or gpt"),
+        ({"conversations": conversation("a\ud83d", "b")}, "the value of turn 1 has half a character"),
         ({"image": "a", "conversations": conversation("a", "b", "<image>")}, "shows an image and has no answer"),
     ],
 )
@@ -69,6 +92,25 @@ def test_a_bad_entry_is_named(entry: dict[str, Any], reason: str) -> None:
     assert isinstance(found, Rejected)
     assert found.where == "file, entry 3"
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (None, "null"),
+        (True, "true or false"),
+        (7, "a number"),
+        (0.5, "a number"),
+        (["a"], "a list"),
+        ({"text": "a"}, "an object"),
+    ],
+)
+@pytest.mark.parametrize("turn", [1, 2])
+def test_what_is_no_text_becomes_no_prompt_and_no_answer(value: Any, kind: str, turn: int) -> None:
+    turns: list[Any] = conversation("a", "b")
+    turns[turn - 1]["value"] = value
+    found = read_record("x", {"conversations": turns})
+    assert found == Rejected("x", f"the value of turn {turn} is {kind}, not text")
 
 
 ENTRIES: list[Any] = [two_rounds(), plain(), "no object", {"conversations": 1}, text_only()]
@@ -99,6 +141,14 @@ def test_a_file_that_breaks_off_gives_what_comes_before(tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     path.write_text(json.dumps([plain(), plain()])[:-30])
     assert places(path) == (["cut.json, entry 1"], ["cut.json, after entry 1"])
+
+
+def test_text_after_a_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps([plain(), plain()]) + "\n" + json.dumps([plain()]) + "\n")
+    assert places(path) == (["two.json, entry 1", "two.json, entry 2"], ["two.json, after entry 2"])
+    path.write_text(json.dumps([plain(), plain()]) + " \n\n")
+    assert places(path) == (["two.json, entry 1", "two.json, entry 2"], [])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[nothing"])

@@ -101,6 +101,29 @@ def test_a_finished_stage_is_not_run_again(run: Path) -> None:
     assert stages[2].exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("seed: 1", "seed: 2"), ("scenes: 7", "scenes: 8"), ("margin: 12", "margin: 9")]
+)
+def test_a_stage_of_another_plan_is_not_mixed_in(run: Path, old: str, new: str) -> None:
+    """What all stages share decides their weights too."""
+    (run / "other.yaml").write_text(RECIPE.replace(old, new))
+    with pytest.raises(
+        UserError, match=rf"1-vision holds stage vision under other settings or data \({old.split(':')[0]}"
+    ):
+        main([str(run / "other.yaml"), "--out", str(run / "run")])
+
+
+def test_a_stage_whose_beginning_has_changed_is_not_gone_on_with(run: Path) -> None:
+    weights = run / "run" / "1-vision" / "model.safetensors"
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(UserError, match="1-vision: its files have been changed or cut"):
+            main([str(run / "small.yaml"), "--out", str(run / "run")])
+    finally:
+        weights.write_bytes(before)
+
+
 def test_a_stage_under_other_settings_is_not_mixed_in(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = run / "other.yaml"
     other.write_text(

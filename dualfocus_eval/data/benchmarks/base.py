@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualfocus_eval.files import open_regular
+
 __all__ = ["Benchmark", "ImageFile", "Rejected", "Row", "StoredImage"]
 
 
@@ -28,7 +30,8 @@ class ImageFile:
 
     def read(self) -> bytes:
         """The encoded image. Raises ``OSError``."""
-        return self.path.read_bytes()
+        with open_regular(self.path) as file:
+            return file.read()
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
+from dualfocus_eval.data.benchmarks.fields import FieldError, identifier, mapping, optional_text, required, text
 from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, read_row
 from dualfocus_eval.errors import UserError
 
-__all__ = ["GQA", "QUESTIONS", "SPLIT", "STRUCTURAL", "load_questions", "missing_in"]
+__all__ = ["GQA", "QUESTIONS", "SPLIT", "STRUCTURAL", "check_question", "load_questions", "place_of"]
 
 QUESTIONS, SPLIT = "testdev_balanced_questions.json", "testdev"
 STRUCTURAL = ("query", "verify", "choose", "logical", "compare")
@@ -34,31 +35,40 @@ def _columns() -> Mapping[str, Any]:
     }
 
 
-def load_questions(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The questions of one of GQA's files by id, and the ids that occur again; of these the first entry counts.
+def load_questions(path: Path) -> tuple[dict[str, Any], list[Rejected]]:
+    """The questions of one of GQA's files by id, and what is wrong with it; an id's first entry counts.
 
     Raises ``UserError`` where the file cannot be read or is not GQA's JSON.
     """
     questions: dict[str, Any] = {}
-    repeated: list[str] = []
-    for question_id, record in json_members(path):
-        if question_id in questions:
-            repeated.append(question_id)
-        questions.setdefault(question_id, record)
-    return questions, repeated
+    faults: list[Rejected] = []
+    for entry in json_members(path):
+        if isinstance(entry, Rejected):
+            faults.append(entry)
+        elif entry[0] in questions:
+            faults.append(Rejected(place_of(path, entry[0]), "occurs a second time"))
+        else:
+            questions[entry[0]] = entry[1]
+    return questions, faults
 
 
-def missing_in(record: Any) -> str:
-    """What keeps an entry from being a question: empty when nothing does."""
+def place_of(path: Path, question_id: str) -> str:
+    """File and question, for messages."""
+    return f"{path.name}, question {question_id}"
+
+
+def check_question(record: Any) -> dict[str, Any]:
+    """``record``, which has all that makes it a question. Raises ``FieldError`` that says what it lacks."""
     if not isinstance(record, dict):
-        return "is not a JSON object"
-    missing = [name for name in ("imageId", "question", "answer") if not str(record.get(name) or "").strip()]
-    if not isinstance(record.get("types"), dict):
-        missing.append("types")
-    if missing:
-        return f"lacks {', '.join(missing)}"
-    structural = record["types"].get("structural")
-    return "" if structural in STRUCTURAL else f"structural type {structural!r} is none of {', '.join(STRUCTURAL)}"
+        raise FieldError("is not a JSON object")
+    required(record, ("imageId", "question", "answer", "types"))
+    identifier(record, "imageId")
+    text(record, "question")
+    text(record, "answer")
+    structural = mapping(record, "types").get("structural")
+    if structural not in STRUCTURAL:
+        raise FieldError(f"structural type {structural!r} is none of {', '.join(STRUCTURAL)}")
+    return record
 
 
 def _files(source: Path) -> list[Path]:
@@ -71,32 +81,32 @@ def _files(source: Path) -> list[Path]:
 def _rows(source: Path) -> Iterator[Row | Rejected]:
     (path,) = _files(source)
     folder = ImageFolder(source)
-    for question_id, record in json_members(path):
-        yield read_row(f"{path.name}, question {question_id}", _row, question_id, record, folder)
+    for entry in json_members(path):
+        if isinstance(entry, Rejected):
+            yield entry
+        else:
+            yield read_row(place_of(path, entry[0]), _row, *entry, folder)
 
 
 def _row(where: str, question_id: str, record: Any, folder: ImageFolder) -> Row | Rejected:
-    fault = missing_in(record)
-    if fault:
-        return Rejected(where, fault)
-    image = folder.find(str(record["imageId"]))
-    groups = record["groups"] if isinstance(record.get("groups"), dict) else {}
+    check_question(record)
+    groups, types = mapping(record, "groups"), mapping(record, "types")
+    balanced = record.get("isBalanced", True)
+    if not isinstance(balanced, bool):
+        return Rejected(where, f"isBalanced is {balanced!r}, not true or false")
+    image_id = identifier(record, "imageId")
     values = {
         "id": question_id,
-        "imageId": str(record["imageId"]),
-        "question": str(record["question"]),
-        "isBalanced": bool(record.get("isBalanced", True)),
-        "groups": {name: _text(groups.get(name)) for name in ("global", "local")},
-        "types": {name: _text(record["types"].get(name)) for name in ("structural", "semantic", "detailed")},
-        "semanticStr": _text(record.get("semanticStr")),
-        "answer": str(record["answer"]),
-        "fullAnswer": _text(record.get("fullAnswer")),
+        "imageId": image_id,
+        "question": text(record, "question"),
+        "isBalanced": balanced,
+        "groups": {name: optional_text(groups, name) for name in ("global", "local")},
+        "types": {name: optional_text(types, name) for name in ("structural", "semantic", "detailed")},
+        "semanticStr": optional_text(record, "semanticStr"),
+        "answer": text(record, "answer"),
+        "fullAnswer": optional_text(record, "fullAnswer"),
     }
-    return Row(SPLIT, where, question_id, values, image)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return Row(SPLIT, where, question_id, values, folder.find(image_id))
 
 
 GQA = Benchmark(

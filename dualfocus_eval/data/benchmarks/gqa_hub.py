@@ -13,7 +13,7 @@ from PIL import Image
 
 from dualfocus_eval.data.benchmarks.gqa import SPLIT
 from dualfocus_eval.data.benchmarks.gqa_mcq import Annotation
-from dualfocus_eval.data.benchmarks.prepared import image_of
+from dualfocus_eval.data.benchmarks.prepared import image_of, undecoded
 from dualfocus_eval.errors import UserError
 
 __all__ = ["HUB", "IMAGES", "INSTRUCTIONS", "hub_annotations", "open_image", "reference", "with_image_references"]
@@ -24,7 +24,7 @@ IMAGES, INSTRUCTIONS = "testdev_balanced_images", "testdev_balanced_instructions
 
 class _Images(NamedTuple):
     dataset: Any
-    """Memory-mapped: a row's image is read and decoded when the row is asked for."""
+    """Memory-mapped: a row's image is read when the row is asked for."""
     row_of: dict[str, int]
 
 
@@ -32,7 +32,7 @@ class _Images(NamedTuple):
 def _images() -> _Images:
     from datasets import load_dataset
 
-    dataset = load_dataset(HUB, IMAGES, split=SPLIT)
+    dataset = undecoded(load_dataset(HUB, IMAGES, split=SPLIT))
     return _Images(dataset, {name: row for row, name in enumerate(dataset.select_columns(["id"])["id"])})
 
 
@@ -42,11 +42,11 @@ def reference(image_id: str) -> dict[str, Any]:
 
 
 def with_image_references(dataset: Any, column: str) -> Any:
-    """``dataset`` with an ``image`` for every row, by the image id in ``column``; unchanged where rows have images."""
+    """``dataset`` with an ``image`` for every row, `undecoded`: its own, or the one of the image id in ``column``."""
     from datasets import Image as ImageFeature
 
     if "image" in dataset.column_names:
-        return dataset
+        return undecoded(dataset)
     _images()  # a hub out of reach shows here, once, and not at every question
     references = [reference(image_id) for image_id in dataset.select_columns([column])[column]]
     return dataset.add_column("image", references, feature=ImageFeature(decode=False))

@@ -5,12 +5,13 @@ The published file gives no answers; they come from GQA's own annotation, joined
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, missing_in
+from dualfocus_eval.data.benchmarks.fields import FieldError, identifier, required, text
+from dualfocus_eval.data.benchmarks.gqa import QUESTIONS, SPLIT, STRUCTURAL, check_question
 from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_members, json_records, read_row
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.letters import option_index
@@ -45,25 +46,24 @@ def gqa_match_form(text: str) -> str:
 
 
 def read_record(record: Mapping[str, Any], annotations: Mapping[str, Annotation]) -> dict[str, Any]:
-    """One record as a row of ours without its image. Raises ``ValueError`` that names what is missing or wrong.
+    """One record as a row of ours without its image. Raises ``FieldError`` that names what is missing or wrong.
 
     A right answer of GQA's that is among no option is kept: the official scorer counts such a question as wrong.
     """
-    question_id, image, whole = _first(record, ID_KEYS), _first(record, IMAGE_KEYS), _text_with_options(record)
+    question_id, image = _first(record, ID_KEYS, identifier), _first(record, IMAGE_KEYS, identifier)
+    whole = _text_with_options(record)
     found = {ID_KEYS[0]: question_id, IMAGE_KEYS[0]: image, TEXT_KEYS[0]: whole}
-    missing = [name for name, value in found.items() if not value]
-    if missing:
-        raise ValueError(f"lacks {', '.join(missing)}")
-    text = without_post_prompts(whole)
-    stem, options = stem_of(text)
+    required(found, tuple(found))
+    asked = without_post_prompts(whole)
+    stem, options = stem_of(asked)
     if not options:
-        raise ValueError(f"question {question_id}: no options, which are lines 'A. ...', 'B. ...' after the question")
+        raise FieldError(f"question {question_id}: no options, which are lines 'A. ...', 'B. ...' after the question")
     annotation = annotations.get(question_id)
     structural = annotation.structural if annotation else _first(record, TYPE_KEYS)
     return {
         "question_id": question_id,
         "image_id": Path(image).stem,
-        "text": text,
+        "text": asked,
         "stem": stem,
         "options": list(options),
         "answer": annotation.answer if annotation else _own_answer(question_id, record, options),
@@ -71,29 +71,31 @@ def read_record(record: Mapping[str, Any], annotations: Mapping[str, Annotation]
     }
 
 
-def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    values = (str(record[key]).strip() for key in keys if record.get(key) is not None)
+def _first(
+    record: Mapping[str, Any], keys: tuple[str, ...], read: Callable[[Mapping[str, Any], str], str] = text
+) -> str:
+    values = (read(record, key).strip() for key in keys if record.get(key) is not None)
     return next((value for value in values if value), "")
 
 
 def _text_with_options(record: Mapping[str, Any]) -> str:
     """The text that has the options; a record may have the bare question beside it."""
-    texts = [str(record[key]).strip() for key in TEXT_KEYS if record.get(key) is not None]
-    return next((text for text in texts if stem_of(text).options), texts[0] if texts else "")
+    found = [text(record, key).strip() for key in TEXT_KEYS if record.get(key) is not None]
+    return next((entry for entry in found if stem_of(entry).options), found[0] if found else "")
 
 
 def _own_answer(question_id: str, record: Mapping[str, Any], options: tuple[str, ...]) -> str:
     """The record's own right answer, in the form that GQA's are in."""
     value = _first(record, ANSWER_KEYS)
     if not value:
-        raise ValueError(
+        raise FieldError(
             f"question {question_id}: no right answer: it is not in {QUESTIONS} and has neither answer nor label"
         )
     if gqa_match_form(value) in map(gqa_match_form, options):
         return gqa_match_form(value)
     index = option_index(value, len(options))
     if index is None:
-        raise ValueError(f"question {question_id}: answer {value!r} is none of its options")
+        raise FieldError(f"question {question_id}: answer {value!r} is none of its options")
     return gqa_match_form(options[index])
 
 
@@ -107,25 +109,35 @@ def _files(source: Path) -> list[Path]:
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:
     path, *annotated = _files(source)
-    annotations: dict[str, Annotation] = {}
+    annotations: dict[str, Annotation | FieldError] = {}
     for questions in annotated:
-        for question_id, record in json_members(questions):
-            if not missing_in(record):
-                annotation = Annotation(str(record["answer"]), str(record["types"]["structural"]))
-                annotations.setdefault(question_id, annotation)
+        for member in json_members(questions):
+            if isinstance(member, Rejected):
+                yield member
+            else:
+                annotations.setdefault(member[0], _annotation(member[1]))
     folder = ImageFolder(source)
     for entry in json_records(path):
         yield entry if isinstance(entry, Rejected) else read_row(entry[0], _row, entry[1], annotations, folder)
 
 
-def _row(
-    where: str, record: dict[str, Any], annotations: Mapping[str, Annotation], folder: ImageFolder
-) -> Row | Rejected:
+def _annotation(record: Any) -> Annotation | FieldError:
     try:
-        values = read_record(record, annotations)
-    except ValueError as error:
-        return Rejected(where, str(error))
-    return Row(SPLIT, where, values["question_id"], values, folder.find(values["image_id"]))
+        question = check_question(record)
+    except FieldError as error:
+        return error
+    return Annotation(question["answer"], question["types"]["structural"])
+
+
+def _row(
+    where: str, record: dict[str, Any], annotations: Mapping[str, Annotation | FieldError], folder: ImageFolder
+) -> Row | Rejected:
+    question_id = _first(record, ID_KEYS, identifier)
+    annotation = annotations.get(question_id)
+    if isinstance(annotation, FieldError):
+        return Rejected(where, f"question {question_id} in {QUESTIONS}: {annotation}")
+    values = read_record(record, {} if annotation is None else {question_id: annotation})
+    return Row(SPLIT, where, question_id, values, folder.find(values["image_id"]))
 
 
 def _columns() -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
+from dualfocus_eval.data.benchmarks.fields import identifier, required, text
 from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records, read_row
 from dualfocus_eval.errors import UserError
 
@@ -60,17 +61,15 @@ def _pope(name: str, title: str, prefix: str, images: int | None, pictures: str)
 
 
 def _row(where: str, split: str, number: int, record: dict[str, Any], folder: ImageFolder) -> Row | Rejected:
-    missing = [name for name in ("question_id", "image", "text", "label") if name not in record]
-    if missing:
-        return Rejected(where, f"lacks {', '.join(missing)}")
-    question_id, answer = str(record["question_id"]), str(record["label"]).strip().lower()
+    required(record, ("question_id", "image", "text", "label"))
+    question_id, answer = identifier(record, "question_id"), text(record, "label").strip().lower()
     if answer not in ANSWERS:
         return Rejected(where, f"question {question_id}: label {record['label']!r} is neither yes nor no")
-    image = folder.find(str(record["image"]))
+    question, image = text(record, "text"), folder.find(text(record, "image"))
     values = {
         "id": str(number),
         "question_id": question_id,
-        "question": str(record["text"]),
+        "question": question,
         "answer": answer,
         "image_source": image.path.stem,
         "category": split,

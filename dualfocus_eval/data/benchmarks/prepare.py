@@ -7,15 +7,13 @@ and the manifest comes last: what a kill leaves behind is either final or not lo
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image, UnidentifiedImageError
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, ImageFile, Rejected, Row, StoredImage
 from dualfocus_eval.data.benchmarks.prepared import (
@@ -23,12 +21,14 @@ from dualfocus_eval.data.benchmarks.prepared import (
     IMAGE_SUMS,
     IMAGES,
     MANIFEST,
+    digest_of,
     image_sums,
     read_manifest,
 )
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.files import replacing, sha256_of
-from dualfocus_eval.method.images import whole_files_only
+from dualfocus_eval.files import replacing, sha256_of, sole_writer
+from dualfocus_eval.method.images import prepare_picture
 
 __all__ = ["prepare"]
 
@@ -41,7 +41,8 @@ def prepare(
     """Prepare ``benchmark`` from ``source`` under ``root / benchmark.name`` and return its manifest.
 
     ``on_row`` is called per row read. Nothing is done when the folder is whole and was prepared from the same question
-    files. Raises ``UserError`` where the source is not the release, or a file cannot be read or written.
+    files. Raises ``UserError`` where the source is not the release, a file cannot be read or written, or another
+    process prepares the same folder.
     """
     files = benchmark.files(source)
     try:
@@ -53,7 +54,8 @@ def prepare(
     if manifest is not None:
         return manifest
     try:
-        return _Preparation(benchmark, folder).run(source, sources, on_row)
+        with sole_writer(folder):
+            return _Preparation(benchmark, folder).run(source, sources, on_row)
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: {error.strerror or error}. What was done so far is kept: run again"
@@ -67,9 +69,9 @@ def _finished(folder: Path, sources: dict[str, str]) -> dict[str, Any] | None:
         return None
     tables = {folder / f"{split}.parquet": found["sha256"] for split, found in manifest["splits"].items()}
     tables[folder / IMAGE_SUMS] = manifest["images_sha256"]
-    if any(not path.exists() or sha256_of(path) != digest for path, digest in tables.items()):
+    if any(digest_of(path) != digest for path, digest in tables.items()):
         return None
-    return manifest if all((folder / name).exists() for _, name in image_sums(folder)) else None
+    return manifest if all((folder / name).is_file() for _, name in image_sums(folder)) else None
 
 
 class _Preparation:
@@ -124,15 +126,18 @@ class _Preparation:
     def _store(self, image: ImageFile | StoredImage) -> _Image:
         """Write the image unless it is there already."""
         target = self.folder / IMAGES / image.name
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in image.name):
+            fault = f"image {image.name!r}: a name with control characters or that is not UTF-8: rename the file"
+            return _Image(image.origin, fault=fault)
         try:
             content = image.read()
         except OSError as error:
             return _Image(image.origin, fault=f"image {image.name} cannot be read: {error.strerror or error}")
-        fault = _fault(content)
-        if fault:
-            return _Image(image.origin, fault=f"image {image.name} is {fault}")
+        picture = prepare_picture(content, image.name)
+        if isinstance(picture, Failure):
+            return _Image(image.origin, fault=f"image {picture.message}")
         digest = hashlib.sha256(content).hexdigest()
-        if not target.exists() or sha256_of(target) != digest:
+        if digest_of(target) != digest:
             self._invalidate()
             _write(target, content)
         return _Image(image.origin, digest)
@@ -182,7 +187,9 @@ class _Table:
         self.partial = path.with_suffix(".parquet.partial")
         features = Features({**benchmark.columns(), "image": ImageFeature(decode=False)})
         self.schema = features.arrow_schema
-        self.writer = pq.ParquetWriter(self.partial, self.schema, compression="zstd")
+        # Opened here: pyarrow opens no path that is not UTF-8.
+        self.file = self.partial.open("wb")
+        self.writer = pq.ParquetWriter(self.file, self.schema, compression="zstd")
         self.buffer: list[dict[str, Any]] = []
 
     def add(self, values: dict[str, Any]) -> None:
@@ -205,23 +212,12 @@ class _Table:
     def close(self) -> None:
         self._flush()
         self.writer.close()
+        self.file.close()
         if not self.rows:
             self.partial.unlink()
 
     def publish(self) -> None:
         os.replace(self.partial, self.path)
-
-
-def _fault(content: bytes) -> str:
-    """What is wrong with an encoded image: empty when it decodes to its last row."""
-    try:
-        with whole_files_only(), Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except UnidentifiedImageError:
-        return "no image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"truncated or damaged: {error}"
-    return ""
 
 
 def _write(target: Path, content: bytes) -> None:

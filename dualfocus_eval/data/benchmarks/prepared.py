@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -27,10 +28,12 @@ __all__ = [
     "MANIFEST",
     "VARIABLE",
     "data_root",
+    "digest_of",
     "image_of",
     "image_sums",
     "prepared_table",
     "read_manifest",
+    "undecoded",
     "verify",
 ]
 
@@ -47,22 +50,48 @@ def data_root() -> Path | None:
 
 
 def image_of(value: Any) -> Image.Image:
-    """The RGB image of a row's ``image``: decoded already (hub, minis), or a path below the data root (prepared).
+    """The RGB image of a row's ``image``: encoded (hub, minis), a path below the data root (prepared), or decoded.
 
-    Upright and whole, as `prepare_picture` has it. Raises ``OSError`` for a missing or unreadable file, ``UserError``
-    when the data root is no longer set.
+    As `prepare_picture` has it, wherever it comes from. Raises ``OSError`` for a missing or unreadable file,
+    ``UserError`` when the data root is no longer set.
     """
     if isinstance(value, list):
         (value,) = value
-    if isinstance(value, Image.Image):
-        return value.convert("RGB")
-    root = data_root()
-    if root is None:
-        raise UserError(f"image {value['path']} belongs to prepared data: set {VARIABLE} to their folder")
-    picture = prepare_picture(root / value["path"])
+    picture = prepare_picture(*_stored(value))
     if isinstance(picture, Failure):
         raise OSError(picture.message)
     return picture.pixels
+
+
+def _stored(value: Any) -> tuple[Image.Image | bytes | Path, str]:
+    """What `prepare_picture` opens, and the image's name."""
+    if isinstance(value, Image.Image):
+        return value, ""
+    name = str(value["path"] or "")
+    if value["bytes"] is not None:
+        return value["bytes"], name
+    root = data_root()
+    if root is None:
+        raise UserError(f"image {name} belongs to prepared data: set {VARIABLE} to their folder")
+    return root / name, ""
+
+
+def undecoded(dataset: Any) -> Any:
+    """``dataset`` with its images as they are stored, for `image_of` to open.
+
+    ``datasets`` decodes with every decoder that Pillow has, fills up truncated files where lmms-eval is imported, and
+    fails for a broken EXIF block.
+    """
+    from datasets import Image as ImageFeature
+
+    # As cast_column does; that rewrites all the data where a row has a list of images.
+    dataset = copy.deepcopy(dataset)
+    for name, feature in dataset.features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, ImageFeature):
+            inner.decode = False
+            dataset.info.features[name] = feature
+    return dataset
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -102,9 +131,10 @@ def verify(benchmark: Benchmark, root: Path) -> Iterator[str]:
 def _verify_rows(benchmark: Benchmark, folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     for split, found in manifest["splits"].items():
         path = folder / f"{split}.parquet"
-        if not path.exists():
-            yield f"{path} is missing"
-        elif sha256_of(path) != found["sha256"]:
+        digest = digest_of(path)
+        if not digest:
+            yield f"{path} is missing or cannot be read"
+        elif digest != found["sha256"]:
             yield f"{path} is not the file that was prepared: its SHA-256 differs from the manifest's"
         published = benchmark.counts[split]
         if found["rows"] != published:
@@ -115,15 +145,24 @@ def _verify_rows(benchmark: Benchmark, folder: Path, manifest: dict[str, Any]) -
 
 def _verify_images(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     sums = folder / IMAGE_SUMS
-    if not sums.exists() or sha256_of(sums) != manifest["images_sha256"]:
+    if digest_of(sums) != manifest["images_sha256"]:
         yield f"{sums} is missing or not the file that was prepared"
         return
     for digest, name in image_sums(folder):
         path = folder / name
-        if not path.exists():
-            yield f"{path} is missing"
-        elif sha256_of(path) != digest:
+        found = digest_of(path)
+        if not found:
+            yield f"{path} is missing or cannot be read"
+        elif found != digest:
             yield f"{path} is damaged: its SHA-256 differs"
+
+
+def digest_of(path: Path) -> str:
+    """A file's SHA-256; empty where there is none that can be read."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
 
 
 def image_sums(folder: Path) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_items, read_row
+from dualfocus_eval.data.benchmarks.fields import identifier, required, text
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_records, read_row
 from dualfocus_eval.errors import UserError
 
 __all__ = ["SEED_IMG"]
@@ -15,6 +16,9 @@ __all__ = ["SEED_IMG"]
 TEXTS = (
     "question_id", "question", "answer", "choice_a", "choice_b", "choice_c", "choice_d", "data_id", "data_type",
 )  # fmt: skip
+IDS = ("question_id", "data_id")
+IMAGE, VIDEO = "image", "video"
+"""The ``data_type`` of questions about images, and of those that are left aside."""
 LETTERS = frozenset("ABCD")
 DIMENSIONS = range(1, 10)
 
@@ -35,25 +39,25 @@ def _files(source: Path) -> list[Path]:
 def _rows(source: Path) -> Iterator[Row | Rejected]:
     (path,) = _files(source)
     folder = ImageFolder(source)
-    for where, record in json_items(path, "questions"):
-        if not isinstance(record, dict):
-            yield Rejected(where, "is not a JSON object")
-        elif record.get("data_type") == "image":
-            yield read_row(where, _row, record, folder)
+    for entry in json_records(path, "questions"):
+        if isinstance(entry, Rejected):
+            yield entry
+        elif entry[1].get("data_type") != VIDEO:
+            yield read_row(entry[0], _row, entry[1], folder)
 
 
 def _row(where: str, record: dict[str, Any], folder: ImageFolder) -> Row | Rejected:
-    missing = [name for name in (*TEXTS, "question_type_id") if not str(record.get(name, "") or "").strip()]
-    if missing:
-        return Rejected(where, f"lacks {', '.join(missing)}")
-    question_id = str(record["question_id"])
-    if str(record["answer"]).strip().upper() not in LETTERS:
+    required(record, (*TEXTS, "question_type_id"))
+    values = {name: (identifier if name in IDS else text)(record, name) for name in TEXTS}
+    question_id, dimension = values["question_id"], record["question_type_id"]
+    if values["data_type"] != IMAGE:
+        return Rejected(where, f"question {question_id}: data_type {values['data_type']!r} is not {IMAGE} or {VIDEO}")
+    if values["answer"].strip().upper() not in LETTERS:
         return Rejected(where, f"question {question_id}: answer {record['answer']!r} is none of A, B, C, D")
-    if record["question_type_id"] not in DIMENSIONS:
-        return Rejected(where, f"question {question_id}: dimension {record['question_type_id']!r} is none of 1 to 9")
-    image = folder.find(str(record["data_id"]))
-    values = {name: str(record[name]) for name in TEXTS} | {"question_type_id": int(record["question_type_id"])}
-    return Row("test", where, question_id, values, image)
+    if type(dimension) is not int or dimension not in DIMENSIONS:
+        return Rejected(where, f"question {question_id}: dimension {dimension!r} is none of 1 to 9")
+    image = folder.find(values["data_id"])
+    return Row("test", where, question_id, {**values, "question_type_id": dimension}, image)
 
 
 SEED_IMG = Benchmark(

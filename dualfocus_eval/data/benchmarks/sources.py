@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dualfocus_eval.data.benchmarks.base import ImageFile, Rejected, Row
+from dualfocus_eval.data.benchmarks.fields import FieldError
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import files_below, open_regular
+from dualfocus_eval.method.images import IMAGE_SUFFIXES
 
 __all__ = ["ImageFolder", "MissingImageError", "find_file", "json_items", "json_members", "json_records", "read_row"]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 CHUNK = 1 << 20
 """Characters read at once of a large JSON file."""
 LONGEST_ITEM = 1 << 26
 """Characters: where one entry is longer, a bracket is missing, and the rest of the file is not read into memory."""
 _DECODER = json.JSONDecoder()
+T = TypeVar("T")
 
 
 def find_file(source: Path, *patterns: str) -> Path | None:
     """The first file below ``source`` that fits the first of ``patterns`` to fit any; None when none does."""
+    files = sorted(files_below(source))
     for pattern in patterns:
-        for path in sorted(source.rglob(pattern)):
-            if path.is_file():
+        for path in files:
+            if fnmatchcase(path.name, pattern) and path.is_file():
                 return path
     return None
 
@@ -33,25 +40,49 @@ def read_row(where: str, read: Callable[..., Row | Rejected], *arguments: Any) -
     """``read(where, *arguments)``; a record whose values are of other types than the release's is rejected."""
     try:
         return read(where, *arguments)
-    except MissingImageError as error:
+    except (MissingImageError, FieldError) as error:
         return Rejected(where, str(error))
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         return Rejected(where, f"cannot be read: {type(error).__name__}: {error}")
 
 
-def json_records(path: Path) -> Iterator[tuple[str, dict[str, Any]] | Rejected]:
-    """Records of JSON lines, or of one JSON list, each with ``file:number``; what is no object is rejected."""
-    with path.open("rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    for where, record in json_items(path) if start.startswith(b"[") else _lines(path):
-        if isinstance(record, Rejected):
-            yield record
+def json_records(path: Path, key: str | None = None) -> Iterator[tuple[str, dict[str, Any]] | Rejected]:
+    """Records of JSON lines, of one JSON list, or of the list under ``key``, each with its place in the file.
+
+    What is no object is rejected. A file that is damaged after its first record, or goes on after its end, gives the
+    records before that. Raises ``UserError`` where it is not of that form from the start.
+    """
+    for entry in _until_damage(path, json_items(path, key) if key or _starts_as_list(path) else _lines(path)):
+        if isinstance(entry, Rejected):
+            yield entry
+        elif isinstance(entry[1], Rejected):
+            yield entry[1]
         else:
-            yield (where, record) if isinstance(record, dict) else Rejected(where, "is not a JSON object")
+            yield entry if isinstance(entry[1], dict) else Rejected(entry[0], "is not a JSON object")
+
+
+def _starts_as_list(path: Path) -> bool:
+    with open_regular(path) as file:
+        return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _until_damage(path: Path, entries: Iterator[T]) -> Iterator[T | Rejected]:
+    """``entries``, and where they end in a ``UserError`` what that says; one before the first entry is raised."""
+    for number in count():
+        try:
+            entry = next(entries)
+        except StopIteration:
+            return
+        except UserError as error:
+            if not number:
+                raise
+            yield Rejected(f"{path.name}, after entry {number}", f"the rest of the file is left out: {error}")
+            return
+        yield entry
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number, line in enumerate(file, 1):
             where = f"{path.name}:{number}"
             if line.strip():
@@ -72,16 +103,22 @@ def json_items(path: Path, key: str | None = None) -> Iterator[tuple[str, Any]]:
         text.expect("[")
         for number in text.numbers("]"):
             yield f"{path.name}, entry {number}", text.value()
+        if key is not None:
+            text.leave(key)
+        text.expect_end()
 
 
-def json_members(path: Path) -> Iterator[tuple[str, Any]]:
-    """Names and values of a JSON object, one in memory at a time. Raises ``UserError`` where the file holds none."""
+def json_members(path: Path) -> Iterator[tuple[str, Any] | Rejected]:
+    """Names and values of a JSON object, one in memory at a time; damage is treated as by `json_records`."""
+    return _until_damage(path, _members(path))
+
+
+def _members(path: Path) -> Iterator[tuple[str, Any]]:
     with _Text(path) as text:
         text.expect("{")
         for _ in text.numbers("}"):
-            name = text.value()
-            text.expect(":")
-            yield str(name), text.value()
+            yield text.name(), text.value()
+        text.expect_end()
 
 
 class _Text:
@@ -90,7 +127,7 @@ class _Text:
     def __init__(self, path: Path) -> None:
         self._path, self._buffer, self._place = path, "", 0
         try:
-            self._file = path.open(encoding="utf-8-sig")
+            self._file = io.TextIOWrapper(open_regular(path), encoding="utf-8-sig")
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -111,12 +148,24 @@ class _Text:
         """Go to the value of ``key`` in the object that comes next."""
         self.expect("{")
         for _ in self.numbers("}"):
-            name = self.value()
-            self.expect(":")
-            if name == key:
+            if self.name() == key:
                 return
             self.value()
         raise self._fault(f"it has no {key!r}")
+
+    def leave(self, key: str) -> None:
+        """Go to the end of the object that was entered."""
+        while self._next() == ",":
+            self.expect(",")
+            if self.name() == key:
+                raise self._fault(f"it has {key!r} a second time")
+            self.value()
+        self.expect("}")
+
+    def expect_end(self) -> None:
+        """Raise where the file goes on."""
+        if self._next():
+            raise self._fault("something follows its end")
 
     def numbers(self, end: str) -> Iterator[int]:
         """1, 2, ... for every entry that comes before ``end``, passing over the commas."""
@@ -129,6 +178,14 @@ class _Text:
             number += 1
             yield number
         self._place += 1
+
+    def name(self) -> str:
+        """The name of the member that comes next; then comes its value."""
+        name = self.value()
+        if not isinstance(name, str):
+            raise self._fault(f"{name!r} is no member's name")
+        self.expect(":")
+        return name
 
     def value(self) -> Any:
         """The value that comes next."""
@@ -185,7 +242,7 @@ class ImageFolder:
             raise UserError(f"--source {source} is not a folder")
         self._source = source
         self._paths: dict[str, list[Path]] = {}
-        for path in sorted(source.rglob("*")):
+        for path in sorted(files_below(source)):
             # SEED-Bench's images have no suffix.
             if path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and path.is_file()):
                 self._paths.setdefault(path.name, []).append(path)

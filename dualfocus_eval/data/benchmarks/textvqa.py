@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Benchmark, Rejected, Row
-from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_items, read_row
+from dualfocus_eval.data.benchmarks.fields import FieldError, identifier, optional_text, required, text, texts
+from dualfocus_eval.data.benchmarks.sources import ImageFolder, find_file, json_items, json_records, read_row
 from dualfocus_eval.errors import UserError
 
 __all__ = ["TEXTVQA"]
@@ -58,53 +59,54 @@ def _rows(source: Path) -> Iterator[Row | Rejected]:
     folder = ImageFolder(source)
     for split, (path, tokens_path) in _found(source).items():
         tokens = _tokens(tokens_path) if tokens_path else None
-        for where, record in json_items(path, "data"):
-            if isinstance(record, dict):
-                yield read_row(where, _row, split, record, tokens, folder)
+        for entry in json_records(path, "data"):
+            if isinstance(entry, Rejected):
+                yield entry
             else:
-                yield Rejected(where, "is not a JSON object")
+                yield read_row(entry[0], _row, split, entry[1], tokens, folder)
 
 
 def _tokens(path: Path) -> dict[str, list[str]]:
-    """OCR tokens by image."""
-    try:
-        entries = (entry for _, entry in json_items(path, "data"))
-        return {str(entry["image_id"]): [str(token) for token in entry["ocr_tokens"]] for entry in entries}
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} has an entry without image_id and ocr_tokens: {type(error).__name__}: {error}"
-        ) from error
+    """OCR tokens by image. Raises ``UserError``: without them all, prompts would lack some unseen."""
+    tokens: dict[str, list[str]] = {}
+    for where, entry in json_items(path, "data"):
+        try:
+            required(entry, ("image_id", "ocr_tokens"))
+            tokens[identifier(entry, "image_id")] = texts(entry, "ocr_tokens")
+        except (FieldError, AttributeError) as error:
+            raise UserError(f"{where} is no entry with image_id and ocr_tokens: {error}") from error
+    return tokens
 
 
 def _row(
     where: str, split: str, record: dict[str, Any], tokens: Mapping[str, list[str]] | None, folder: ImageFolder
 ) -> Row | Rejected:
-    missing = [name for name in ("question_id", "question", "image_id") if record.get(name) is None]
-    if missing:
-        return Rejected(where, f"lacks {', '.join(missing)}")
-    question_id, image_id, answers = record["question_id"], str(record["image_id"]), record.get("answers") or []
-    if not str(question_id).isdecimal():
+    required(record, ("question_id", "question", "image_id"))
+    question_id, image_id = identifier(record, "question_id"), identifier(record, "image_id")
+    if not (question_id.isascii() and question_id.isdecimal()):
         return Rejected(where, f"question id {question_id!r} is not a number")
-    if not isinstance(answers, list) or (len(answers) != ANSWERS and (answers or split != "test")):
+    answers = texts(record, "answers")
+    if len(answers) != ANSWERS and (answers or split != "test"):
         return Rejected(where, f"question {question_id}: expected {ANSWERS} answers, found {answers!r}")
-    image = folder.find(image_id)
     values = {
         "image_id": image_id,
         "question_id": int(question_id),
-        "question": str(record["question"]),
-        "image_width": _whole(record.get("image_width")),
-        "image_height": _whole(record.get("image_height")),
-        "answers": [str(answer) for answer in answers],
-        "image_classes": [str(name) for name in record.get("image_classes") or []],
-        "set_name": str(record.get("set_name") or FILES[split]),
+        "question": text(record, "question"),
+        "image_width": _whole(record, "image_width"),
+        "image_height": _whole(record, "image_height"),
+        "answers": answers,
+        "image_classes": texts(record, "image_classes"),
+        "set_name": optional_text(record, "set_name") or FILES[split],
         # Without the file they are not known; an image that it does not list has none.
         "ocr_tokens": None if tokens is None else tokens.get(image_id, []),
     }
-    return Row(split, where, str(question_id), values, image)
+    return Row(split, where, question_id, values, folder.find(image_id))
 
 
-def _whole(size: Any) -> int | None:
-    return size if isinstance(size, int) else None
+def _whole(record: Mapping[str, Any], name: str) -> int | None:
+    """A size in pixels; None where the release has none, or not a whole number."""
+    value = record.get(name)
+    return value if type(value) is int else None
 
 
 TEXTVQA = Benchmark(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.report.escaping import one_line
 
 __all__ = ["add_arguments", "run"]
 
@@ -66,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
     for name in tally.release.missing:
         print(f"{name} is not there: questions have only the objects that they refer to", file=sys.stderr)
     for fault in tally.faults[:SHOWN]:
-        print(f"{fault.where}: {fault.reason}", file=sys.stderr)
+        print(one_line(f"{fault.where}: {fault.reason}"), file=sys.stderr)
     if len(tally.faults) > SHOWN:
         print(f"... and {len(tally.faults) - SHOWN} more, in report.json", file=sys.stderr)
     if tally.read == 0:
         raise UserError(f"{options.source / 'question_answers.json'} has no question that can be read")
-    print(f"{options.out}: {tally.samples} samples, report.md says what became of the other questions")
+    print(one_line(f"{options.out}: {tally.samples} samples, report.md says what became of the other questions"))
     return 1 if tally.unreadable else 0

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import open_regular
 
 __all__ = ["Element", "ElementIndex", "Fault", "as_id", "index_elements", "parse_json", "readable"]
 
@@ -87,7 +88,7 @@ def index_elements(path: Path) -> ElementIndex:
     images: list[int] = []
     faults: list[Fault] = []
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for found in _elements(file, path):
                 if isinstance(found, Fault):
                     faults.append(found)

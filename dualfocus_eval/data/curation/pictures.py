@@ -6,15 +6,14 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from dualfocus_eval.data.curation.records import ImageData
-from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.data.curation.verdict import Reason
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.crops import Crop, crop_picture
-from dualfocus_eval.method.images import whole_files_only
+from dualfocus_eval.method.images import image_head, prepare_picture
 
-__all__ = ["CROPS", "crop_path", "cut", "find_images", "locate"]
+__all__ = ["CROPS", "UnusableImageError", "crop_path", "cut", "find_images", "locate"]
 
 CROPS = "crops"
 QUALITY = 95
@@ -53,45 +52,57 @@ def crop_path(image_id: int, crop: Crop) -> str:
     return f"{CROPS}/{image_id // 1000}/{image_id}_{crop.left}_{crop.top}_{crop.right}_{crop.bottom}.jpg"
 
 
-def cut(source: Path, size: tuple[int, int], crops: Mapping[str, Crop], out: Path) -> str:
-    """Cut ``crops`` (by path below ``out``) of an image file whose size should be ``size``; what is wrong, or "".
+class UnusableImageError(Exception):
+    """Why no sub-region can be cut out of an image: ``reason`` is counted, the message tells which image it is."""
 
-    Crops that are there and whole are not cut again, and the image is not read if all are. Raises ``OSError`` where
-    ``out`` cannot be written.
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def cut(source: Path, size: tuple[int, int], crops: Mapping[str, Crop], out: Path) -> None:
+    """Cut ``crops`` (by path below ``out``) of the image, upright as in training, whose size should be ``size``.
+
+    Crops that are there and whole are not cut again, and of the image only the head is read if all are. Raises
+    `UnusableImageError`, and ``OSError`` where ``out`` cannot be written.
     """
+    _check_frame(source, size)
     wanted = {path: crop for path, crop in crops.items() if not _whole(out / path, crop)}
     if not wanted:
-        return ""
-    try:
-        with whole_files_only(), Image.open(source) as file:
-            pixels = file.convert("RGB")
-    except UnidentifiedImageError:
-        return f"image {source.name} is no image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"image {source.name} is missing or damaged: {error}"
-    if pixels.size != size:
-        return f"image {source.name} is {_times(pixels.size)} pixels, image_data.json says {_times(size)}"
-    picture = Picture(pixels)
+        return
+    picture = prepare_picture(source, source.name)
+    if isinstance(picture, Failure):
+        raise UnusableImageError(Reason.IMAGE_UNREADABLE, f"image {picture.message}")
     for path, crop in wanted.items():
         target = out / path
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
         crop_picture(picture, crop).pixels.save(partial, "JPEG", quality=QUALITY)
         os.replace(partial, target)
-    return ""
+
+
+def _check_frame(source: Path, size: tuple[int, int]) -> None:
+    """Raise where the boxes, which are pixels of an image of ``size``, are not known to be of the image as shown."""
+    head = image_head(source)
+    if isinstance(head, Failure):
+        message = head.message.removeprefix(f"{source.parent}/")
+        raise UnusableImageError(Reason.IMAGE_UNREADABLE, f"image {message}")
+    if size not in (head.stored, head.size):
+        stored = "" if head.stored == head.size else f", stored as {_times(head.stored)}"
+        message = f"image {source.name} is {_times(head.size)} pixels{stored}, image_data.json says {_times(size)}"
+        raise UnusableImageError(Reason.IMAGE_UNREADABLE, message)
+    if head.orientation != 1 and head.stored in (head.size, size):
+        raise UnusableImageError(Reason.TURNED, f"image {source.name} has EXIF orientation {head.orientation}")
 
 
 def _whole(path: Path, crop: Crop) -> bool:
     """Whether a crop is there, of the right size and to its last byte."""
-    try:
-        with Image.open(path) as image:
-            if image.size != crop.size:
-                return False
-        with path.open("rb") as file:
-            file.seek(-len(_END_OF_JPEG), os.SEEK_END)
-            return file.read() == _END_OF_JPEG
-    except (OSError, SyntaxError, ValueError):
+    head = image_head(path)
+    if isinstance(head, Failure) or head.stored != crop.size:
         return False
+    with path.open("rb") as file:
+        file.seek(-len(_END_OF_JPEG), os.SEEK_END)
+        return file.read() == _END_OF_JPEG
 
 
 def _times(size: Iterable[int]) -> str:

@@ -116,8 +116,8 @@ def image_data(record: Mapping[str, Any], image_id: int) -> ImageData | None:
     width, height = record.get("width"), record.get("height")
     if not (_is_number(width) and _is_number(height)) or width < 1 or height < 1:
         return None
-    parts = [part for part in str(record.get("url") or "").split("?")[0].split("/") if part]
-    name = record.get("file_name")
+    url, name = record.get("url"), record.get("file_name")
+    parts = [part for part in url.split("?")[0].split("/") if part] if isinstance(url, str) else []
     if isinstance(name, str) and name:
         path = name
     elif len(parts) > 1 and parts[-2].startswith("VG_100K"):

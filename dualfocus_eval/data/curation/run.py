@@ -18,7 +18,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from dualfocus_eval.data.curation.elements import Fault
-from dualfocus_eval.data.curation.pictures import CROPS, crop_path, cut, find_images, locate
+from dualfocus_eval.data.curation.pictures import (
+    CROPS,
+    UnusableImageError,
+    crop_path,
+    cut,
+    find_images,
+    locate,
+)
+from dualfocus_eval.data.curation.records import ImageData
 from dualfocus_eval.data.curation.release import QUESTIONS, Image, Release, ReleaseReader, open_release
 from dualfocus_eval.data.curation.report import Tally
 from dualfocus_eval.data.curation.samples import Sample, sample_of
@@ -26,6 +34,7 @@ from dualfocus_eval.data.curation.settings import CurationSettings
 from dualfocus_eval.data.curation.tables import OutputFiles
 from dualfocus_eval.data.curation.verdict import Excluded, Kept, Reason, judge
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import sole_writer
 from dualfocus_eval.garbage import uncollected
 
 __all__ = ["curate", "processors"]
@@ -68,34 +77,39 @@ def curate(
 ) -> Tally:
     """Write samples, exclusions and, with an image folder, the crops to ``out``; return what became of every question.
 
-    Raises ``UserError`` where a file is missing or is not Visual Genome's, or ``out`` cannot be written.
+    Raises ``UserError`` where a file is missing or is not Visual Genome's, ``out`` cannot be written, or another
+    process writes to it.
     """
     files = find_images(images) if images is not None else {}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for partial in (*out.glob("*.partial"), *(out / CROPS).rglob("*.partial")):
-            partial.unlink()
-        with _pool(workers) if workers > 1 else nullcontext() as pool:
-            release = open_release(source, pool)
-        job, tally = _Job(release, settings, out, images, files), Tally(release)
-        seen: set[int] = set()
-        with OutputFiles(out) as output, uncollected():
-            for done, batch in _batches(job, workers):
-                tally.faults.extend(batch.faults)
-                for image_id, row in batch.rows:
-                    qa_id = row.qa_id
-                    if qa_id is not None and qa_id in seen:
-                        row = Excluded(qa_id, Reason.DUPLICATE)
-                    elif qa_id is not None:
-                        seen.add(qa_id)
-                    tally.add(image_id, row)
-                    output.add(image_id, row)
-                on_images(done, len(release.lists[QUESTIONS]))
-            output.publish()
+        with sole_writer(out):
+            for partial in (*out.glob("*.partial"), *(out / CROPS).rglob("*.partial")):
+                partial.unlink()
+            with _pool(workers) if workers > 1 else nullcontext() as pool:
+                release = open_release(source, pool)
+            return _written(_Job(release, settings, out, images, files), workers, on_images)
     except BrokenProcessPool as error:
         raise UserError(f"a process of the curation was ended from outside, maybe for memory: {error}") from error
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error}. Crops that are done are kept: run again") from error
+
+
+def _written(job: _Job, workers: int, on_images: Callable[[int, int], object]) -> Tally:
+    """Write all questions of the release to ``job.out``; return what became of them."""
+    tally, seen = Tally(job.release), set[int]()
+    with OutputFiles(job.out) as output, uncollected():
+        for done, batch in _batches(job, workers):
+            tally.faults.extend(batch.faults)
+            for image_id, row in batch.rows:
+                qa_id = row.qa_id
+                if qa_id is not None and qa_id in seen:
+                    row = Excluded(qa_id, Reason.DUPLICATE)
+                elif qa_id is not None:
+                    seen.add(qa_id)
+                tally.add(image_id, row)
+                output.add(image_id, row)
+            on_images(done, len(job.release.lists[QUESTIONS]))
+        output.publish()
     return tally
 
 
@@ -155,20 +169,29 @@ class _Worker:
         if not kept or image.image_id is None or image.data is None:
             return [verdict for verdict in verdicts if isinstance(verdict, Excluded)]
         size, path = (image.data.width, image.data.height), image.data.path
-        fault = ""
         if self.job.images is not None:
-            path = locate(image.data, self.job.files) or ""
-            fault = "" if path else f"image {image.data.path} is missing"
-        samples = {id(entry): sample_of(entry, image.image_id, path, size, self.job.settings.wording) for entry in kept}
-        if self.job.images is not None and not fault:
-            crops = {crop_path(image.image_id, entry.crop): entry.crop for entry in kept}
-            fault = cut(self.job.images / path, size, crops, self.job.out)
-        if fault:
-            return [
-                Excluded(verdict.qa_id, Reason.IMAGE_UNREADABLE, fault) if isinstance(verdict, Kept) else verdict
-                for verdict in verdicts
-            ]
-        return [samples[id(verdict)] if isinstance(verdict, Kept) else verdict for verdict in verdicts]
+            try:
+                path = self._cut(image.image_id, image.data, size, kept)
+            except UnusableImageError as error:
+                return [
+                    Excluded(verdict.qa_id, error.reason, str(error)) if isinstance(verdict, Kept) else verdict
+                    for verdict in verdicts
+                ]
+        wording = self.job.settings.wording
+        return [
+            sample_of(verdict, image.image_id, path, size, wording) if isinstance(verdict, Kept) else verdict
+            for verdict in verdicts
+        ]
+
+    def _cut(self, image_id: int, data: ImageData, size: tuple[int, int], kept: list[Kept]) -> str:
+        """Cut the sub-regions of an image; return its path below the image folder."""
+        path = locate(data, self.job.files)
+        if path is None:
+            raise UnusableImageError(Reason.IMAGE_UNREADABLE, f"image {data.path} is missing")
+        assert self.job.images is not None
+        crops = {crop_path(image_id, entry.crop): entry.crop for entry in kept}
+        cut(self.job.images / path, size, crops, self.job.out)
+        return path
 
 
 _worker: _Worker

@@ -61,7 +61,9 @@ class _Parquet:
         import pyarrow.parquet as pq
 
         self.schema = schema
-        self.writer = pq.ParquetWriter(path, schema, compression="zstd")
+        # Opened here: pyarrow opens no path that is not UTF-8.
+        self.file = path.open("wb")
+        self.writer = pq.ParquetWriter(self.file, schema, compression="zstd")
         self.buffer: list[Sequence[Any]] = []
         self.rows = 0
 
@@ -75,6 +77,7 @@ class _Parquet:
         if self.writer.is_open:
             self._flush()
             self.writer.close()
+            self.file.close()
 
     def _flush(self) -> None:
         import pyarrow as pa

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     TOO_SMALL = "too_small"
     UNCHECKED = "unchecked"
     AMBIGUOUS = "ambiguous"
+    TURNED = "turned"
     IMAGE_UNREADABLE = "image_unreadable"
 
 
@@ -57,6 +58,7 @@ EXCLUSIONS: Mapping[Reason, str] = {
     Reason.TOO_SMALL: "the box has no area when written with two decimals",
     Reason.UNCHECKED: "ambiguity cannot be judged: the image's objects, or a referred object's name, are missing",
     Reason.AMBIGUOUS: "something of the same kind as a referred object lies outside the box",
+    Reason.TURNED: "EXIF turns the image, so that it is not known whether the boxes are of it as shown or as stored",
     Reason.IMAGE_UNREADABLE: "the image file is missing or damaged",
 }
 
@@ -150,7 +152,7 @@ def _texts(qa: Any, qa_id: int | None, image: ImageRecords) -> tuple[str, str] |
         return Excluded(qa_id, Reason.MALFORMED, f"not an object but {type(qa).__name__}")
     if qa_id is None or image.image_id is None:
         return Excluded(qa_id, Reason.NO_ID, "" if qa_id is None else "image")
-    question, answer = qa.get("question") or "", qa.get("answer") or ""
+    question, answer = ("" if qa.get(name) is None else qa[name] for name in ("question", "answer"))
     if not isinstance(question, str) or not isinstance(answer, str):
         return Excluded(qa_id, Reason.MALFORMED, "question or answer is not text")
     if qa.get("image_id") is not None and as_id(qa["image_id"]) != image.image_id:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dualfocus_eval.data.benchmarks.base import Rejected
+from dualfocus_eval.data.benchmarks.fields import FieldError
 from dualfocus_eval.data.gqa_choices.model import DistractorModel, UnusableReplyError
 from dualfocus_eval.data.gqa_choices.rules import Pool, Question, fixed_options, read_question
 
@@ -45,7 +46,7 @@ def build_choices(
     for question_id, record in questions.items():
         try:
             usable.append(read_question(question_id, record))
-        except ValueError as error:
+        except FieldError as error:
             built.left_out.append(Rejected(f"question {question_id}", str(error)))
     pool, places = Pool(usable), _Places(seed)
     replies = _ask(usable, pool, choices - 1, model)

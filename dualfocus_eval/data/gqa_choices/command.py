@@ -12,6 +12,7 @@ from dualfocus_eval.data.gqa_choices.build import build_choices
 from dualfocus_eval.data.gqa_choices.model import DistractorModel
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.files import replacing
+from dualfocus_eval.report.escaping import one_line
 
 __all__ = ["write_choices"]
 
@@ -28,7 +29,7 @@ def write_choices(questions: Path, out: Path, seed: int, choices: int, model: st
 
     if not 2 <= choices <= MOST_CHOICES:
         raise UserError(f"--choices {choices}: must be 2 to {MOST_CHOICES}")
-    records, repeated = load_questions(questions)
+    records, faults = load_questions(questions)
     asked = DistractorModel(model, seed) if model else None
     with Progress() as progress:
         bar = progress.add_task("questions", total=len(records))
@@ -36,12 +37,12 @@ def write_choices(questions: Path, out: Path, seed: int, choices: int, model: st
     if not built.records:
         raise UserError(f"{questions} has no usable question: expected GQA's testdev_balanced_questions.json")
     _write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in built.records))
-    print(f"{out}: {len(built.records)} questions, {built.short} of them with fewer than {choices} options")
+    print(one_line(f"{out}: {len(built.records)} questions, {built.short} of them with fewer than {choices} options"))
     if model:
         print(f"{built.fallbacks} questions by rule, because the reply of {model} was of no use")
-    left_out = [*built.left_out, *(Rejected(f"question {entry}", "occurs a second time") for entry in repeated)]
+    left_out = [*(Rejected(f"{questions.name}, {entry.where}", entry.reason) for entry in built.left_out), *faults]
     for entry in left_out:
-        print(f"left out {questions.name}, {entry.where}: {entry.reason}", file=sys.stderr)
+        print(one_line(f"left out {entry.where}: {entry.reason}"), file=sys.stderr)
     return 1 if left_out else 0
 
 

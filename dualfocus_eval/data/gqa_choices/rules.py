@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.gqa import missing_in
+from dualfocus_eval.data.benchmarks.fields import FieldError, identifier, mapping, optional_text, text, texts
+from dualfocus_eval.data.benchmarks.gqa import check_question
 from dualfocus_eval.data.gqa_choices.sameness import may_both_be_right
 
 __all__ = ["YES_NO", "Pool", "Question", "fixed_options", "read_question"]
@@ -44,39 +45,51 @@ class Question:
 
 
 def read_question(question_id: str, record: Any) -> Question:
-    """GQA's entry. Raises ``ValueError`` that says what it lacks."""
-    fault = missing_in(record)
-    if fault:
-        raise ValueError(fault)
-    types = record["types"]
-    groups = record["groups"] if isinstance(record.get("groups"), dict) else {}
-    program = [step for step in record.get("semantic") or () if isinstance(step, dict)]
-    answer, structural = _line(record["answer"]), types["structural"]
+    """GQA's entry. Raises ``FieldError`` that says what it lacks."""
+    check_question(record)
+    types, groups = mapping(record, "types"), mapping(record, "groups")
+    answer, structural = _line(text(record, "answer")), text(types, "structural")
     return Question(
         question_id=question_id,
-        image_id=str(record["imageId"]),
-        text=_line(record["question"]),
+        image_id=identifier(record, "imageId"),
+        text=_line(text(record, "question")),
         answer=answer,
         structural=structural,
-        semantic=str(types.get("semantic") or ""),
-        detailed=str(types.get("detailed") or ""),
-        global_group=str(groups.get("global") or ""),
-        local_group=str(groups.get("local") or ""),
-        equivalent=tuple(str(other) for other in record.get("equivalent") or ()),
-        alternatives=_alternatives(program, answer) if structural in ("choose", "compare") else (),
+        semantic=optional_text(types, "semantic") or "",
+        detailed=optional_text(types, "detailed") or "",
+        global_group=optional_text(groups, "global") or "",
+        local_group=optional_text(groups, "local") or "",
+        equivalent=tuple(texts(record, "equivalent")),
+        alternatives=_alternatives(_program(record), answer) if structural in ("choose", "compare") else (),
     )
 
 
-def _line(value: Any) -> str:
-    return " ".join(str(value).split())
+def _program(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Operation and argument of every step of GQA's functional program."""
+    steps = record.get("semantic")
+    if steps is None:
+        return []
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise FieldError("semantic is not a list of objects")
+    return [(optional_text(step, "operation") or "", optional_text(step, "argument") or "") for step in steps]
 
 
-def _alternatives(program: Iterable[Mapping[str, Any]], answer: str) -> tuple[str, ...]:
+def _line(value: str) -> str:
+    return " ".join(value.split())
+
+
+def _without_object_id(argument: str) -> str:
+    """``apple`` of ``apple (1234)``."""
+    name = argument.rstrip()
+    opening = name.find("(", name[:-1].rfind(")") + 1)
+    return name[:opening].rstrip() if name.endswith(")") and opening >= 0 else argument
+
+
+def _alternatives(program: Iterable[tuple[str, str]], answer: str) -> tuple[str, ...]:
     """From GQA's functional program: ``choose``'s ``red|blue``, or the names of the objects that are compared."""
     selected: list[str] = []
-    for step in program:
-        operation, argument = str(step.get("operation", "")), str(step.get("argument", ""))
-        named = re.sub(r"\s?\([^()]*\)$", "", argument.strip())
+    for operation, argument in program:
+        named = _without_object_id(argument)
         if operation == "select":
             selected.append(named)
         elif operation.startswith("choose") and "|" in named:

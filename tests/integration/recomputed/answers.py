@@ -33,7 +33,7 @@ class Answers:
     @property
     def record(self) -> Mapping[str, Any]:
         """What the model left in the results."""
-        record: Mapping[str, Any] = self.results["config"]["resolved_cli_args"]["dualfocus"]
+        record: Mapping[str, Any] = self.results["dualfocus"]
         return record
 
     @property
@@ -101,6 +101,7 @@ def _question(task: str, doc: Mapping[str, Any], sample: Mapping[str, Any], trac
     row |= {"score_macro": float(macro), "score_micro": float(micro)}
     row |= {"take macro": "macro", "take micro": "micro", "take oracle": "micro" if micro > macro else "macro"}
     row |= {f"take {rule} rule": pick for rule, pick in _picks(trace).items()}
+    row |= {f"compared by {rule}": nlls for rule, nlls in _compared(trace).items()}
     row["take selected"] = row["selected"] = trace["selected"]
     assert row[f"score_{trace['selected']}"] == sample["score"], f"{trace['key']} is scored otherwise by lmms-eval"
     return row
@@ -112,10 +113,16 @@ def _picks(trace: Mapping[str, Any]) -> Mapping[str, str]:
         return dict.fromkeys(RULES, trace["selected"])
     if trace["decision"] != "nll":
         return {rule: str(trace["picks"][rule]) for rule in RULES}
+    return {rule: "macro" if macro < micro else "micro" for rule, (macro, micro) in _compared(trace).items()}
+
+
+def _compared(trace: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
+    """The NLLs of both candidates between which each rule decided; NaN where likelihoods did not."""
+    if trace["decision"] != "nll":
+        return dict.fromkeys(RULES, (math.nan, math.nan))
     scores, box = trace["scores"], trace["grounding"]["a1"]["logprobs"]
-    pairs = {
-        "own": (trace["macro"]["logprobs"], trace["micro"]["logprobs"]),
-        "micro": (scores["macro"], scores["micro"]),
-        "released": (box + scores["macro"], box + scores["micro"]),
+    return {
+        "own": (nll(trace["macro"]["logprobs"]), nll(trace["micro"]["logprobs"])),
+        "micro": (nll(scores["macro"]), nll(scores["micro"])),
+        "released": (nll(box + scores["macro"]), nll(box + scores["micro"])),
     }
-    return {rule: "macro" if nll(macro) < nll(micro) else "micro" for rule, (macro, micro) in pairs.items()}

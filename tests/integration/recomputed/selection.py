@@ -14,6 +14,12 @@ from tests.integration.recomputed.intervals import difference_interval, rate_int
 __all__ = ["selection_tables"]
 
 SHOWN, LONGEST = 6, 200
+DECISIONS = {
+    "nll": "perplexity",
+    "agreement": "same answer",
+    "only_valid_letter": "only one names an option",
+    "no_valid_letter": "neither names an option",
+}
 
 
 def selection_tables(run: Answers) -> dict[str, Table]:
@@ -39,7 +45,7 @@ def selection_tables(run: Answers) -> dict[str, Table]:
         ),
         "selection": Table(["task", "n", "images", *rules], accuracy),
         "regret": Table(["task", "n", *rules], regret),
-        "questions": _questions(run.questions),
+        "questions": _questions(run.questions, run.record["settings"]["selection"]),
     }
 
 
@@ -56,7 +62,7 @@ def _regret(part: pd.DataFrame, rule: str) -> Measured:
     return points(lost.mean(), (max(0.0, low), high))
 
 
-def _questions(questions: pd.DataFrame) -> Table:
+def _questions(questions: pd.DataFrame, rule: str) -> Table:
     """The first of those where the selection beat macro, was beaten by it, and missed a better micro answer."""
     two = questions[questions["micro_text"].notna()]
     score = two["score_macro"].where(two["selected"] == "macro", two["score_micro"])
@@ -68,13 +74,14 @@ def _questions(questions: pd.DataFrame) -> Table:
     rows: list[list[Cell]] = [
         [
             kind, row["key"], *map(_cut, (row["sample"]["input"], row["sample"]["target"])),
-            *map(_cut, (row["macro_text"], row["micro_text"])), plain(math.exp(row["macro_nll"])),
-            plain(math.exp(row["micro_nll"])), row["selected"],
+            *map(_cut, (row["macro_text"], row["micro_text"])), DECISIONS[row["decision"]],
+            *(plain(math.exp(value)) for value in row[f"compared by {rule}"]), row["selected"],
         ]
         for kind, found in kinds.items()
         for _, row in found.head(SHOWN).iterrows()
     ]  # fmt: skip
-    header = ["kind", "question", "prompt", "right", "macro", "micro", "PPL macro", "PPL micro", "selected"]
+    names = ["kind", "question", "prompt", "right", "macro", "micro"]
+    header = [*names, "decided by", "PPL macro", "PPL micro", "selected"]
     return Table(header, rows, [f"{len(found):,}" for found in kinds.values() if len(found)])
 
 

@@ -1,0 +1,211 @@
+"""PEFT adapters: every weight of the file lands in the model, and every one that the model expects is in the file."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualfocus_eval.engines.checkpoint_files import (
+    check_weights,
+    checkpoint_file,
+    first_line,
+    is_finite,
+    read_json,
+    refuse_missing_folder,
+)
+from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.families import Family
+
+__all__ = ["merge_adapter"]
+
+_PREFIX = "base_model.model."
+"""What peft puts before the names of the model's own weights."""
+_UNUSED = ("non_lora_trainables.bin", "non_lora_trainables.safetensors")
+_ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv2d, torch.nn.Conv3d)
+"""The modules that a LoRA may stand beside."""
+
+OldNames = Mapping[str, str]
+"""Prefixes of today's module names, and what they were when an adapter was saved; see `Family.older_names`."""
+
+
+def merge_adapter(model: Any, adapter: str, family: Family) -> Any:
+    """``model`` with the adapter (folder or hub id) merged into its weights.
+
+    Adapters that were saved with earlier names of the same modules are translated. Raises ``CheckpointError`` for a
+    damaged or unsupported adapter and for one that does not fit the model weight by weight.
+    """
+    from peft import get_peft_model
+    from safetensors.torch import load_file
+
+    config, file = _read(adapter)
+    weights = load_file(file)
+    try:
+        config, weights = _in_todays_names(model, config, weights, family)
+        tuned = get_peft_model(model, config)
+        _refuse_tied(tuned, adapter)
+        _load(tuned, weights, adapter)
+        return tuned.merge_and_unload(safe_merge=True)  # safe: refuses a result with NaN or infinite numbers
+    except CheckpointError:
+        raise
+    except Exception as error:  # peft's tuners raise errors of every kind for a configuration that does not fit
+        raise CheckpointError(f"{adapter}: the adapter cannot be applied to the model: {first_line(error)}") from error
+
+
+def _read(adapter: str) -> tuple[Any, Path]:
+    """The adapter's configuration, and its file of weights."""
+    from peft import PeftConfig
+
+    refuse_missing_folder(adapter)
+    settings = checkpoint_file(adapter, "adapter_config.json")
+    file = checkpoint_file(adapter, "adapter_model.safetensors")
+    if settings is None:
+        raise CheckpointError(f"{adapter}: adapter_config.json is missing; an adapter as peft saves it is needed")
+    if file is None:
+        raise CheckpointError(f"{adapter}: adapter_model.safetensors is missing; pickled adapters are refused")
+    for name in _UNUSED:
+        if checkpoint_file(adapter, name) is not None:
+            raise CheckpointError(
+                f"{adapter}: {name} holds weights that were trained with the adapter, and peft does not load them; "
+                "merge all with the LLaVA repository's scripts/merge_lora_weights.py, then use `dualfocus convert`"
+            )
+    check_weights([file])
+    content = read_json(settings)
+    try:
+        config = PeftConfig.from_pretrained(str(settings.parent))
+    except Exception as error:  # wrong types in the file provoke errors of every kind
+        raise CheckpointError(f"{settings}: cannot be used: {first_line(error)}") from error
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise CheckpointError(
+            f"{settings}: peft_type {content.get('peft_type')} adds inputs, which cannot be merged into the weights; "
+            "only adapters of the weights, such as LoRA, are supported"
+        )
+    config.inference_mode = True
+    config.base_model_name_or_path = None  # peft would warn of a base that has been moved
+    return config, file
+
+
+def _in_todays_names(
+    model: Any, config: Any, weights: Mapping[str, torch.Tensor], family: Family
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Configuration and weights with the names that the model's modules have today.
+
+    The first naming under which the modules that the configuration asks for are those of the file; without one both
+    stay as they are, and what does not fit is named when the weights are loaded.
+    """
+    from peft import PeftType
+
+    if config.peft_type != PeftType.LORA or not config.target_modules:
+        return config, dict(weights)
+    modules = [name for name, module in model.named_modules() if isinstance(module, _ADAPTED)]
+    unchanged = {name: name for name in modules}
+    if _modules_of(weights) == set(_targets(config, unchanged)):
+        return config, dict(weights)
+    for names in family.older_names:
+        renamed = {_PREFIX + _today(key.removeprefix(_PREFIX), names): value for key, value in weights.items()}
+        then = {name: old for name in modules if (old := _then(name, names)) is not None}
+        # The configuration may have been brought up to date without the weights.
+        for matched in (then, {name: name for name in then}):
+            targets = _targets(config, matched)
+            if targets and _modules_of(renamed) == set(targets):
+                return _retargeted(config, targets), renamed
+    return config, dict(weights)
+
+
+def _modules_of(weights: Mapping[str, torch.Tensor]) -> set[str]:
+    """The modules that a LoRA file has weights for."""
+    return {key.removeprefix(_PREFIX).partition(".lora_")[0] for key in weights if ".lora_" in key}
+
+
+def _targets(config: Any, names: Mapping[str, str]) -> dict[str, str]:
+    """The modules that ``config`` asks for among ``names``: today's name, and the one that it is to match by."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    return {today: then for today, then in names.items() if check_target_module_exists(config, then)}
+
+
+def _retargeted(config: Any, targets: Mapping[str, str]) -> Any:
+    """``config`` for exactly ``targets``, with the ranks and alphas that it gave them under their names of then."""
+    from peft.utils.other import get_pattern_key
+
+    changed = copy.copy(config)
+    changed.target_modules = set(targets)
+    changed.exclude_modules = changed.layers_to_transform = changed.layers_pattern = None
+    for field in ("rank_pattern", "alpha_pattern"):
+        pattern = getattr(config, field) or {}
+        found = {today: pattern.get(get_pattern_key(list(pattern), then)) for today, then in targets.items()}
+        setattr(changed, field, {re.escape(today): value for today, value in found.items() if value is not None})
+    return changed
+
+
+def _then(module: str, names: OldNames) -> str | None:
+    """What ``module`` was called, or None where it was not part of the model."""
+    for today, then in names.items():
+        if f"{module}.".startswith(today):
+            return (then + f"{module}.".removeprefix(today)).removesuffix(".")
+    return None
+
+
+def _today(key: str, names: OldNames) -> str:
+    for today, then in names.items():
+        if key.startswith(then):
+            return today + key.removeprefix(then)
+    return key
+
+
+def _refuse_tied(tuned: Any, adapter: str) -> None:
+    """Merging into a weight that embedding and head share would change the one that was not trained."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = {name: m.get_base_layer() for name, m in tuned.named_modules() if isinstance(m, BaseTunerLayer)}
+    model = tuned.get_base_model()
+    ends = [getattr(end, "base_layer", end) for end in (model.get_input_embeddings(), model.get_output_embeddings())]
+    if ends[0].weight is not ends[1].weight:
+        return
+    for name, layer in layers.items():
+        if any(layer is end for end in ends):
+            raise CheckpointError(
+                f"{adapter}: it changes {name.removeprefix(_PREFIX)}, whose weight the model shares between embedding "
+                "and head; merge it into a copy of the base without tie_word_embeddings and evaluate that"
+            )
+
+
+def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None:
+    """Load ``weights`` into the adapter of ``tuned`` and see that each has arrived."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    own = {key: value for key, value in tuned.state_dict().items() if ".lora_" not in key}
+    expected = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    missing = [key for key in expected if key not in weights]
+    unexpected = [key for key in weights if key not in expected and key not in own]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{adapter}: the adapter does not fit the model: {_counted(missing)} missing from it, and "
+            f"{_counted(unexpected)} not of the model; take the base that it was trained on"
+        )
+    for key, value in weights.items():
+        place = expected[key] if key in expected else own[key]
+        if place.shape != value.shape:
+            raise CheckpointError(
+                f"{adapter}: {key} has shape {tuple(value.shape)}, but the model has {tuple(place.shape)}; take the "
+                "base that it was trained on"
+            )
+        if not is_finite(value):
+            raise CheckpointError(f"{adapter}: {key} has NaN or infinite numbers: its training diverged")
+    set_peft_model_state_dict(tuned, dict(weights))
+    landed = tuned.state_dict() | get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    lost = [key for key, value in weights.items() if not torch.equal(landed[key], value.to(landed[key]))]
+    if lost:
+        raise CheckpointError(
+            f"{adapter}: {_counted(lost)} not taken over by peft; report this with the adapter's name"
+        )
+
+
+def _counted(keys: Sequence[str]) -> str:
+    if not keys:
+        return "none is"
+    return f"{keys[0]} is" if len(keys) == 1 else f"{len(keys)} weights ({keys[0]} first) are"

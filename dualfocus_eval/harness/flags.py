@@ -1,0 +1,139 @@
+"""What each of lmms-eval's command-line arguments does with ``--model dualfocus``.
+
+A run goes by these verdicts: a refused flag ends it, one without effect is warned of in log, summary and results.
+docs/lmms-eval-arguments.md is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dualfocus_eval.errors import UserError
+
+__all__ = ["FLAGS", "Flag", "refuse_flags", "without_effect"]
+
+Effect = Literal["works", "refused", "no effect"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The verdict on one argument."""
+
+    effect: Effect
+    note: str
+    """What it does, why it is refused, or why it has no effect and what has."""
+    idle: tuple[Any, ...] = (None, False)
+    """Values that ask for nothing; lmms-eval's default is one of them where the effect is not ``works``."""
+
+
+def _works(note: str) -> Flag:
+    return Flag("works", note)
+
+
+def _refused(note: str, *idle: Any) -> Flag:
+    return Flag("refused", note, (None, False, *idle))
+
+
+def _no_effect(note: str, *idle: Any) -> Flag:
+    return Flag("no effect", note, (None, False, *idle))
+
+
+_POWER = _works("plans the size of a benchmark and ends before a model is loaded")
+_LOGGED = _works("lmms-eval's own; needs its package and an account")
+
+FLAGS: Mapping[str, Flag] = {
+    "config": _works("a YAML file of these arguments, or a list of several runs"),
+    "model": _works("`dualfocus`; the default of `dualfocus eval`"),
+    "tasks": _works("names of tasks and groups; `dualfocus tasks` lists ours, `lmms-eval tasks list` all"),
+    "model_args": _works("checked by name, type and value; the README lists them"),
+    "launcher_args": _works("starts a server for a judge; the model is not concerned"),
+    "num_fewshot": _refused("examples would not be shown: lmms-eval hands out questions about images without them"),
+    "fewshot_as_multiturn": _refused("examples would not be shown: lmms-eval hands out questions without them"),
+    "batch_size": _works("questions answered together; `auto` is refused, give a number"),
+    "max_batch_size": _no_effect("a batch that does not fit into memory is halved by itself"),
+    "device": _works("as the model argument `device`, which wins"),
+    "output_path": _works("results and samples; with `dualfocus eval` the traces, too"),
+    "limit": _works(
+        "the first questions of each task. A share below 1 is taken of the first task, and the other tasks get as many "
+        "questions; a warning says so, as of a limit that cuts MMBench's circular groups"
+    ),
+    "offset": _works("begins with this question; a warning as for `limit`"),
+    "use_cache": _refused(
+        "lmms-eval's response cache does not know the checkpoint's content, and its answers leave no trace; drop the "
+        "flag: dualfocus stores every answer as it comes and resumes from there (trace_dir=FOLDER)"
+    ),
+    "cache_requests": _no_effect(
+        "requests are always built anew: lmms-eval 0.7.3 stores them without the functions that read a question's "
+        "images, and does not notice when the task changes"
+    ),
+    "check_integrity": _refused("it runs lmms-eval's own test files, which its package does not have"),
+    "write_out": _works("prints the first contexts; deprecated by lmms-eval"),
+    "log_samples": _works("one file of samples per task; reports need it"),
+    "wandb_log_samples": _LOGGED,
+    "swanlab_log_samples": _LOGGED,
+    "log_samples_suffix": _no_effect("lmms-eval 0.7.3 never reads it", "model_outputs"),
+    "system_instruction": _works("the conversation's system turn, as the model argument `system_prompt`; give one"),
+    "apply_chat_template": _works("the checkpoint's chat template is applied with and without it"),
+    "show_config": _works("prints the results with the tasks' configurations"),
+    "include_path": _works("a folder of tasks; a name there wins over ours"),
+    "gen_kwargs": _works(
+        "`max_new_tokens` and `until`; what is not greedy decoding is refused, a name without effect is warned of"
+    ),
+    "reasoning_tags": _works("lmms-eval removes the tagged text before it scores"),
+    "verbosity": _works("how much lmms-eval logs"),
+    "wandb_args": _LOGGED,
+    "swanlab_args": _LOGGED,
+    "timezone": _works("of the time stamps in the results' file names"),
+    "hf_hub_log_args": _works("uploads results and samples to the hub"),
+    "predict_only": _works("answers without scores; it implies `log_samples`"),
+    "seed": _works("seeds sampled examples and lmms-eval's own random numbers; answers do not depend on it"),
+    "trust_remote_code": _no_effect(
+        "lmms-eval 0.7.3 never reads it; for the checkpoint's code there is --model_args trust_remote_code=true"
+    ),
+    "process_with_media": _works("hands documents with their images to the scorer"),
+    "process_docs_parallel": _works("how many threads score"),
+    "agentic_trace_mode": _no_effect("tasks of several steps (`generate_until_agentic`) are refused", "basic"),
+    "force_simple": _works("asks with the tasks' visuals and texts in place of their messages"),
+    "tui": _refused("it is a program of its own: `lmms-eval tui`"),
+    "repeats": _no_effect(
+        "decoding is greedy: a question is answered once, that answer counts for every repetition, and measures of "
+        "stability mean nothing",
+        1,
+    ),
+    "baseline": _works("lmms-eval's paired t-test; `dualfocus compare` and `regress` judge by question"),
+    "max_tokens": _no_effect("the budget is for servers that charge by the token; limit the questions with --limit"),
+    "power_analysis": _POWER,
+    "effect_size": _POWER,
+    "alpha": _POWER,
+    "power": _POWER,
+    "correlation": _POWER,
+    "std_a": _POWER,
+    "std_b": _POWER,
+}  # fmt: skip
+"""The verdict on every argument of lmms-eval 0.7.3 by its name in the parsed command line."""
+
+
+def refuse_flags(given: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` for the first refused flag that is set in ``given``, a parsed command line."""
+    for name, flag in _set(given, "refused"):
+        raise UserError(f"--{name} {given[name]} is not supported by dualfocus: {flag.note}")
+
+
+def without_effect(given: Mapping[str, Any], tasks: Collection[str]) -> list[str]:
+    """A message for each flag in ``given`` that changes nothing, and for limits that do not do what they say."""
+    messages = [f"--{name} has no effect: {flag.note}" for name, flag in _set(given, "no effect")]
+    limit = given.get("limit") or -1
+    if 0 < limit < 1 and len(tasks) > 1:
+        messages.append(
+            f"--limit {limit}: lmms-eval takes this share of the first task, and as many questions of each other task"
+        )
+    for name in ("limit", "offset"):
+        if (given.get(name) or -1) > 0 and any("mmbench" in task for task in tasks):
+            messages.append(f"--{name} cuts MMBench's circular groups apart, which inflates the score")
+    return messages
+
+
+def _set(given: Mapping[str, Any], effect: Effect) -> list[tuple[str, Flag]]:
+    return [(name, flag) for name, flag in FLAGS.items() if flag.effect == effect and given.get(name) not in flag.idle]

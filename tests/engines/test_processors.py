@@ -1,0 +1,72 @@
+"""Processors that lack values, or contradict their model: completed from config.json, or refused when loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dualfocus_eval.engines.base import GenerateRequest, Message, Picture
+from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.loading import Checkpoint, load_processor
+from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
+from dualfocus_eval.errors import CheckpointError
+
+SETTINGS = "processor_config.json"
+REQUEST = GenerateRequest((Message("user", (Picture(Image.new("RGB", (40, 30), "red")), "is there a red cup")),), 4)
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+    """Write the checkpoint; its processor's settings."""
+    checkpoint.model.save_pretrained(folder)
+    checkpoint.processor.save_pretrained(folder)
+    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    return settings
+
+
+@pytest.mark.parametrize("architecture", ["llava", "llava_next"])
+@pytest.mark.parametrize("lost", ["num_additional_image_tokens", "patch_size", "vision_feature_select_strategy", None])
+def test_what_an_older_processor_does_not_tell_is_in_config_json(
+    architecture: str, lost: str | None, tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]
+) -> None:
+    checkpoint = checkpoint_of(architecture)
+    settings = save(checkpoint, tmp_path)
+    if lost is None:  # as before processors had settings of their own
+        images = settings["image_processor"] | {"processor_class": settings["processor_class"]}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(images))
+        (tmp_path / SETTINGS).unlink()
+    else:
+        del settings[lost]
+        (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    engine = load_engine(EngineConfig(str(tmp_path), device="cpu"))
+    assert engine.generate([REQUEST]) == TransformersEngine(checkpoint, 1, 0).generate([REQUEST])
+
+
+def test_what_neither_file_tells_is_refused_without_weights(llava: Checkpoint, tmp_path: Path) -> None:
+    settings = save(llava, tmp_path)
+    del settings["num_additional_image_tokens"]
+    (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vision_config"]["model_type"] = "pixtral"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"unread")
+    with pytest.raises(CheckpointError, match=r"has no num_additional_image_tokens, and config\.json does not tell it"):
+        load_processor(EngineConfig(str(tmp_path), device="cpu"))
+
+
+@pytest.mark.parametrize("architecture", ["llava", "qwen2_vl"])
+def test_another_number_of_tokens_than_the_model_encodes(
+    architecture: str, tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]
+) -> None:
+    settings = save(checkpoint_of(architecture), tmp_path)
+    if architecture == "llava":
+        settings["num_additional_image_tokens"] = 0
+    else:
+        settings["image_processor"]["merge_size"] = 1
+    (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="cannot encode a picture as its processor prepares it"):
+        load_engine(EngineConfig(str(tmp_path), device="cpu"))
