@@ -49,6 +49,7 @@ _SET_OFF = (
 _FIRST = re.compile(rf"(?:{_ANNOUNCED}|{_OPENING}{_SPEAKER})?{_LETTER}{_SET_OFF}", re.IGNORECASE)
 _LAST = re.compile(rf"(?:^|(?<=[\n.!?:]))\s?{_ANNOUNCED}{_LETTER}$", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
+_ONE_LETTER = re.compile(r"[^\W_]\.?")
 _LONG_WORD = re.compile(r"[^\W_]{2}")
 _OPTION_B = re.compile(r"(?<!\S)\(?B[.):](?=\s)")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "[": "]"}  # noqa: RUF001
@@ -101,7 +102,9 @@ def _leading(plain: str, options: int) -> Iterator[str]:
         return
     letter, rest = first["letter"].upper(), plain[first.end() :]
     words = _WORD.findall(rest[:_LONGEST_SENTENCE])
-    if words and all(word.lower() in ("and", "or") or _is_letter(word, options) for word in words):
+    # An option's text may be a letter: ``B. X``.
+    with_text = bool(_ONE_LETTER.fullmatch(rest)) and first[0].rstrip().endswith((".", ":", ")"))
+    if words and not with_text and all(word.lower() in ("and", "or") or _is_letter(word, options) for word in words):
         return
     if letter == "A" and _OPTION_B.search(rest):
         return
