@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.transformers import load_engine
 from dualfocus_eval.errors import CheckpointError
@@ -225,6 +226,15 @@ def test_it_is_refused_in_one_line_that_names_the_fault(
     for part in words:
         assert part in message
     assert not (folder / "code-was-run").exists()
+
+
+def test_a_sum_that_overflows_is_no_fault() -> None:
+    large = torch.full((100, 100), 60_000.0, dtype=torch.float16)
+    assert is_finite(large)
+    assert is_finite(torch.empty(0))
+    for value in (float("nan"), float("inf"), float("-inf")):
+        large[3, 4] = value
+        assert not is_finite(large)
 
 
 def test_the_sound_checkpoint_loads(sound: Path) -> None:
