@@ -25,7 +25,7 @@ __all__ = [
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_BUFFERS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|embeddings\.position_ids)$")
+_BUFFERS = re.compile(r"(^|\.)(rotary\w*\.inv_freq|embeddings\.position_ids)$")
 _FLOATS = ("F", "BF")
 """What safetensors' names of floating-point types begin with."""
 _MOST_LAYERS = 1000
