@@ -69,7 +69,7 @@ def _lasting(stream: TextIO | None, descriptor: int) -> tuple[Output, TextIO]:
         encoding=stream.encoding if stream else "utf-8",
         errors="backslashreplace",
         # python -u and PYTHONUNBUFFERED: what is printed shall be seen at once
-        line_buffering=stream is None or stream.line_buffering or getattr(stream, "write_through", False),
+        line_buffering=stream is None or bool(stream.line_buffering or getattr(stream, "write_through", False)),
     )
     return output, text
 

@@ -133,7 +133,7 @@ class Score:
 class Failure:
     """Why one request has no result; the other requests of the call are not affected.
 
-    ``kind`` is a short stable name that runs count by: ``out_of_memory``, ``too_long``, ``bad_image``, ...
+    ``kind`` is a short stable name that runs count by: ``out_of_memory``, ``too_long``, ``not_finite``, ...
     """
 
     kind: str

@@ -93,22 +93,23 @@ class Decoder:
 
     def _choose(self, rows: Sequence[_Answer], logits: torch.Tensor) -> list[int]:
         """Append the likeliest token to every unfinished answer; the numbers of those that end well with it."""
-        # Of the model's own logits: the checkpoint's processors may rule tokens out with minus infinity.
-        finite = logits.isfinite().all(dim=-1, keepdim=True)  # (rows, 1)
+        # NaN or infinite where any of the model's own logits is; the checkpoint's processors may rule tokens out with
+        # minus infinity.
+        total = logits.sum(dim=-1, keepdim=True)  # (rows, 1)
         if any(answer.processors for answer in rows):
             logits = torch.cat([answer.processed(logits[number : number + 1]) for number, answer in enumerate(rows)])
         logprobs, tokens = torch.log_softmax(logits, dim=-1), logits.argmax(dim=-1, keepdim=True)
         first = logprobs.gather(1, tokens)  # (rows, 1)
         second = logprobs.scatter_(1, tokens, -math.inf).amax(dim=-1, keepdim=True)  # a fraction of the time of topk
-        best = torch.cat([first, second, finite.to(first.dtype)], dim=1).tolist()  # one transfer from the device
+        best = torch.cat([first, second, total], dim=1).tolist()  # one transfer from the device
         ended = []
-        for number, (answer, (token,), (logprob, runner_up, is_finite)) in enumerate(
+        for number, (answer, (token,), (logprob, runner_up, checked)) in enumerate(
             zip(rows, tokens.tolist(), best, strict=True)
         ):
             if answer.ended:
                 continue
             answer.ids.append(token)
-            if not is_finite:
+            if not math.isfinite(checked):
                 answer.failure = self.prefiller.not_finite(answer.row)
                 continue
             answer.logprobs.append(logprob)

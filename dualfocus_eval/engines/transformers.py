@@ -27,6 +27,7 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
+from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.decoding import Decoder
 from dualfocus_eval.engines.images import ImageEncoder
@@ -209,7 +210,7 @@ class TransformersEngine:
         for batch in self._prefiller.prefill(rows, self.batch_size):
             for number, row in enumerate(batch.rows):
                 logits = batch.logits[number, -len(row.continuation) :]  # (tokens, vocabulary)
-                if not logits.isfinite().all():
+                if not is_finite(logits):
                     results.append((row.index, self._prefiller.not_finite(row)))
                     continue
                 targets = torch.tensor(row.continuation, device=logits.device).unsqueeze(1)

@@ -97,7 +97,7 @@ def _read_messages(request: Request, doc: Any) -> tuple[str | None, list[_Part]]
     except UnusableDocumentError:
         raise
     except Exception as error:
-        raise UnusableDocumentError("bad_document", f"its messages cannot be read: {_reason(error)}") from error
+        raise UnusableDocumentError(_kind(error), f"its messages cannot be read: {_reason(error)}") from error
 
 
 def _turns(messages: Iterable[Any]) -> tuple[str | None, list[_Part]]:
@@ -130,7 +130,7 @@ def _read_visuals(request: Request, doc: Any) -> tuple[str | None, list[_Part]]:
     try:
         visuals = request.read_doc(doc)
     except Exception as error:
-        raise UnusableDocumentError("bad_document", f"its visuals cannot be read: {_reason(error)}") from error
+        raise UnusableDocumentError(_kind(error), f"its visuals cannot be read: {_reason(error)}") from error
     return None, [*(_Part(None, visual) for visual in visuals or ()), _Part(request.context)]
 
 
@@ -163,6 +163,11 @@ def open_picture(medium: Any) -> Picture:
     if isinstance(picture, Failure):
         raise UnusableDocumentError(picture.kind, picture.message)
     return picture
+
+
+def _kind(error: Exception) -> str:
+    """Tasks open their images themselves, and raise ``OSError`` for one that cannot be read."""
+    return "bad_image" if isinstance(error, OSError) else "bad_document"
 
 
 def _reason(error: Exception) -> str:

@@ -56,9 +56,10 @@ def one_line_errors() -> Iterator[None]:
         raise type(error)(one_line(str(error))) from error
 
 
-def github_message(text: str) -> str:
+def github_message(text: str, encoding: str = "utf-8") -> str:
     """``text`` as the message of a workflow command, of which ``%`` begins an escape."""
-    return visible(text).replace("%", "%25").replace("\n", "%0A")
+    line = visible(text).replace("%", "%25").replace("\n", "%0A")
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def markdown(text: str) -> str:

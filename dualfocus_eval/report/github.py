@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def announce_error(message: str) -> None:
 
 
 def _annotate(level: str, messages: Iterable[str]) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for message in messages:
-        print(f"::{level} title={_TITLE}::{github_message(message)}", flush=True)
+        print(f"::{level} title={_TITLE}::{github_message(message, encoding)}", flush=True)
 
 
 def _summarise(markdown: str) -> None:

@@ -101,6 +101,16 @@ def test_weights_that_are_saved_whole_land_too(architecture: str, whole: str, tm
     assert_same(merged(architecture, tmp_path), right)
 
 
+@pytest.mark.parametrize("prefix", [TODAY, "base_model.model.language_model.model."])
+def test_an_embedding_in_the_file_lands(prefix: str, tmp_path: Path) -> None:
+    right = trained("llava", tmp_path)
+    right["model.language_model.embed_tokens.weight"].fill_(0.25)
+    embedding = right["model.language_model.embed_tokens.weight"].clone()
+    rewrite(tmp_path, lambda weights: weights | {f"{TODAY}embed_tokens.weight": embedding})
+    rename(tmp_path, TODAY, prefix)
+    assert_same(merged("llava", tmp_path), right)
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         merged("llava", tmp_path / "none")
@@ -133,6 +143,10 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "a weight of no module": (
         lambda folder: rewrite(folder, lambda w: w | {"base_model.model.gate.lora_A.weight": torch.ones(2, 2)}),
         ["gate.lora_A.weight is not of the model"],
+    ),
+    "a resized embedding": (
+        lambda folder: rewrite(folder, lambda w: w | {f"{TODAY}embed_tokens.weight": torch.ones(500, 64)}),
+        ["embed_tokens.weight has shape (500, 64)"],
     ),
     "another rank": (lambda folder: configure(folder, r=2), ["shape (4, 64)", "(2, 64)"]),
     "weights beside it": (

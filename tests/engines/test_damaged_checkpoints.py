@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.transformers import load_engine
 from dualfocus_eval.errors import CheckpointError
@@ -97,6 +98,7 @@ def indexed(content: Any) -> Spoil:
         (folder / INDEX).write_text(content if isinstance(content, str) else json.dumps({"weight_map": content}))
         (folder / "weights.bin").write_bytes(pickle.dumps(Command()))
         shutil.copy(folder / SHARD, folder.parent / SHARD)
+        shutil.copy(folder / SHARD, folder / "copy.safetensors")
 
     return spoil
 
@@ -129,6 +131,10 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
     "NaN": (number(LAYER, float("nan")), ["layers.1.self_attn.q_proj.weight", "NaN or infinite"]),
     "infinite": (number(NORM, float("inf")), ["norm.weight", "NaN or infinite"]),
     "negative infinity": (number(HEAD, float("-inf")), ["lm_head.weight", "NaN or infinite"]),
+    "features that overflow": (
+        weights(lambda w: w["multi_modal_projector.linear_2.weight"].fill_(3e38)),
+        ["vision encoder", "NaN or infinite features in torch.float32"],
+    ),
     "whole numbers": (
         weights(lambda w: w.update({LAYER: w[LAYER].to(torch.int32)})),
         [WEIGHTS, LAYER, "type I32", "float"],
@@ -169,6 +175,7 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
     "a deep index": (indexed(NESTED), [INDEX, "cannot be read"]),
     "an index that names a pickle": (indexed({HEAD: "weights.bin"}), [INDEX, "'weights.bin'", "only safetensors"]),
     "an index that leaves the folder": (indexed({HEAD: f"../{SHARD}"}), [INDEX, f"'../{SHARD}'", "same folder"]),
+    "a weight in two files": (indexed({HEAD: SHARD, NORM: "copy.safetensors"}), ["is also in copy.safetensors"]),
     "an index of files that are not there": (indexed({HEAD: "more.safetensors"}), ["more.safetensors", "missing"]),
     # config.json.
     "text for a number": (changed("config.json", "text_config", hidden_size="wide"), ["config.json"]),
@@ -225,6 +232,15 @@ def test_it_is_refused_in_one_line_that_names_the_fault(
     for part in words:
         assert part in message
     assert not (folder / "code-was-run").exists()
+
+
+def test_a_sum_that_overflows_is_no_fault() -> None:
+    large = torch.full((100, 100), 60_000.0, dtype=torch.float16)
+    assert is_finite(large)
+    assert is_finite(torch.empty(0))
+    for value in (float("nan"), float("inf"), float("-inf")):
+        large[3, 4] = value
+        assert not is_finite(large)
 
 
 def test_the_sound_checkpoint_loads(sound: Path) -> None:

@@ -113,6 +113,14 @@ def test_a_system_prompt_may_be_a_file(checkpoint: Path, tmp_path: Path) -> None
     assert config.system_prompt == "Be brief."
 
 
+def test_a_config_json_of_nonsense_is_the_user_s_mistake_or_the_engine_s_to_refuse(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        resolve({"pretrained": str(checkpoint)})
+    (checkpoint / "config.json").write_text('{"model_type": ["llava"]}')
+    resolve({"pretrained": str(checkpoint)})
+
+
 def test_without_a_word_on_the_model_it_is_the_embedded_one_with_its_recipe() -> None:
     config = resolve({"strategy": "macro"})
     recipe = load_recipe("dualfocus-tiny")

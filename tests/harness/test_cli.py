@@ -84,9 +84,9 @@ def test_exit_status_and_last_line(
     [
         (["--tasks", "t", "--log_samples"], "error: Specify --output_path"),
         (["--tasks", "t", "--limit", "-3"], "error: --limit must be -1 or non-negative"),
-        (["--config", "nowhere.yaml"], "error: Config file does not exist: nowhere.yaml"),
+        (["--config", "nowhere.yaml"], "error: --config nowhere.yaml cannot be read"),
         (["--config", "broken.yaml"], "error: "),
-        (["--config", "unknown.yaml"], "error: Unknown keys in config file: ['taskz']"),
+        (["--config", "unknown.yaml"], "error: --config unknown.yaml: unknown argument 'taskz'. Did you mean tasks?"),
         (["--tasks", "t", "--output_path", "broken.yaml"], "error: --output_path broken.yaml cannot be made"),
         (["--tasks", "t", "--gen_kwargs", "greedy"], "error: --gen_kwargs: 'greedy' is not NAME=VALUE"),
     ],

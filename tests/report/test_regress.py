@@ -14,7 +14,10 @@ import pytest
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.report import regress, regression
+from dualfocus_eval.report.baseline import Answer
 from dualfocus_eval.report.baseline_file import load_baseline, save_baseline
+from dualfocus_eval.report.junit import error_xml, verdict_xml
+from dualfocus_eval.report.statistics import PairedTest
 from tests.report.gate import MADE_BY, TASK, asked, documents, gate_run
 from tests.report.runs import Answered
 
@@ -164,6 +167,19 @@ def test_no_word_of_a_baseline_or_a_run_is_a_command(
     for text in (printed.out, printed.err, github.read_text()):
         assert commands_in(text) == []
         assert "\x1b" not in text
+
+
+def test_no_name_breaks_the_xml_of_a_verdict() -> None:
+    """Nor does a message."""
+    name, answer = "a\x1b\ud800\ufffe<b>", Answer(0, "digest", "\x00", 1.0, 0.5)
+    move = regression.Move(name, answer, replace(answer, text=None), False)
+    nothing = PairedTest(0, 0, 1.0, 1.0)
+    task = regression.TaskVerdict(name, (move.key,), 1.0, 0.0, (move,), nothing, 1.0, (f"{name} is too low",))
+    for content in (verdict_xml(regression.Verdict("exact", (), (), (task,), ())), error_xml(name)):
+        texts = [
+            text for element in Xml.fromstring(content).iter() for text in (element.get("name"), element.get("message"))
+        ]
+        assert r"a\x1b\ud800" + "\ufffd<b>" in texts
 
 
 def test_what_cannot_be_judged_is_status_2_and_one_line(

@@ -11,7 +11,7 @@ import pytest
 from dualfocus_eval.report.overview import overview_section
 from dualfocus_eval.report.reading import read_run
 from dualfocus_eval.report.runs import Run
-from dualfocus_eval.report.scoring import load_tasks, own_scoring
+from dualfocus_eval.report.scoring import included_folders, load_tasks, own_scoring
 from dualfocus_eval.report.strategies import strategy_section
 from dualfocus_eval.resources import resource_folder
 from tests.report.gate import TASK, asked
@@ -87,14 +87,15 @@ def test_where_the_folder_has_gone_it_is_named_and_lmms_evals_own_scores_are_sho
 
 
 def test_code_that_came_with_the_results_is_not_run(tmp_path: Path) -> None:
-    folder = run_of_a_users_task(tmp_path / "run", str(tmp_path / "run" / "tasks"))
-    tasks_of_a_user(folder / "tasks")
-    (folder / "tasks" / "utils.py").write_text("raise SystemExit('code was run')")
-    with (folder / "tasks" / "mine.yaml").open("a") as file:
-        file.write("process_results: !function utils.process\n")
-    run = read_run(folder)
-    assert run.tasks == {}
-    assert "lies among the results, whose code is not run" in harmful(run)[0]
+    place = tmp_path / "run"
+    place.mkdir()
+    brought, mine = (tasks_of_a_user(folder) for folder in (place / "tasks", tmp_path / "mine"))
+    (tmp_path / "link").symlink_to(brought)
+    for folder in (brought, place, tmp_path / "link"):
+        results = {"config": {"resolved_cli_args": {"include_path": [str(folder), str(mine)]}}}
+        usable, (why,) = included_folders(results, place)
+        assert usable == [str(mine)]
+        assert why == f"{folder} of --include_path lies among the results, whose code is not run"
 
 
 def test_a_folder_that_cannot_be_read_costs_only_its_tasks(tmp_path: Path) -> None:
