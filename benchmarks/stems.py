@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.stems_rows import IMAGE_STYLES, OPTION_STYLES, QUESTION, made_up_row
 from benchmarks.stems_tasks import TaskSource, read_tasks, tasks_folder, time_limit
+from dualfocus_eval.method.marks import IMAGE_MARK
 from dualfocus_eval.method.question import POST_PROMPTS, stem_of
 
 PAGE = Path("docs/stems.md")
@@ -66,7 +67,8 @@ def _question(task: TaskSource, images: str, options: str) -> str:
     prompt = task.prompt(made_up_row(images, options))
     if not isinstance(prompt, str) or QUESTION.rstrip("?").lower() not in prompt.lower():
         return "no question"
-    stem = stem_of(prompt, (*POST_PROMPTS, *task.post_prompts), task.pre_prompts).stem
+    bare = prompt.replace(IMAGE_MARK, "")
+    stem = stem_of(bare, (*POST_PROMPTS, *task.post_prompts), task.pre_prompts).stem
     left = " ".join(re.sub(re.escape(QUESTION), "…", stem, flags=re.IGNORECASE).split())
     # Two columns that both got the question stand one after the other.
     return f"left: {left[:SHOWN]}" if left.strip(" …") or not left else "clean"

@@ -141,11 +141,11 @@ class StemAndOptions(NamedTuple):
 
 
 def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS, pre_prompts: Sequence[str] = ()) -> StemAndOptions:
-    """The bare question in a task's full prompt, and its options.
+    """The bare question in a task's full prompt without image marks, and its options.
 
     Cut off are
 
-    - ``<image>`` marks, leading ``pre_prompts`` (``{}`` in them stands for anything within a line), trailing
+    - leading ``pre_prompts`` (``{}`` in them stands for anything within a line), trailing
       ``post_prompts``, sentences at both ends that say how to answer, and reference OCR tokens;
     - the options with the heading that announces them and what stands after them; where they come first, the question
       is what follows. They are at least two, lettered A, B, ..., each in lines of its own or all in one line;
@@ -154,7 +154,7 @@ def stem_of(prompt: str, post_prompts: Sequence[str] = POST_PROMPTS, pre_prompts
 
     A prompt that is nothing but options and format hints has an empty stem.
     """
-    text = prompt.replace(IMAGE_MARK, "").strip()
+    text = prompt.strip()
     options: tuple[str, ...] = ()
     for _ in range(_ROUNDS):
         bare = _without_instructions(without_post_prompts(_without_pre_prompts(text, pre_prompts), post_prompts))

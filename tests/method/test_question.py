@@ -37,7 +37,7 @@ from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, s
         ("Which?\nReference OCR token: A., B.\nAnswer the question using a single word or phrase", "Which?", ()),
         ("A. a dog\nB. a cat\nWhich is shown?", "Which is shown?", ("a dog", "a cat")),
         ("See below.\nA. a dog\nB. a cat\nWhich is shown?", "Which is shown?", ("a dog", "a cat")),
-        ("Question: <image>\nWhich?\nA: a dog\nB: a cat", "Which?", ("a dog", "a cat")),
+        ("Question: \nWhich?\nA: a dog\nB: a cat", "Which?", ("a dog", "a cat")),
         (
             "Where is the cup? Select from the following choices.\n(A) left\n(B) right",
             "Where is the cup?",
