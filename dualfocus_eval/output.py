@@ -52,7 +52,7 @@ def lasting_output(name: str) -> Iterator[Output | None]:
         sys.stdout.flush()
         reason = "standard output is closed" if stdout is None else _reason(output)
         if reason:
-            print(f"{name}: {reason}; what it does not take is lost", file=sys.stderr)
+            print(f"{name}: {reason}; output was lost", file=sys.stderr)
         sys.stderr.flush()
         sys.stdout, sys.stderr = stdout, stderr
 

@@ -197,6 +197,8 @@ def _official(run: Answers) -> Table:
 
 
 def _own_value(run: Answers, task: str, name: str) -> float:
+    if name == "failed":
+        return _failed(run, task)
     if task not in run.tasks:
         members = run.results["group_subtasks"][task]
         values = pd.Series([_own_value(run, member, name) for member in members])
@@ -207,3 +209,10 @@ def _own_value(run: Answers, task: str, name: str) -> float:
         return _incomplete(part) if name == "incomplete" else chosen(part, "selected")[name].sum()
     (members,) = [level == name for level in _levels(task, part["doc"]) if name in set(level)] or [part["task"] == task]
     return _measured(task, name, chosen(part[members], "selected")).value / 100
+
+
+def _failed(run: Answers, task: str) -> int:
+    """Questions that failed, in a task or in all tasks below a group."""
+    if task in run.tasks:
+        return int(run.tasks[task]["error"].notna().sum())
+    return sum(_failed(run, member) for member in run.results["group_subtasks"][task])
