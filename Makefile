@@ -41,10 +41,11 @@ format: $(INSTALLED)  ## Reformat the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-prove: $(INSTALLED)  ## Run the long proofs (hours) and write docs/exactness.md and docs/statistics.md.
+prove: $(INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
 	$(BIN)/python -m benchmarks.exactness --checkpoint models/dualfocus-tiny --write
 	$(BIN)/python -m benchmarks.coverage --write
 	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.injected_faults --write
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 
