@@ -36,7 +36,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
     try:
         return _COMMANDS[command][0](argv) or DONE
     except UserError as error:
-        from dualfocus_eval.report.escaping import one_line
+        from dualfocus_eval.escaping import one_line
 
         print(one_line(f"{name}: error: {error}"), file=sys.stderr)
         return MISUSED

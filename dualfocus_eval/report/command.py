@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line, one_line_errors
+from dualfocus_eval.escaping import one_line, one_line_errors
 
 if TYPE_CHECKING:
     from dualfocus_eval.report.runs import Run

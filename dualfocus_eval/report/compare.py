@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line_errors
+from dualfocus_eval.escaping import one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,7 @@ def _flips(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _write_flips(flips: pd.DataFrame, path: Path) -> None:
-    from dualfocus_eval.report.escaping import csv_cell
+    from dualfocus_eval.escaping import csv_cell
 
     names = {
         "answer_first": "answer_a",

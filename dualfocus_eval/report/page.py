@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import markdown, markdown_target, visible
+from dualfocus_eval.escaping import markdown, markdown_target, visible
 from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.style import PLAIN_TEXT

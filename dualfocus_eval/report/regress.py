@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line_errors
+from dualfocus_eval.escaping import one_line_errors
 from dualfocus_eval.resources import resource_folder
 
 __all__ = ["main"]
