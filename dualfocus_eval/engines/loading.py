@@ -17,7 +17,6 @@ from dualfocus_eval.engines.checkpoint_files import (
     check_layers,
     check_weights,
     checkpoint_file,
-    first_line,
     is_finite,
     is_weight,
     read_json,
@@ -26,7 +25,7 @@ from dualfocus_eval.engines.checkpoint_files import (
 )
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_name, digest_in_memory, engine_digest
-from dualfocus_eval.errors import CheckpointError, UserError
+from dualfocus_eval.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.families import Family, family_for
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_parts", "load_processor", "prepare"]

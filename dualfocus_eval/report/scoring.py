@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from dualfocus_eval.errors import first_line
 from dualfocus_eval.method.decoding import LARGEST
 
 __all__ = [
@@ -35,18 +36,14 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str] = ()) -> tuple[
         manager = task_manager(names, include_path)
     except Exception as error:  # a YAML of the user's folder that nothing can read
         manager = task_manager(names)
-        faults = {name: f"--include_path: {_first_line(error)}" for name in names if name not in manager.task_index}
+        faults = {name: f"--include_path: {first_line(error)}" for name in names if name not in manager.task_index}
     for name in [name for name in names if name not in faults]:
         try:
             tasks[name] = get_task_dict([name], manager)[name]
         except Exception as error:  # whatever a task's loading raises costs this task's scores, never the report
-            faults[name] = _first_line(error)
+            faults[name] = first_line(error)
     logger.enable("lmms_eval")
     return tasks, faults
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def included_folders(results: Mapping[str, Any], place: Path) -> tuple[list[str], list[str]]:
