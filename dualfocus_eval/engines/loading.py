@@ -174,6 +174,11 @@ def _load_config(config: EngineConfig) -> Any:
     dtype = getattr(model_config, "dtype", None)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise CheckpointError(f"{file}: dtype is {content.get('dtype', dtype)!r}; a floating-point type is needed")
+    if checkpoint_file(name, "adapter_config.json", config.revision) is not None:
+        raise CheckpointError(
+            f"{name}: an adapter (adapter_config.json) lies beside the model's own weights, and transformers would "
+            "apply it unchecked; move it into a folder of its own, and name that with peft=FOLDER to use it"
+        )
     generation = checkpoint_file(name, "generation_config.json", config.revision)
     if generation is not None:
         read_json(generation)  # transformers takes other settings where it cannot read these

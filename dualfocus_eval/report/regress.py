@@ -114,6 +114,9 @@ def _refuse_misuse(chosen: argparse.Namespace) -> None:
         raise UserError("--junit: there is no verdict to write with --update; leave one of them out")
     if chosen.update and (chosen.max_drop is not None or chosen.min_score):
         raise UserError("--max-drop, --min-score: with --update nothing is judged; leave them out")
+    limited = [task for task, _ in chosen.min_score]
+    for task in {task for task in limited if limited.count(task) > 1}:
+        raise UserError(f"--min-score is given twice for {task}; give it once")
     if not chosen.run.exists():
         raise UserError(f"there is no run {chosen.run}; name the --output_path of a run with --log_samples")
     if not (chosen.update or chosen.baseline.is_file()):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dualfocus_eval.errors import first_line
+from dualfocus_eval.harness.outcomes import FAILED_METRIC
 from dualfocus_eval.method.decoding import LARGEST
 
 __all__ = [
@@ -111,10 +112,14 @@ def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str,
 
 
 def main_metric(results: Mapping[str, Any], task: str) -> str | None:
-    """The metric that a task is known by: the first of its list that has a number in ``results``."""
+    """The metric that a task is known by: the first of its list that has a number in ``results``; None without any.
+
+    The number of failed questions, which our model adds to every task's, is no score.
+    """
     values = results.get("results", {}).get(task, {})
     listed = [str(metric["metric"]) for metric in results.get("configs", {}).get(task, {}).get("metric_list") or ()]
-    found = [name.partition(",")[0] for name, value in values.items() if _is_number(value) and "_stderr" not in name]
+    numbers = [name for name, value in values.items() if _is_number(value) and "_stderr" not in name]
+    found = [name.partition(",")[0] for name in numbers if name != f"{FAILED_METRIC},none"]
     return next((name for name in [*listed, *found] if name in found), None)
 
 
