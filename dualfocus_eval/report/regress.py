@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TASK=VALUE",
-        help="also refuse a score of this task, on the baseline's questions, below VALUE per cent; may be repeated",
+        help="also refuse a score of this task, on the baseline's questions, below VALUE percent; may be repeated for other tasks",
     )
     return parser
 
