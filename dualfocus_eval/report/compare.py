@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.escaping import one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,6 @@ _SHOWN = 10
 """Flips of a direction on the terminal."""
 
 
-@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Print the comparison; with ``--flips`` write every question whose score differs. The exit status is 1 where
     a run has lost samples of its questions, else 0.

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.escaping import one_line_errors
 from dualfocus_eval.resources import resource_folder
 
 __all__ = ["main"]
@@ -29,7 +28,6 @@ the folder, missing tasks, other questions, another checkpoint, a run that is no
 since it was written); 3 an error in dualfocus-eval itself. GitHub Actions gets annotations and a step summary."""
 
 
-@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Judge, or with ``--update`` write the baseline; the exit status is that of the help's epilog.
 
@@ -87,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TASK=VALUE",
-        help="also refuse a score of this task, on the baseline's questions, below VALUE percent; may be repeated for other tasks",
+        help="also refuse a score of this task, on the baseline's questions, below VALUE percent; once for each task",
     )
     return parser
 
