@@ -23,9 +23,9 @@ from benchmarks.stems_rows import IMAGE_STYLES, OPTION_STYLES, QUESTION, made_up
 from benchmarks.stems_tasks import TaskSource, read_tasks, tasks_folder, time_limit
 from dualfocus_eval.method.marks import IMAGE_MARK
 from dualfocus_eval.method.question import POST_PROMPTS, stem_of
+from dualfocus_eval.report.tables import fill_page
 
 PAGE = Path("docs/stems.md")
-MARK = "<!-- tasks -->"
 SHOWN = 110
 """Characters of what is left beside the question."""
 
@@ -129,8 +129,7 @@ def main() -> int:
     lines = [summary(found), "", *table(found)]
     print("\n".join(lines))
     if chosen.write:
-        head = page.read_text(encoding="utf-8").partition(MARK)[0]
-        page.write_text("\n".join([f"{head}{MARK}", "", *lines, ""]), encoding="utf-8")
+        fill_page(page, {"tasks": "\n".join(["", *lines, ""])})
     return 0
 
 

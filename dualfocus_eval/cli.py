@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import dualfocus_eval
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.errors import UserError, first_line
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.output import lasting_output
 
 __all__ = ["main"]
@@ -36,20 +37,15 @@ def _run(command: str, argv: Sequence[str]) -> int:
     try:
         return _COMMANDS[command][0](argv) or DONE
     except UserError as error:
-        from dualfocus_eval.report.escaping import one_line
-
         print(one_line(f"{name}: error: {error}"), file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # whatever a defect raises must not look like status 1
         traceback.print_exc()
-        print(f"{name}: crashed: {_first_line(error)} (please report this with the lines above)", file=sys.stderr)
+        what = f"{type(error).__name__}: {first_line(error)}"
+        print(one_line(f"{name}: crashed: {what} (please report this with the lines above)"), file=sys.stderr)
         return CRASHED
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _parser() -> argparse.ArgumentParser:

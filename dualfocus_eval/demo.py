@@ -96,7 +96,7 @@ def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
     from dualfocus_eval.report.effect import effect_tables
     from dualfocus_eval.report.example import choose_example, draw_example
     from dualfocus_eval.report.reading import read_run
-    from dualfocus_eval.report.tables import fill_page, print_table, to_markdown
+    from dualfocus_eval.report.tables import fill_page, print_line, print_table, to_markdown
 
     run, console = read_run(output), Console()
     tables = effect_tables(run)
@@ -112,7 +112,7 @@ def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
         for name in PICTURES:
             if (figures / name).is_file():
                 shutil.copyfile(figures / name, pictures / name)
-    console.print(f"report: {index}", soft_wrap=True, highlight=False)
+    print_line(f"report: {index}", console)
     for page in pages:
         fill_page(page, {name: to_markdown(table) for name, table in tables.items()})
-        console.print(f"filled: {page}", soft_wrap=True, highlight=False)
+        print_line(f"filled: {page}", console)

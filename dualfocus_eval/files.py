@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -14,7 +15,16 @@ from pathlib import Path
 
 from dualfocus_eval.errors import UserError
 
-__all__ = ["check_regular", "files_below", "open_regular", "replacing", "sha256_of", "sole_writer", "try_lock"]
+__all__ = [
+    "check_regular",
+    "check_writable",
+    "files_below",
+    "open_regular",
+    "replacing",
+    "sha256_of",
+    "sole_writer",
+    "try_lock",
+]
 
 _LONGEST_NAME = 255
 """Bytes, on the usual file systems."""
@@ -35,6 +45,13 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise ``OSError`` for what is missing, a folder, or a pipe or device, which may never answer or never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` if need be. Raises ``OSError`` where no file can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:

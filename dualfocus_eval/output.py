@@ -49,12 +49,17 @@ def lasting_output(name: str) -> Iterator[Output | None]:
     try:
         yield output
     finally:
-        sys.stdout.flush()
+        _flush(sys.stdout)
         reason = "standard output is closed" if stdout is None else _reason(output)
         if reason:
             print(f"{name}: {reason}; output was lost", file=sys.stderr)
-        sys.stderr.flush()
+        _flush(sys.stderr)
         sys.stdout, sys.stderr = stdout, stderr
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:
+        stream.flush()
 
 
 def _lasting(stream: TextIO | None, descriptor: int) -> tuple[Output, TextIO]:

@@ -14,8 +14,8 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from dualfocus_eval.convert.source import Source
 from dualfocus_eval.convert.weights import Entry
-from dualfocus_eval.engines.checkpoint_files import check_layers, first_line, read_json
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.engines.checkpoint_files import check_layers, read_json
+from dualfocus_eval.errors import CheckpointError, first_line
 
 __all__ = [
     "SPECIAL_TOKENS",

@@ -10,8 +10,8 @@ from tokenizers import processors
 from transformers import AddedToken, LlamaTokenizer, PreTrainedTokenizerFast
 
 from dualfocus_eval.convert.source import Source
-from dualfocus_eval.engines.checkpoint_files import first_line, read_json
-from dualfocus_eval.errors import CheckpointError, UserError
+from dualfocus_eval.engines.checkpoint_files import read_json
+from dualfocus_eval.errors import CheckpointError, UserError, first_line
 
 __all__ = ["IMAGE_TOKEN", "build_tokenizer", "image_gap"]
 

@@ -11,7 +11,7 @@ from dualfocus_eval.data.benchmarks import BENCHMARKS, benchmark_named
 from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root
 from dualfocus_eval.data.curation import command as curation
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line
+from dualfocus_eval.escaping import one_line
 
 __all__ = ["main"]
 

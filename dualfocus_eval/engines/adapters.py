@@ -13,12 +13,11 @@ import torch
 from dualfocus_eval.engines.checkpoint_files import (
     check_weights,
     checkpoint_file,
-    first_line,
     is_finite,
     read_json,
     refuse_missing_folder,
 )
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.errors import CheckpointError, first_line
 from dualfocus_eval.families import Family
 
 __all__ = ["merge_adapter"]

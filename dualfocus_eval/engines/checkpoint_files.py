@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.errors import CheckpointError, first_line
 
 __all__ = [
     "check_layers",
     "check_weights",
     "checkpoint_file",
-    "first_line",
     "is_finite",
     "is_weight",
     "read_json",
@@ -46,12 +45,6 @@ def is_finite(weight: Any) -> bool:
     if not weight.numel() or math.isfinite(float(weight.sum())):
         return True
     return all(math.isfinite(float(bound)) for bound in weight.aminmax())
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for messages of one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from dualfocus_eval.engines.checkpoint_files import (
     check_layers,
     check_weights,
     checkpoint_file,
-    first_line,
     is_finite,
     is_weight,
     read_json,
@@ -26,7 +25,7 @@ from dualfocus_eval.engines.checkpoint_files import (
 )
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_name, digest_in_memory, engine_digest
-from dualfocus_eval.errors import CheckpointError, UserError
+from dualfocus_eval.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.families import Family, family_for
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_parts", "load_processor", "prepare"]
@@ -175,6 +174,11 @@ def _load_config(config: EngineConfig) -> Any:
     dtype = getattr(model_config, "dtype", None)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise CheckpointError(f"{file}: dtype is {content.get('dtype', dtype)!r}; a floating-point type is needed")
+    if checkpoint_file(name, "adapter_config.json", config.revision) is not None:
+        raise CheckpointError(
+            f"{name}: an adapter (adapter_config.json) lies beside the model's own weights, and transformers would "
+            "apply it unchecked; move it into a folder of its own, and name that with peft=FOLDER to use it"
+        )
     generation = checkpoint_file(name, "generation_config.json", config.revision)
     if generation is not None:
         read_json(generation)  # transformers takes other settings where it cannot read these

@@ -35,6 +35,7 @@ from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint
 from dualfocus_eval.engines.prefill import Prefiller, Row
 from dualfocus_eval.engines.prefix_cache import GIB, PrefixCache, default_budget
 from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
+from dualfocus_eval.errors import first_line
 from dualfocus_eval.families import Family
 
 __all__ = ["EngineConfig", "TransformersEngine", "load_engine", "prefix_cache_bytes"]
@@ -169,7 +170,7 @@ class TransformersEngine:
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                problem = str(error).splitlines()[0]
+                problem = first_line(error)
             if problem is not None:
                 # Outside the handler the failed pass's tensors are no longer referenced.
                 self._release_memory()

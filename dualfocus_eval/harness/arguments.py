@@ -6,7 +6,6 @@ argument is refused at once.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.errors import CheckpointError, UserError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.naming import refuse_unknown
@@ -163,31 +163,12 @@ def _family_layer(pretrained: str, revision: str | None) -> dict[str, Any]:
 
 
 def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:
-    """A JSON file of a checkpoint folder or hub repository; empty when there is none."""
-    path: Path | str | None = Path(checkpoint) / name
-    if not Path(checkpoint).is_dir():
-        from transformers.utils import cached_file
-
-        try:
-            path = cached_file(
-                checkpoint,
-                name,
-                revision=revision or "main",
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-        except (OSError, ValueError):  # no such repository: the engine, which needs it, says so
-            return {}
-    if path is None or not Path(path).is_file():
-        return {}
+    """A JSON file of a checkpoint folder or hub repository; empty when there is none. Raises ``CheckpointError``."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+        path = checkpoint_file(checkpoint, name, revision)
+    except CheckpointError:  # no such repository: the engine, which needs it, says so
+        return {}
+    return read_json(path) if path is not None else {}
 
 
 def _system_prompt(value: str | None) -> str | None:

@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 from yaml import YAMLError
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.errors import UserError, first_line
+from dualfocus_eval.escaping import one_line
+from dualfocus_eval.files import check_writable
 from dualfocus_eval.harness.arguments import check
 from dualfocus_eval.harness.flags import FLAGS, refuse_flags
 from dualfocus_eval.naming import refuse_unknown
@@ -113,7 +115,7 @@ def _prepare(args: argparse.Namespace) -> None:
     if args.model != "dualfocus":
         return
     refuse_flags(vars(args))
-    if args.output_path and "trace_dir" not in (args.model_args or ""):
+    if args.output_path and not _names_trace_dir(args.model_args or ""):
         place = f"{args.output_path}/traces"
         if isinstance(args.model_args, dict):
             args.model_args = {**args.model_args, "trace_dir": place}
@@ -121,14 +123,20 @@ def _prepare(args: argparse.Namespace) -> None:
             args.model_args = ",".join(filter(None, [args.model_args, f"trace_dir={place}"]))
 
 
+def _names_trace_dir(model_args: str | Mapping[str, Any]) -> bool:
+    if isinstance(model_args, str):
+        return re.search(r"(?:^|,)\s*trace_dir\s*=", model_args) is not None
+    return "trace_dir" in model_args
+
+
 def _check_writable(folder: Path) -> None:
     """lmms-eval finds out only when everything has been computed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
     except OSError as error:
-        raise UserError(f"--output_path {folder} cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output_path {folder} cannot be written; name another folder")
+        raise UserError(
+            f"--output_path {folder} cannot be made or written: {error.strerror}; name another folder"
+        ) from error
 
 
 def _run_lmms_eval(argv: Sequence[str]) -> int:
@@ -149,7 +157,7 @@ def _run_lmms_eval(argv: Sequence[str]) -> int:
         lmms_eval.cli_evaluate_single = watch.inner
     sys.stdout.flush()  # the remarks come last where both go into one file
     for remark in watch.remarks:
-        print(f"dualfocus eval: {remark}", file=sys.stderr)
+        print(one_line(f"dualfocus eval: {remark}"), file=sys.stderr)
     return max(watch.statuses, default=BROKEN)
 
 
@@ -174,7 +182,7 @@ class _Watch:
             if not _is_mistake(error):
                 raise
             if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # the other ranks would wait for this one
-                print(f"dualfocus eval: {self.remarks[-1]}", file=sys.stderr)
+                print(one_line(f"dualfocus eval: {self.remarks[-1]}"), file=sys.stderr)
                 raise SystemExit(MISUSED) from None
             return None, None
         self.remarks += faults
@@ -189,8 +197,8 @@ class _Watch:
             self.remarks.append(f"error: {text}{named}")
             self.statuses.append(MISUSED)
         else:
-            text = str(error).strip().partition("\n")[0]
-            self.remarks.append(f"the run broke before it was scored ({type(error).__name__}: {text})")
+            what = f"{type(error).__name__}: {first_line(error)}"
+            self.remarks.append(f"the run broke before it was scored ({what})")
             self.statuses.append(BROKEN)
 
 

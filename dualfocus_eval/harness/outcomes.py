@@ -18,7 +18,10 @@ from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.selection import Rule
 from dualfocus_eval.method.trace import Trace
 
-__all__ = ["Outcomes", "add_to_results", "extend_evaluator", "failure_notice"]
+__all__ = ["FAILED_METRIC", "Outcomes", "add_to_results", "extend_evaluator", "failure_notice"]
+
+FAILED_METRIC = "failed"
+"""The metric of every task and group that counts its failed questions."""
 
 Row = dict[str, Any]
 """One question's part of lmms-eval's sample files: the field ``dualfocus``."""
@@ -93,7 +96,7 @@ def extend_evaluator() -> None:
 
 def add_to_results(results: dict[str, Any], record: Mapping[str, Any], outcomes: Outcomes) -> None:
     """Add to lmms-eval's ``results`` the run's ``record`` (as ``dualfocus``), the number of failed questions of every
-    task and group (the metric ``failed``), a remark in the name under which the tables show a task with failures, and
+    task and group (`FAILED_METRIC`), a remark in the name under which the tables show a task with failures, and
     to each sample its question's row (as ``dualfocus``).
     """
     results["dualfocus"] = dict(record)
@@ -103,7 +106,7 @@ def add_to_results(results: dict[str, Any], record: Mapping[str, Any], outcomes:
     names = set(results["results"]) | set(results.get("groups", ()))
     for name in names:
         asked, failures = _counts(name, record["tasks"], results["group_subtasks"])
-        results["higher_is_better"][name] = {**results["higher_is_better"].get(name, {}), "failed": False}
+        results["higher_is_better"][name] = {**results["higher_is_better"].get(name, {}), FAILED_METRIC: False}
         for part in ("results", "groups"):
             if name in results.get(part, {}):
                 _mark(results[part][name], name, asked, failures.total())
@@ -122,7 +125,7 @@ def _counts(
 
 
 def _mark(values: dict[str, Any], name: str, asked: int, failed: int) -> None:
-    values["failed,none"] = failed
+    values[f"{FAILED_METRIC},none"] = failed
     if failed:
         values["alias"] = f"{values.get('alias', name)} ({failed} of {asked} questions FAILED)"
 

@@ -58,11 +58,10 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
         failure = Failure(error.kind, f"{request.key}: {error}")
     pictures = tuple(part for part in content if isinstance(part, Picture))
     texts = [part for part in content if isinstance(part, str)]
-    if pictures:
-        texts = [piece for text in texts for piece in cut_at_marks(text) if piece is not None]
-    text = _joined(texts)
+    unmarked = _joined(piece for text in texts for piece in cut_at_marks(text) if piece is not None)
+    text = unmarked if pictures else _joined(texts)
     declared = request.structure
-    parsed = stem_of(text, (*POST_PROMPTS, *request.post_prompts), request.pre_prompts)
+    parsed = stem_of(unmarked, (*POST_PROMPTS, *request.post_prompts), request.pre_prompts)
     options = declared.options_of(doc)
     if not declared.options and declared.answer in (None, AnswerKind.OPTION):
         options = parsed.options

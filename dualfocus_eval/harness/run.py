@@ -16,6 +16,7 @@ from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.harness.arguments import RunConfig
 from dualfocus_eval.harness.environment import arithmetic_of, environment_of
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
@@ -87,7 +88,7 @@ class Run:
                 raise UserError(f"trace folder {self.trace_folder} cannot be used: {error}") from error
             self._not_reused = self._store.not_reused
             if self._not_reused and self._accelerator.is_main_process:
-                logger.warning("; ".join(self._not_reused))
+                logger.warning(one_line("; ".join(self._not_reused)))
         return self._store
 
     @property
@@ -120,7 +121,7 @@ class Run:
             self._summary.add_trace(trace)
             self._outcomes.add_trace(trace, rule)
             if trace.error:
-                logger.warning(f"{trace.key} failed: {trace.error.kind}: {trace.error.message}")
+                logger.warning(one_line(f"{trace.key} failed: {trace.error.kind}: {trace.error.message}"))
         return traces
 
     def score(self, targets: Sequence[tuple[Question, str]]) -> list[Likelihood | Failure]:
@@ -143,7 +144,7 @@ class Run:
         """Tell the user now, below the summary and in the results that something is not as it was asked for."""
         if self._accelerator.is_main_process and text not in self._warnings:
             self._warnings.append(text)
-            logger.warning(text)
+            logger.warning(one_line(text))
 
     def take_flags(self, flags: Mapping[str, Any], tasks: Collection[str]) -> None:
         """Go by lmms-eval's own ``flags``: take over its system instruction, warn of what has no effect on ``tasks``.

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dualfocus_eval.engines.base import Counters, Failure
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import Decision
@@ -114,15 +116,15 @@ def print_summary(summary: Summary, traces: str, warnings: Sequence[str] = (), c
         table.add_row(what, value)
     console = console or Console()
     console.print(table)
-    console.print(f"traces: {traces}", soft_wrap=True, highlight=False)
+    console.print(one_line(f"traces: {traces}"), soft_wrap=True, markup=False, highlight=False)
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False, highlight=False)
+        console.print(one_line(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def print_failures(notice: str, console: Console | None = None) -> None:
     """Say above the scores that questions failed."""
     console = console or Console()
-    console.print(f"dualfocus: {notice}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    console.print(one_line(f"dualfocus: {notice}"), style="bold red", markup=False, highlight=False, soft_wrap=True)
     console.print("The scores below include them as if they had been answered.", style="bold red", soft_wrap=True)
 
 
@@ -158,7 +160,7 @@ def _by_kind(title: str, counts: Mapping[str, int]) -> Iterable[tuple[str, str]]
     if counts:
         yield title, f"{sum(counts.values())}"
     for kind, count in sorted(counts.items()):
-        yield f"  {kind}", f"{count}"
+        yield f"  {escape(one_line(kind))}", f"{count}"
 
 
 def _of(count: int, total: int) -> str:

@@ -81,7 +81,8 @@ def _trace_fault(samples: Samples, record: Mapping[str, Any]) -> str | None:
         for row in rows
         if "answer" in (row.get("dualfocus") or {})  # likelihoods are not stored
     }
-    for trace in read_traces(record["traces"], record["settings_key"], LoadCounts()) if missing else ():
+    wanted = record["traces"], record["settings_key"], LoadCounts(), record.get("arithmetic")
+    for trace in read_traces(*wanted) if missing else ():
         if missing.get(trace.key) == trace.text:
             del missing[trace.key]
     if not missing:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.escaping import json_text
 from dualfocus_eval.method.decoding import decoder
 from dualfocus_eval.report.baseline import Answer, Baseline, Provenance
-from dualfocus_eval.report.escaping import json_text
 
 __all__ = ["FORMAT", "load_baseline", "save_baseline"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.escaping import figure_text
 from dualfocus_eval.report.choices import Choice, scores_of
-from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import rate
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dualfocus_eval.escaping import figure_text
 from dualfocus_eval.report.choices import Choice
-from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import is_share, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section

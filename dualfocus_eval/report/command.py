@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line, one_line_errors
+from dualfocus_eval.escaping import one_line
 
 if TYPE_CHECKING:
     from dualfocus_eval.report.runs import Run
@@ -23,7 +23,6 @@ __all__ = ["main", "report_run", "sections_of"]
 WHOLE, IMPAIRED = 0, 1
 
 
-@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Write the report and name it; status 1 where something of a run could not be used (it is listed)."""
     chosen = _parser().parse_args(argv)

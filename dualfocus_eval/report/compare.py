@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,6 @@ _SHOWN = 10
 """Flips of a direction on the terminal."""
 
 
-@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Print the comparison; with ``--flips`` write every question whose score differs. The exit status is 1 where
     a run has lost samples of its questions, else 0.
@@ -145,7 +143,7 @@ def _flips(title: str, rows: pd.DataFrame) -> Table:
 
 
 def _write_flips(flips: pd.DataFrame, path: Path) -> None:
-    from dualfocus_eval.report.escaping import csv_cell
+    from dualfocus_eval.escaping import csv_cell
 
     names = {
         "answer_first": "answer_a",

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.escaping import figure_text
 from dualfocus_eval.method.selection import Pathway
 from dualfocus_eval.report.categories import partitions
-from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.statistics import are_shares, jackknife

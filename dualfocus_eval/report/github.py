@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from dualfocus_eval.report.escaping import github_message, markdown
+from dualfocus_eval.escaping import github_message, markdown
 from dualfocus_eval.report.regression import Verdict
 from dualfocus_eval.report.tables import to_markdown
 from dualfocus_eval.report.wording import headline, move_line, move_table, ranked_moves, task_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as Xml
 
-from dualfocus_eval.report.escaping import xml_text
+from dualfocus_eval.escaping import xml_text
 from dualfocus_eval.report.regression import Verdict
 from dualfocus_eval.report.wording import move_line
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import markdown, markdown_target, visible
+from dualfocus_eval.escaping import markdown, markdown_target, visible
 from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.style import PLAIN_TEXT
@@ -82,7 +82,8 @@ def _lay_out(figure: Figure) -> None:
     figure.set_layout_engine("none")
     for axes in figure.get_axes():
         left, bottom, width, height = axes.get_position(original=True).bounds
-        axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
+        # Four digits are a twentieth of a point; with more, two layouts of one figure are often rounded apart.
+        axes.set_position((round(left, 4), round(bottom, 4), round(width, 4), round(height, 4)))
 
 
 def _html(

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.escaping import figure_text, visible
 from dualfocus_eval.method.images import prepare_picture, strict_decoding
 from dualfocus_eval.method.selection import Rule
 from dualfocus_eval.report.choices import RULE_WORDS, deciding_nlls, decision_words
-from dualfocus_eval.report.escaping import figure_text, visible
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.tables import Cell, Number, Table

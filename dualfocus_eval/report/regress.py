@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line_errors
 from dualfocus_eval.resources import resource_folder
 
 __all__ = ["main"]
@@ -29,7 +28,6 @@ the folder, missing tasks, other questions, another checkpoint, a run that is no
 since it was written); 3 an error in dualfocus-eval itself. GitHub Actions gets annotations and a step summary."""
 
 
-@one_line_errors()
 def main(argv: Sequence[str]) -> int:
     """Judge, or with ``--update`` write the baseline; the exit status is that of the help's epilog.
 
@@ -87,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TASK=VALUE",
-        help="also refuse a score of this task, on the baseline's questions, below VALUE per cent; may be repeated",
+        help="also refuse a score of this task, on the baseline's questions, below VALUE percent; once for each task",
     )
     return parser
 
@@ -114,6 +112,9 @@ def _refuse_misuse(chosen: argparse.Namespace) -> None:
         raise UserError("--junit: there is no verdict to write with --update; leave one of them out")
     if chosen.update and (chosen.max_drop is not None or chosen.min_score):
         raise UserError("--max-drop, --min-score: with --update nothing is judged; leave them out")
+    limited = [task for task, _ in chosen.min_score]
+    for task in {task for task in limited if limited.count(task) > 1}:
+        raise UserError(f"--min-score is given twice for {task}; give it once")
     if not chosen.run.exists():
         raise UserError(f"there is no run {chosen.run}; name the --output_path of a run with --log_samples")
     if not (chosen.update or chosen.baseline.is_file()):

@@ -187,7 +187,10 @@ def _refuse_idle_limits(limits: Limits, pairs: Mapping[str, _Pairs]) -> None:
     if unknown:
         raise UserError(f"--min-score: the baseline has no task {', '.join(unknown)}; it has {', '.join(pairs)}")
     limited = pairs if limits.max_drop is not None else limits.min_scores
-    unscored = [name for name in limited if all(math.isnan(after.score) for _, after in pairs[name])]
+    sides = (0, 1) if limits.max_drop is not None else (1,)
+    unscored = [
+        name for name in limited if any(all(math.isnan(pair[side].score) for pair in pairs[name]) for side in sides)
+    ]
     if unscored:
         raise UserError(f"no question of {', '.join(unscored)} has a score, so --max-drop and --min-score say nothing")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from dualfocus_eval.errors import first_line
+from dualfocus_eval.harness.outcomes import FAILED_METRIC
 from dualfocus_eval.method.decoding import LARGEST
 
 __all__ = [
@@ -35,18 +37,14 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str] = ()) -> tuple[
         manager = task_manager(names, include_path)
     except Exception as error:  # a YAML of the user's folder that nothing can read
         manager = task_manager(names)
-        faults = {name: f"--include_path: {_first_line(error)}" for name in names if name not in manager.task_index}
+        faults = {name: f"--include_path: {first_line(error)}" for name in names if name not in manager.task_index}
     for name in [name for name in names if name not in faults]:
         try:
             tasks[name] = get_task_dict([name], manager)[name]
         except Exception as error:  # whatever a task's loading raises costs this task's scores, never the report
-            faults[name] = _first_line(error)
+            faults[name] = first_line(error)
     logger.enable("lmms_eval")
     return tasks, faults
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def included_folders(results: Mapping[str, Any], place: Path) -> tuple[list[str], list[str]]:
@@ -114,10 +112,14 @@ def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str,
 
 
 def main_metric(results: Mapping[str, Any], task: str) -> str | None:
-    """The metric that a task is known by: the first of its list that has a number in ``results``."""
+    """The metric that a task is known by: the first of its list that has a number in ``results``; None without any.
+
+    The number of failed questions, which our model adds to every task's, is no score.
+    """
     values = results.get("results", {}).get(task, {})
     listed = [str(metric["metric"]) for metric in results.get("configs", {}).get(task, {}).get("metric_list") or ()]
-    found = [name.partition(",")[0] for name, value in values.items() if _is_number(value) and "_stderr" not in name]
+    numbers = [name for name, value in values.items() if _is_number(value) and "_stderr" not in name]
+    found = [name.partition(",")[0] for name in numbers if name != f"{FAILED_METRIC},none"]
     return next((name for name in [*listed, *found] if name in found), None)
 
 

@@ -21,7 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import csv_cell, json_text, markdown, one_line
+from dualfocus_eval.escaping import csv_cell, json_text, markdown, one_line
 
 __all__ = [
     "Cell",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.escaping import figure_text
 from dualfocus_eval.report.cost import second_pass_share
-from dualfocus_eval.report.escaping import figure_text
 from dualfocus_eval.report.measures import scale_notes
 from dualfocus_eval.report.runs import Run
 from dualfocus_eval.report.sections import Drawing, Section

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.report.baseline import Answer
-from dualfocus_eval.report.escaping import one_line
 from dualfocus_eval.report.regression import SIGNIFICANT, TIE, Mode, Move, Verdict
 from dualfocus_eval.report.tables import Number, Table
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.files import check_writable
 from dualfocus_eval.harness.arguments import check
 from dualfocus_eval.recipe import Recipe, load_recipe
 
@@ -81,9 +81,7 @@ def _dry_run(recipe: Recipe, plan: TrainPlan | TuningPlan, data: Path, out: Path
 def _check_writable(out: Path) -> None:
     """Raise ``UserError`` where nothing can be written to ``out``, before anything is read or trained."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=out):
-            pass
+        check_writable(out)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}; choose another folder") from error
 

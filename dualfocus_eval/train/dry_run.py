@@ -12,7 +12,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.recipe import Recipe
-from dualfocus_eval.report.tables import Table, print_table
+from dualfocus_eval.report.tables import Table, print_line, print_table
 from dualfocus_eval.train.batches import EpochSamples, Example
 from dualfocus_eval.train.costs import Cost, cost_table, memory_tables, stage_cost
 from dualfocus_eval.train.encoding import IGNORED, training_processor
@@ -55,7 +55,7 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
         cost = Cost(len(mixed.chosen), tokens, len(mixed.order) // stage.batch_size, flops)
         print_table(_data_table(stage, mixed), console)
         for fault in [fault for found in mixed.samples for fault in found.faults][:_NAMED]:
-            console.print(f"{fault.where} is left out: {fault.reason}", style="red", markup=False, soft_wrap=True)
+            print_line(f"{fault.where} is left out: {fault.reason}", console, "red")
         print_table(cost_table(f"Stage {stage.name}", size, stage, cost), console)
         for table in memory_tables(size, stage, max(loads, key=lambda load: load.tokens)):
             print_table(table, console)

@@ -19,6 +19,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import load_parts, load_processor
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.families import Family
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.train.batches import EpochSamples, InstructionCollator
@@ -192,7 +193,7 @@ def _load(base: str, recipe: Recipe, stage: TuningStage | None) -> tuple[Any, An
 def _show(stage: TuningStage, mixed: Mixed) -> None:
     for found, source in zip(mixed.samples, stage.data, strict=True):
         for fault in found.faults[:5]:
-            logger.warning(f"{fault.where} is left out: {fault.reason}")
+            logger.warning(one_line(f"{fault.where} is left out: {fault.reason}"))
         if found.faults:
             logger.warning(f"{source.file}: {len(found.faults)} samples are left out; OUT/samples names all")
     print(

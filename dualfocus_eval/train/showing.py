@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.train.encoding import IGNORED, Encoded
 
 __all__ = ["SHOWN", "show_samples"]
@@ -42,7 +43,12 @@ def _masked(encoded: Encoded, processor: Any) -> Text:
         if kind == "image":
             text.append(f"<image: {end - start} tokens>", _STYLES["context"])
         else:
-            words = processor.tokenizer.decode(encoded.input_ids[start:end])
+            words = _shown(processor.tokenizer.decode(encoded.input_ids[start:end]))
             text.append(words if kind == "context" else f"[{words}]", _STYLES[kind])
         start = end
     return text
+
+
+def _shown(words: str) -> str:
+    """``words`` with their line breaks, each line as `one_line`."""
+    return "\n".join(map(one_line, words.split("\n")))

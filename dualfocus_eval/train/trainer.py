@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.train.batches import REJECTED
 from dualfocus_eval.train.checkpoints import keep_only
 from dualfocus_eval.train.finite import refuse_non_finite, refuse_non_finite_weights
@@ -182,5 +183,5 @@ class TuningTrainer(ResumableTrainer):
 
     def _note(self, samples: list[Any]) -> None:
         for sample in samples:
-            logger.warning(f"{sample.where} is left out: {sample.reason}")
+            logger.warning(one_line(f"{sample.where} is left out: {sample.reason}"))
             note_rejection(self.rejected, sample)

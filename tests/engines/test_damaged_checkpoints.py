@@ -195,6 +195,7 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
     "an end token out of range": (changed("generation_config.json", eos_token_id=5000), ["eos_token_id", "5000"]),
     "a negative end token": (changed("generation_config.json", eos_token_id=[1, -1]), ["eos_token_id", "-1"]),
     "no end token": (changed("generation_config.json", eos_token_id=[]), ["end token"]),
+    "an adapter beside the weights": (put("adapter_config.json", "{}"), ["adapter_config.json", "peft=FOLDER"]),
     "a broken generation config": (put("generation_config.json", "{"), ["generation_config.json"]),
     # Tokenizer and processor.
     "a broken tokenizer": (put("tokenizer.json", "{"), ["processor"]),

@@ -115,7 +115,7 @@ def test_a_system_prompt_may_be_a_file(checkpoint: Path, tmp_path: Path) -> None
 
 def test_a_config_json_of_nonsense_is_the_user_s_mistake_or_the_engine_s_to_refuse(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
         resolve({"pretrained": str(checkpoint)})
     (checkpoint / "config.json").write_text('{"model_type": ["llava"]}')
     resolve({"pretrained": str(checkpoint)})

@@ -156,6 +156,13 @@ def test_files_that_disagree_with_the_run(finished: Finished, damage: Callable[[
     assert words in fault
 
 
+def test_a_trace_that_other_versions_computed_is_not_this_run_s(finished: Finished) -> None:
+    finished.results["dualfocus"]["arithmetic"] = {"torch": "9.9"}
+    finished.write()
+    (fault,) = finished.faults
+    assert "4 answers in the samples have no trace in" in fault
+
+
 def test_answers_that_are_known_to_be_unwritten_are_not_named_twice(finished: Finished) -> None:
     finished.results["dualfocus"]["summary"]["unwritten"] = 4
     finished.write()

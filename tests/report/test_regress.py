@@ -303,6 +303,7 @@ def test_limits_of_the_user(baseline: Path, tmp_path: Path, capsys: pytest.Captu
         assert main([*judged, *limits]) == status
         assert said in capsys.readouterr().out
     assert main([*judged, "--max-drop", "5", "--update"]) == 2
+    assert main([*judged, "--min-score", f"{TASK}=99", "--min-score", f"{TASK}=1"]) == 2
     for wrong_limit in (["--max-drop", "x"], ["--max-drop", "nan"], ["--min-score", "x"], ["--min-score", "x=101"]):
         with pytest.raises(SystemExit, match="2"):
             main([*judged, *wrong_limit])

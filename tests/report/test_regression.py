@@ -105,6 +105,12 @@ def test_limits_that_say_nothing_are_refused(limits: Limits, message: str) -> No
         judge(unscored, unscored, limits)
 
 
+def test_no_drop_can_be_told_from_a_baseline_without_scores() -> None:
+    unscored = baseline([replace(answer, score=math.nan) for answer in HUNDRED])
+    with pytest.raises(UserError, match="no question of pope has a score"):
+        judge(baseline(HUNDRED), unscored, Limits(max_drop=1.0))
+
+
 def test_a_baseline_of_a_resumed_run_is_of_no_single_environment() -> None:
     resumed = Baseline(replace(HERE, resumed=7), {"pope": tuple(HUNDRED)})
     verdict = judge(baseline(HUNDRED), resumed)

@@ -11,7 +11,7 @@ import pytest
 from dualfocus_eval.report.overview import overview_section
 from dualfocus_eval.report.reading import read_run
 from dualfocus_eval.report.runs import Run
-from dualfocus_eval.report.scoring import included_folders, load_tasks, own_scoring
+from dualfocus_eval.report.scoring import included_folders, load_tasks, main_metric, own_scoring
 from dualfocus_eval.report.strategies import strategy_section
 from dualfocus_eval.resources import resource_folder
 from tests.report.gate import TASK, asked
@@ -103,3 +103,10 @@ def test_a_folder_that_cannot_be_read_costs_only_its_tasks(tmp_path: Path) -> No
     (broken / "broken.yaml").write_text("{")
     tasks, faults = load_tasks([TASK], [str(broken)])
     assert (list(tasks), faults) == ([TASK], {})
+
+
+def test_the_number_of_failed_questions_is_no_score() -> None:
+    results = {"results": {"t": {"alias": "t", "by_kind,none": "{}", "failed,none": 0}}, "configs": {"t": {}}}
+    assert main_metric(results, "t") is None
+    results["results"]["t"]["acc,none"] = 0.5  # type: ignore[assignment]
+    assert main_metric(results, "t") == "acc"

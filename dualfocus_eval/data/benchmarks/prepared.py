@@ -98,7 +98,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished preparation of this version; None where there is none."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
 

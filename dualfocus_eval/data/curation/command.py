@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dualfocus_eval.errors import UserError
-from dualfocus_eval.report.escaping import one_line
+from dualfocus_eval.escaping import one_line
 
 __all__ = ["add_arguments", "run"]
 

@@ -11,8 +11,8 @@ from dualfocus_eval.data.benchmarks.gqa import load_questions
 from dualfocus_eval.data.gqa_choices.build import build_choices
 from dualfocus_eval.data.gqa_choices.model import DistractorModel
 from dualfocus_eval.errors import UserError
+from dualfocus_eval.escaping import one_line
 from dualfocus_eval.files import replacing
-from dualfocus_eval.report.escaping import one_line
 
 __all__ = ["write_choices"]
 

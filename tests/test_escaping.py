@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dualfocus_eval.report.escaping import (
+from dualfocus_eval.escaping import (
     csv_cell,
     figure_text,
     github_message,

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from dualfocus_eval.errors import UserError
-
 __all__ = [
     "csv_cell", "figure_text", "github_message", "json_text", "markdown", "markdown_target", "one_line",
-    "one_line_errors", "visible", "xml_text",
+    "visible", "xml_text",
 ]  # fmt: skip
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,15 +41,6 @@ def one_line(text: str, encoding: str = "utf-8") -> str:
     Characters that ``encoding`` does not have are written by their codes."""
     line = _COMMAND.sub(_code, visible(text).replace("\n", "\\x0a"))
     return line.encode(encoding, "backslashreplace").decode(encoding)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Every ``UserError`` raised within has its message as `one_line`: it may name what stands in files."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(one_line(str(error))) from error
 
 
 def github_message(text: str, encoding: str = "utf-8") -> str:

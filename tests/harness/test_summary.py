@@ -1,0 +1,22 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
+
+
+def test_what_comes_from_files_does_not_act_on_the_terminal() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    summary = Summary(questions=1)
+    summary.failures["unsupported_[red]\x1b[2J"] += 1
+    print_summary(summary, "runs/[bold]\n::error::y", ["--gen_kwargs\n::error::x"], console)
+    print_failures("1 of 1 questions failed\n##[error]z", console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "unsupported_[red]\\x1b[2J" in shown
+    assert "runs/[bold]\\x0a" in shown
+    assert "\x1b[2J" not in shown
+    assert not any(line.lstrip().startswith(("::", "##[")) for line in shown.splitlines())
