@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.injected_faults import building, checkpoints, runs
-from benchmarks.injected_faults.cases import Case, Command, Sound
+from benchmarks.injected_faults.cases import TASK_NAME, Case, Command, Sound
 from dualfocus_eval.report.tables import Table, fill_page, to_markdown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -126,10 +126,9 @@ def _make_sound(folder: Path) -> Sound:
     write_checkpoint(folder / "original")
     checkpoint = save_tiny_llava(folder / "checkpoint")
     sound = Sound(checkpoint, folder / "run", folder / "baseline.json", folder / "moved", folder / "original")
-    asked = ("eval", "--tasks", "df_pope_mini_random", "--limit", "8", "--log_samples")
-    _succeed(folder, *asked, "--model_args", f"pretrained={checkpoint}", "--output_path", sound.run)
-    moved = f"pretrained={checkpoint},strategy=macro"
-    _succeed(folder, *asked, "--model_args", moved, "--output_path", sound.moved)
+    asked = ("eval", "--tasks", TASK_NAME, "--limit", "8", "--log_samples")
+    _succeed(folder, *asked, "--output_path", sound.run)
+    _succeed(folder, *asked, "--model_args", "strategy=macro", "--output_path", sound.moved)
     _succeed(folder, "regress", sound.run, "--baseline", sound.baseline, "--update")
     return sound
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 __all__ = [
+    "TASK_NAME",
     "Broken",
     "Case",
     "Command",
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 
+TASK_NAME = "df_textvqa_mini"
+"""A task whose score falls from about 80 to about 10 when the embedded checkpoint may not zoom in."""
+
+
 @dataclass(frozen=True)
 class Sound:
     """What works, made once: cases break copies of it."""
@@ -35,7 +40,7 @@ class Sound:
     checkpoint: Path
     """A small random LLaVA."""
     run: Path
-    """A finished run of ``df_pope_mini_random --limit 8`` with samples and traces."""
+    """A finished run of the embedded checkpoint: `TASK_NAME`, 8 questions, with samples and traces."""
     baseline: Path
     """The baseline of that run."""
     moved: Path

@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from benchmarks.injected_faults.cases import Broken, Case, Command, Sound, changed_json, copied, cut, disk_of
+from benchmarks.injected_faults.cases import TASK_NAME, Broken, Case, Command, Sound, changed_json, copied, cut, disk_of
 from benchmarks.injected_faults.checkpoints import asking
 
 POPE = ("--tasks", "df_pope_mini_random", "--limit", "2")
@@ -137,27 +137,8 @@ def _afterwards() -> Iterator[Case]:
     for fault, said, spoil in _BASELINES:
         yield Case("regress", fault, 2, said, _judged(spoil))
     yield Case("regress", "results.json is cut off", 2, "results", _read(_cut_results, "regress", "run", "--baseline"))
-    yield Case(
-        "regress",
-        "answers changed",
-        1,
-        "regression",
-        lambda f, s: Command(["regress", s.moved, "--baseline", s.baseline]),
-    )
-    yield Case(
-        "regress",
-        "a score below --min-score",
-        1,
-        "df_pope_mini_random",
-        lambda f, s: Command(["regress", s.run, "--baseline", s.baseline, "--min-score", "df_pope_mini_random=100"]),
-    )
-    yield Case(
-        "regress",
-        "no such baseline",
-        2,
-        "nowhere.json",
-        lambda f, s: Command(["regress", s.run, "--baseline", "nowhere.json"]),
-    )
+    for fault, status, said, arguments in _JUDGED:
+        yield Case("regress", fault, status, said, _judging(*arguments))
 
 
 def _results(run: Path) -> Path:
@@ -180,6 +161,17 @@ def _foreign_traces(run: Path) -> None:
     path = _traces(run)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line | {"settings_key": "0" * 32}) + "\n" for line in lines))
+    _forget_traces(run)
+
+
+def _lose_traces(run: Path) -> None:
+    shutil.rmtree(_traces(run).parent)
+    _forget_traces(run)
+
+
+def _forget_traces(run: Path) -> None:
+    """A copied run still knows the traces of the run that it was copied from."""
+    changed_json(_results(run), lambda content: content["dualfocus"].update(traces="nowhere"))
 
 
 # Whatever becomes of the traces, `compare` has all that it needs: the scores are in the samples.
@@ -187,10 +179,10 @@ _DAMAGES: tuple[tuple[str, int, int, str, Callable[[Path], object]], ...] = (
     ("results.json is cut off", 2, 2, "results", _cut_results),
     ("results.json is missing", 2, 2, "results", lambda run: _results(run).unlink()),
     ("the samples are missing", 1, 2, "samples", lambda run: _samples(run).unlink()),
-    ("the samples are cut off", 1, 1, "samples", lambda run: cut(_samples(run), 0.7)),
+    ("the samples are cut off", 1, 1, "sample", lambda run: cut(_samples(run), 0.7)),
     ("a trace is cut off", 1, 0, "trace", lambda run: cut(_traces(run), 0.9)),
     ("the traces are all of another run", 1, 0, "trace", _foreign_traces),
-    ("the traces are missing", 1, 0, "trace", lambda run: shutil.rmtree(_traces(run).parent)),
+    ("the traces are missing", 1, 0, "trace", _lose_traces),
 )
 
 
@@ -228,8 +220,25 @@ _BASELINES: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
     ("the baseline is no object", "baseline", lambda b: b.write_text("[]")),
     ("the baseline has lost rows", "baseline", lambda b: changed_json(b, _one_row)),
     (
-        "the baseline is of another checkpoint",
-        "checkpoint",
+        "the baseline was edited",
+        "is not as it was written",
         lambda b: changed_json(b, lambda c: c.update(checkpoint="other")),
     ),
+)
+
+
+def _judging(run: str, baseline: str, *more: str) -> Broken:
+    def broken(folder: Path, sound: Sound) -> Command:
+        places = {"sound": sound.run, "moved": sound.moved, "its own": sound.baseline}
+        return Command(["regress", places[run], "--baseline", places.get(baseline, baseline), *more])
+
+    return broken
+
+
+_FLOOR = ("--max-drop", "100", "--min-score", f"{TASK_NAME}=60")
+_JUDGED: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
+    ("answers got worse", 1, "regression", ("moved", "its own")),
+    ("a score below --min-score", 1, TASK_NAME, ("moved", "its own", *_FLOOR)),
+    ("the baseline is of other tasks", 2, "df_pope_mini", ("sound", "df_pope_mini")),
+    ("no such baseline", 2, "nowhere.json", ("sound", "nowhere.json")),
 )
