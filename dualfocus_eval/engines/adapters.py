@@ -27,6 +27,8 @@ _PREFIX = "base_model.model."
 _UNUSED = ("non_lora_trainables.bin", "non_lora_trainables.safetensors")
 _ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv2d, torch.nn.Conv3d)
 """The modules that a LoRA may stand beside."""
+_FACTOR = re.compile(r"\.lora_(embedding_)?[AB]\b")
+"""In the names of the two factors whose product a LoRA adds to a weight."""
 
 OldNames = Mapping[str, str]
 """Prefixes of today's module names, and what they were when an adapter was saved; see `Family.older_names`."""
@@ -195,6 +197,10 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
             )
         if not is_finite(value):
             raise CheckpointError(f"{adapter}: {key} has NaN or infinite numbers: its training diverged")
+    before = own | expected
+    changed = any(
+        not torch.equal(before[key], value.to(before[key])) for key, value in weights.items() if not _FACTOR.search(key)
+    )
     set_peft_model_state_dict(tuned, dict(weights))
     landed = tuned.state_dict() | get_peft_model_state_dict(tuned, save_embedding_layers=False)
     lost = [key for key, value in weights.items() if not torch.equal(landed[key], value.to(landed[key]))]
@@ -202,6 +208,25 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
         raise CheckpointError(
             f"{adapter}: {_counted(lost)} not taken over by peft; report this with the adapter's name"
         )
+    if not changed and _adds_nothing(tuned):
+        raise CheckpointError(
+            f"{adapter}: the adapter changes none of the model's weights (scaling 0, or all lora_B are zero); its "
+            "answers would be those of the base: train it, or leave peft out"
+        )
+
+
+def _adds_nothing(tuned: Any) -> bool:
+    """Whether ``tuned`` is a LoRA whose products are all zero."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in tuned.modules() if isinstance(module, LoraLayer)]
+    return bool(layers) and not any(
+        weight.any()
+        for layer in layers
+        if any(layer.scaling.values())
+        for name, weight in layer.named_parameters()
+        if name.startswith(("lora_B", "lora_embedding_B"))
+    )
 
 
 def _counted(keys: Sequence[str]) -> str:

@@ -111,6 +111,21 @@ def test_an_embedding_in_the_file_lands(prefix: str, tmp_path: Path) -> None:
     assert_same(merged("llava", tmp_path), right)
 
 
+def test_an_adapter_with_an_effect_beside_its_factors_is_merged(tmp_path: Path) -> None:
+    right = trained("llava", tmp_path, modules_to_save=["multi_modal_projector"], lora_alpha=0)
+    with pytest.raises(CheckpointError, match="changes none of the model's weights"):
+        merged("llava", tmp_path)
+    bias = "model.multi_modal_projector.linear_1.bias"
+    right[bias] += 1
+    rewrite(tmp_path, lambda weights: weights | {f"base_model.model.{bias}": right[bias]})
+    assert_same(merged("llava", tmp_path), right)
+
+
+def test_a_layer_without_an_effect_is_no_fault(tmp_path: Path) -> None:
+    right = trained("llava", tmp_path, alpha_pattern={"layers.1.self_attn.q_proj": 0})
+    assert_same(merged("llava", tmp_path), right)
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         merged("llava", tmp_path / "none")
@@ -159,6 +174,11 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "empty": (lambda folder: (folder / FILE).write_bytes(b""), [FILE, "cut off or damaged"]),
     "NaN": (number(float("nan")), ["NaN"]),
+    "scaling 0": (lambda folder: configure(folder, lora_alpha=0), ["changes none of the model's weights"]),
+    "every lora_B is zero": (
+        lambda folder: rewrite(folder, lambda w: {k: v * 0 if "lora_B" in k else v for k, v in w.items()}),
+        ["changes none of the model's weights", "leave peft out"],
+    ),
     "no weights": (lambda folder: (folder / FILE).unlink(), [FILE, "missing"]),
     "no configuration": (lambda folder: (folder / "adapter_config.json").unlink(), ["adapter_config.json is missing"]),
     "a type that is not known": (lambda folder: configure(folder, peft_type="MAGIC"), ["adapter_config.json"]),
