@@ -148,7 +148,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda folder: rename(folder, "layers.1.", "layers.9."),
         ["4 weights (", "layers.1.", "missing from it", "layers.9.", "not of the model"],
     ),
-    "a layer is missing": (without("layers.1."), ["4 weights (", "layers.1.", "missing from it", "none is not"]),
+    "a layer is missing": (without("layers.1."), ["4 weights (", "layers.1.", "missing from it; take the base"]),
     "old names, a layer is missing": (
         lambda folder: rewrite(
             folder, lambda w: {k.replace(TODAY, "base_model.model."): v for k, v in w.items() if "layers.1." not in k}
@@ -157,7 +157,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "a weight of no module": (
         lambda folder: rewrite(folder, lambda w: w | {"base_model.model.gate.lora_A.weight": torch.ones(2, 2)}),
-        ["gate.lora_A.weight is not of the model"],
+        ["does not fit the model: base_model.model.gate.lora_A.weight is not of the model"],
     ),
     "a resized embedding": (
         lambda folder: rewrite(folder, lambda w: w | {f"{TODAY}embed_tokens.weight": torch.ones(500, 64)}),
@@ -182,7 +182,19 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "no weights": (lambda folder: (folder / FILE).unlink(), [FILE, "missing"]),
     "no configuration": (lambda folder: (folder / "adapter_config.json").unlink(), ["adapter_config.json is missing"]),
     "a type that is not known": (lambda folder: configure(folder, peft_type="MAGIC"), ["adapter_config.json"]),
-    "wrong types": (lambda folder: configure(folder, r="wide"), ["cannot be"]),
+    "a rank in words": (
+        lambda folder: configure(folder, r="two"),
+        ["adapter_config.json: r is 'two'; a whole number is needed"],
+    ),
+    "a broken rank": (lambda folder: configure(folder, r=4.5), ["adapter_config.json: r is 4.5; a whole"]),
+    "a list of scales": (lambda folder: configure(folder, lora_alpha=[8]), ["lora_alpha is [8]; a number"]),
+    "no dropout": (lambda folder: configure(folder, lora_dropout=None), ["lora_dropout is None; a number"]),
+    "a rank for all": (lambda folder: configure(folder, rank_pattern=4), ["rank_pattern is 4; names of modules"]),
+    "a module's rank in words": (
+        lambda folder: configure(folder, rank_pattern={"q_proj": "two"}),
+        ["adapter_config.json: rank_pattern: q_proj is 'two'; a whole"],
+    ),
+    "other wrong types": (lambda folder: configure(folder, target_modules=8), ["cannot be"]),
     "a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), ["adapter_config.json", "list"]),
     "deep": (lambda folder: (folder / "adapter_config.json").write_text("[" * 99_999), ["cannot be read"]),
 }
