@@ -40,6 +40,8 @@ def _run(command: str, argv: Sequence[str]) -> int:
         print(one_line(f"{name}: error: {error}"), file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
+        kept = "; what dualfocus answered is stored, the same command goes on from there"
+        print(f"{name}: interrupted{kept if command in ('eval', 'demo') else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # whatever a defect raises must not look like status 1
         traceback.print_exc()

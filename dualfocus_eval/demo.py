@@ -85,7 +85,7 @@ def _evaluate(chosen: argparse.Namespace, output: Path) -> int:
     model_args = ",".join(filter(None, [chosen.model_args, _NEEDED]))
     arguments = ["--tasks", TASKS, "--model_args", model_args, "--batch_size", str(chosen.batch_size)]
     arguments += ["--output_path", str(output), "--log_samples"]
-    arguments += ["--limit", str(chosen.limit)] if chosen.limit else []
+    arguments += ["--limit", str(chosen.limit)] if chosen.limit is not None else []
     return evaluate(arguments)
 
 

@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from dualfocus_eval import cli
 from dualfocus_eval.cli import main
 from dualfocus_eval.resources import resource_folder
 
@@ -48,6 +50,25 @@ def test_help_and_mistakes_are_answered_without_heavy_imports(argv: list[str], s
     assert done.returncode == status, done.stderr
     assert words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("eval", "interrupted; what dualfocus answered is stored, the same command goes on from there"),
+        ("demo", "interrupted; what dualfocus answered is stored, the same command goes on from there"),
+        ("report", "interrupted"),
+    ],
+)
+def test_an_interruption_is_one_line(
+    command: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(argv: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, command, (interrupted, ""))
+    assert main([command]) == 130
+    assert capsys.readouterr().err == f"dualfocus {command}: {line}\n"
 
 
 def test_the_tasks_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:

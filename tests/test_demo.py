@@ -21,3 +21,8 @@ def test_a_page_that_does_not_exist_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_a_wrong_model_argument_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--output_path", str(tmp_path), "--model_args", "selektion=own"]) == 2
     assert "Did you mean selection?" in capsys.readouterr().err
+
+
+def test_no_questions_are_not_all_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--output_path", str(tmp_path), "--limit", "0"]) == 2
+    assert "--limit 0.0 is neither" in capsys.readouterr().err

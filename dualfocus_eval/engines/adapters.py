@@ -27,6 +27,8 @@ _PREFIX = "base_model.model."
 _UNUSED = ("non_lora_trainables.bin", "non_lora_trainables.safetensors")
 _ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv2d, torch.nn.Conv3d)
 """The modules that a LoRA may stand beside."""
+_FACTOR = re.compile(r"\.lora_(embedding_)?[AB]\b")
+"""In the names of the two factors whose product a LoRA adds to a weight."""
 
 OldNames = Mapping[str, str]
 """Prefixes of today's module names, and what they were when an adapter was saved; see `Family.older_names`."""
@@ -74,6 +76,8 @@ def _read(adapter: str) -> tuple[Any, Path]:
             )
     check_weights([file])
     content = read_json(settings)
+    if content.get("peft_type") == "LORA":
+        _check_numbers(content, settings)
     try:
         config = PeftConfig.from_pretrained(str(settings.parent))
     except Exception as error:  # wrong types in the file provoke errors of every kind
@@ -86,6 +90,25 @@ def _read(adapter: str) -> tuple[Any, Path]:
     config.inference_mode = True
     config.base_model_name_or_path = None  # peft would warn of a base that has been moved
     return config, file
+
+
+def _check_numbers(config: Mapping[str, Any], file: Path) -> None:
+    """Raise ``CheckpointError`` for a LoRA's rank or scale that is no number: peft breaks on it without a name."""
+    kinds: dict[str, tuple[type, ...]] = {"r": (int,), "lora_alpha": (int, float), "lora_dropout": (int, float)}
+    values = {key: (config[key], kinds[key]) for key in kinds if key in config}
+    for name, key in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")):
+        pattern = config.get(name) or {}
+        if not isinstance(pattern, dict):
+            raise CheckpointError(f"{file}: {name} is {_shown(pattern)}; names of modules with numbers are needed")
+        values |= {f"{name}: {module}": (value, kinds[key]) for module, value in pattern.items()}
+    for name, (value, kind) in values.items():
+        if type(value) not in kind:
+            needed = "a number" if float in kind else "a whole number"
+            raise CheckpointError(f"{file}: {name} is {_shown(value)}; {needed} is needed")
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def _in_todays_names(
@@ -182,9 +205,10 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
     missing = [key for key in expected if key not in weights]
     unexpected = [key for key in weights if key not in expected and key not in own]
     if missing or unexpected:
+        faults = {"missing from it": missing, "not of the model": unexpected}
+        what = ", and ".join(f"{_counted(keys)} {fault}" for fault, keys in faults.items() if keys)
         raise CheckpointError(
-            f"{adapter}: the adapter does not fit the model: {_counted(missing)} missing from it, and "
-            f"{_counted(unexpected)} not of the model; take the base that it was trained on"
+            f"{adapter}: the adapter does not fit the model: {what}; take the base that it was trained on"
         )
     for key, value in weights.items():
         place = expected[key] if key in expected else own[key]
@@ -195,6 +219,10 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
             )
         if not is_finite(value):
             raise CheckpointError(f"{adapter}: {key} has NaN or infinite numbers: its training diverged")
+    before = own | expected
+    changed = any(
+        not torch.equal(before[key], value.to(before[key])) for key, value in weights.items() if not _FACTOR.search(key)
+    )
     set_peft_model_state_dict(tuned, dict(weights))
     landed = tuned.state_dict() | get_peft_model_state_dict(tuned, save_embedding_layers=False)
     lost = [key for key, value in weights.items() if not torch.equal(landed[key], value.to(landed[key]))]
@@ -202,9 +230,26 @@ def _load(tuned: Any, weights: Mapping[str, torch.Tensor], adapter: str) -> None
         raise CheckpointError(
             f"{adapter}: {_counted(lost)} not taken over by peft; report this with the adapter's name"
         )
+    if not changed and _adds_nothing(tuned):
+        raise CheckpointError(
+            f"{adapter}: the adapter changes none of the model's weights (scaling 0, or all lora_B are zero); its "
+            "answers would be those of the base: train it, or leave peft out"
+        )
+
+
+def _adds_nothing(tuned: Any) -> bool:
+    """Whether ``tuned`` is a LoRA whose products are all zero."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in tuned.modules() if isinstance(module, LoraLayer)]
+    return bool(layers) and not any(
+        weight.any()
+        for layer in layers
+        if any(layer.scaling.values())
+        for name, weight in layer.named_parameters()
+        if name.startswith(("lora_B", "lora_embedding_B"))
+    )
 
 
 def _counted(keys: Sequence[str]) -> str:
-    if not keys:
-        return "none is"
     return f"{keys[0]} is" if len(keys) == 1 else f"{len(keys)} weights ({keys[0]} first) are"

@@ -56,8 +56,9 @@ FLAGS: Mapping[str, Flag] = {
     "device": _works("as the model argument `device`, which wins"),
     "output_path": _works("results and samples; with `dualfocus eval` the traces, too"),
     "limit": _works(
-        "the first questions of each task. A share below 1 is taken of the first task, and the other tasks get as many "
-        "questions; a warning says so, as of a limit that cuts MMBench's circular groups"
+        "the first questions of each task: all (-1), a whole number of 1 or more, or a share below 1. A share is "
+        "taken of the first task, and the other tasks get as many questions; a warning says so, as of a limit "
+        "that cuts MMBench's circular groups"
     ),
     "offset": _works("begins with this question; a warning as for `limit`"),
     "use_cache": _refused(
@@ -116,9 +117,18 @@ FLAGS: Mapping[str, Flag] = {
 
 
 def refuse_flags(given: Mapping[str, Any]) -> None:
-    """Raise ``UserError`` for the first refused flag that is set in ``given``, a parsed command line."""
+    """Raise ``UserError`` for the first refused flag that is set in ``given``, a parsed command line, or its limit."""
     for name, flag in _set(given, "refused"):
         raise UserError(f"--{name} {given[name]} is not supported by dualfocus: {flag.note}")
+    if not _is_limit(limit := given.get("limit")):
+        raise UserError(f"--limit {limit} is neither a whole number of 1 or more, nor a share below 1, nor -1 (all)")
+
+
+def _is_limit(value: Any) -> bool:
+    """Whether lmms-eval takes ``value`` as it stands: it cuts 2.5 down to 2, and breaks on 0 questions."""
+    if not isinstance(value, int | float):
+        return value is None
+    return value == -1 or 0 < value < 1 or (value >= 1 and float(value).is_integer())
 
 
 def without_effect(given: Mapping[str, Any], tasks: Collection[str]) -> list[str]:

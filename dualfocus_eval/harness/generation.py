@@ -59,14 +59,16 @@ def read_generation_kwargs(kwargs: Mapping[str, Any], task: str) -> GenerationLi
             "override it with --gen_kwargs do_sample=false"
         )
     max_new_tokens = kwargs.get("max_new_tokens")
-    limit = DEFAULT_MAX_NEW_TOKENS if max_new_tokens is None else int(_number("max_new_tokens", max_new_tokens, task))
-    if limit < 1:
-        raise UserError(f"task {task}: generation argument max_new_tokens={limit} must be 1 or more")
+    limit = DEFAULT_MAX_NEW_TOKENS if max_new_tokens is None else _number("max_new_tokens", max_new_tokens, task)
+    if limit < 1 or limit != int(limit):
+        raise UserError(
+            f"task {task}: generation argument max_new_tokens={max_new_tokens} must be a whole number, 1 or more"
+        )
     until = kwargs.get("until") or ()
     if not isinstance(until, str | list | tuple) or not all(isinstance(text, str) for text in until):
         raise UserError(f"task {task}: generation argument until={until!r} is neither a text nor a list of texts")
     ignored = tuple(name for name in kwargs if name not in _HARMLESS and name not in _GREEDY)
-    return GenerationLimits(limit, named_stop_texts(kwargs), ignored)
+    return GenerationLimits(int(limit), named_stop_texts(kwargs), ignored)
 
 
 def _number(name: str, value: Any, task: str) -> float:

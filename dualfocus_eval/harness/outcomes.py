@@ -42,12 +42,12 @@ class Outcomes:
             "macro": trace.macro and trace.macro.text,
             "micro": trace.micro and trace.micro.text,
             "selected": trace.selected,
-            "decision": trace.decision,
+            "decision": _text(trace.decision),
             "rule": rule,
             "nll_macro": _number(costs[0]) if costs else None,
             "nll_micro": _number(costs[1]) if costs else None,
             "box": [box.x1, box.y1, box.x2, box.y2] if box else None,
-            "fallback": trace.fallback,
+            "fallback": _text(trace.fallback),
             "failure": _failure(trace.error),
         }
 
@@ -56,7 +56,7 @@ class Outcomes:
         if isinstance(result, Failure):
             self.rows[key] = {"fallback": None, "failure": _failure(result)}
         else:
-            self.rows.setdefault(key, {"fallback": result.fallback, "failure": None})
+            self.rows.setdefault(key, {"fallback": _text(result.fallback), "failure": None})
 
     def by_task(self) -> dict[str, dict[str, Any]]:
         """For each task how many questions were asked, and how many of them failed for which reason."""
@@ -141,6 +141,11 @@ def failure_notice(record: Mapping[str, Any]) -> str | None:
 
 def _failure(error: Failure | None) -> Row | None:
     return {"kind": error.kind, "message": error.message} if error else None
+
+
+def _text(value: str | None) -> str | None:
+    """Plain text of what may be a member of an enumeration."""
+    return None if value is None else str(value)
 
 
 def _number(value: float) -> float | None:

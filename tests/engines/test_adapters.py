@@ -111,6 +111,21 @@ def test_an_embedding_in_the_file_lands(prefix: str, tmp_path: Path) -> None:
     assert_same(merged("llava", tmp_path), right)
 
 
+def test_an_adapter_with_an_effect_beside_its_factors_is_merged(tmp_path: Path) -> None:
+    right = trained("llava", tmp_path, modules_to_save=["multi_modal_projector"], lora_alpha=0)
+    with pytest.raises(CheckpointError, match="changes none of the model's weights"):
+        merged("llava", tmp_path)
+    bias = "model.multi_modal_projector.linear_1.bias"
+    right[bias] += 1
+    rewrite(tmp_path, lambda weights: weights | {f"base_model.model.{bias}": right[bias]})
+    assert_same(merged("llava", tmp_path), right)
+
+
+def test_a_layer_without_an_effect_is_no_fault(tmp_path: Path) -> None:
+    right = trained("llava", tmp_path, alpha_pattern={"layers.1.self_attn.q_proj": 0})
+    assert_same(merged("llava", tmp_path), right)
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         merged("llava", tmp_path / "none")
@@ -133,7 +148,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda folder: rename(folder, "layers.1.", "layers.9."),
         ["4 weights (", "layers.1.", "missing from it", "layers.9.", "not of the model"],
     ),
-    "a layer is missing": (without("layers.1."), ["4 weights (", "layers.1.", "missing from it", "none is not"]),
+    "a layer is missing": (without("layers.1."), ["4 weights (", "layers.1.", "missing from it; take the base"]),
     "old names, a layer is missing": (
         lambda folder: rewrite(
             folder, lambda w: {k.replace(TODAY, "base_model.model."): v for k, v in w.items() if "layers.1." not in k}
@@ -142,7 +157,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "a weight of no module": (
         lambda folder: rewrite(folder, lambda w: w | {"base_model.model.gate.lora_A.weight": torch.ones(2, 2)}),
-        ["gate.lora_A.weight is not of the model"],
+        ["does not fit the model: base_model.model.gate.lora_A.weight is not of the model"],
     ),
     "a resized embedding": (
         lambda folder: rewrite(folder, lambda w: w | {f"{TODAY}embed_tokens.weight": torch.ones(500, 64)}),
@@ -159,10 +174,27 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "empty": (lambda folder: (folder / FILE).write_bytes(b""), [FILE, "cut off or damaged"]),
     "NaN": (number(float("nan")), ["NaN"]),
+    "scaling 0": (lambda folder: configure(folder, lora_alpha=0), ["changes none of the model's weights"]),
+    "every lora_B is zero": (
+        lambda folder: rewrite(folder, lambda w: {k: v * 0 if "lora_B" in k else v for k, v in w.items()}),
+        ["changes none of the model's weights", "leave peft out"],
+    ),
     "no weights": (lambda folder: (folder / FILE).unlink(), [FILE, "missing"]),
     "no configuration": (lambda folder: (folder / "adapter_config.json").unlink(), ["adapter_config.json is missing"]),
     "a type that is not known": (lambda folder: configure(folder, peft_type="MAGIC"), ["adapter_config.json"]),
-    "wrong types": (lambda folder: configure(folder, r="wide"), ["cannot be"]),
+    "a rank in words": (
+        lambda folder: configure(folder, r="two"),
+        ["adapter_config.json: r is 'two'; a whole number is needed"],
+    ),
+    "a broken rank": (lambda folder: configure(folder, r=4.5), ["adapter_config.json: r is 4.5; a whole"]),
+    "a list of scales": (lambda folder: configure(folder, lora_alpha=[8]), ["lora_alpha is [8]; a number"]),
+    "no dropout": (lambda folder: configure(folder, lora_dropout=None), ["lora_dropout is None; a number"]),
+    "a rank for all": (lambda folder: configure(folder, rank_pattern=4), ["rank_pattern is 4; names of modules"]),
+    "a module's rank in words": (
+        lambda folder: configure(folder, rank_pattern={"q_proj": "two"}),
+        ["adapter_config.json: rank_pattern: q_proj is 'two'; a whole"],
+    ),
+    "other wrong types": (lambda folder: configure(folder, target_modules=8), ["cannot be"]),
     "a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), ["adapter_config.json", "list"]),
     "deep": (lambda folder: (folder / "adapter_config.json").write_text("[" * 99_999), ["cannot be read"]),
 }

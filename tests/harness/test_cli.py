@@ -83,7 +83,8 @@ def test_exit_status_and_last_line(
     ("arguments", "words"),
     [
         (["--tasks", "t", "--log_samples"], "error: Specify --output_path"),
-        (["--tasks", "t", "--limit", "-3"], "error: --limit must be -1 or non-negative"),
+        (["--tasks", "t", "--limit", "-3"], "error: --limit -3.0 is neither a whole number of 1 or more"),
+        (["--tasks", "t", "--limit", "0"], "error: --limit 0.0 is neither a whole number of 1 or more"),
         (["--config", "nowhere.yaml"], "error: --config nowhere.yaml cannot be read"),
         (["--config", "broken.yaml"], "error: "),
         (["--config", "unknown.yaml"], "error: --config unknown.yaml: unknown argument 'taskz'. Did you mean tasks?"),

@@ -54,6 +54,17 @@ def test_each_argument_does_what_its_verdict_says(name: str) -> None:
             assert warnings == []
 
 
+@pytest.mark.parametrize("limit", [0, 0.0, 2.5, -2, -0.5, float("nan"), float("inf"), "two"])
+def test_a_limit_that_is_no_number_of_questions_is_refused(limit: Any) -> None:
+    with pytest.raises(UserError, match=f"--limit {limit} is neither a whole number"):
+        refuse_flags(defaults() | {"limit": limit})
+
+
+@pytest.mark.parametrize("limit", [None, -1, -1.0, 0.25, 1, 8.0])
+def test_a_limit_that_is_one_is_not(limit: Any) -> None:
+    refuse_flags(defaults() | {"limit": limit})
+
+
 def test_no_examples_are_no_fault() -> None:
     refuse_flags({"num_fewshot": 0})
 

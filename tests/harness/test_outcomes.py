@@ -22,8 +22,9 @@ from dualfocus_eval.harness.outcomes import Outcomes
 from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.pipeline import Likelihood
+from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.method.store import join_traces
-from dualfocus_eval.method.trace import ContextScores, Grounding, Trace
+from dualfocus_eval.method.trace import ContextScores, Fallback, Grounding, Trace
 from dualfocus_eval.resources import resource_folder
 from tests.tiny_llava import save_tiny_llava
 
@@ -146,6 +147,15 @@ def test_a_question_with_one_candidate_has_no_costs() -> None:
     outcomes.add_trace(answered(micro=None, scores=None, fallback="micro_failed", cause=Failure("k", "m")), "micro")
     row = outcomes.rows["t/4"]
     assert (row["micro"], row["nll_macro"], row["nll_micro"], row["fallback"]) == (None, None, None, "micro_failed")
+
+
+def test_reasons_are_plain_text() -> None:
+    outcomes = Outcomes()
+    outcomes.add_trace(answered(decision=Decision.NLL, fallback=Fallback.MICRO_FAILED, micro=None, scores=None), None)
+    outcomes.add_score("t/5", Likelihood(0.5, True, BoxOutcome.UNPARSABLE))
+    rows = outcomes.rows
+    texts = [rows["t/4"]["decision"], rows["t/4"]["fallback"], rows["t/5"]["fallback"]]
+    assert [(type(text), text) for text in texts] == [(str, "nll"), (str, "micro_failed"), (str, "unparsable")]
 
 
 def test_a_question_that_failed_for_one_of_its_texts_has_failed() -> None:
