@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,17 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     answers = pd.concat(parts, ignore_index=True) if parts else answers_table([])
     if rows.newest and samples:
         faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
-    return Run(path, results, record, answers, tasks, metrics, tuple(faults))
+    run = Run(path, results, record, answers, tasks, metrics)
+    return replace(run, faults=(*_failed(run), *faults))
+
+
+def _failed(run: Run) -> list[Fault]:
+    faults = []
+    for task, found in run.failures.items():
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in found.kinds.most_common())
+        what = f"questions failed ({kinds}); the run's scores count them as if they had been answered (task {task})"
+        faults.append(Fault(found.kinds.total(), f"of {found.asked:,} {what}"))
+    return faults
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -96,7 +107,13 @@ _BY_TASK = ("results", "configs", "n-samples")
 
 _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
 """What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
-_IF_THERE: Mapping[str, type] = {"environment": dict, "summary": dict, "checkpoint": str, "arithmetic": dict}
+_IF_THERE: Mapping[str, type] = {
+    "environment": dict,
+    "summary": dict,
+    "checkpoint": str,
+    "arithmetic": dict,
+    "tasks": dict,
+}
 """What an earlier version's record may lack."""
 
 
@@ -111,6 +128,8 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
     try:
         dict(record.get("environment", {}).get("packages", {}))
         int(record.get("summary", {}).get("resumed", 0))
+        for counts in record.get("tasks", {}).values():
+            sum([counts["questions"], *counts["failures"].values()])
         Settings(**record["settings"])
         str(record["engine"]["pretrained"])
     except (TypeError, KeyError, ValueError, AttributeError) as error:

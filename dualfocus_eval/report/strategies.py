@@ -34,7 +34,8 @@ def strategy_section(run: Run) -> Section:
     for name in names:
         main = str(run.main_metric(name))
         found = [metric(run, name, main, choice) for choice in run.shown_choices]
-        rows.append((name, main, max(n for n, _ in found), *(number for _, number in found)))
+        shown = f"{name} ({run.failures[name]} FAILED)" if name in run.failures else name
+        rows.append((shown, main, max(n for n, _ in found), *(number for _, number in found)))
     header = ("task", "metric", "n", *run.shown_choices.values())
     shares = [name for name in names if is_share(run, name, str(run.main_metric(name)))]
     own = scale_notes([name for name in names if name not in shares])
