@@ -22,7 +22,7 @@ from dualfocus_eval.report.finding import newest_results, only_results
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
 from dualfocus_eval.report.runs import Fault, Run
-from dualfocus_eval.report.scoring import included_folders, load_tasks, run_argument
+from dualfocus_eval.report.scoring import included_folders, load_tasks, predicted_only, run_argument
 
 __all__ = ["read_run"]
 
@@ -46,7 +46,10 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     faults += reading
     traced = record if rows.newest else None
     included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
-    tasks, unloaded = load_tasks(list(samples), included) if samples else ({}, {})
+    scored = not predicted_only(results)
+    if not scored:
+        faults.append(Fault(1, "run was made with --predict_only: it has no scores", harmless=True))
+    tasks, unloaded = load_tasks(list(samples), included) if samples and scored else ({}, {})
     if included:
         faults.append(Fault(len(included), f"folders of the user's own tasks: {', '.join(included)}", harmless=True))
     for name, why in unloaded.items():
@@ -71,11 +74,12 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
 
 
 def _failed(run: Run) -> list[Fault]:
+    counted = "" if predicted_only(run.results) else "; the run's scores count them as if they had been answered"
     faults = []
     for task, found in run.failures.items():
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in found.kinds.most_common())
-        what = f"questions failed ({kinds}); the run's scores count them as if they had been answered (task {task})"
-        faults.append(Fault(found.kinds.total(), f"of {found.asked:,} {what}"))
+        what = f"of {found.asked:,} questions failed ({kinds}){counted} (task {task})"
+        faults.append(Fault(found.kinds.total(), what))
     return faults
 
 

@@ -9,6 +9,7 @@ from dualfocus_eval.escaping import figure_text
 from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.measures import is_share, metric, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.scoring import UNSCORED_METRIC
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
@@ -78,7 +79,7 @@ def official_table(run: Run) -> Table:
     for task, values in run.results["results"].items():
         for name, value in values.items():
             plain, _, _ = name.partition(",")
-            if isinstance(value, int | float) and "_stderr" not in name:
+            if isinstance(value, int | float) and "_stderr" not in name and plain != UNSCORED_METRIC:
                 count = (run.results.get("n-samples") or {}).get(task, {}).get("effective")
                 rows.append((task, plain, count, Number(float(value), decimals=0 if isinstance(value, int) else 4)))
     return Table("Results as lmms-eval reports them", ("task", "metric", "questions", "value"), (tuple(rows),))

@@ -21,10 +21,12 @@ from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.trace import Cost
+from dualfocus_eval.report.baseline import reduce_run
 from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.published import published_tables
+from dualfocus_eval.report.reading import read_run
 from dualfocus_eval.report.runs import Fault, Run, print_faults
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.strategies import STAR
@@ -270,6 +272,30 @@ def test_failed_questions_are_named_at_the_top_and_beside_their_task(
 def test_failed_questions_end_a_report_with_status_1(tmp_path: Path) -> None:
     folder = gate_run(tmp_path / "run", [asked(0, "yes"), failing(asked(1, "no"))])
     assert main(["report", str(folder), "--out", str(tmp_path / "out")]) == 1
+
+
+def test_a_run_without_scores_is_said_to_have_none_and_its_traces_are_its_own(tmp_path: Path) -> None:
+    """As lmms-eval writes it under --predict_only."""
+    folder = gate_run(tmp_path / "run", [asked(0, "yes"), asked(1, "no", micro="yes")])
+    path, samples = folder / "1_results.json", folder / f"1_samples_{POPE[0]}.jsonl"
+    results = json.loads(path.read_text())
+    results["results"] = {POPE[0]: {"alias": POPE[0], "bypass,none": 999, "failed,none": 0}}
+    results["configs"][POPE[0]]["metric_list"] = [{"metric": "bypass"}]
+    path.write_text(json.dumps(results))
+    kept = ("doc_id", "target", "filtered_resps", "input")
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    rows = [{name: line[name] for name in kept} | {"bypass": [[line["target"]], ["yes"]]} for line in lines]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = read_run(folder)
+    said = "1 run was made with --predict_only: it has no scores"
+    assert [(str(fault), fault.harmless) for fault in run.faults] == [(said, True)]
+    assert run.answers["traced"].all()
+    assert main(["report", str(folder), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert said in page
+    assert "999" not in page
+    with pytest.raises(UserError, match="--predict_only: it has no scores; run again without it"):
+        reduce_run(run)
 
 
 def test_what_cannot_be_read_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
