@@ -11,6 +11,7 @@ import pandas as pd
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.report.rows import compared_columns
 from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.scoring import predicted_only
 
 __all__ = ["Answer", "Baseline", "Provenance", "reduce_run"]
 
@@ -77,6 +78,8 @@ def reduce_run(run: Run, *, resumed: bool = False) -> Baseline:
         )
     if not run.results["n-samples"]:
         raise UserError(f"{run.path} does not say how many questions were asked (`n-samples`); run again")
+    if predicted_only(run.results):
+        raise UserError(f"{run.path}: the run was made with --predict_only: it has no scores; run again without it")
     if not _is_whole(run):
         faults = "; ".join(str(fault) for fault in run.faults if not fault.harmless)
         raise UserError(f"{run.path}: the run is not whole: {faults}")

@@ -28,7 +28,7 @@ _SHOWN = 10
 
 def main(argv: Sequence[str]) -> int:
     """Print the comparison; with ``--flips`` write every question whose score differs. The exit status is 1 where
-    a run has lost samples of its questions, else 0.
+    a run has lost samples of its questions, or failed on some, else 0.
 
     Raises ``UserError`` where a run cannot be read or the runs have no question in common.
     """
@@ -65,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
     if chosen.flips:
         _write_flips(flips, chosen.flips)
         print_line(f"{len(flips):,} flips: {chosen.flips}", console)
-    return LOST if first.lost or second.lost else WHOLE
+    lost = any(run.lost or run.failures for run in (first, second))
+    return LOST if lost else WHOLE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="dualfocus compare",
         description="Compare two runs question by question: the difference with a bootstrap interval over images, "
         "McNemar's test, Holm's correction for several tasks or categories, and the questions that flipped. "
-        "Compared are the questions that both runs have; how many are left out, and why, is said.",
-        epilog="exit status: 0 done; 1 done, but a run has lost samples of questions that it asked; 2 nothing to "
-        "compare; 3 an error in dualfocus-eval itself.",
+        "Compared are the questions that both runs answered; how many are left out, and why, is said.",
+        epilog="exit status: 0 done; 1 done, but a run has lost samples of questions that it asked, or some failed; 2 "
+        "nothing to compare; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")

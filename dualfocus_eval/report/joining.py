@@ -64,9 +64,10 @@ def read_task(
         texts = (str(sample.get("input", "")), str(sample.get("target", "")), _text(sample.get("filtered_resps")))
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
         truth = _truth(document(doc_id), row) if document and row is not None else (math.nan,) * 4
+        failed = _failure(sample, row)
         cells = row if row is not None else _without_trace(_image_name(official, main, cluster_key) or key)
         read[doc_id] = (
-            (name, doc_id, key, *texts, row is not None, *scores, *truth, *cells),
+            (name, doc_id, key, *texts, row is not None, failed, *scores, *truth, *cells),
             # Both candidates' records agree with lmms-eval's score; keeping its own too would double the memory.
             (*candidates, official if row is None or candidates == (None, None) else _selected(row, candidates)),
         )
@@ -95,7 +96,13 @@ _SAMPLE_FAULTS = {
 }
 _SAMPLE_TYPES = (
     {"task": "str", "doc_id": "int64", "key": "str", "question": "str", "target": "str", "answer": "str"}
-    | {"traced": "bool", "score_selected": "float64", "score_macro": "float64", "score_micro": "float64"}
+    | {
+        "traced": "bool",
+        "failed": "str",
+        "score_selected": "float64",
+        "score_macro": "float64",
+        "score_micro": "float64",
+    }
     | {f"truth_{corner}": "float64" for corner in ("x1", "y1", "x2", "y2")}
 )
 
@@ -185,7 +192,7 @@ def _both_scored(
 
 _COLUMN = {name: place for place, name in enumerate(TRACE_COLUMNS)}
 _MACRO_TEXT, _MICRO_TEXT = _COLUMN["macro_text"], _COLUMN["micro_text"]
-_SELECTED, _DECISION = _COLUMN["selected"], _COLUMN["decision"]
+_SELECTED, _DECISION, _ERROR = _COLUMN["selected"], _COLUMN["decision"], _COLUMN["error"]
 
 
 def _decided(row: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -200,6 +207,15 @@ def _decided(row: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ..
     cells = list(row)
     cells[_SELECTED], cells[_DECISION] = pick, decision
     return tuple(cells)
+
+
+def _failure(sample: Mapping[str, Any], row: tuple[Any, ...] | None) -> str | None:
+    """Why the question failed, by the run's own note in its sample, or else by its trace; None where it did not."""
+    if isinstance(noted := sample.get("dualfocus"), dict) and "failure" in noted:
+        failure = noted["failure"]
+        return str(failure.get("kind")) if isinstance(failure, dict) else None
+    kind: str | None = row[_ERROR] if row is not None else None
+    return kind
 
 
 def _without_trace(cluster: str) -> tuple[Any, ...]:

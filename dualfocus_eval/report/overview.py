@@ -17,7 +17,7 @@ __all__ = ["official_section", "overview_section", "run_section"]
 def run_section(run: Run) -> Section:
     """The run's identity, as its results file has it."""
     config = run.results.get("config") or {}
-    failed = int(run.answers["error"].notna().sum())
+    failed = sum(failures.kinds.total() for failures in run.failures.values())
     rows: list[tuple[Cell, ...]] = [
         ("results file", run.path.name),
         ("model", f"{config.get('model', '')} {_checkpoint(run) or config.get('model_args', '')}".strip()),

@@ -48,7 +48,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The questions that both runs have."""
+    """The questions that both runs answered."""
 
     rows: pd.DataFrame
     """A row per question: ``task``, ``doc_id``, ``key``, ``question``, ``target``, ``cluster``, and ``answer`` and
@@ -57,18 +57,19 @@ class Pairs:
     """Why others are not compared, and their keys."""
 
 
+_SHARED = ("task", "doc_id", "question", "target")
 _ONLY_FIRST, _ONLY_SECOND = "only in A", "only in B"
 
 
 def pair_runs(first: Run, second: Run) -> Pairs:
-    """The questions that both runs have: the same text, right answer and, where traces tell, image.
+    """The questions that both runs answered: the same text, right answer and, where traces tell, image.
 
     Raises ``UserError`` where a run has no samples or they have no question in common.
     """
     for run in (first, second):
         if run.answers.empty:
             raise UserError(f"{run.path} has no answers to single questions beside it; run with --log_samples")
-    columns = ["task", "doc_id", "key", "question", "target", "cluster", "traced", "answer", "score_selected"]
+    columns = [*_SHARED, "key", "cluster", "traced", "failed", "answer", "score_selected"]
     sides = [run.answers[columns].rename(columns={"score_selected": "score"}) for run in (first, second)]
     both = sides[0].merge(sides[1], on="key", how="outer", suffixes=("_first", "_second"), indicator="side")
     shared = both["side"] == "both"
@@ -76,6 +77,7 @@ def pair_runs(first: Run, second: Run) -> Pairs:
     reasons = {
         _ONLY_FIRST: both["side"] == "left_only",
         _ONLY_SECOND: both["side"] == "right_only",
+        **_failed(both, shared),
         "with another text in B": shared & (both["question_first"] != both["question_second"]),
         "with another right answer in B": shared & (both["target_first"] != both["target_second"]),
         "about another image in B": traced & (both["cluster_first"] != both["cluster_second"]),
@@ -88,8 +90,8 @@ def pair_runs(first: Run, second: Run) -> Pairs:
     both = both[kept]
     if both.empty:
         raise UserError(
-            f"the runs have no question in common, so there is nothing to compare: {describe(left_out)}; compare runs "
-            "of the same questions"
+            "the runs have no question in common that both answered, so there is nothing to compare: "
+            f"{describe(left_out)}; compare runs of the same questions"
         )
     return Pairs(_paired(both, sides[0]["key"]), left_out)
 
@@ -100,11 +102,21 @@ def describe(left_out: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{len(keys):,} {why} ({named[why]})" for why, keys in left_out.items())
 
 
+def _failed(both: pd.DataFrame, shared: pd.Series) -> dict[str, pd.Series]:
+    """Which questions failed, by run and kind of failure."""
+    sides = {"A": both["failed_first"], "B": both["failed_second"]}
+    return {
+        f"failed in {letter} as {kind}": shared & (failed == kind)
+        for letter, failed in sides.items()
+        for kind in failed.dropna().unique()
+    }
+
+
 def _paired(both: pd.DataFrame, order: pd.Series) -> pd.DataFrame:
     # Only a trace names the image by its content; without one it is what the task calls it.
     traced, untraced = both["traced_first"].astype(bool), ~both["traced_second"].astype(bool)
     both = both.assign(cluster=both["cluster_first"].where(traced | untraced, both["cluster_second"]))
-    shared = {f"{name}_first": name for name in ("task", "doc_id", "question", "target")}
+    shared = {f"{name}_first": name for name in _SHARED}
     kept = order[order.isin(both["key"])]
     pairs = both.rename(columns=shared).set_index("key").loc[kept].reset_index()
     pairs["doc_id"] = pairs["doc_id"].astype("int64")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from dualfocus_eval.report.finding import newest_results, only_results
 from dualfocus_eval.report.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.report.rows import trace_row
 from dualfocus_eval.report.runs import Fault, Run
-from dualfocus_eval.report.scoring import included_folders, load_tasks, run_argument
+from dualfocus_eval.report.scoring import included_folders, load_tasks, predicted_only, run_argument
 
 __all__ = ["read_run"]
 
@@ -45,7 +46,10 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     faults += reading
     traced = record if rows.newest else None
     included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
-    tasks, unloaded = load_tasks(list(samples), included) if samples else ({}, {})
+    scored = not predicted_only(results)
+    if not scored:
+        faults.append(Fault(1, "run was made with --predict_only: it has no scores", harmless=True))
+    tasks, unloaded = load_tasks(list(samples), included) if samples and scored else ({}, {})
     if included:
         faults.append(Fault(len(included), f"folders of the user's own tasks: {', '.join(included)}", harmless=True))
     for name, why in unloaded.items():
@@ -65,7 +69,18 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     answers = pd.concat(parts, ignore_index=True) if parts else answers_table([])
     if rows.newest and samples:
         faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
-    return Run(path, results, record, answers, tasks, metrics, tuple(faults))
+    run = Run(path, results, record, answers, tasks, metrics)
+    return replace(run, faults=(*_failed(run), *faults))
+
+
+def _failed(run: Run) -> list[Fault]:
+    counted = "" if predicted_only(run.results) else "; the run's scores count them as if they had been answered"
+    faults = []
+    for task, found in run.failures.items():
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in found.kinds.most_common())
+        what = f"of {found.asked:,} questions failed ({kinds}){counted} (task {task})"
+        faults.append(Fault(found.kinds.total(), what))
+    return faults
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -96,7 +111,13 @@ _BY_TASK = ("results", "configs", "n-samples")
 
 _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
 """What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
-_IF_THERE: Mapping[str, type] = {"environment": dict, "summary": dict, "checkpoint": str, "arithmetic": dict}
+_IF_THERE: Mapping[str, type] = {
+    "environment": dict,
+    "summary": dict,
+    "checkpoint": str,
+    "arithmetic": dict,
+    "tasks": dict,
+}
 """What an earlier version's record may lack."""
 
 
@@ -111,6 +132,8 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
     try:
         dict(record.get("environment", {}).get("packages", {}))
         int(record.get("summary", {}).get("resumed", 0))
+        for counts in record.get("tasks", {}).values():
+            sum([counts["questions"], *counts["failures"].values()])
         Settings(**record["settings"])
         str(record["engine"]["pretrained"])
     except (TypeError, KeyError, ValueError, AttributeError) as error:

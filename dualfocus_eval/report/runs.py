@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from dualfocus_eval.report.tables import print_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Fault", "Metrics", "Run", "print_faults"]
+__all__ = ["Failures", "Fault", "Metrics", "Run", "print_faults"]
 
 Metrics = Mapping[str, Any]
 """A task's ``process_results`` for one answer: a record for each of its metrics."""
@@ -38,13 +39,27 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Failures:
+    """The failed questions of a task."""
+
+    asked: int
+    """All of the task's questions."""
+    kinds: Counter[str]
+    """How many failed for which reason (`engines.base.Failure.kind`)."""
+
+    def __str__(self) -> str:
+        return f"{self.kinds.total():,} of {self.asked:,}"
+
+
+@dataclass(frozen=True)
 class Run:
     """One run. ``answers`` has a row per question, tasks in the order of the run, documents in theirs.
 
     Columns: ``task``, ``doc_id``, ``key``, ``question`` (the prompt), ``target``, ``answer`` (the text that lmms-eval
-    scored), ``traced``; ``score_selected`` (lmms-eval's own), ``score_macro``, ``score_micro`` (1 is right; micro falls
-    back to macro; NaN without a trace); ``truth_x1`` ... ``truth_y2`` (the document's ``box``, as fractions of the
-    image); and `rows.TRACE_COLUMNS`. ``cluster`` tells which questions share an image.
+    scored), ``traced``; ``failed`` (the kind of failure, NaN of an answered question); ``score_selected`` (lmms-eval's
+    own), ``score_macro``, ``score_micro`` (1 is right; micro falls back to macro; NaN without a trace); ``truth_x1`` to
+    ``truth_y2`` (the document's ``box``, as fractions of the image); and `rows.TRACE_COLUMNS`. ``cluster`` tells which
+    questions share an image.
     """
 
     path: Path
@@ -114,6 +129,19 @@ class Run:
         """Questions that were asked, by the results, and whose samples are not there."""
         asked = {name: int(counts["effective"]) for name, counts in self.results["n-samples"].items()}
         return sum(max(0, count - len(self.of(name))) for name, count in asked.items())
+
+    @cached_property
+    def failures(self) -> Mapping[str, Failures]:
+        """By task, for those with failed questions: what the run noted, or else what its samples and traces say."""
+        noted = (self.record or {}).get("tasks", {})
+        found = {}
+        for task in dict.fromkeys([*self.results["n-samples"], *self.task_names, *noted]):
+            rows = self.of(task)
+            counts = noted.get(task) or {"questions": len(rows), "failures": Counter(rows["failed"].dropna())}
+            kinds = +Counter(counts["failures"])
+            if kinds:
+                found[task] = Failures(counts["questions"], kinds)
+        return found
 
     @property
     def _traced(self) -> pd.Series:

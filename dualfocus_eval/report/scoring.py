@@ -14,11 +14,14 @@ from dualfocus_eval.harness.outcomes import FAILED_METRIC
 from dualfocus_eval.method.decoding import LARGEST
 
 __all__ = [
-    "document_reader", "included_folders", "load_tasks", "main_metric", "own_scoring", "run_argument", "score_of",
+    "UNSCORED_METRIC", "document_reader", "included_folders", "load_tasks", "main_metric", "own_scoring",
+    "predicted_only", "run_argument", "score_of",
 ]  # fmt: skip
 
 
 _BLOCK = 512
+UNSCORED_METRIC = "bypass"
+"""lmms-eval's only metric under ``--predict_only``, whose value says nothing."""
 
 
 def load_tasks(names: Sequence[str], include_path: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
@@ -114,13 +117,21 @@ def own_scoring(task: Any, reasoning_tags: Any = None) -> Callable[[Mapping[str,
 def main_metric(results: Mapping[str, Any], task: str) -> str | None:
     """The metric that a task is known by: the first of its list that has a number in ``results``; None without any.
 
-    The number of failed questions, which our model adds to every task's, is no score.
+    The number of failed questions, which our model adds to every task's, is no score, nor is what stands in place of
+    one with --predict_only.
     """
     values = results.get("results", {}).get(task, {})
     listed = [str(metric["metric"]) for metric in results.get("configs", {}).get(task, {}).get("metric_list") or ()]
     numbers = [name for name, value in values.items() if _is_number(value) and "_stderr" not in name]
-    found = [name.partition(",")[0] for name in numbers if name != f"{FAILED_METRIC},none"]
+    found = [plain for name in numbers if (plain := name.partition(",")[0]) not in (FAILED_METRIC, UNSCORED_METRIC)]
     return next((name for name in [*listed, *found] if name in found), None)
+
+
+def predicted_only(results: Mapping[str, Any]) -> bool:
+    """Whether the run was made with ``--predict_only``, so that it has answers and no scores."""
+    return any(
+        name.partition(",")[0] == UNSCORED_METRIC for values in results.get("results", {}).values() for name in values
+    )
 
 
 def run_argument(results: Mapping[str, Any], name: str) -> Any:

@@ -9,6 +9,7 @@ from dualfocus_eval.escaping import figure_text
 from dualfocus_eval.report.choices import Choice
 from dualfocus_eval.report.measures import is_share, metric, metrics_of, scale_notes
 from dualfocus_eval.report.runs import Run
+from dualfocus_eval.report.scoring import UNSCORED_METRIC
 from dualfocus_eval.report.sections import Drawing, Section
 from dualfocus_eval.report.style import COLORS, panels
 from dualfocus_eval.report.tables import Cell, Number, Table
@@ -34,7 +35,8 @@ def strategy_section(run: Run) -> Section:
     for name in names:
         main = str(run.main_metric(name))
         found = [metric(run, name, main, choice) for choice in run.shown_choices]
-        rows.append((name, main, max(n for n, _ in found), *(number for _, number in found)))
+        shown = f"{name} ({run.failures[name]} FAILED)" if name in run.failures else name
+        rows.append((shown, main, max(n for n, _ in found), *(number for _, number in found)))
     header = ("task", "metric", "n", *run.shown_choices.values())
     shares = [name for name in names if is_share(run, name, str(run.main_metric(name)))]
     own = scale_notes([name for name in names if name not in shares])
@@ -77,7 +79,7 @@ def official_table(run: Run) -> Table:
     for task, values in run.results["results"].items():
         for name, value in values.items():
             plain, _, _ = name.partition(",")
-            if isinstance(value, int | float) and "_stderr" not in name:
+            if isinstance(value, int | float) and "_stderr" not in name and plain != UNSCORED_METRIC:
                 count = (run.results.get("n-samples") or {}).get(task, {}).get("effective")
                 rows.append((task, plain, count, Number(float(value), decimals=0 if isinstance(value, int) else 4)))
     return Table("Results as lmms-eval reports them", ("task", "metric", "questions", "value"), (tuple(rows),))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +18,7 @@ from lmms_eval.filters import build_filter_ensemble
 from lmms_eval.utils import load_yaml_config
 from PIL import Image
 
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import RULES, Decision, Pathway, Rule
@@ -110,9 +112,10 @@ def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **e
         "settings_key": SETTINGS_KEY,
         "traces": str(traces),
         "engine": {"pretrained": "some/checkpoint", "revision": None, "image_aspect": "checkpoint"} | engine,
-        "summary": {"failures": {}, "fallbacks": {"unparsable": 1}, "resumed": 0},
+        "summary": {"failures": _failures(answers), "fallbacks": {"unparsable": 1}, "resumed": 0},
+        "tasks": {task: _counts([answer for answer in answers if answer.task == task]) for task in _names(answers)},
     }
-    tasks = list(dict.fromkeys(answer.task for answer in answers))
+    tasks = _names(answers)
     chosen = [Answered(a.task, a.doc_id, a.doc, a.trace.reselected(rule)) for a in answers]
     results: dict[str, Any] = {
         "results": {task: {"accuracy,none": 0.5} for task in tasks},
@@ -127,6 +130,23 @@ def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **e
         lines = [json.dumps(answer.sample) + "\n" for answer in chosen if answer.task == task]
         (folder / f"1_samples_{task}.jsonl").write_text("".join(lines))
     return folder
+
+
+def failing(answer: Answered, kind: str = "bad_image") -> Answered:
+    """The same question, failed before it was answered."""
+    trace = replace(
+        answer.trace, images=(), macro=None, micro=None, grounding=None, picks={}, selected=None, decision=None,
+        fallback=None, error=Failure(kind, "no image"),
+    )  # fmt: skip
+    return replace(answer, trace=trace)
+
+
+def _failures(answers: Sequence[Answered]) -> Counter[str]:
+    return Counter(answer.trace.error.kind for answer in answers if answer.trace.error)
+
+
+def _counts(answers: Sequence[Answered]) -> dict[str, Any]:
+    return {"questions": len(answers), "failures": _failures(answers)}
 
 
 def read_with(folder: Path, answers: Sequence[Answered]) -> Run:

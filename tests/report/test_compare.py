@@ -19,7 +19,7 @@ from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.pairing import compare_categories, compare_tasks, pair_runs
 from dualfocus_eval.report.runs import Run
 from tests.report.gate import TASK, asked, gate_run, question, read_gate_run
-from tests.report.runs import Answered, answered, scene
+from tests.report.runs import Answered, answered, failing, scene
 
 
 def read(folder: Path, rows: list[Answered]) -> Run:
@@ -192,6 +192,29 @@ def test_status_1_says_that_a_run_has_lost_samples(tmp_path: Path, capsys: pytes
     samples.write_text(samples.read_text()[:-20])
     assert main(["compare", str(run), str(cut)]) == main(["compare", str(cut), str(run)]) == 1
     assert "1 sample lines cannot be read" in capsys.readouterr().out
+
+
+def test_failed_questions_are_left_out_and_named_by_run_and_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [asked(n, "yes") for n in range(6)]
+    one = [failing(rows[0]), failing(rows[1], "too_long"), *rows[2:5], failing(rows[5])]
+    two = [failing(rows[0], "too_long"), *rows[1:3], failing(rows[3]), rows[4]]
+    first, second = gate_run(tmp_path / "a", one), gate_run(tmp_path / "b", two)
+    found = pair_runs(read_gate_run(first, rows), read_gate_run(second, rows))
+    assert list(found.rows["key"]) == [f"{TASK}/2", f"{TASK}/4"]
+    assert found.left_out == {
+        "only in A": (f"{TASK}/5",),
+        "failed in A as bad_image": (f"{TASK}/0",),
+        "failed in A as too_long": (f"{TASK}/1",),
+        "failed in B as bad_image": (f"{TASK}/3",),
+    }
+    whole = gate_run(tmp_path / "c", rows)
+    for order in ((first, whole), (whole, first)):
+        assert main(["compare", *map(str, order)]) == 1
+        letter = "AB"[order.index(first)]
+        assert f"left out: 2 failed in {letter} as bad_image ({TASK}/0, {TASK}/5); 1 failed" in capsys.readouterr().out
+    assert main(["compare", str(whole), str(whole)]) == 0
 
 
 def test_no_text_of_a_run_acts_in_a_log_or_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

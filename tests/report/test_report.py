@@ -15,20 +15,24 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as Xml
 
 import pytest
+from rich.console import Console
 
 from dualfocus_eval.cli import main
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.errors import UserError
 from dualfocus_eval.method.trace import Cost
+from dualfocus_eval.report.baseline import reduce_run
 from dualfocus_eval.report.command import report_run, sections_of
 from dualfocus_eval.report.effect import POPE, SCENES
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.published import published_tables
-from dualfocus_eval.report.runs import Fault, Run
+from dualfocus_eval.report.reading import read_run
+from dualfocus_eval.report.runs import Fault, Run, print_faults
 from dualfocus_eval.report.sections import Section
 from dualfocus_eval.report.strategies import STAR
 from dualfocus_eval.report.tables import Table
-from tests.report.runs import Answered, answered, read_with, run_of, scene, write_run
+from tests.report.gate import asked, gate_run
+from tests.report.runs import Answered, answered, failing, read_with, run_of, scene, write_run
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)"> | `x` [link](javascript:alert(3)) $x_1$'
 
@@ -240,6 +244,58 @@ def test_a_run_of_another_model_and_one_without_samples_are_reported(tmp_path: P
     assert main(["report", str(folder), "--out", str(tmp_path / "totals")]) == 1
     assert "--log_samples" in (tmp_path / "totals" / "index.html").read_text()
     assert json.loads((tmp_path / "totals" / "tables" / "official.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_failed_questions_are_named_at_the_top_and_beside_their_task(
+    tmp_path: Path, noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes, pope = some()[:6], some()[24:30]
+    pope[1:4] = [failing(pope[1]), failing(pope[2]), failing(pope[3], "too_long")]
+    folder = write_run(tmp_path / "run", [*scenes, *pope])
+    if not noted:  # as earlier versions wrote it
+        path = folder / "1_results.json"
+        results = json.loads(path.read_text())
+        del results["config"]["resolved_cli_args"]["dualfocus"]["tasks"]
+        path.write_text(json.dumps(results))
+    run = read_with(folder, [*scenes, *pope])
+    said = "3 of 6 questions failed (bad_image 2, too_long 1); the run's scores count them as if they had been answered"
+    assert [(str(fault), fault.harmless) for fault in run.faults] == [(f"{said} (task {POPE[0]})", False)]
+    page = report_run(run, tmp_path / "out").read_text()
+    assert page.index(said.partition(";")[0]) < page.index("<section")
+    print_faults(run, Console())
+    assert "warning: 3 of 6 questions failed" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "tables" / "strategies.json").read_text())["rows"]
+    assert [row["task"] for row in rows] == [SCENES, f"{POPE[0]} (3 of 6 FAILED)"]
+
+
+def test_failed_questions_end_a_report_with_status_1(tmp_path: Path) -> None:
+    folder = gate_run(tmp_path / "run", [asked(0, "yes"), failing(asked(1, "no"))])
+    assert main(["report", str(folder), "--out", str(tmp_path / "out")]) == 1
+
+
+def test_a_run_without_scores_is_said_to_have_none_and_its_traces_are_its_own(tmp_path: Path) -> None:
+    """As lmms-eval writes it under --predict_only."""
+    folder = gate_run(tmp_path / "run", [asked(0, "yes"), asked(1, "no", micro="yes")])
+    path, samples = folder / "1_results.json", folder / f"1_samples_{POPE[0]}.jsonl"
+    results = json.loads(path.read_text())
+    results["results"] = {POPE[0]: {"alias": POPE[0], "bypass,none": 999, "failed,none": 0}}
+    results["configs"][POPE[0]]["metric_list"] = [{"metric": "bypass"}]
+    path.write_text(json.dumps(results))
+    kept = ("doc_id", "target", "filtered_resps", "input")
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    rows = [{name: line[name] for name in kept} | {"bypass": [[line["target"]], ["yes"]]} for line in lines]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = read_run(folder)
+    said = "1 run was made with --predict_only: it has no scores"
+    assert [(str(fault), fault.harmless) for fault in run.faults] == [(said, True)]
+    assert run.answers["traced"].all()
+    assert main(["report", str(folder), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert said in page
+    assert "999" not in page
+    with pytest.raises(UserError, match="--predict_only: it has no scores; run again without it"):
+        reduce_run(run)
 
 
 def test_what_cannot_be_read_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
