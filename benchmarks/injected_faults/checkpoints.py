@@ -93,7 +93,7 @@ _SPOILT: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ("an empty folder", "config.json is missing", _without("*")),
     ("config.json is no JSON", "config.json", _written("config.json", b"{")),
     ("config.json is a list", "config.json", _written("config.json", b"[]")),
-    ("unknown model_type", "model_type", _config(lambda c: c.update(model_type="elsewhere"))),
+    ("unknown model_type", "model type", _config(lambda c: c.update(model_type="elsewhere"))),
     (
         "fewer layers in config.json than in the weights",
         "layers",
