@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from benchmarks.injected_faults.cases import Broken, Case, Command, Sound, changed_json, changed_weights, copied, cut
 
 WEIGHTS = "model.safetensors"
-HEAD = "lm_head.weight"
+HEAD = "language_model.lm_head.weight"
+_NAMED = "lm_head.weight"
+"""How transformers calls it: the model's own name, not that of the file."""
 
 
 def cases() -> Iterator[Case]:
@@ -106,10 +108,10 @@ _SPOILT: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ("bytes behind the weights", "model.safetensors", _trailing),
     ("a weight is NaN", "not finite", _weights(_poisoned(float("nan")))),
     ("a weight is infinite", "not finite", _weights(_poisoned(float("inf")))),
-    ("a weight is missing", HEAD, _weights(lambda w: w.pop(HEAD))),
-    ("a weight of another shape", HEAD, _weights(lambda w: w.update({HEAD: w[HEAD][:7].clone()}))),
+    ("a weight is missing", _NAMED, _weights(lambda w: w.pop(HEAD))),
+    ("a weight of another shape", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD][:7].clone()}))),
     ("a weight that the model does not have", "elsewhere", _weights(lambda w: w.update(elsewhere=torch.ones(2)))),
-    ("weights are whole numbers", HEAD, _weights(lambda w: w.update({HEAD: w[HEAD].to(torch.int32)}))),
+    ("weights are whole numbers", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD].to(torch.int32)}))),
     ("the index is empty", "index", _written("model.safetensors.index.json", b"{}")),
     (
         "the index names a pickle",
@@ -157,8 +159,8 @@ def _adapted(spoil: Callable[[Path], object]) -> Broken:
         adapter = folder / "adapter"
         adapter.mkdir()
         layer = "base_model.model.model.language_model.layers.{}.self_attn.q_proj.lora_{}.weight"
-        shape = {"A": (2, 32), "B": (32, 2)}
-        weights = {layer.format(n, side): torch.ones(shape[side]) for n in (0, 1) for side in "AB"}
+        shape = {"A": (2, 64), "B": (64, 2)}
+        weights = {layer.format(n, side): torch.ones(shape[side]) for n in (0, 1, 2) for side in "AB"}
         save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
         settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ".*language_model.*q_proj"}
         (adapter / "adapter_config.json").write_text(json.dumps(settings))

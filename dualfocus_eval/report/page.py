@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["write_report"]
 _TEMPLATE = "page.html.jinja"
 _TABLES = ("csv", "json")
 _PICTURES = ("svg", "png")
+_CLIP = re.compile(r'(?<=url\(#)p[0-9a-f]{10}(?=\))|(?<=id=")p[0-9a-f]{10}(?=")')
 _REPRODUCIBLE = {"svg.hashsalt": "dualfocus", "svg.fonttype": "path"}
 
 
@@ -71,9 +73,17 @@ def _write_figures(section: Section, out: Path) -> list[_Figure]:
             figure = drawing.draw()
             _lay_out(figure)
             figure.savefig(out / "figures" / f"{name}.svg", metadata={"Date": None})
+            _number_clips(out / "figures" / f"{name}.svg")
             figure.savefig(out / "figures" / f"{name}.png", metadata={"Software": None})
         found.append(_Figure(f"figures/{name}", drawing.caption))
     return found
+
+
+def _number_clips(svg: Path) -> None:
+    """Name the clip paths of a figure by their order: matplotlib's names are digests of the layout's last digits."""
+    numbers: dict[str, str] = {}
+    text = svg.read_text(encoding="utf-8")
+    svg.write_text(_CLIP.sub(lambda found: numbers.setdefault(found[0], f"clip{len(numbers)}"), text), encoding="utf-8")
 
 
 def _lay_out(figure: Figure) -> None:
