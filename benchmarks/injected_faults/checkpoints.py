@@ -75,6 +75,17 @@ def _written(name: str, content: bytes) -> Callable[[Path], None]:
     return lambda checkpoint: (checkpoint / name).write_bytes(content)  # type: ignore[return-value]
 
 
+def _indexed(weight_map: dict[str, str]) -> Callable[[Path], None]:
+    """The weights in a part of their own, which an index has to name; it says ``weight_map``."""
+
+    def spoil(checkpoint: Path) -> None:
+        (checkpoint / WEIGHTS).rename(checkpoint / "model-00001-of-00001.safetensors")
+        index = {"metadata": {}, "weight_map": weight_map}
+        (checkpoint / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+
+    return spoil
+
+
 def _pickled(checkpoint: Path) -> None:
     (checkpoint / WEIGHTS).rename(checkpoint / "pytorch_model.bin")
 
@@ -106,34 +117,20 @@ _SPOILT: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ("weights are cut off", "model.safetensors", lambda c: cut(c / WEIGHTS)),
     ("weights are an empty file", "model.safetensors", _written(WEIGHTS, b"")),
     ("bytes behind the weights", "model.safetensors", _trailing),
-    ("a weight is NaN", "not finite", _weights(_poisoned(float("nan")))),
-    ("a weight is infinite", "not finite", _weights(_poisoned(float("inf")))),
+    ("a weight is NaN", "NaN or infinite", _weights(_poisoned(float("nan")))),
+    ("a weight is infinite", "NaN or infinite", _weights(_poisoned(float("inf")))),
     ("a weight is missing", _NAMED, _weights(lambda w: w.pop(HEAD))),
     ("a weight of another shape", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD][:7].clone()}))),
     ("a weight that the model does not have", "elsewhere", _weights(lambda w: w.update(elsewhere=torch.ones(2)))),
     ("weights are whole numbers", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD].to(torch.int32)}))),
-    ("the index is empty", "index", _written("model.safetensors.index.json", b"{}")),
-    (
-        "the index names a pickle",
-        "index",
-        _written(
-            "model.safetensors.index.json",
-            json.dumps({"metadata": {}, "weight_map": {HEAD: "pytorch_model.bin"}}).encode(),
-        ),
-    ),
-    (
-        "the index names a file outside",
-        "index",
-        _written(
-            "model.safetensors.index.json",
-            json.dumps({"metadata": {}, "weight_map": {HEAD: "../other.safetensors"}}).encode(),
-        ),
-    ),
-    ("tokenizer.json is cut off", "tokenizer", lambda c: cut(c / "tokenizer.json")),
+    ("the index is empty", "index", _indexed({})),
+    ("the index names a pickle", "index", _indexed({HEAD: "pytorch_model.bin"})),
+    ("the index names a file outside", "index", _indexed({HEAD: "../other.safetensors"})),
+    ("tokenizer.json is cut off", "cannot be loaded", lambda c: cut(c / "tokenizer.json")),
     ("no processor", "processor", _without("processor_config.json", "preprocessor_config.json")),
     (
         "the processor counts other image tokens than the model",
-        "image tokens",
+        "the processor reserves",
         lambda c: changed_json(c / "processor_config.json", lambda p: p.update(num_additional_image_tokens=5)),
     ),
     (
@@ -143,12 +140,12 @@ _SPOILT: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ),
     (
         "an end token out of range",
-        "end token",
+        "eos_token_id",
         lambda c: changed_json(c / "generation_config.json", lambda g: g.update(eos_token_id=10**6)),
     ),
     (
         "an end token that is text",
-        "end token",
+        "eos_token_id",
         lambda c: changed_json(c / "generation_config.json", lambda g: g.update(eos_token_id="</s>")),
     ),
 )
