@@ -24,8 +24,12 @@ from benchmarks.injected_faults.cases import (
     disk_of,
     fifo,
 )
+from dualfocus_eval.resources import EMBEDDED_CHECKPOINT, resource_folder
 
 __all__ = ["cases"]
+
+EMBEDDED = resource_folder("models") / EMBEDDED_CHECKPOINT
+"""A base to train: its chat template marks the answers."""
 
 
 def cases() -> Iterator[Case]:
@@ -170,7 +174,7 @@ def _trained(spoil: Callable[[Path], object], stage: dict[str, Any] | None = Non
         Image.new("RGB", (40, 40), "red").save(folder / "data" / "a.png")
         (folder / "data" / "d.json").write_text(json.dumps([_sample(word) for word in ("red", "blue", "green", "red")]))
         spoil(folder / "data")
-        _recipe(folder, base or sound.checkpoint, stage or {})
+        _recipe(folder, base or EMBEDDED, stage or {})
         return Command(["train", "r.yaml", "--data", "data", "--out", "out"])
 
     return broken
@@ -236,7 +240,7 @@ def _unknown_key(folder: Path, sound: Sound) -> Command:
 
 
 def _cut_base(folder: Path, sound: Sound) -> Command:
-    base = copied(sound.checkpoint, folder)
+    base = copied(EMBEDDED, folder)
     cut(base / "model.safetensors")
     return _trained(lambda data: None, base=base)(folder, sound)
 
