@@ -259,7 +259,7 @@ def _conversion() -> Iterator[Case]:
 def _converted(spoil: Callable[[Path], object]) -> Broken:
     def broken(folder: Path, sound: Sound) -> Command:
         spoil(copied(sound.original, folder))
-        return Command(["convert", "llava", sound.original.name, "out"])
+        return Command(["convert", "llava", sound.original.name, "out", "--vision-tower", sound.original / "tower"])
 
     return broken
 
@@ -282,7 +282,7 @@ _ORIGINALS: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ),
     ("a weight file is missing", "safetensors", lambda source: sorted(source.glob("*.safetensors"))[0].unlink()),
     ("a weight file is cut off", "safetensors", lambda source: cut(sorted(source.glob("*.safetensors"))[0])),
-    ("a weight is missing", "", _shard(lambda w: w.pop(next(iter(w))))),
+    ("a weight is missing", "embed_tokens", _shard(lambda w: w.pop("model.embed_tokens.weight"))),
     ("a weight is NaN", "finite", _shard(_nan)),
     ("tokenizer.json is cut off", "tokenizer", lambda source: cut(source / "tokenizer.json")),
 )
