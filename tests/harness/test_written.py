@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.harness.written import file_faults
 from dualfocus_eval.method.store import TraceStore
 from dualfocus_eval.method.trace import Trace
+from tests.full_disk import file_size_limit
 
 KEY = "settings"
 DATE = "20261128_190049"
@@ -87,20 +86,10 @@ def test_a_run_without_samples_or_of_another_model_is_checked_as_far_as_it_goes(
     assert file_faults(str(finished.output), finished.results, None) == []
 
 
-@contextmanager
-def disk_that_ends_at(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("size", [0, 100, 500])
 def test_a_disk_that_fills_while_they_are_written(finished: Finished, size: int) -> None:
-    with disk_that_ends_at(size):
+    with file_size_limit(size):
         finished.write()
     faults = finished.faults
     assert any("_results.json is damaged" in fault for fault in faults)

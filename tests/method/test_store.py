@@ -1,11 +1,9 @@
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from dualfocus_eval.engines.base import Completion, Failure
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.store import StoreInUseError, TraceStore, join_traces
 from dualfocus_eval.method.trace import Trace
+from tests.full_disk import file_size_limit
 
 KEY = "settings"
 
@@ -159,17 +158,6 @@ def test_two_live_processes_cannot_write_one_file(tmp_path: Path) -> None:
             TraceStore(tmp_path, KEY)
         TraceStore(tmp_path, KEY, rank=1).close()
     TraceStore(tmp_path, KEY).close()
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """The kernel cuts writes off at ``size`` bytes, as a full disk or a quota does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_loses_nothing_and_stops_nothing(tmp_path: Path) -> None:
