@@ -42,18 +42,18 @@ format: $(INSTALLED)  ## Reformat the code.
 	$(BIN)/ruff format .
 
 prove: $(INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
-	$(BIN)/python -m benchmarks.exactness --checkpoint models/dualfocus-tiny --write
-	$(BIN)/python -m benchmarks.coverage --write
-	$(BIN)/python -m benchmarks.gate
-	$(BIN)/python -m benchmarks.injected_faults --write
+	$(BIN)/python -m measurements.exactness --checkpoint models/dualfocus-tiny --write
+	$(BIN)/python -m measurements.coverage --write
+	$(BIN)/python -m measurements.gate
+	$(BIN)/python -m measurements.injected_faults --write
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 
 bench: $(INSTALLED)  ## Measure speed and memory and write the figures into docs/.
-	$(BIN)/python -m benchmarks.performance --write
-	$(BIN)/python -m benchmarks.memory --write
-	$(BIN)/python -m benchmarks.curation --write
-	$(BIN)/python -m benchmarks.report_scale --write
+	$(BIN)/python -m measurements.performance --write
+	$(BIN)/python -m measurements.memory --write
+	$(BIN)/python -m measurements.curation --write
+	$(BIN)/python -m measurements.report_scale --write
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml

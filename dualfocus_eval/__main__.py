@@ -2,6 +2,6 @@
 
 import sys
 
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
 
 sys.exit(main())

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.naming import refuse_unknown
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.naming import refuse_unknown
-from dualfocus_eval.resources import resource_folder
 
 __all__ = ["INFERENCE_KEYS", "Recipe", "load_recipe", "recipe_names"]
 
@@ -34,13 +34,13 @@ class Recipe:
     """A checkpoint folder or hub id; a recipe that only carries settings has none."""
     inference: Mapping[str, Any] = field(default_factory=dict)
     curation: Mapping[str, Any] = field(default_factory=dict)
-    """Validated by ``dualfocus_eval.data.curation``."""
+    """Validated by ``dualfocus_eval.curation``."""
     train: Mapping[str, Any] = field(default_factory=dict)
-    """Validated by ``dualfocus_eval.train``."""
+    """Validated by ``dualfocus_eval.training``."""
     expected: Mapping[str, float] = field(default_factory=dict)
     """Published scores in percent, by task."""
     estimate: Mapping[str, Any] = field(default_factory=dict)
-    """What training costs, as ``benchmarks/training_costs.py`` wrote it."""
+    """What training costs, as ``measurements/training_costs.py`` wrote it."""
 
     @property
     def trained(self) -> Path | None:

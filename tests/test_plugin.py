@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 
 OURS = sorted(path.stem for path in resource_folder("tasks").rglob("*.yaml"))
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.arguments import check, resolve
 from dualfocus_eval.recipe import load_recipe, recipe_names
-from dualfocus_eval.resources import resource_folder
 
 
 def write(folder: Path, text: str) -> Path:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.recipe import load_recipe, recipe_names
-from dualfocus_eval.resources import resource_folder
-from dualfocus_eval.train.plan import train_plan
-from dualfocus_eval.train.tuning import TuningPlan
+from dualfocus_eval.tiny.training.plan import train_plan
+from dualfocus_eval.training.tuning import TuningPlan
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "training.md").read_text()
@@ -54,7 +54,7 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
-    monkeypatch.setattr("dualfocus_eval.harness.cli._run_lmms_eval", forwarded)
+    monkeypatch.setattr("dualfocus_eval.cli.eval._run_lmms_eval", forwarded)
 
 
 def understood(words: list[str]) -> Any:

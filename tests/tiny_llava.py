@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from benchmarks.random_models import build
+from measurements.random_models import build
 
 BOXES = tuple(
     f"[{x / 10:.2f}, {y / 10:.2f}, {(x + side) / 10:.2f}, {(y + side) / 10:.2f}]"

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.convert.source import Source
 from dualfocus_eval.convert.weights import Entry
 from dualfocus_eval.engines.checkpoint_files import check_layers, read_json
-from dualfocus_eval.errors import CheckpointError, first_line
 
 __all__ = [
     "SPECIAL_TOKENS",

@@ -18,6 +18,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from dualfocus_eval import __version__
+from dualfocus_eval.common.errors import CheckpointError, UserError
+from dualfocus_eval.common.files import sha256_of
 from dualfocus_eval.convert.layout import (
     SPECIAL_TOKENS,
     TOWER,
@@ -34,8 +36,6 @@ from dualfocus_eval.convert.source import Source, find_weights
 from dualfocus_eval.convert.tokenizer import build_tokenizer
 from dualfocus_eval.convert.weights import Entry, Weights, inventory, open_weights
 from dualfocus_eval.engines.checkpoint_files import is_finite, is_weight
-from dualfocus_eval.errors import CheckpointError, UserError
-from dualfocus_eval.files import sha256_of
 from dualfocus_eval.recipe import Recipe
 
 __all__ = ["convert"]

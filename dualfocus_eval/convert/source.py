@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.engines.checkpoint_files import check_layers, read_json
-from dualfocus_eval.errors import CheckpointError, UserError
 
 __all__ = ["Source", "WeightFiles", "claimable", "find_weights", "read_source"]
 

@@ -9,9 +9,9 @@ from typing import Any
 from tokenizers import processors
 from transformers import AddedToken, LlamaTokenizer, PreTrainedTokenizerFast
 
+from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.convert.source import Source
 from dualfocus_eval.engines.checkpoint_files import read_json
-from dualfocus_eval.errors import CheckpointError, UserError, first_line
 
 __all__ = ["IMAGE_TOKEN", "build_tokenizer", "image_gap"]
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.common.errors import CheckpointError
 
 __all__ = ["Entry", "Weights", "inventory", "open_weights"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.checkpoint_files import (
     check_weights,
     checkpoint_file,
@@ -17,7 +18,6 @@ from dualfocus_eval.engines.checkpoint_files import (
     read_json,
     refuse_missing_folder,
 )
-from dualfocus_eval.errors import CheckpointError, first_line
 from dualfocus_eval.families import Family
 
 __all__ = ["merge_adapter"]

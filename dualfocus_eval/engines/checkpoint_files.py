@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.errors import CheckpointError, first_line
+from dualfocus_eval.common.errors import CheckpointError, first_line
 
 __all__ = [
     "check_layers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 
 __all__ = ["EngineConfig"]
 

@@ -18,10 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dualfocus_eval.common.errors import CheckpointError
+from dualfocus_eval.common.files import sha256_of
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.weights_digest import weights_digest
-from dualfocus_eval.errors import CheckpointError
-from dualfocus_eval.files import sha256_of
 
 __all__ = ["checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.engines import processors
 from dualfocus_eval.engines.adapters import merge_adapter
 from dualfocus_eval.engines.checkpoint_files import (
@@ -25,7 +26,6 @@ from dualfocus_eval.engines.checkpoint_files import (
 )
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_name, digest_in_memory, engine_digest
-from dualfocus_eval.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.families import Family, family_for
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_parts", "load_processor", "prepare"]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from dualfocus_eval.engines.base import Counters, Failure
-from dualfocus_eval.engines.images import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 from dualfocus_eval.engines.rendering import Boundary, Prompt

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
+from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.engines.base import Counters, Picture
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.images import ImageEncoder, image_inputs
-from dualfocus_eval.errors import CheckpointError, UserError, first_line
+from dualfocus_eval.engines.image_inputs import ImageEncoder, image_inputs
 from dualfocus_eval.families import Family
 
 __all__ = ["check_image_tokens", "load_processor", "padding_processor"]

@@ -12,7 +12,7 @@ import jinja2
 import torch
 
 from dualfocus_eval.engines.base import Conversation, Message, Picture
-from dualfocus_eval.engines.images import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder
 
 __all__ = ["Boundary", "Prompt", "Renderer", "RenderingError"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from dualfocus_eval.errors import CheckpointError
-from dualfocus_eval.files import replacing, sha256_of
+from dualfocus_eval.common.errors import CheckpointError
+from dualfocus_eval.common.files import replacing, sha256_of
 
 __all__ = ["weights_digest"]
 

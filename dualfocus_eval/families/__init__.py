@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.families.base import Family, ImageInputs
 from dualfocus_eval.families.llava import LLAVA
 from dualfocus_eval.families.llava_next import LLAVA_NEXT

@@ -13,14 +13,14 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from dualfocus_eval.common.errors import CheckpointError, UserError
+from dualfocus_eval.common.naming import refuse_unknown
+from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.errors import CheckpointError, UserError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.naming import refuse_unknown
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe
-from dualfocus_eval.resources import EMBEDDED_CHECKPOINT
 
 __all__ = ["ARGUMENTS", "RunConfig", "check", "resolve"]
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 
 __all__ = ["FLAGS", "Flag", "refuse_flags", "without_effect"]
 

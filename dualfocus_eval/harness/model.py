@@ -16,8 +16,8 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure
-from dualfocus_eval.errors import UserError
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.harness.outcomes import extend_evaluator
 from dualfocus_eval.harness.questions import chat_question, simple_question
@@ -30,9 +30,9 @@ from dualfocus_eval.harness.requests import (
     read_chat,
     read_simple,
 )
-from dualfocus_eval.harness.run import Run
+from dualfocus_eval.harness.session import Run
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.method.trace import Trace
+from dualfocus_eval.traces.record import Trace
 
 __all__ = ["DualFocusChat", "DualFocusSimple"]
 

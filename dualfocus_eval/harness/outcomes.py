@@ -16,7 +16,7 @@ from typing import Any
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.selection import Rule
-from dualfocus_eval.method.trace import Trace
+from dualfocus_eval.traces.record import Trace
 
 __all__ = ["FAILED_METRIC", "Outcomes", "add_to_results", "extend_evaluator", "failure_notice"]
 

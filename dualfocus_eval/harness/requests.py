@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.building import flags_of_task
 from dualfocus_eval.harness.generation import GenerationLimits, read_generation_kwargs
 from dualfocus_eval.harness.structure import Structure, read_structure

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.naming import refuse_unknown
 from dualfocus_eval.harness.task_functions import is_blank
 from dualfocus_eval.method.question import AnswerKind
-from dualfocus_eval.naming import refuse_unknown
 
 __all__ = ["Structure", "read_structure"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.prepared import image_of, undecoded
+from dualfocus_eval.datasets.prepared import image_of, undecoded
 
 __all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "mean_score", "undecoded"]
 

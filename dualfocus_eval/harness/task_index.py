@@ -17,10 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.building import adapt_building
 from dualfocus_eval.harness.stop_texts import tell_stop_texts_apart
-from dualfocus_eval.resources import resource_folder
 
 __all__ = ["index_our_tasks", "prepared_config", "task_manager"]
 
@@ -102,8 +102,8 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
         return config
     from loguru import logger
 
-    from dualfocus_eval.data.benchmarks import BENCHMARKS
-    from dualfocus_eval.data.benchmarks.prepared import VARIABLE, data_root, prepared_table
+    from dualfocus_eval.datasets import BENCHMARKS
+    from dualfocus_eval.datasets.prepared import VARIABLE, data_root, prepared_table
 
     root, on_hub = data_root(), config["dataset_path"] != "parquet"
     benchmark, split = prepared.split("/")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeVar
 
-from dualfocus_eval.method.text import nfkc
+from dualfocus_eval.common.text import nfkc
 
 __all__ = [
     "CONVENTIONS",

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from dualfocus_eval.common.files import open_regular
 from dualfocus_eval.engines.base import Failure, Picture
-from dualfocus_eval.files import open_regular
 
 __all__ = ["FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageHead", "image_head", "prepare_picture", "strict_decoding"]
 

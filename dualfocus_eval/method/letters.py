@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from dualfocus_eval.method.text import nfkc
+from dualfocus_eval.common.text import nfkc
 
 __all__ = ["named_option", "option_index"]
 

@@ -15,7 +15,7 @@ from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import Decision, Pathway, Rule, is_confident
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.trace import ContextScores, Fallback, Grounding
+from dualfocus_eval.traces.record import ContextScores, Fallback, Grounding
 
 __all__ = ["Work", "answering", "attempt", "call", "check", "first_pass", "macro_pass", "second_pass"]
 

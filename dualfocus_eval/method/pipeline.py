@@ -23,8 +23,8 @@ from dualfocus_eval.method.passes import (
 from dualfocus_eval.method.question import AnswerKind, Question
 from dualfocus_eval.method.selection import RULES, Decision, picks, settled
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.store import TraceStore
-from dualfocus_eval.method.trace import ContextScores, Cost, Fallback, ImageInfo, Trace
+from dualfocus_eval.traces.record import ContextScores, Cost, Fallback, ImageInfo, Trace
+from dualfocus_eval.traces.store import TraceStore
 
 __all__ = ["Fallback", "Likelihood", "answer", "loglikelihood"]
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
+from dualfocus_eval.common.text import nfkc
 from dualfocus_eval.engines.base import Completion, mean_nll
 from dualfocus_eval.method.letters import named_option, option_index
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.text import nfkc
 
 __all__ = [
     "RULES",

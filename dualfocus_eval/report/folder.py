@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 
 __all__ = ["take_folder"]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualfocus_eval.errors import UserError
-from dualfocus_eval.escaping import markdown, markdown_target, visible
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.escaping import markdown, markdown_target, visible
+from dualfocus_eval.common.tables import Cell, Number, cell_text, to_csv, to_json, to_markdown
 from dualfocus_eval.report.folder import take_folder
-from dualfocus_eval.report.sections import Section
+from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.style import PLAIN_TEXT
-from dualfocus_eval.report.tables import Cell, Number, cell_text, to_csv, to_json, to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.gqa import STRUCTURAL
-from dualfocus_eval.data.benchmarks.gqa_hub import hub_annotations, open_image, reference, with_image_references
-from dualfocus_eval.data.benchmarks.gqa_mcq import GQA_MCQ, gqa_match_form, read_record
-from dualfocus_eval.data.benchmarks.prepared import undecoded
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.datasets.gqa import STRUCTURAL
+from dualfocus_eval.datasets.gqa_hub import hub_annotations, open_image, reference, with_image_references
+from dualfocus_eval.datasets.gqa_mcq import GQA_MCQ, gqa_match_form, read_record
+from dualfocus_eval.datasets.prepared import undecoded
 from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT, answer_text, count, mean_score
 from dualfocus_eval.method.letters import option_index
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dualfocus_eval.data.benchmarks.mmbench import LETTERS, ROTATION
-from dualfocus_eval.harness.judge import ask, judge_model
+from dualfocus_eval.datasets.mmbench import LETTERS, ROTATION
+from dualfocus_eval.harness.llm_judge import ask, judge_model
 from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual, is_blank, undecoded
 
 __all__ = [

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
 
 __all__ = [

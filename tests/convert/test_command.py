@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.original_llava import Original, write_checkpoint
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
 from dualfocus_eval.convert import llava
 from dualfocus_eval.engines.base import GenerateRequest, Message, Picture
-from dualfocus_eval.engines.transformers import load_engine
+from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.harness.arguments import resolve
+from measurements.original_llava import Original, write_checkpoint
 
 EMBEDDINGS = {"language_model.model.embed_tokens.weight", "language_model.lm_head.weight"}
 
@@ -46,7 +46,7 @@ def test_a_killed_conversion_is_begun_again(original: tuple[Path, Original], tmp
     source, out = original[0], tmp_path / "out"
     code = (
         "import os, signal, sys\n"
-        "from dualfocus_eval.cli import main\n"
+        "from dualfocus_eval.cli.main import main\n"
         "from dualfocus_eval.convert import llava\n"
         "save, calls = llava.save_file, []\n"
         "def killed(*args, **kwargs):\n"

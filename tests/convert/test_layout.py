@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlavaConfig
 
-from benchmarks.original_llava import config
 from dualfocus_eval.convert.layout import TOWER, Target, padded_rows, targets, tower_config
 from dualfocus_eval.convert.source import Source, WeightFiles
+from measurements.original_llava import config
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from benchmarks.original_llava import IMAGE, IMAGE_SIDE, PATCH, write_checkpoint
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
+from measurements.original_llava import IMAGE, IMAGE_SIDE, PATCH, write_checkpoint
 
 PATCHES = (IMAGE_SIDE // PATCH) ** 2
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessor
 
-from benchmarks.original_llava import IMAGE_SIDE, PATCH, TEXT, write_checkpoint
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
 from dualfocus_eval.engines.processors import padding_processor
+from measurements.original_llava import IMAGE_SIDE, PATCH, TEXT, write_checkpoint
 
 PATCHES = (IMAGE_SIDE // PATCH) ** 2
 SYSTEM = TEXT.partition(" USER")[0] + (

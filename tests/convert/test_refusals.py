@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.original_llava import write_checkpoint
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
+from measurements.original_llava import write_checkpoint
 
 SHARD = "model-00002-of-00003.safetensors"
 PROJECTOR = "model.mm_projector.0.weight"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.exactness import random_checkpoint
 from dualfocus_eval.engines.loading import Checkpoint
+from measurements.exactness import random_checkpoint
 
 torch.set_num_threads(1)
 

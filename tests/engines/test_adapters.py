@@ -12,10 +12,10 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from benchmarks.random_models import build
+from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.engines.adapters import merge_adapter
-from dualfocus_eval.errors import CheckpointError
 from dualfocus_eval.families import FAMILIES
+from measurements.random_models import build
 
 TODAY = "base_model.model.model.language_model."
 LANGUAGE = r".*language_model.*\.(q_proj|v_proj)"

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.transformers import load_engine
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.engines.in_process import load_engine
 from tests.tiny_llava import save_tiny_llava
 
 WEIGHTS = "model.safetensors"

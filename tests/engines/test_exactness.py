@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.exactness import compare, random_checkpoint
-from benchmarks.plain_reference import Reference, reference
 from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.families import FAMILIES
+from measurements.exactness import compare, random_checkpoint
+from measurements.plain_reference import Reference, reference
 
 
 @functools.cache

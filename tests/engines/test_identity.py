@@ -13,12 +13,12 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from benchmarks.random_models import build
+from dualfocus_eval.common.errors import CheckpointError
+from dualfocus_eval.common.files import sha256_of
 from dualfocus_eval.engines import identity, weights_digest
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_digest, checkpoint_name, digest_in_memory, engine_digest
-from dualfocus_eval.errors import CheckpointError
-from dualfocus_eval.files import sha256_of
+from measurements.random_models import build
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, Change, byte, configuration, weights
 from tests.tiny_llava import save_tiny_llava
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.random_models import build
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Message, Picture, Score, ScoreRequest
+from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.engines.loading import prepare
-from dualfocus_eval.engines.transformers import TransformersEngine
 from dualfocus_eval.families import FAMILIES
+from measurements.random_models import build
 
 MIB = 1 << 20
 NAN = float("nan")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualfocus_eval.engines.images import ByteLRU
+from dualfocus_eval.engines.image_inputs import ByteLRU
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 
 TOKEN = 2 * 4 * 4  # bytes of one token's states in `segment`: keys and values, one head of four float32

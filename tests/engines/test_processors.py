@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.engines.base import GenerateRequest, Message, Picture
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.engines.loading import Checkpoint, load_processor
-from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
-from dualfocus_eval.errors import CheckpointError
 
 SETTINGS = "processor_config.json"
 REQUEST = GenerateRequest((Message("user", (Picture(Image.new("RGB", (40, 30), "red")), "is there a red cup")),), 4)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation, Counters, Message, Picture
-from dualfocus_eval.engines.images import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.engines.rendering import Renderer, RenderingError
 from dualfocus_eval.families import FAMILIES

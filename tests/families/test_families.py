@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dualfocus_eval.errors import CheckpointError
+from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.families import FAMILIES, family_for
 
 

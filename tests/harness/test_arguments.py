@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.arguments import ARGUMENTS, check, resolve
 from dualfocus_eval.recipe import load_recipe
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.building import adapt_building, flags_of_task
 
 ASKED = {"limit": 2, "system_instruction": "Be brief.", "apply_chat_template": True, "chat_template": str}

@@ -14,8 +14,8 @@ import lmms_eval.tasks
 import pytest
 import yaml
 
-from dualfocus_eval.errors import UserError
-from dualfocus_eval.harness.cli import main
+from dualfocus_eval.cli.eval import main
+from dualfocus_eval.common.errors import UserError
 from tests.integration.conftest import read_output, read_traces
 from tests.tiny_llava import save_tiny_llava
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.random_models import ARCHITECTURES, build
 from dualfocus_eval.harness import environment
 from dualfocus_eval.harness.environment import COMPUTING, arithmetic_of, environment_of
+from measurements.random_models import ARCHITECTURES, build
 
 
 def _with_attention(**parts: str) -> SimpleNamespace:

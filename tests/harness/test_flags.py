@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lmms_eval_arguments import PAGE, arguments, table
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.flags import FLAGS, refuse_flags, without_effect
+from measurements.lmms_eval_arguments import PAGE, arguments, table
 
 ACTIONS = {action.dest: action for action in arguments()}
 

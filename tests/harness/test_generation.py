@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.generation import GenerationLimits, read_generation_kwargs
 
 

@@ -14,10 +14,10 @@ from datasets import Dataset, Features, Image, Value
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from PIL import Image as PILImage
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
-from dualfocus_eval.harness.run import Run
-from dualfocus_eval.method.store import join_traces
+from dualfocus_eval.harness.session import Run
+from dualfocus_eval.traces.store import join_traces
 from tests.tiny_llava import save_tiny_llava
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from dualfocus_eval.data.benchmarks.prepared import FORMAT, MANIFEST
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.datasets.prepared import FORMAT, MANIFEST
 from dualfocus_eval.harness.task_index import prepared_config
 
 CONFIG: dict[str, Any] = {

@@ -7,7 +7,7 @@ from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.generation import GenerationLimits
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import Request

@@ -6,7 +6,7 @@ from datasets import Dataset, Features, Image, List, Value
 from lmms_eval.api.instance import Instance
 from PIL import Image as PILImage
 
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.requests import (
     ImageKeys,
     Request,

@@ -11,9 +11,9 @@ import lmms_eval.tasks
 import pytest
 from lmms_eval.api.task import ConfigurableTask, TaskConfig
 
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.generation import read_generation_kwargs
 from dualfocus_eval.harness.task_index import index_our_tasks
-from dualfocus_eval.resources import resource_folder
 
 DATA = resource_folder("tasks") / "pope" / "data" / "random.parquet"
 TASK = {

@@ -13,14 +13,14 @@ from accelerate import Accelerator
 from loguru import logger
 from PIL import Image
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines import weights_digest
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.engines.identity import engine_digest
-from dualfocus_eval.engines.transformers import TransformersEngine, load_engine
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.harness import environment
 from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
-from dualfocus_eval.harness.run import Run
+from dualfocus_eval.harness.session import Run
 from dualfocus_eval.method.question import Question
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS

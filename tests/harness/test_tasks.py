@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from lmms_eval.utils import load_yaml_config
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 
 TASKS = resource_folder("tasks")
 YAMLS = sorted(TASKS.rglob("*.yaml"))

@@ -12,8 +12,8 @@ from lmms_eval.loggers import EvaluationTracker
 
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.harness.written import file_faults
-from dualfocus_eval.method.store import TraceStore
-from dualfocus_eval.method.trace import Trace
+from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.traces.store import TraceStore
 from tests.full_disk import file_size_limit
 
 KEY = "settings"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.cli import main
-from dualfocus_eval.data.scenes.layout import compose
-from dualfocus_eval.data.scenes.render import paint
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.cli.main import main
+from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.tiny.scenes.layout import compose
+from dualfocus_eval.tiny.scenes.render import paint
 from tests.integration.conftest import Run
 
 MINIS = sorted(path.stem for path in resource_folder("tasks").rglob("df_*mini*.yaml") if path.stem != "df_mini")

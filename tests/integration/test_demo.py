@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dualfocus_eval.report.choices import Choice, scores_of
-from dualfocus_eval.report.reading import read_run
+from dualfocus_eval.analysis.choices import Choice, scores_of
+from dualfocus_eval.analysis.reading import read_run
 from tests.integration.conftest import BIN, Run
 
 LIMIT = ["--limit", "4", "--batch_size", "4"]

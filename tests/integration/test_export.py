@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.recipe import Recipe
-from dualfocus_eval.train.export import export
+from dualfocus_eval.training.export import export
 from tests.integration.conftest import Run
 
 

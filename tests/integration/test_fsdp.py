@@ -16,11 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from dualfocus_eval.resources import resource_folder
-from dualfocus_eval.train.cli import main
+from dualfocus_eval.cli.train import main
+from dualfocus_eval.common.resources import resource_folder
 from tests.integration.conftest import BIN
 from tests.integration.training import Training, same_weights
-from tests.train.samples import save_base, write_data, write_recipe
+from tests.training.samples import save_base, write_data, write_recipe
 
 pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="two processes would share one GPU")
 

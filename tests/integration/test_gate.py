@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 from tests.integration.conftest import BIN, Run
 
 SWAPPED = """
@@ -15,7 +15,7 @@ import sys
 import dualfocus_eval.method.passes as passes
 crop_of = passes.crop_of
 passes.crop_of = lambda box, size, **how: crop_of(box, size[::-1], **how)
-from dualfocus_eval.cli import main
+from dualfocus_eval.cli.main import main
 raise SystemExit(main(sys.argv[1:]))
 """
 """``dualfocus`` with a planted mistake: the image's width and height change places where the crop is cut."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dualfocus_eval.resources import EMBEDDED_CHECKPOINT, resource_folder
+from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
 from tests.integration.conftest import Run, read_traces
 
 POPE = [f"df_pope_mini_{split}" for split in ("adversarial", "popular", "random")]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 from tests.integration.conftest import BIN, Outcome, Run, read_traces, runner
 from tests.integration.recomputed import overview_tables, read_answers, tables_of
 from tests.integration.recomputed.cells import Table

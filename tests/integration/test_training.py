@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.integration.training import TORCHRUN, Training, same_weights
-from tests.train.samples import save_base, write_data, write_recipe
+from tests.training.samples import save_base, write_data, write_recipe
 
 SAMPLES, STEPS = 36, 9
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 from tests.integration.conftest import read_output
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import AnswerKind, Question
 from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.store import TraceStore
+from dualfocus_eval.traces.store import TraceStore
 from tests.scripted_engine import Answer, ScriptedEngine, completion, prompt_of, text_ids
 
 BOX = "[0.10, 0.20, 0.50, 0.60]"

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from dualfocus_eval.analysis.choices import RULE_WORDS
+from dualfocus_eval.common.tables import Number
 from dualfocus_eval.method.selection import RULES, Decision, Rule, lower_nll, picks
-from dualfocus_eval.method.trace import ContextScores
 from dualfocus_eval.report import example
-from dualfocus_eval.report.choices import RULE_WORDS
-from dualfocus_eval.report.effect import SCENES
-from dualfocus_eval.report.questions import question_section
-from dualfocus_eval.report.tables import Number
-from tests.report.runs import Answered, answered, run_of, scene
+from dualfocus_eval.report.sections.questions import question_section
+from dualfocus_eval.tiny.effect import SCENES
+from dualfocus_eval.traces.record import ContextScores
+from tests.analysis.runs import Answered, answered, run_of, scene
 
 VALUES = (0.1, 0.5, 0.9)
 PLACES = [(own, micro) for own in VALUES for micro in VALUES if own != micro]
@@ -45,8 +45,8 @@ def shown(rows: list[Answered], rule: Rule) -> tuple[list[dict[str, Any]], tuple
 
 @pytest.mark.parametrize("rule", RULES)
 def test_what_is_selected_has_the_lower_of_the_perplexities_shown(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dualfocus_eval.report.questions._EACH", 100)
-    monkeypatch.setattr("dualfocus_eval.report.questions._PICTURES", 0)
+    monkeypatch.setattr("dualfocus_eval.report.sections.questions._EACH", 100)
+    monkeypatch.setattr("dualfocus_eval.report.sections.questions._PICTURES", 0)
     rows, notes = shown(disagreements(), rule)
     assert len(rows) == len(PLACES) ** 2
     for row in rows:

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.report.effect import SCENES
 from dualfocus_eval.report.example import choose_example, draw_example
-from tests.report.runs import answered, run_of, scene
+from dualfocus_eval.tiny.effect import SCENES
+from tests.analysis.runs import answered, run_of, scene
 from tests.tiny_llava import save_tiny_llava
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dualfocus_eval.report.questions import _pictures
+from dualfocus_eval.report.sections.questions import _pictures
 from tests.postscript import POSTSCRIPT, ghostscript_log
 
 

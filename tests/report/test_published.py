@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.report.effect import SCENES
-from dualfocus_eval.report.published import main_section
-from tests.report.runs import answered, read_with, scene, write_run
+from dualfocus_eval.report.sections.published import main_section
+from dualfocus_eval.tiny.effect import SCENES
+from tests.analysis.runs import answered, read_with, scene, write_run
 
 SEED = "df_seed_img_mini"
 DOC = {"answer": "A", "data_id": "1", "question_type_id": 1, **{f"choice_{letter}": letter * 3 for letter in "abcd"}}

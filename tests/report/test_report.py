@@ -17,22 +17,22 @@ from xml.etree import ElementTree as Xml
 import pytest
 from rich.console import Console
 
-from dualfocus_eval.cli import main
+from dualfocus_eval.analysis.reading import read_run
+from dualfocus_eval.analysis.runs import Fault, Run, print_faults
+from dualfocus_eval.cli.main import main
+from dualfocus_eval.cli.report import report_run, sections_of
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.tables import Table
 from dualfocus_eval.engines.base import Completion
-from dualfocus_eval.errors import UserError
-from dualfocus_eval.method.trace import Cost
-from dualfocus_eval.report.baseline import reduce_run
-from dualfocus_eval.report.command import report_run, sections_of
-from dualfocus_eval.report.effect import POPE, SCENES
+from dualfocus_eval.gate.baseline import reduce_run
 from dualfocus_eval.report.page import write_report
-from dualfocus_eval.report.published import published_tables
-from dualfocus_eval.report.reading import read_run
-from dualfocus_eval.report.runs import Fault, Run, print_faults
-from dualfocus_eval.report.sections import Section
-from dualfocus_eval.report.strategies import STAR
-from dualfocus_eval.report.tables import Table
-from tests.report.gate import asked, gate_run
-from tests.report.runs import Answered, answered, failing, read_with, run_of, scene, write_run
+from dualfocus_eval.report.section import Section
+from dualfocus_eval.report.sections.published import published_tables
+from dualfocus_eval.report.sections.strategies import STAR
+from dualfocus_eval.tiny.effect import POPE, SCENES
+from dualfocus_eval.traces.record import Cost
+from tests.analysis.runs import Answered, answered, failing, read_with, run_of, scene, write_run
+from tests.gate.gate import asked, gate_run
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)"> | `x` [link](javascript:alert(3)) $x_1$'
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.common.tables import Number
 from dualfocus_eval.method.selection import Decision
-from dualfocus_eval.report.confidence import confidence_section
-from dualfocus_eval.report.effect import SCENES
-from dualfocus_eval.report.runs import Run
-from dualfocus_eval.report.sections import Section
-from dualfocus_eval.report.selection import selection_section
-from dualfocus_eval.report.tables import Number
-from tests.report.runs import Answered, answered, run_of, scene
+from dualfocus_eval.report.section import Section
+from dualfocus_eval.report.sections.confidence import confidence_section
+from dualfocus_eval.report.sections.selection import selection_section
+from dualfocus_eval.tiny.effect import SCENES
+from tests.analysis.runs import Answered, answered, run_of, scene
 
 
 def shown(section: Section, name: str) -> list[dict[str, Any]]:

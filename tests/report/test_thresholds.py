@@ -7,7 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualfocus_eval.report.thresholds import Curve, adaptive_curve, cheapest_within, kept_points
+from dualfocus_eval.report.sections.thresholds import Curve, adaptive_curve, cheapest_within, kept_points
 
 nlls = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.5, math.nan])
 questions = st.lists(

@@ -17,11 +17,11 @@ from datasets import Image as ImageFeature
 from lmms_eval.utils import load_yaml_config
 from PIL import Image
 
-from dualfocus_eval.data.benchmarks import gqa_hub
-from dualfocus_eval.data.benchmarks.gqa import STRUCTURAL
-from dualfocus_eval.errors import UserError
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.datasets import gqa_hub
+from dualfocus_eval.datasets.gqa import STRUCTURAL
 from dualfocus_eval.method.images import prepare_picture
-from dualfocus_eval.resources import resource_folder
 
 FOLDER = resource_folder("tasks") / "gqa"
 ANSWERS = ("yes", "no", "red", "dark blue", "t-shirt", "to the left", "man", "Ferris wheel", "tv", "café", "a.m.")
@@ -254,7 +254,7 @@ def test_of_the_hubs_images_only_those_asked_for_are_decoded(
         raise AssertionError("decoded by datasets")
 
     monkeypatch.setattr(ImageFeature, "decode_example", refused)
-    monkeypatch.setattr("dualfocus_eval.data.benchmarks.prepared.prepare_picture", counted)
+    monkeypatch.setattr("dualfocus_eval.datasets.prepared.prepare_picture", counted)
     task, documents = load(name)
     assert len(documents) == 80
     assert decoded == []

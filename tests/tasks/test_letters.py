@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lmms_eval.utils import load_yaml_config
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parents[1] / "method/letters.json").read_text("utf-8"))
 TEXTS = ("a cup", "a ball", "a lamp", "a hat")

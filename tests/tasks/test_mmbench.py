@@ -20,7 +20,7 @@ from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 from lmms_eval.utils import load_yaml_config
 from loguru import logger
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 
 FOLDER = resource_folder("tasks") / "mmbench"
 Config = dict[str, Any]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from lmms_eval.utils import load_yaml_config
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 
 HEADS = ("", "yes", "Yes", "YES", "no", "No", "NO", "not", "Not really", "nope", "know", "there is", "はい", "нет", "A")
 TAILS = ("", ".", ",", "!", " ", "\n", ". No.", ". Yes.", ", it is not", " there is no cup", "; no", "\u00a0no", " No,")

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, Image, List, Value
 from lmms_eval.tasks.seedbench.utils import seed_doc_to_text, seed_process_result
 from lmms_eval.utils import load_yaml_config
 
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.resources import resource_folder
 
 FOLDER = resource_folder("tasks") / "seed"
 MINI = FOLDER / "data" / "mini.parquet"

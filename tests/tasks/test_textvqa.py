@@ -18,8 +18,8 @@ from lmms_eval.tasks._task_utils.vqa_eval_metric import EvalAIAnswerProcessor
 from lmms_eval.tasks.textvqa.utils import textvqa_process_results
 from lmms_eval.utils import load_yaml_config
 
-from dualfocus_eval.errors import UserError
-from dualfocus_eval.resources import resource_folder
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.resources import resource_folder
 
 FOLDER = resource_folder("tasks") / "textvqa"
 MINI = FOLDER / "data" / "mini.parquet"

@@ -1,0 +1,21 @@
+"""What to say about a name that is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from dualfocus_eval.common.errors import UserError
+
+__all__ = ["refuse_unknown"]
+
+
+def refuse_unknown(names: Iterable[str], allowed: Iterable[str], where: str, what: str) -> None:
+    """Raise ``UserError`` for the first of ``names`` that is not ``allowed``, with the nearest one and all of them."""
+    allowed = list(allowed)
+    for name in names:
+        if name in allowed:
+            continue
+        near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.6)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"{where}: unknown {what} {str(name)!r}.{hint} Known: {', '.join(sorted(allowed))}.")

@@ -1,8 +1,0 @@
-"""A multiple-choice set out of GQA's own annotations: what ``dualfocus data gqa-mcq`` builds."""
-
-from __future__ import annotations
-
-from dualfocus_eval.data.gqa_choices.build import Built, build_choices
-from dualfocus_eval.data.gqa_choices.command import write_choices
-
-__all__ = ["Built", "build_choices", "write_choices"]

@@ -1,0 +1,208 @@
+"""One run: its settings, engine, trace store and counts, from the model's construction to lmms-eval's ``clean``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from loguru import logger
+from platformdirs import user_cache_path
+
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.escaping import one_line
+from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
+from dualfocus_eval.engines.prefix_cache import GIB
+from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.environment import arithmetic_of, environment_of
+from dualfocus_eval.harness.flags import refuse_flags, without_effect
+from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
+from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
+from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.settings import settings_key
+from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.traces.store import TraceStore
+
+__all__ = ["Run"]
+
+
+class Run:
+    """Answers batches of questions and keeps account of them; with ``engine`` no checkpoint is loaded.
+
+    Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.
+    """
+
+    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: TransformersEngine | None = None) -> None:
+        self.config = config
+        self._accelerator = accelerator
+        self.system_prompt = config.system_prompt
+        self._warnings: list[str] = []
+        self._summary = Summary()
+        self._outcomes = Outcomes()
+        self._finished: tuple[dict[str, Any], Outcomes] | None = None
+        self._engine: TransformersEngine | None = engine or load_engine(config.engine)
+        self._checkpoint = self._engine.identity
+        model = self._engine.checkpoint.model
+        self._environment = environment_of(model)
+        self.arithmetic = arithmetic_of(model, adapter=config.engine.peft is not None)
+        self.settings_key = settings_key(config.settings, {"checkpoint": self._engine.checkpoint.digest})
+        self._prefix_cache_gib = self._engine.prefix_cache.budget / GIB
+        self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
+        self._store: TraceStore | None = None
+        self._not_reused: tuple[str, ...] = ()
+        if accelerator.is_main_process:
+            self._show_settings()
+        if _alone_despite_accelerate(accelerator):
+            self.warn(
+                "accelerate launch started a single process: on CPUs it starts several only through MPI "
+                "(--mpirun_hostfile). This one answers every question. To start N, run: "
+                "ACCELERATE_USE_CPU=true torchrun --nproc-per-node N -m dualfocus_eval eval ..."
+            )
+
+    @property
+    def engine(self) -> TransformersEngine:
+        """The loaded model; loaded again when a run has ended and its object is used once more."""
+        if self._engine is None:
+            self._engine = load_engine(self.config.engine)
+            if self._engine.identity != self._checkpoint:
+                raise UserError(f"{self.config.engine.pretrained} has changed since this model was made; make it anew")
+        return self._engine
+
+    @property
+    def store(self) -> TraceStore:
+        """This rank's traces; opened at the first question."""
+        if self._store is None:
+            try:
+                self._store = TraceStore(
+                    self.trace_folder,
+                    self.settings_key,
+                    arithmetic=self.arithmetic,
+                    rank=self._accelerator.process_index,
+                )
+            except OSError as error:
+                raise UserError(f"trace folder {self.trace_folder} cannot be used: {error}") from error
+            self._not_reused = self._store.not_reused
+            if self._not_reused and self._accelerator.is_main_process:
+                logger.warning(one_line("; ".join(self._not_reused)))
+        return self._store
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What stands in the results file: the resolved settings, what ran them, where the traces are, the counts."""
+        return {
+            "settings": asdict(self.config.settings),
+            "settings_from": dict(self.config.sources),
+            "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
+            "checkpoint": self._checkpoint,
+            "environment": self._environment,
+            "batch_size": self.config.batch_size,
+            "processes": self._accelerator.num_processes,
+            "settings_key": self.settings_key,
+            "arithmetic": self.arithmetic,
+            "not_reused": list(self._not_reused),
+            "traces": str(self.trace_folder.absolute()),
+            "summary": self._summary.as_dict(),
+            "warnings": list(self._warnings),
+            "tasks": self._outcomes.by_task(),
+        }
+
+    def answer(self, questions: Sequence[Question]) -> list[Trace]:
+        """Traces in the order of ``questions``; each is stored before the next batch begins."""
+        before = self.store.reused
+        traces = answer(questions, self.engine, self.config.settings, store=self.store)
+        self._summary.resumed += self.store.reused - before
+        rule = self.config.settings.selection if self.config.settings.strategy == "dualfocus" else None
+        for trace in traces:
+            self._summary.add_trace(trace)
+            self._outcomes.add_trace(trace, rule)
+            if trace.error:
+                logger.warning(one_line(f"{trace.key} failed: {trace.error.kind}: {trace.error.message}"))
+        return traces
+
+    def score(self, targets: Sequence[tuple[Question, str]]) -> list[Likelihood | Failure]:
+        """Likelihoods of texts as answers to their questions. They are not stored: a rerun scores them again."""
+        results = loglikelihood(targets, self.engine, self.config.settings)
+        self._summary.add_scores(targets, results)
+        for (question, _), result in zip(targets, results, strict=True):
+            self._outcomes.add_score(question.key, result)
+        return results
+
+    def refuse_two_pathways(self) -> None:
+        """Raise ``UserError`` where a likelihood is asked for and the strategy has no single one."""
+        if self.config.settings.strategy == "dualfocus":
+            raise UserError(
+                "strategy=dualfocus chooses between two generated answers and gives a text no single likelihood; for "
+                "this task pass --model_args strategy=macro or strategy=micro"
+            )
+
+    def warn(self, text: str) -> None:
+        """Tell the user now, below the summary and in the results that something is not as it was asked for."""
+        if self._accelerator.is_main_process and text not in self._warnings:
+            self._warnings.append(text)
+            logger.warning(one_line(text))
+
+    def take_flags(self, flags: Mapping[str, Any], tasks: Collection[str]) -> None:
+        """Go by lmms-eval's own ``flags``: take over its system instruction, warn of what has no effect on ``tasks``.
+
+        Raises ``UserError`` for flags that are not supported, and for two system prompts.
+        """
+        refuse_flags(flags)
+        instruction = flags.get("system_instruction")
+        if instruction and self.config.system_prompt not in (None, instruction):
+            raise UserError(
+                f"--system_instruction {instruction!r} and the model argument system_prompt="
+                f"{self.config.system_prompt!r} differ; give one of them"
+            )
+        self.system_prompt = instruction or self.config.system_prompt
+        for message in without_effect(flags, tasks):
+            self.warn(message)
+
+    def finish(self) -> None:
+        """Close the traces, add up the counts of all ranks, show them and free the model.
+
+        What the results are to carry is kept for `add_to_results`.
+        """
+        if self._engine:
+            self._summary.add_counters(self._engine.counters)
+            self._summary.prefix_cache_gib += self._engine.prefix_cache.budget / GIB
+        if self._store:
+            self._store.close()
+            self._summary.unwritten += self._store.unwritten
+            self._summary.rewritten += self._store.rewritten
+        self._engine = self._store = None
+        if self._accelerator.num_processes > 1:
+            summaries, outcomes = zip(*gather_object([(self._summary, self._outcomes)]), strict=True)
+            self._summary, self._outcomes = Summary.merged(summaries), Outcomes.merged(outcomes)
+        self._finished = self.record, self._outcomes
+        if self._accelerator.is_main_process:
+            print_summary(self._summary, str(self.trace_folder), self._warnings)
+        self._summary, self._outcomes, self._warnings = Summary(), Outcomes(), []
+
+    def add_to_results(self, results: dict[str, Any]) -> None:
+        """Add the record of the run that has just finished to lmms-eval's results, and say what failed."""
+        if self._finished is None:
+            return
+        record, outcomes = self._finished
+        self._finished = None
+        add_to_results(results, record, outcomes)
+        if notice := failure_notice(record):
+            print_failures(notice)
+
+    def _show_settings(self) -> None:
+        values = asdict(self.config.settings) | {"image_aspect": self.config.engine.image_aspect}
+        lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
+        logger.info(f"dualfocus {self.config.engine.pretrained}: " + ", ".join(lines))
+
+
+def _alone_despite_accelerate(accelerator: Accelerator) -> bool:
+    """Whether ``accelerate launch`` was asked for several processes and started one.
+
+    It announces a meeting point (MASTER_ADDR) to the only process; launchers that start several set WORLD_SIZE too.
+    """
+    launched = {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ
+    return launched and accelerator.num_processes == 1

@@ -1,0 +1,87 @@
+"""What the answers cost: images encoded, tokens computed and reused, decode steps, time per phase (table 7)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dualfocus_eval.analysis.rows import COUNTERS, PHASES
+from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.common.tables import Cell, Number, Table
+from dualfocus_eval.report.section import Section
+
+__all__ = ["cost_section", "second_pass_share", "totals"]
+
+_CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
+
+
+def totals(run: Run) -> dict[str, float]:
+    """Sums over all traced questions, by counter and by phase (``seconds_PHASE``)."""
+    columns = [f"cost_{counter}" for counter in COUNTERS] + [f"seconds_{phase}" for phase in PHASES]
+    return {name.removeprefix("cost_"): float(value) for name, value in run.answers[columns].sum().items()}
+
+
+def cost_section(run: Run) -> Section:
+    """Work and time, in all and per question."""
+    text = (
+        "Counted by the engine while it answered; answers taken over from an earlier run count with what they "
+        "cost then. Time is that of the engine's phases, without model loading, decoding of image files and scoring."
+    )
+    spent = totals(run)
+    questions = spent["questions"]
+    if not questions:
+        return Section("cost", "Cost", text)
+    rows = run.answers
+    generated = [
+        (f"tokens of {name}", _sum(rows[f"{column}_tokens"].to_numpy()))
+        for name, column in (("boxes (A1)", "box"), ("macro answers", "macro"), ("micro answers", "micro"))
+    ]
+    positions = spent["tokens_prefilled"] + spent["tokens_reused"]
+    seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
+    work: list[tuple[Cell, ...]] = [
+        (name, int(value), Number(value / questions, decimals=2))
+        for name, value in [
+            ("images encoded", spent["images_encoded"]),
+            ("tokens prefilled", spent["tokens_prefilled"]),
+            ("tokens reused", spent["tokens_reused"]),
+            ("decode steps", spent["decode_steps"]),
+            *generated,
+        ]
+    ]
+    reuse = Number(100 * spent["tokens_reused"] / positions if positions else math.nan, unit="%")
+    time: list[tuple[Cell, ...]] = [
+        (name, Number(value, unit="s"), Number(1000 * value / questions, unit="ms"))
+        for name, value in [(phase, spent[f"seconds_{phase}"]) for phase in PHASES] + [("all phases", seconds)]
+    ]
+    notes = (f"Of all prompt tokens, {reuse} % were reused from a cached prefix and not computed again.",)
+    tables = {
+        "work": Table(
+            f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (tuple(work),), notes
+        ),
+        "time": Table("Time", ("phase", "seconds", "ms per question"), (tuple(time),)),
+    }
+    return Section("cost", "Cost", text, tables)
+
+
+def second_pass_share(run: Run, task: str) -> float:
+    """An estimate of the second pass's share of a task's time: crops of all images, micro tokens of all generated.
+
+    Images stand for preprocessing, vision and prefill, where image tokens are most of the work; an image or crop counts
+    once, however many questions are about it. How time is divided between them and decoding is the whole run's, since
+    a batch may hold questions of several tasks. NaN without counts.
+    """
+    spent, rows = totals(run), run.of(task)
+    crops = rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna()
+    images = len(crops) + int(rows.loc[rows["traced"], "cluster"].nunique())
+    micro = _sum(rows["micro_tokens"].to_numpy())
+    generated = sum(_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
+    seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
+    if not (images and generated and seconds):
+        return math.nan
+    decoding = spent["seconds_decode"] / seconds
+    return (1 - decoding) * len(crops) / images + decoding * micro / generated
+
+
+def _sum(values: np.ndarray) -> float:
+    return float(np.nansum(values))

@@ -1,0 +1,17 @@
+"""The embedded held-out sets behind the ``_mini`` tasks, as small parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualfocus_eval.tiny.sets import gqa, mmbench, pope, scenes, seed, textvqa
+from dualfocus_eval.tiny.sets.table import HELD_OUT_SEED
+
+__all__ = ["HELD_OUT_SEED", "write_minis"]
+
+MINIS = (scenes, pope, gqa, mmbench, seed, textvqa)
+
+
+def write_minis(tasks: Path) -> list[Path]:
+    """Render every set into ``tasks/*/data`` and return the files written."""
+    return [path for mini in MINIS for path in mini.write(tasks)]

@@ -1,0 +1,41 @@
+"""What every embedded set is made of: held-out scenes, and a parquet file that stores each image once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dualfocus_eval.tiny.scenes.layout import Scene, compose
+from dualfocus_eval.tiny.scenes.render import paint
+
+__all__ = ["HELD_OUT_SEED", "held_out", "stored_image", "write_table"]
+
+HELD_OUT_SEED = 20_240_222
+"""Seed of the held-out scenes; training recipes use other seeds."""
+
+
+def held_out(start: int, count: int) -> Iterator[Scene]:
+    """``count`` held-out scenes from number ``start`` on; no two sets share a scene."""
+    return (compose(HELD_OUT_SEED, start + index) for index in range(count))
+
+
+def stored_image(scene: Scene) -> dict[str, Any]:
+    """The painted scene as a ``datasets`` image column stores it."""
+    content = io.BytesIO()
+    paint(scene).save(content, "PNG", optimize=True)
+    return {"bytes": content.getvalue(), "path": f"{scene.image_id}.png"}
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]], features: Any) -> Path:
+    """Write ``rows`` with the columns of ``features`` (a ``datasets.Features``) and return ``path``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {name: [row[name] for row in rows] for name in features}
+    table = pa.table(columns, schema=features.arrow_schema)
+    # A dictionary of this size holds every image once, however many questions it has.
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=2**28, row_group_size=len(rows))
+    return path

@@ -1,0 +1,39 @@
+"""The words of the embedded checkpoint: everything that its prompts, questions and answers are made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from dualfocus_eval.method.prompts import WORDINGS, micro_prompt
+from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, compose
+from dualfocus_eval.tiny.scenes.questions import ask
+from dualfocus_eval.tiny.training.conversations import FORMAT_HINT, as_question
+from dualfocus_eval.tiny.training.patch_labels import SLOTS
+
+__all__ = ["PHRASES", "scene_corpus"]
+
+PHRASES = (
+    *dict.fromkeys(text for wording in WORDINGS.values() for text in (wording.grounding, wording.micro)),
+    FORMAT_HINT.removesuffix("."),
+)
+"""The instructions that every prompt repeats."""
+SCENES = 400
+"""Enough scenes to meet every question template, object name and answer many times."""
+
+
+def scene_corpus(wording: str) -> Iterator[str]:
+    """Texts whose every word becomes one token of the vocabulary."""
+    rng = random.Random("dualfocus-corpus")
+    yield from (
+        "USER: \nASSISTANT: [0.00, 0.00, 1.00, 1.00]",
+        "Answer with the option's letter from the given choices directly.",
+    )
+    for words in SLOTS.values():
+        yield from words
+    yield from (f"the {word}" for word in (*NAMES, *COLORS))
+    yield from (f"{entry.grounding}: {entry.micro}: " for entry in WORDINGS.values())
+    for index in range(SCENES):
+        for entry in ask(compose(-1, index), rng):
+            yield micro_prompt(as_question(entry), wording)
+            yield entry.answer

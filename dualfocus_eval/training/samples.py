@@ -1,0 +1,258 @@
+"""A source's samples, measured once before training: how long they are, and which of them cannot be used.
+
+What was found is kept in the run's folder, memory-mapped, so that a run that goes on has the same samples at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.files import open_regular, replacing, sha256_of
+from dualfocus_eval.curation.run import processors
+from dualfocus_eval.datasets.base import Rejected
+from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.image_inputs import image_inputs
+from dualfocus_eval.method.images import image_head
+from dualfocus_eval.training.encoding import IGNORED, encode
+from dualfocus_eval.training.records import Record, Turn, read_records
+from dualfocus_eval.training.tuning import Source
+
+__all__ = ["ImageFiles", "Samples", "locate", "measure"]
+
+AT_ONCE = 256
+"""Samples that a process measures at a time."""
+ALONE = 4096
+"""Up to so many samples, starting other processes costs more than it saves."""
+_FORMAT = "2"
+"""Of what is kept: of another it is measured again."""
+_SCHEMA = pa.schema(
+    {"record": pa.string(), "length": pa.int32(), "targets": pa.int32(), "grounding": pa.int32()}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Where a source's images are."""
+
+    images: Path
+    sub_images: Path
+
+    def paths(self, record: Record) -> list[Path]:
+        """The record's images, in order."""
+        whole = [self.images / name for name in record.images]
+        return whole if record.sub_image is None else [*whole, self.sub_images / record.sub_image]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The usable samples of one source."""
+
+    files: ImageFiles
+    table: pa.Table = field(repr=False)
+    sha256: str
+    """Of the data file."""
+    faults: tuple[Rejected, ...]
+    """What is left out as unusable."""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, row: int) -> Record:
+        values = json.loads(self.table["record"][row].as_py())
+        turns = tuple(Turn(turn["role"], tuple(turn["parts"])) for turn in values["turns"])
+        return Record(values["place"], tuple(values["images"]), values["sub_image"], turns)
+
+    def column(self, name: str) -> NDArray[np.int32]:
+        """``length`` in tokens, images expanded; ``targets`` among them; ``grounding`` among those: (samples,)."""
+        return self.table[name].to_numpy()  # type: ignore[no-any-return]
+
+
+def locate(source: Source, data: Path) -> tuple[Path, ImageFiles]:
+    """The data file of ``source`` below ``data``, and its images. Raises ``UserError`` where one is missing."""
+    path, files = data / source.file, ImageFiles(data / source.images, (data / source.file).parent)
+    try:
+        open_regular(path).close()
+    except FileNotFoundError as error:
+        raise UserError(f"data file {path} is missing; the recipe's data files are looked for below --data") from error
+    except OSError as error:
+        raise UserError(f"data file {path} cannot be read: {error.strerror}") from error
+    if not files.images.is_dir():
+        raise UserError(f"image folder {files.images} of {path.name} is missing")
+    return path, files
+
+
+def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples:
+    """The samples of ``source`` below ``data``, from ``folder`` where they have been measured before.
+
+    They are measured again when an image that was missing or damaged then can be read now. Raises ``UserError`` where
+    file or image folder are missing, or no sample is usable.
+    """
+    path, files = locate(source, data)
+    sha256 = sha256_of(path)
+    name = f"{path.stem}-{_key(sha256, str(files.images.resolve()), processor)}"
+    table, faults = folder / f"{name}.arrow", folder / f"{name}.faults.json"
+    kept = _kept(table, faults)
+    if kept is None or any(_readable(Path(fault["image"])) for fault in kept[1] if "image" in fault):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(_measured(read_records(path), files, processor), table, faults)
+        kept = _kept(table, faults)
+    if kept is None:
+        raise OSError(f"{table} was changed while it was read")
+    rows, left_out = kept
+    samples = Samples(files, rows, sha256, tuple(Rejected(fault["where"], fault["reason"]) for fault in left_out))
+    if not len(samples):
+        first = samples.faults[0]
+        raise UserError(f"{path}: none of its {len(samples.faults)} samples is usable; {first.where}: {first.reason}")
+    return samples
+
+
+def _key(sha256: str, images: str, processor: Any) -> str:
+    """Names all that the measures depend on."""
+    content = hashlib.blake2b(digest_size=8)
+    for part in (_FORMAT, sha256, images, processor.chat_template, processor.image_processor.to_json_string()):
+        content.update(part.encode("utf-8", "surrogateescape"))
+    content.update(processor.tokenizer.backend_tokenizer.to_str().encode())
+    return content.hexdigest()
+
+
+def _kept(table: Path, faults: Path) -> tuple[pa.Table, list[dict[str, str]]] | None:
+    """What `_write` wrote; None where there is nothing, or not all of it."""
+    try:
+        found = json.loads(faults.read_bytes())
+        with pa.memory_map(str(table)) as content:
+            rows = pa.ipc.open_stream(content).read_all()
+        return (rows, found["left_out"]) if rows.num_rows == found["kept"] else None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None
+
+
+@dataclass(frozen=True)
+class _Unreadable(Rejected):
+    """A sample that is left out for the state of a file, which may change."""
+
+    image: str
+
+
+Measured = tuple[str, int, int, int] | Rejected
+"""A row of the table."""
+
+
+def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
+    """Both files at once or not at all: the second is what says that the first is whole."""
+    left_out: list[dict[str, str]] = []
+    count = 0
+    with (
+        replacing(table) as partial,
+        pa.OSFile(str(partial), "wb") as file,
+        pa.ipc.new_stream(file, _SCHEMA) as writer,
+    ):
+        rows = iter(rows)
+        while block := list(islice(rows, AT_ONCE)):
+            left_out += [asdict(row) for row in block if isinstance(row, Rejected)]
+            kept = [row for row in block if not isinstance(row, Rejected)]
+            count += len(kept)
+            columns = zip(*kept, strict=True) if kept else ((),) * len(_SCHEMA)
+            writer.write_batch(
+                pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+            )
+    with replacing(faults) as partial:
+        partial.write_text(json.dumps({"kept": count, "left_out": left_out}), encoding="utf-8")
+
+
+def _measured(rows: Iterator[Record | Rejected], files: ImageFiles, processor: Any) -> Iterator[Measured]:
+    """In the order of ``rows``, by as many processes as there are processors where that pays."""
+    worker = _Worker(files, processor)
+    for row in islice(rows, ALONE):
+        yield worker.measured(row)
+    blocks = iter(lambda: list(islice(rows, AT_ONCE)), [])
+    waiting: deque[Future[list[Measured]]] = deque()
+    first = next(blocks, None)
+    if first is None:
+        return
+    # Spawned: a fork would copy the threads of whoever calls this in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processors(), context, initializer=_start, initargs=(files, processor)) as pool:
+        waiting.append(pool.submit(_run, first))
+        for block in blocks:
+            waiting.append(pool.submit(_run, block))
+            if len(waiting) > 3 * processors():
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+class _Worker:
+    def __init__(self, files: ImageFiles, processor: Any) -> None:
+        self.files, self.processor = files, processor
+        self.tokens: dict[tuple[int, int], int] = {}
+
+    def measured(self, row: Record | Rejected) -> Measured:
+        if isinstance(row, Rejected):
+            return row
+        try:
+            tokens = [self._tokens(_size(path)) for path in self.files.paths(row)]
+            encoded = encode(self.processor, row, tokens)
+        except _ImageError as error:
+            return _Unreadable(row.place, str(error), str(error.path))
+        except ValueError as error:
+            return Rejected(row.place, str(error))
+        targets = int((encoded.labels != IGNORED).sum())
+        return json.dumps(asdict(row)), len(encoded.labels), targets, int(encoded.grounding.sum())
+
+    def _tokens(self, size: tuple[int, int]) -> int:
+        """How many tokens an image of ``size`` takes; any image will do to find out."""
+        if size not in self.tokens:
+            self.tokens[size] = image_inputs(self.processor, Image.new("RGB", size)).tokens
+        return self.tokens[size]
+
+
+class _ImageError(ValueError):
+    def __init__(self, path: Path, reason: str) -> None:
+        name = str(path)
+        super().__init__(f"image {name if name.isprintable() else repr(name)} {reason}")
+        self.path = path
+
+
+def _readable(path: Path) -> bool:
+    try:
+        _size(path)
+    except _ImageError:
+        return False
+    return True
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height as shown, from the file's head. Raises `_ImageError` where it is missing or no image."""
+    head = image_head(path)
+    if isinstance(head, Failure):
+        reason = head.message.removeprefix(f"{path}: ")
+        raise _ImageError(path, f"is no readable image: {reason}" if os.path.exists(path) else "is missing")
+    return head.size
+
+
+_worker: _Worker
+
+
+def _start(files: ImageFiles, processor: Any) -> None:
+    global _worker
+    _worker = _Worker(files, processor)
+
+
+def _run(rows: Sequence[Record | Rejected]) -> list[Measured]:
+    return [_worker.measured(row) for row in rows]

@@ -1,0 +1,269 @@
+"""How long an answer takes, and how much of the work is avoidable.
+
+    python -m measurements.performance --write                                        # docs/performance.md
+    python -m measurements.performance --device cuda --size 7b --dtype bfloat16       # a 7B model, drawn on the device
+
+Three ways to answer the same questions with the same weights, side by side in one process: the pipeline over the
+in-process engine at several batch sizes, a two-pass without any reuse (`measurements.naive`), and lmms-eval's own
+``llava_hf``, which makes a single pass. They take turns question by question, so that whatever else the machine does
+hits all alike; a figure is the median over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualfocus_eval.engines.base import Counters
+from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.loading import Checkpoint, prepare
+from dualfocus_eval.engines.rendering import Renderer
+from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.method.conversations import (
+    grounding_conversation,
+    macro_conversation,
+    micro_conversation,
+    scoring_conversation,
+)
+from dualfocus_eval.method.crops import crop_picture
+from dualfocus_eval.method.pipeline import answer
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.traces.record import Trace
+from measurements.flop_count import count_flops
+from measurements.flop_floor import Floor
+from measurements.naive import Answer, NaiveTwoPass
+from measurements.performance_model import BOX_TOKENS, SIZES, WORDING, ScriptedEngine, build, questions
+from measurements.performance_page import NAIVE, SINGLE, Comparison, Contender, named, page, table, verdicts
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+SETTINGS = Settings(max_box_tokens=BOX_TOKENS, wording=WORDING)
+PREFIX_CACHE = 2 << 30
+TOLERANCE = 1e-3
+"""Agreement of float32 log-probabilities of candidates whose prompts were computed in different pieces."""
+
+
+def contenders(
+    checkpoint: Checkpoint, boxes: dict[str, str], single: Any, options: argparse.Namespace
+) -> list[Contender]:
+    """Fresh ones: nothing that one round computed is there for the next."""
+
+    def ours(batch: int) -> Contender:
+        engine = ScriptedEngine(checkpoint, 2 * batch, PREFIX_CACHE, boxes)  # two conversations of each question
+        return Contender("dualfocus", batch, lambda asked: answer(asked, engine, SETTINGS))
+
+    naive = NaiveTwoPass(checkpoint.model, checkpoint.processor, boxes)
+    return [
+        *(ours(batch) for batch in options.batches),
+        Contender(NAIVE, 1, lambda asked: [naive.answer(question) for question in asked], options.sample),
+        Contender(SINGLE, 1, single, options.sample),
+    ]
+
+
+def single_pass(model: Any, processor: Any, device: str) -> Callable[[Sequence[Question]], list[str]]:
+    """lmms-eval's ``llava_hf`` over the weights that the others use."""
+    from lmms_eval.api.instance import Instance
+    from lmms_eval.models.chat.llava_hf import LlavaHf
+
+    with tempfile.TemporaryDirectory() as folder:
+        # It loads a checkpoint by itself; a tiny one, whose weights are then replaced by ours.
+        build("tiny", "cpu", torch.float32)[0].save_pretrained(folder)
+        processor.save_pretrained(folder)
+        lm = LlavaHf(pretrained=folder, device=device, device_map=device, dtype=model.dtype)
+    lm._model, lm._config = model, model.config
+    lm._rank = 1  # rank 0 shows a progress bar for every call
+
+    def messages(question: Question) -> list[dict[str, Any]]:
+        (picture,) = question.images
+        content = [{"type": "image", "url": picture.pixels}, {"type": "text", "text": question.prompt}]
+        return [{"role": "user", "content": content}]
+
+    def run(asked: Sequence[Question]) -> list[str]:
+        lm.task_dict = {"performance": {"test": asked}}
+        requests = [
+            Instance(
+                request_type="generate_until",
+                arguments=(
+                    question.prompt,
+                    messages,
+                    {"max_new_tokens": question.max_new_tokens},
+                    number,
+                    "performance",
+                    "test",
+                ),
+                idx=0,
+                metadata={"task": "performance", "doc_id": number, "repeats": 1},
+            )
+            for number, question in enumerate(asked)
+        ]
+        return [result.text for result in lm.generate_until(requests)]
+
+    return run
+
+
+def play(entrants: Sequence[Contender], asked: Sequence[Question], device: str, *, count: bool) -> None:
+    """One round: everybody answers, in turns. With ``count``, operations are counted, and no time is taken."""
+    wall, cpu = dict.fromkeys(entrants, 0.0), dict.fromkeys(entrants, 0.0)
+    for start in range(len(asked)):
+        for contender in entrants:
+            if start % max(contender.batch, contender.every):
+                continue
+            batch = asked[start : start + contender.batch]
+            if count:
+                flops, answers = count_flops(partial(contender.answer, batch))
+                contender.flops += flops
+            else:
+                _finish(device)
+                began = time.perf_counter(), time.process_time()
+                answers = contender.answer(batch)
+                _finish(device)
+                wall[contender] += time.perf_counter() - began[0]
+                cpu[contender] += time.process_time() - began[1]
+            contender.answers.update(enumerate(answers, start))
+    for contender in entrants:
+        answered = len(contender.answers)
+        if count:
+            contender.flops /= answered
+        else:
+            contender.wall.append(wall[contender] / answered)
+            contender.cpu.append(cpu[contender] / answered)
+
+
+def _finish(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def floor_of(checkpoint: Checkpoint, asked: Sequence[Question], traces: Mapping[int, Trace]) -> float:
+    """Floating-point operations per question that no exact two-pass can do without."""
+    floor = Floor(checkpoint.model)
+    encoder = ImageEncoder(checkpoint.model, checkpoint.processor, checkpoint.family, Counters())
+    render = Renderer(encoder, checkpoint.end_ids, checkpoint.default_end_id).render
+    for number, question in enumerate(asked):
+        trace = traces[number]
+        assert trace.macro
+        assert trace.micro
+        assert trace.grounding
+        assert trace.grounding.crop
+        a1 = trace.grounding.a1
+        crop = crop_picture(question.images[0], trace.grounding.crop)
+        context = render(scoring_conversation(question, a1, crop, WORDING))
+        floor.add(render(macro_conversation(question)), trace.macro.token_ids)
+        floor.add(render(grounding_conversation(question, WORDING)), a1.token_ids)
+        floor.add(render(micro_conversation(question, a1, crop, WORDING)), trace.micro.token_ids)
+        floor.add(context, trace.macro.token_ids)
+        floor.add(context, trace.micro.token_ids)
+    return floor.flops / len(asked)
+
+
+def differing(entrants: Sequence[Contender]) -> list[str]:
+    """Where not all give one and the same answers, or where candidates were not scored."""
+    naive, single = (named(entrants, name).answers for name in (NAIVE, SINGLE))
+    problems = []
+    for contender in entrants:
+        if contender.name in (NAIVE, SINGLE):
+            continue
+        for number, trace in contender.answers.items():
+            where = f"{contender.name}, batch {contender.batch}, question {number}"
+            if not (trace.macro and trace.micro and trace.grounding and trace.scores):
+                problems.append(f"{where}: not answered in two scored passes: {trace.fallback or trace.decision}")
+                continue
+            if number in naive:
+                problems += [f"{where}: {problem}" for problem in _unlike(trace, naive[number])]
+            if number in single and trace.macro.text != single[number]:
+                problems.append(f"{where}: macro answer {trace.macro.text!r}, {SINGLE} {single[number]!r}")
+    return problems
+
+
+def _unlike(trace: Any, wanted: Answer) -> list[str]:
+    ids = trace.macro.token_ids, trace.grounding.a1.token_ids, trace.micro.token_ids
+    if ids != (wanted.macro, wanted.a1, wanted.micro):
+        return [f"{ids} instead of {(wanted.macro, wanted.a1, wanted.micro)}"]
+    pairs = zip((*trace.scores.macro, *trace.scores.micro), (*wanted.scores[0], *wanted.scores[1]), strict=True)
+    worst = max(abs(a - b) for a, b in pairs)
+    return [f"scores differ by {worst:.1e}"] if worst > TOLERANCE else []
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A comparison in the making: so many images with so many questions each."""
+
+    checkpoint: Checkpoint
+    single: Callable[[Sequence[Question]], list[str]]
+    options: argparse.Namespace
+    images: int
+    per_image: int
+
+    def counted(self) -> Comparison:
+        """Operations and their floor; no times yet."""
+        asked, boxes = questions(self.images, self.per_image, self.options.seed)
+        entrants = contenders(self.checkpoint, boxes, self.single, self.options)
+        play(entrants, asked, self.options.device, count=True)
+        # Answers that were only counted are all alike and share more than real ones: the floor is a trifle too low.
+        floor = floor_of(self.checkpoint, asked, entrants[0].answers)
+        return Comparison(self.images, self.per_image, entrants, floor)
+
+    def timed(self, result: Comparison) -> Comparison:
+        """``result`` with one more round of times, and what is wrong with the answers."""
+        asked, boxes = questions(self.images, self.per_image, self.options.seed)
+        entrants = contenders(self.checkpoint, boxes, self.single, self.options)
+        play(entrants, asked, self.options.device, count=False)
+        for total, one in zip(result.entrants, entrants, strict=True):
+            total.wall += one.wall
+            total.cpu += one.cpu
+        # In half precision the order of sums decides near ties; agreement is promised for float32.
+        exact = self.checkpoint.model.dtype == torch.float32
+        return replace(result, problems=(*result.problems, *(differing(entrants) if exact else ())))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="100m")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--images", type=int, default=6, help="images with one question each")
+    parser.add_argument("--shared-images", type=int, default=1, help="images with six questions each")
+    parser.add_argument("--batches", type=_numbers, default=[1, 6], help="batch sizes of ours, in questions")
+    parser.add_argument("--sample", type=int, default=3, help="naive and llava_hf answer each n-th question")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds; 0 only counts operations")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name}")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    began = time.perf_counter()
+    model, processor = build(options.size, options.device, getattr(torch, options.dtype))
+    checkpoint = prepare(model, processor, FAMILIES["llava"], options.size)
+    single = single_pass(model, processor, options.device)
+    measurements = [
+        Measurement(checkpoint, single, options, options.images, 1),
+        Measurement(checkpoint, single, options, options.shared_images, 6),
+    ]
+    results = [measurement.counted() for measurement in measurements]
+    for number in range(options.rounds + 1):
+        if number:
+            results = [measurement.timed(one) for measurement, one in zip(measurements, results, strict=True)]
+        text = page(results, model, options, (time.perf_counter() - began) / 60)
+        print(f"after {number} of {options.rounds} rounds:", *table(results), sep="\n", file=sys.stderr, flush=True)
+        if options.write:  # after every round, so that a run that is cut short leaves what it has
+            PAGE.write_text(text)
+    print(text)
+    met = all(kept for result in results for _, kept in verdicts(result))
+    return 0 if met and not any(result.problems for result in results) else 1
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The reference of the exactness proof: plain transformers, one conversation at a time, without the engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dualfocus_eval.engines.base import Completion, Conversation, GenerateRequest, Message, Picture, ScoreRequest
+from dualfocus_eval.engines.loading import Checkpoint
+from measurements.random_models import WORDS
+
+__all__ = ["Reference", "reference"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What plain transformers makes of the conversations: per request an answer and the gaps of its two best logits."""
+
+    first: list[GenerateRequest]
+    second: list[GenerateRequest]
+    scores: list[ScoreRequest]
+    answers: list[tuple[Completion, list[float]]]
+    """Of ``first`` and then ``second``."""
+    scored: list[list[float]]
+
+
+def conversations(count: int, seed: int = 0) -> list[tuple[Conversation, Conversation, Picture, str]]:
+    """Per question: the macro conversation, the grounding conversation, a crop, and the text of the second round."""
+    rng = random.Random(seed)
+    noise = np.random.default_rng(seed)
+
+    def picture() -> Picture:
+        width, height = rng.randint(12, 90), rng.randint(12, 90)
+        return Picture(Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)))
+
+    def words(most: int) -> str:
+        return " ".join(rng.choices(WORDS, k=rng.randint(1, most)))
+
+    images = [picture() for _ in range(max(1, count // 3))]
+    questions = []
+    for _ in range(count):
+        image = rng.choice(images)
+        system = (Message("system", (words(6),)),) if rng.random() < 0.2 else ()
+        macro = (*system, Message("user", (image, words(25))))
+        grounding = (*system, Message("user", (image, "please provide " + words(12))))
+        questions.append((macro, grounding, picture(), words(25)))
+    return questions
+
+
+def reference(checkpoint: Checkpoint, count: int, seed: int = 0, longest: int = 24) -> Reference:
+    """Answer ``count`` questions in two passes, one conversation at a time, without the engine."""
+    rng = random.Random(seed)
+    first, second, scores = [], [], []
+    answers, scored = [], []
+    for macro, grounding, crop, text in conversations(count, seed):
+        requests = [
+            GenerateRequest(macro, rng.randint(1, longest)),
+            GenerateRequest(grounding, rng.randint(2, longest)),
+        ]
+        pair = [_plain_generate(checkpoint, request) for request in requests]
+        first += requests
+        answers += pair
+        told = Message("assistant", (pair[1][0].text,), pair[1][0].token_ids)
+        request = GenerateRequest((*grounding, told, Message("user", (crop, text))), rng.randint(1, longest))
+        second.append(request)
+        # Two candidates after one prompt, as the pipeline asks for them.
+        for continuation in (pair[0][0].token_ids, pair[1][0].token_ids[:5]):
+            scores.append(ScoreRequest(request.conversation, continuation))
+            scored.append(_plain_score(checkpoint, scores[-1]))
+    answers += [_plain_generate(checkpoint, request) for request in second]
+    return Reference(first, second, scores, answers, scored)
+
+
+def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
+    """Model inputs by the processor alone; a generated turn stands between the texts before and after it."""
+    processor, model = checkpoint.processor, checkpoint.model
+    pictures = [part.pixels for message in conversation for part in message.content if isinstance(part, Picture)]
+
+    def template(messages: Sequence[Message], **kwargs: Any) -> str:
+        return str(
+            processor.apply_chat_template(
+                [
+                    {
+                        "role": m.role,
+                        "content": [
+                            {"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in m.content
+                        ],
+                    }
+                    for m in messages
+                ],
+                tokenize=False,
+                **kwargs,
+            )
+        )
+
+    turn = next((index for index, message in enumerate(conversation) if message.token_ids is not None), None)
+    if turn is None:
+        inputs = processor(
+            text=template(conversation, add_generation_prompt=True), images=pictures, return_tensors="pt"
+        )
+        ids = inputs["input_ids"]
+    else:
+        marked = [*conversation]
+        marked[turn] = Message("assistant", ("MARKER",))
+        rest = template(marked, add_generation_prompt=True).split("MARKER")[1]
+        before = processor(
+            text=template(conversation[:turn], add_generation_prompt=True), images=pictures[:1], return_tensors="pt"
+        )
+        after = processor(text=rest, images=pictures[1:], add_special_tokens=False, return_tensors="pt")
+        told = list(conversation[turn].token_ids or ())
+        told = told[:-1] if told and told[-1] in checkpoint.end_ids else told
+        ids = torch.cat([before["input_ids"], torch.tensor([told], dtype=torch.long), after["input_ids"]], dim=1)
+        texts = [processor.image_token] * len(pictures)
+        inputs = processor(text="".join(texts), images=pictures, return_tensors="pt")
+    inputs = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = (ids == processor.image_token_id).int()
+    floats = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
+    moved = {key: value.to(model.device) for key, value in (inputs | floats).items()}
+    return moved | {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
+
+
+@torch.inference_mode()
+def _plain_generate(checkpoint: Checkpoint, request: GenerateRequest) -> tuple[Completion, list[float]]:
+    inputs = _plain_inputs(checkpoint, request.conversation)
+    output = checkpoint.model.generate(
+        **inputs,
+        max_new_tokens=request.max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(checkpoint.end_ids),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    ids = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    scores = torch.cat(output.scores)  # (tokens, vocabulary)
+    logprobs = torch.log_softmax(scores, dim=-1)[torch.arange(len(ids)), ids].tolist()
+    best = scores.topk(2).values
+    gaps = (best[:, 0] - best[:, 1]).tolist()
+    text = checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)
+    finish = "eos" if ids[-1] in checkpoint.end_ids else "length"
+    return Completion(text, tuple(ids), tuple(logprobs), finish, min(gaps)), gaps
+
+
+@torch.inference_mode()
+def _plain_score(checkpoint: Checkpoint, request: ScoreRequest) -> list[float]:
+    inputs = _plain_inputs(checkpoint, request.conversation)
+    told = torch.tensor([request.continuation], device=checkpoint.model.device)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, told.shape[1]))
+    logits = checkpoint.model(**inputs).logits[0, -told.shape[1] - 1 : -1].float()
+    return torch.log_softmax(logits, dim=-1).gather(1, told[0].unsqueeze(1))[:, 0].tolist()

@@ -1,0 +1,222 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualfocus_eval.engines.base import Completion, Counters, Failure
+from dualfocus_eval.method.boxes import Box, BoxOutcome
+from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.selection import RULES, Decision
+from dualfocus_eval.traces.record import (
+    ContextScores,
+    Cost,
+    Fallback,
+    Grounding,
+    ImageInfo,
+    Trace,
+    TraceFormatError,
+)
+
+texts = st.text(st.characters())
+natural = st.integers(0, 10**6)
+logprobs = st.lists(st.floats(-1e6, 0), max_size=4).map(tuple)
+completions = st.builds(
+    Completion,
+    texts,
+    st.lists(natural, max_size=4).map(tuple),
+    logprobs,
+    st.sampled_from(["eos", "stop", "length"]),
+    st.none() | st.floats(0, 100),
+)
+unit = st.floats(0, 1)
+failures = st.builds(Failure, texts, texts)
+pathways = st.sampled_from(["macro", "micro"])
+traces = st.builds(
+    Trace,
+    texts,
+    texts,
+    texts,
+    texts,
+    st.lists(st.builds(ImageInfo, texts, natural, natural), max_size=2).map(tuple),
+    st.none() | completions,
+    st.none() | completions,
+    st.none()
+    | st.builds(
+        Grounding,
+        completions,
+        st.sampled_from(BoxOutcome),
+        st.none() | st.builds(Box, unit, unit, unit, unit),
+        st.none() | st.builds(Crop, natural, natural, natural, natural),
+    ),
+    st.none() | st.builds(ContextScores, st.sampled_from(["answer", "option_text"]), logprobs, logprobs),
+    st.dictionaries(st.sampled_from(RULES), pathways),
+    st.none() | pathways,
+    st.none() | st.sampled_from(Decision),
+    st.booleans(),
+    st.none() | st.sampled_from([*BoxOutcome, *Fallback]),
+    st.none() | failures,
+    st.none() | failures,
+    st.none()
+    | st.builds(Cost, natural, natural, natural, natural, natural, natural, st.dictionaries(texts, st.floats(0, 1e6))),
+    st.dictionaries(texts, texts, max_size=2),
+)
+
+
+@given(traces)
+def test_a_trace_survives_json(trace: Trace) -> None:
+    line = trace.to_json()
+    assert line.isascii()
+    assert "\n" not in line
+    assert Trace.from_json(line) == trace
+    assert Trace.from_json(line.encode()) == trace
+
+
+def answered(**changes: object) -> Trace:
+    macro, micro = (Completion(text, (1, 0), (-0.5, -0.5), "eos") for text in ("red", "blue"))
+    trace = Trace(
+        "q",
+        "digest",
+        "key",
+        "short",
+        (),
+        macro,
+        micro,
+        picks={"own": "micro", "micro": "macro", "released": "macro"},
+        selected="macro",
+        decision=Decision.NLL,
+    )
+    return replace(trace, **changes)
+
+
+def test_the_answer_is_the_selected_candidate() -> None:
+    assert answered().text == "red"
+    assert answered(selected="micro").text == "blue"
+    assert answered(selected=None, error=Failure("out_of_memory", "")).text == ""
+
+
+def test_numbers_that_are_not_finite_stay_strict_json() -> None:
+    trace = answered(macro=Completion("red", (1,), (-math.inf,), "eos"))
+    line = trace.to_json()
+    json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    back = Trace.from_json(line).macro
+    assert back is not None
+    assert math.isnan(back.nll)
+
+
+def test_a_trace_of_the_first_version_has_an_unknown_gap() -> None:
+    old = json.loads(answered().to_json()) | {"version": 1}
+    for pathway in ("macro", "micro"):
+        del old[pathway]["gap"]
+    trace = Trace.from_json(json.dumps(old))
+    assert trace == answered(version=1)
+    assert trace.macro is not None
+    assert trace.macro.gap is None
+
+
+def test_a_trace_of_the_second_version_has_an_unknown_arithmetic() -> None:
+    trace = answered(arithmetic={"torch": "2.15.0"})
+    assert Trace.from_json(trace.to_json()) == trace
+    old = json.loads(trace.to_json()) | {"version": 2}
+    assert Trace.from_json(json.dumps(old)) == replace(trace, arithmetic={}, version=2)
+    del old["arithmetic"]
+    assert Trace.from_json(json.dumps(old)) == replace(trace, arithmetic={}, version=2)
+    with pytest.raises(TraceFormatError, match="lacks arithmetic"):
+        Trace.from_json(json.dumps(old | {"version": 3}))
+
+
+def test_another_rule_on_a_stored_trace() -> None:
+    trace = answered()
+    assert trace.reselected("own").text == "blue"
+    assert trace.reselected("released").text == "red"
+    without = answered(picks={"own": "micro"}, selected="micro")
+    failed = without.reselected("micro")
+    assert (failed.text, failed.decision, failed.fallback) == ("red", Decision.NO_SCORES, "scoring_failed")
+    assert failed.reselected("own") == without
+    only = answered(micro=None, picks={}, decision=Decision.ONLY_CANDIDATE, fallback="unparsable")
+    assert only.reselected("own") == only
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "7",
+        '{"version": 2}',
+        answered().to_json()[:-5],
+        answered().to_json().replace('"version":3', '"version":4'),
+        answered().to_json().replace('"arithmetic":{}', '"arithmetic":[]'),
+        answered().to_json().replace('"nll"', '"dice"'),
+        answered().to_json().replace('"kind"', '"sort"'),
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_trace_is_named(line: str | bytes) -> None:
+    with pytest.raises(TraceFormatError):
+        Trace.from_json(line)
+
+
+PATHS = [
+    ("key",), ("question_digest",), ("images",), ("images", 0), ("images", 0, "digest"), ("images", 0, "width"),
+    ("macro", "text"), ("macro", "token_ids"), ("macro", "token_ids", 0), ("macro", "logprobs"),
+    ("macro", "logprobs", 0), ("macro", "finish"), ("macro", "gap"), ("grounding", "a1"), ("grounding", "outcome"),
+    ("grounding", "box", "x1"), ("grounding", "crop", "left"), ("scores", "scored"), ("scores", "macro", 0),
+    ("picks",), ("picks", "own"), ("selected",), ("decision",), ("skipped_micro",), ("error",), ("cost", "questions"),
+    ("cost", "seconds"), ("cost", "seconds", "decode"),
+]  # fmt: skip
+NULL_FITS = ("logprobs.0", "macro.0", "gap", "selected", "decision", "error")
+TEXT_FITS = ("key", "question_digest", "digest", "text", "scored")
+OBJECT_FITS = ("picks", "seconds")
+FULL = replace(
+    answered(),
+    images=(ImageInfo("image", 4, 3),),
+    grounding=Grounding(Completion("box", (1,), (-0.5,), "eos"), BoxOutcome.OK, Box(0, 0, 1, 1), Crop(0, 0, 4, 3)),
+    scores=ContextScores("answer", (-0.5,), (-0.25,)),
+    cost=Cost(1, 1, 10, 0, 3, 0, {"decode": 0.5}),
+)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: ".".join(map(str, path)))
+def test_a_value_of_another_type_or_size_is_named(path: tuple[str | int, ...]) -> None:
+    place = ".".join(map(str, path))
+    wrong = [math.inf, 1e308, 10**400, ["x"]]
+    wrong += [None] * (not place.endswith(NULL_FITS)) + ["x"] * (path[-1] not in TEXT_FITS)
+    wrong += [{}] * (path[-1] not in OBJECT_FITS)
+    for value in wrong:
+        fields = json.loads(FULL.to_json())
+        owner = fields
+        for step in path[:-1]:
+            owner = owner[step]
+        owner[path[-1]] = value
+        with pytest.raises(TraceFormatError, match=str(path[0])):
+            Trace.from_json(json.dumps(fields))
+
+
+def test_a_line_nested_too_deeply_is_no_trace() -> None:
+    with pytest.raises(TraceFormatError):
+        Trace.from_json("[" * 200_000)
+
+
+def test_a_trace_lacks_no_field() -> None:
+    for name in json.loads(FULL.to_json()):
+        fields = json.loads(FULL.to_json())
+        del fields[name]
+        with pytest.raises(TraceFormatError, match=name):
+            Trace.from_json(json.dumps(fields))
+
+
+@given(st.text() | st.binary())
+def test_any_line_is_a_trace_or_named(line: str | bytes) -> None:
+    with pytest.raises(TraceFormatError):
+        Trace.from_json(line)
+
+
+def test_a_cost_is_the_difference_of_two_counters() -> None:
+    before = Counters(1, 100, 10, 5, 0, {"vision": 1.0})
+    after = Counters(3, 250, 60, 9, 1, {"vision": 1.5, "decode": 2.0})
+    assert Cost.between(before, after, 4) == Cost(4, 2, 150, 50, 4, 1, {"vision": 0.5, "decode": 2.0})
