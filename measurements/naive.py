@@ -24,7 +24,7 @@ from dualfocus_eval.method.conversations import (
 from dualfocus_eval.method.crops import crop_of, crop_picture
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
-from measurements.performance_model import BOX_TOKENS, WORDING, apart
+from measurements.performance_model import BOX_TOKENS, PROMPT_SET, apart
 
 __all__ = ["Answer", "NaiveTwoPass"]
 
@@ -34,7 +34,7 @@ class Answer:
     """Token ids of what was generated, and the token log-probabilities of both candidates in micro context."""
 
     macro: tuple[int, ...]
-    a1: tuple[int, ...]
+    grounding_response: tuple[int, ...]
     micro: tuple[int, ...]
     scores: tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -51,19 +51,19 @@ class NaiveTwoPass:
     def answer(self, question: Question) -> Answer:
         """Both passes and the scores for one question."""
         macro = self._generate(macro_conversation(question), question.max_new_tokens)
-        a1 = self._generate(grounding_conversation(question, WORDING), BOX_TOKENS)
+        grounding_response = self._generate(grounding_conversation(question, PROMPT_SET), BOX_TOKENS)
         (picture,) = question.images
         size = picture.pixels.size
-        box = parse_box(self.boxes[grounding_prompt(question, WORDING)], "unit", image_size=size).box
+        box = parse_box(self.boxes[grounding_prompt(question, PROMPT_SET)], "unit", image_size=size).box
         assert box is not None
         crop = crop_of(box, size)
         assert crop is not None
         zoomed = crop_picture(picture, crop)
-        told = Completion("", a1, (), "length")
-        micro = self._generate(micro_conversation(question, told, zoomed, WORDING), question.max_new_tokens)
+        told = Completion("", grounding_response, (), "length")
+        micro = self._generate(micro_conversation(question, told, zoomed, PROMPT_SET), question.max_new_tokens)
         micro = apart(micro, len(self.processor.tokenizer))
-        context = scoring_conversation(question, told, zoomed, WORDING)
-        return Answer(macro, a1, micro, (self._score(context, macro), self._score(context, micro)))
+        context = scoring_conversation(question, told, zoomed, PROMPT_SET)
+        return Answer(macro, grounding_response, micro, (self._score(context, macro), self._score(context, micro)))
 
     def _generate(self, conversation: Conversation, tokens: int) -> tuple[int, ...]:
         inputs = self._inputs(conversation)

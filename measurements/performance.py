@@ -42,11 +42,11 @@ from dualfocus_eval.traces.record import Trace
 from measurements.flop_count import count_flops
 from measurements.flop_floor import Floor
 from measurements.naive import Answer, NaiveTwoPass
-from measurements.performance_model import BOX_TOKENS, SIZES, WORDING, ScriptedEngine, build, questions
+from measurements.performance_model import BOX_TOKENS, PROMPT_SET, SIZES, ScriptedEngine, build, questions
 from measurements.performance_page import NAIVE, SINGLE, Comparison, Contender, named, page, table, verdicts
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-SETTINGS = Settings(max_box_tokens=BOX_TOKENS, wording=WORDING)
+SETTINGS = Settings(max_box_tokens=BOX_TOKENS, prompt_set=PROMPT_SET)
 PREFIX_CACHE = 2 << 30
 TOLERANCE = 1e-3
 """Agreement of float32 log-probabilities of candidates whose prompts were computed in different pieces."""
@@ -154,12 +154,12 @@ def floor_of(checkpoint: Checkpoint, asked: Sequence[Question], traces: Mapping[
         assert trace.micro
         assert trace.grounding
         assert trace.grounding.crop
-        a1 = trace.grounding.a1
+        grounding_response = trace.grounding.response
         crop = crop_picture(question.images[0], trace.grounding.crop)
-        context = render(scoring_conversation(question, a1, crop, WORDING))
+        context = render(scoring_conversation(question, grounding_response, crop, PROMPT_SET))
         floor.add(render(macro_conversation(question)), trace.macro.token_ids)
-        floor.add(render(grounding_conversation(question, WORDING)), a1.token_ids)
-        floor.add(render(micro_conversation(question, a1, crop, WORDING)), trace.micro.token_ids)
+        floor.add(render(grounding_conversation(question, PROMPT_SET)), grounding_response.token_ids)
+        floor.add(render(micro_conversation(question, grounding_response, crop, PROMPT_SET)), trace.micro.token_ids)
         floor.add(context, trace.macro.token_ids)
         floor.add(context, trace.micro.token_ids)
     return floor.flops / len(asked)
@@ -185,9 +185,9 @@ def differing(entrants: Sequence[Contender]) -> list[str]:
 
 
 def _unlike(trace: Any, wanted: Answer) -> list[str]:
-    ids = trace.macro.token_ids, trace.grounding.a1.token_ids, trace.micro.token_ids
-    if ids != (wanted.macro, wanted.a1, wanted.micro):
-        return [f"{ids} instead of {(wanted.macro, wanted.a1, wanted.micro)}"]
+    ids = trace.macro.token_ids, trace.grounding.response.token_ids, trace.micro.token_ids
+    if ids != (wanted.macro, wanted.grounding_response, wanted.micro):
+        return [f"{ids} instead of {(wanted.macro, wanted.grounding_response, wanted.micro)}"]
     pairs = zip((*trace.scores.macro, *trace.scores.micro), (*wanted.scores[0], *wanted.scores[1]), strict=True)
     worst = max(abs(a - b) for a, b in pairs)
     return [f"scores differ by {worst:.1e}"] if worst > TOLERANCE else []

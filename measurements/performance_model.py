@@ -35,9 +35,9 @@ from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
 from measurements.random_models import LLAVA_TEMPLATE, WORDS, _tokenizer
 
-__all__ = ["ANSWER_TOKENS", "BOX_TOKENS", "SIZES", "WORDING", "ScriptedEngine", "apart", "build", "questions"]
+__all__ = ["ANSWER_TOKENS", "BOX_TOKENS", "PROMPT_SET", "SIZES", "ScriptedEngine", "apart", "build", "questions"]
 
-WORDING = "released"
+PROMPT_SET = "released"
 ANSWER_TOKENS = 4
 BOX_TOKENS = 16
 """What `[0.25, 0.50, 0.75, 1.00]` takes in LLaVA's vocabulary, give or take a few."""
@@ -143,7 +143,7 @@ def questions(images: int, per_image: int, seed: int) -> tuple[list[Question], d
             prompt = f"{stem}\nAnswer the question using a single word or phrase."
             question = Question(f"{image}/{number}", prompt, stem, (picture,), max_new_tokens=ANSWER_TOKENS)
             asked.append(question)
-            boxes[grounding_prompt(question, WORDING)] = format_box(box, image_size=picture.pixels.size)
+            boxes[grounding_prompt(question, PROMPT_SET)] = format_box(box, image_size=picture.pixels.size)
     return asked, boxes
 
 

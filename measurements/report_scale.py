@@ -142,10 +142,10 @@ def _docs(made: Made, count: int, draw: random.Random) -> Iterator[dict[str, Any
 
 def _trace(made: Made, doc_id: int, draw: random.Random) -> Trace:
     macro, micro = (_completion(draw.choice(made.answers), 2, draw) for _ in range(2))
-    a1 = _completion("[0.10, 0.20, 0.40, 0.60]", 10, draw)
+    grounding_response = _completion("[0.10, 0.20, 0.40, 0.60]", 10, draw)
     context = tuple(tuple(-draw.expovariate(2) for _ in range(2)) for _ in range(2))
     agree = macro.text == micro.text
-    decided = {} if agree else picks(macro, micro, a1, context)  # type: ignore[arg-type]
+    decided = {} if agree else picks(macro, micro, grounding_response, context)  # type: ignore[arg-type]
     chosen = dict.fromkeys(("own", "micro", "released"), "macro") if agree else decided
     x, y, side = draw.uniform(0, 0.5), draw.uniform(0, 0.5), draw.uniform(0.05, 0.5)
     return Trace(
@@ -156,7 +156,7 @@ def _trace(made: Made, doc_id: int, draw: random.Random) -> Trace:
         images=(ImageInfo(f"{made.task}-{doc_id // QUESTIONS_PER_IMAGE:08}", 640, 480),),
         macro=macro,
         micro=micro,
-        grounding=Grounding(a1, BoxOutcome.OK, Box(x, y, x + side, y + side), Crop(10, 20, 200, 210)),
+        grounding=Grounding(grounding_response, BoxOutcome.OK, Box(x, y, x + side, y + side), Crop(10, 20, 200, 210)),
         scores=None if agree else ContextScores("answer", *context),
         picks=chosen,  # type: ignore[arg-type]
         selected=chosen["micro"],  # type: ignore[arg-type, index]

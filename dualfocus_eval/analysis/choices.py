@@ -34,8 +34,8 @@ RULE_WORDS: Mapping[Rule, str] = {
 _DECISION_WORDS: Mapping[str, str] = {
     Decision.NLL: "perplexity",
     Decision.AGREEMENT: "same answer",
-    Decision.ONLY_VALID_LETTER: "only one names an option",
-    Decision.NO_VALID_LETTER: "neither names an option",
+    Decision.ONLY_VALID_OPTION: "only one names an option",
+    Decision.NO_VALID_OPTION: "neither names an option",
     Decision.ONLY_CANDIDATE: "only one answer",
     Decision.NO_SCORES: "perplexities not known",
 }

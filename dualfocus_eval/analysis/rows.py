@@ -66,7 +66,7 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         str(trace.kind),
         *_words(trace.macro),
         *_words(trace.micro),
-        grounding.a1.text if grounding else None,
+        grounding.response.text if grounding else None,
         str(grounding.outcome) if grounding else None,
         scores.scored if scores else None,
         *(picks.get(rule) for rule in RULES),
@@ -80,7 +80,7 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         _gap(trace),
         *_likelihood(trace.macro),
         *_likelihood(trace.micro),
-        *_likelihood(grounding.a1 if grounding else None),
+        *_likelihood(grounding.response if grounding else None),
         *_rescored(trace),
         *_corners(grounding.box if grounding else None),
         *_sides(grounding.crop if grounding else None),
@@ -99,7 +99,7 @@ def _likelihood(completion: Completion | None) -> tuple[float, float]:
 
 def _gap(trace: Trace) -> float:
     """The smallest `Completion.gap` of all that was generated; NaN where one is unknown."""
-    texts = (trace.macro, trace.micro, trace.grounding.a1 if trace.grounding else None)
+    texts = (trace.macro, trace.micro, trace.grounding.response if trace.grounding else None)
     gaps = [math.nan if text.gap is None else text.gap for text in texts if text and text.token_ids]
     return math.nan if not gaps or any(map(math.isnan, gaps)) else min(gaps)
 
@@ -108,8 +108,13 @@ def _rescored(trace: Trace) -> Sequence[float]:
     """Mean NLLs of both candidates in micro context, over the answer and over box and answer."""
     if trace.scores is None or trace.grounding is None:
         return (math.nan,) * 4
-    a1, scores = trace.grounding.a1.logprobs, trace.scores
-    return (scores.macro_nll, scores.micro_nll, released_nll(a1, scores.macro), released_nll(a1, scores.micro))
+    response, scores = trace.grounding.response.logprobs, trace.scores
+    return (
+        scores.macro_nll,
+        scores.micro_nll,
+        released_nll(response, scores.macro),
+        released_nll(response, scores.micro),
+    )
 
 
 def _sides(crop: Crop | None) -> Sequence[float]:

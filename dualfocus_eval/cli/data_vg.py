@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help=f"folder of the release's {_PARTS}")
     parser.add_argument("--out", type=Path, required=True, help="folder to write samples, exclusions and report to")
     parser.add_argument("--images", type=Path, help="folder with VG_100K and VG_100K_2: cut the sub-regions now")
-    parser.add_argument("--recipe", help="recipe whose wording, crop, margin and curation section are used")
+    parser.add_argument("--recipe", help="recipe whose prompt_set, crop, margin and curation section are used")
     parser.add_argument("--margin", type=float, help="pixels around the squared box (default: the recipe's, or 25)")
     parser.add_argument("--overlap", type=float, help=f"{_OVERLAP} (default: the recipe's, or 0.5)")
     parser.add_argument("--workers", type=int, help="processes (default: one per processor)")

@@ -7,15 +7,20 @@ from collections.abc import Iterable
 
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["refuse_unknown"]
+__all__ = ["refuse_unknown", "unknown_name"]
 
 
 def refuse_unknown(names: Iterable[str], allowed: Iterable[str], where: str, what: str) -> None:
     """Raise ``UserError`` for the first of ``names`` that is not ``allowed``, with the nearest one and all of them."""
     allowed = list(allowed)
     for name in names:
-        if name in allowed:
-            continue
-        near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.6)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"{where}: unknown {what} {str(name)!r}.{hint} Known: {', '.join(sorted(allowed))}.")
+        if name not in allowed:
+            raise UserError(f"{where}: {unknown_name(name, allowed, what)}")
+
+
+def unknown_name(name: object, allowed: Iterable[str], what: str) -> str:
+    """Says that ``name`` is unknown, and names the nearest of ``allowed`` and all of them."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"unknown {what} {str(name)!r}.{hint} Known: {', '.join(allowed)}."

@@ -177,9 +177,9 @@ class _Worker:
                     Excluded(verdict.qa_id, error.reason, str(error)) if isinstance(verdict, Kept) else verdict
                     for verdict in verdicts
                 ]
-        wording = self.job.settings.wording
+        prompt_set = self.job.settings.prompt_set
         return [
-            sample_of(verdict, image.image_id, path, size, wording) if isinstance(verdict, Kept) else verdict
+            sample_of(verdict, image.image_id, path, size, prompt_set) if isinstance(verdict, Kept) else verdict
             for verdict in verdicts
         ]
 

@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     """Its values, as the parquet file has them after the two ids."""
 
 
-def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], wording: str) -> Sample:
+def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], prompt_set: str) -> Sample:
     """The sample, with paths below the image folder (``image``) and below the output folder (``sub_image``).
 
     A1 is the box with two decimals; ``box`` has it unrounded, as fractions of the image.
@@ -36,9 +36,9 @@ def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], word
     question = Question(key="", prompt=kept.question, stem=kept.question, images=())
     box, crop = kept.box, kept.crop
     turns = (
-        ("human", f"{IMAGE_MARK}\n" + grounding_prompt(question, wording)),
+        ("human", f"{IMAGE_MARK}\n" + grounding_prompt(question, prompt_set)),
         ("gpt", format_box(box, image_size=size)),
-        ("human", f"{IMAGE_MARK}\n" + micro_prompt(question, wording)),
+        ("human", f"{IMAGE_MARK}\n" + micro_prompt(question, prompt_set)),
         ("gpt", kept.answer),
     )
     values = {

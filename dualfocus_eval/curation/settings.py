@@ -1,4 +1,4 @@
-"""The knobs of curation: what a recipe's ``inference`` says about crops and wordings, and its ``curation`` section."""
+"""The knobs of curation: a recipe's ``inference`` keys on crops and prompt sets, and its ``curation`` section."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import refuse_unknown
 from dualfocus_eval.method.crops import CropRule
-from dualfocus_eval.method.prompts import WORDINGS
+from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.recipe import Recipe
 
 __all__ = ["CurationSettings", "curation_settings"]
@@ -20,8 +20,8 @@ __all__ = ["CurationSettings", "curation_settings"]
 class CurationSettings:
     """How questions become samples. Raises ``UserError`` naming the setting and its allowed values."""
 
-    wording: str = "released"
-    """Of Q1 and Q2: a name in ``method.prompts.WORDINGS``."""
+    prompt_set: str = "released"
+    """Of Q1 and Q2: a name in ``method.prompts.PROMPT_SETS``."""
     crop: CropRule = "full"
     margin: float = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
@@ -29,7 +29,7 @@ class CurationSettings:
     """An object counts as inside the box when at least this share of its area lies there."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("wording", tuple(WORDINGS)), ("crop", get_args(CropRule))):
+        for name, allowed in (("prompt_set", tuple(PROMPT_SETS)), ("crop", get_args(CropRule))):
             value = getattr(self, name)
             if value not in allowed:
                 raise UserError(f"{name}={value!r} is not one of: {', '.join(allowed)}")

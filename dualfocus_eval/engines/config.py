@@ -31,7 +31,7 @@ class EngineConfig:
     dtype: str = "auto"
     """``auto`` is the checkpoint's own dtype, but float32 on CPU."""
     attn_implementation: str | None = None
-    batch_size: int = 16
+    max_conversations: int = 16
     """Most conversations in one forward pass."""
     prefix_cache_gib: float | None = None
     """Budget of the key/value prefix cache; 0 turns reuse off. None: 16 times the weights' bytes, at most 2 GiB and at
@@ -47,8 +47,8 @@ class EngineConfig:
             raise UserError("pretrained is empty: name a checkpoint folder or a hub id")
         if self.dtype not in DTYPES:
             raise UserError(f"dtype={self.dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
-        if self.batch_size < 1:
-            raise UserError(f"batch_size={self.batch_size} must be at least 1")
+        if self.max_conversations < 1:
+            raise UserError(f"max_conversations={self.max_conversations} must be at least 1")
         if self.prefix_cache_gib is not None and self.prefix_cache_gib < 0:
             raise UserError(f"prefix_cache_gib={self.prefix_cache_gib} must not be negative; 0 turns the cache off")
         if self.image_aspect not in ("checkpoint", "pad"):

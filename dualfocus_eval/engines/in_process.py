@@ -1,7 +1,7 @@
 """The in-process engine: transformers models behind ``engines.base.Engine``.
 
 Requests are rendered one by one, ordered so that those with a common beginning stand together, and run in chunks of at
-most ``batch_size`` rows. A chunk that does not fit into memory is halved.
+most ``max_conversations`` rows. A chunk that does not fit into memory is halved.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ R = TypeVar("R", Completion, Score)
 class TransformersEngine:
     """Runs one checkpoint on this machine; an ``engines.base.Engine``."""
 
-    def __init__(self, checkpoint: Checkpoint, batch_size: int, prefix_cache_bytes: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, max_conversations: int, prefix_cache_bytes: int) -> None:
         self.checkpoint = checkpoint
-        self.batch_size = batch_size
+        self.max_conversations = max_conversations
         """Most rows in one forward pass; halved for good when they do not fit into memory."""
         self._counters = Counters()
         self._begun = False
@@ -160,7 +160,7 @@ class TransformersEngine:
         pending = list(rows)
         retried = False
         while pending:
-            chunk = [replace(row, base=None) for row in pending[: self.batch_size]]
+            chunk = [replace(row, base=None) for row in pending[: self.max_conversations]]
             problem = None
             try:
                 with torch.inference_mode():
@@ -175,10 +175,12 @@ class TransformersEngine:
                 # Outside the handler the failed pass's tensors are no longer referenced.
                 self._release_memory()
             if problem is not None and len(chunk) > 1:
-                self.batch_size = len(chunk) // 2
+                self.max_conversations = len(chunk) // 2
                 self._counters.batch_halvings += 1
                 logger.warning(
-                    "out of memory with %d conversations in a batch; going on with %d", len(chunk), self.batch_size
+                    "out of memory with %d conversations in a batch; going on with %d",
+                    len(chunk),
+                    self.max_conversations,
                 )
             elif problem is not None and not retried:
                 retried = True  # the caches are empty now
@@ -200,7 +202,7 @@ class TransformersEngine:
         self, rows: Sequence[Row], requests: Sequence[GenerateRequest]
     ) -> list[tuple[int, Completion | Failure]]:
         results: list[tuple[int, Completion | Failure]] = []
-        for batch in self._prefiller.prefill(rows, self.batch_size):
+        for batch in self._prefiller.prefill(rows, self.max_conversations):
             indices = [row.index for row in batch.rows]
             completions = self._decoder.decode(batch, [requests[index] for index in indices])
             results.extend(zip(indices, completions, strict=True))
@@ -208,7 +210,7 @@ class TransformersEngine:
 
     def _score_chunk(self, rows: Sequence[Row]) -> list[tuple[int, Score | Failure]]:
         results: list[tuple[int, Score | Failure]] = []
-        for batch in self._prefiller.prefill(rows, self.batch_size):
+        for batch in self._prefiller.prefill(rows, self.max_conversations):
             for number, row in enumerate(batch.rows):
                 logits = batch.logits[number, -len(row.continuation) :]  # (tokens, vocabulary)
                 if not is_finite(logits):
@@ -232,7 +234,7 @@ class TransformersEngine:
 def load_engine(config: EngineConfig) -> TransformersEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
     checkpoint = load_checkpoint(config)
-    return TransformersEngine(checkpoint, config.batch_size, prefix_cache_bytes(config, checkpoint.model))
+    return TransformersEngine(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
 
 
 def prefix_cache_bytes(config: EngineConfig, model: Any) -> int:

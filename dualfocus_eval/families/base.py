@@ -44,7 +44,7 @@ class Family:
     """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
     positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
     box_frame: Literal["image", "padded_square"] = "image"
-    wording: Literal["released", "format1", "figure8"] = "released"
+    prompt_set: Literal["released", "format1", "figure8"] = "released"
     prefix_reuse: bool = True
     """Whether attention is causal over the prompt and a picture's tokens depend on nothing that follows them."""
     pixel_limits: bool = False

@@ -31,7 +31,7 @@ _RUN_ARGUMENTS: dict[str, Any] = {
     "system_prompt": str | None,
     "trace_dir": str | None,
 }
-_ENGINE_ARGUMENTS: dict[str, Any] = {k: v for k, v in get_type_hints(EngineConfig).items() if k != "batch_size"}
+_ENGINE_ARGUMENTS: dict[str, Any] = {k: v for k, v in get_type_hints(EngineConfig).items() if k != "max_conversations"}
 _SETTINGS: dict[str, Any] = get_type_hints(Settings)
 _TYPES = _RUN_ARGUMENTS | _ENGINE_ARGUMENTS | _SETTINGS
 
@@ -82,7 +82,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         sources |= dict.fromkeys(layer, source)
     batch_size = arguments.get("batch_size", 1)
     engine = {name: arguments[name] for name in _ENGINE_ARGUMENTS if name in arguments}
-    engine |= {"pretrained": pretrained, "batch_size": 2 * batch_size}  # two conversations of each question
+    engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     if "image_aspect" in values:
         engine["image_aspect"] = values["image_aspect"]
     trace_dir = arguments.get("trace_dir")
@@ -159,7 +159,7 @@ def _family_layer(pretrained: str, revision: str | None) -> dict[str, Any]:
     family = FAMILIES.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
     if family is None:  # the engine refuses the checkpoint with the reason
         return {}
-    return {name: getattr(family, name) for name in ("box_convention", "box_frame", "wording")}
+    return {name: getattr(family, name) for name in ("box_convention", "box_frame", "prompt_set")}
 
 
 def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:

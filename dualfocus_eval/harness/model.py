@@ -215,7 +215,7 @@ class DualFocusSimple(_DualFocus):
 
 def _generated_tokens(trace: Trace) -> int:
     """Tokens of every text that the question cost: box, macro and micro answer."""
-    completions = (trace.grounding and trace.grounding.a1, trace.macro, trace.micro)
+    completions = (trace.grounding and trace.grounding.response, trace.macro, trace.micro)
     return sum(len(completion.token_ids) for completion in completions if completion)
 
 

@@ -14,25 +14,31 @@ def macro_conversation(question: Question) -> Conversation:
     return (*_system(question), Message("user", question.content))
 
 
-def grounding_conversation(question: Question, wording: str) -> Conversation:
+def grounding_conversation(question: Question, prompt_set: str) -> Conversation:
     """[image, Q1] (Eq. 2). It and the macro conversation share their prefix up to the end of the image."""
-    return (*_system(question), Message("user", (*question.images, grounding_prompt(question, wording))))
+    return (*_system(question), Message("user", (*question.images, grounding_prompt(question, prompt_set))))
 
 
-def micro_conversation(question: Question, a1: Completion, crop: Picture, wording: str) -> Conversation:
+def micro_conversation(
+    question: Question, grounding_response: Completion, crop: Picture, prompt_set: str
+) -> Conversation:
     """[image, Q1, A1, crop, Q2] (Eq. 6)."""
-    return _second_round(question, a1, crop, wording, micro_prompt(question, wording))
+    return _second_round(question, grounding_response, crop, prompt_set, micro_prompt(question, prompt_set))
 
 
-def scoring_conversation(question: Question, a1: Completion, crop: Picture, wording: str) -> Conversation:
+def scoring_conversation(
+    question: Question, grounding_response: Completion, crop: Picture, prompt_set: str
+) -> Conversation:
     """[image, Q1, A1, crop, scoring prompt]: the context in which the selection rules compare the candidates."""
-    return _second_round(question, a1, crop, wording, scoring_prompt(question, wording))
+    return _second_round(question, grounding_response, crop, prompt_set, scoring_prompt(question, prompt_set))
 
 
-def _second_round(question: Question, a1: Completion, crop: Picture, wording: str, prompt: str) -> Conversation:
+def _second_round(
+    question: Question, grounding_response: Completion, crop: Picture, prompt_set: str, prompt: str
+) -> Conversation:
     return (
-        *grounding_conversation(question, wording),
-        Message("assistant", (a1.text,), a1.token_ids),
+        *grounding_conversation(question, prompt_set),
+        Message("assistant", (grounding_response.text,), grounding_response.token_ids),
         Message("user", (crop, prompt)),
     )
 

@@ -73,18 +73,18 @@ def first_pass(works: Sequence[Work], engine: Engine, settings: Settings, *, mac
     grounded = [work for work in works if settings.strategy != "macro" and not (work.error or work.fallback)]
     requests = [_macro_request(work.question) for work in answered]
     requests += [
-        GenerateRequest(grounding_conversation(work.question, settings.wording), settings.max_box_tokens)
+        GenerateRequest(grounding_conversation(work.question, settings.prompt_set), settings.max_box_tokens)
         for work in grounded
     ]
     results = iter(call(engine.generate, requests))
     for work in answered:
         _take_macro(work, next(results))
     for work in grounded:
-        a1 = next(results)
-        if isinstance(a1, Failure):
-            work.fall_back(Fallback.GROUNDING_FAILED, a1)
+        grounding_response = next(results)
+        if isinstance(grounding_response, Failure):
+            work.fall_back(Fallback.GROUNDING_FAILED, grounding_response)
         else:
-            _zoom(work, a1, engine, settings)
+            _zoom(work, grounding_response, engine, settings)
 
 
 def macro_pass(works: Sequence[Work], engine: Engine) -> None:
@@ -105,7 +105,7 @@ def _take_macro(work: Work, result: Completion | Failure) -> None:
         work.macro = result
 
 
-def _zoom(work: Work, a1: Completion, engine: Engine, settings: Settings) -> None:
+def _zoom(work: Work, grounding_response: Completion, engine: Engine, settings: Settings) -> None:
     """Read the box in A1 and cut its crop from the original image."""
     (picture,) = work.question.images
     size = picture.pixels.size
@@ -115,9 +115,13 @@ def _zoom(work: Work, a1: Completion, engine: Engine, settings: Settings) -> Non
         work.fall_back(Fallback.GROUNDING_FAILED, encoded)
         return
     parsed = parse_box(
-        a1.text, settings.box_convention, image_size=size, encoded_size=encoded, frame=settings.box_frame
+        grounding_response.text,
+        settings.box_convention,
+        image_size=size,
+        encoded_size=encoded,
+        frame=settings.box_frame,
     )
-    work.grounding = Grounding(a1, parsed.outcome, parsed.box)
+    work.grounding = Grounding(grounding_response, parsed.outcome, parsed.box)
     if parsed.box is None:
         work.fall_back(parsed.outcome)
         return
@@ -127,7 +131,7 @@ def _zoom(work: Work, a1: Completion, engine: Engine, settings: Settings) -> Non
     if crop is None:
         work.fall_back(Fallback.CROP_TOO_SMALL)
         return
-    work.grounding = Grounding(a1, parsed.outcome, parsed.box, crop)
+    work.grounding = Grounding(grounding_response, parsed.outcome, parsed.box, crop)
     work.crop = crop_picture(picture, crop)
 
 
@@ -151,7 +155,7 @@ def answering(work: Work, settings: Settings) -> Conversation:
     """The conversation that the micro answer of a zoomed question continues."""
     assert work.grounding
     assert work.crop
-    return micro_conversation(work.question, work.grounding.a1, work.crop, settings.wording)
+    return micro_conversation(work.question, work.grounding.response, work.crop, settings.prompt_set)
 
 
 RequestT = TypeVar("RequestT", bound=Hashable)

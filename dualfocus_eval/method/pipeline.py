@@ -163,7 +163,7 @@ def _candidates(work: Work, engine: Engine, settings: Settings) -> list[ScoreReq
     assert work.crop
     assert work.macro
     assert work.micro
-    context = scoring_conversation(question, work.grounding.a1, work.crop, settings.wording)
+    context = scoring_conversation(question, work.grounding.response, work.crop, settings.prompt_set)
     if not _scores_option_texts(question, settings):
         return [ScoreRequest(context, candidate.token_ids) for candidate in (work.macro, work.micro)]
     indices = [named_option(candidate.text, question.options) for candidate in (work.macro, work.micro)]
@@ -177,7 +177,7 @@ def _compare(work: Work) -> None:
     assert work.micro
     assert work.grounding
     in_micro_context = (work.scores.macro, work.scores.micro) if work.scores else None
-    work.picks = picks(work.macro, work.micro, work.grounding.a1, in_micro_context)
+    work.picks = picks(work.macro, work.micro, work.grounding.response, in_micro_context)
     work.decision = Decision.NLL
 
 

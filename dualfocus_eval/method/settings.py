@@ -32,7 +32,7 @@ class Settings:
     """Score candidates in micro context even when ``selection`` is ``own``, so that the trace allows every ablation."""
     adaptive_nll: float | None = None
     """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
-    wording: Literal["released", "format1", "figure8"] = "released"
+    prompt_set: Literal["released", "format1", "figure8"] = "released"
     box_convention: Literal["unit", "qwen_vl", "qwen2_vl", "qwen2_5_vl"] = "unit"
     """How the model writes a box; a name in ``method.boxes.CONVENTIONS``."""
     box_frame: Literal["image", "padded_square"] = "image"

@@ -57,7 +57,7 @@ class ImageInfo:
 class Grounding:
     """A1: what the model wrote, the box in it as fractions of the raw image, and the crop in its pixels."""
 
-    a1: Completion
+    response: Completion
     outcome: BoxOutcome
     box: Box | None = None
     crop: Crop | None = None
@@ -156,7 +156,7 @@ class Trace:
         if not (self.macro and self.micro and self.grounding):
             return {}
         in_micro_context = (self.scores.macro, self.scores.micro) if self.scores else None
-        return nlls(self.macro, self.micro, self.grounding.a1, in_micro_context)
+        return nlls(self.macro, self.micro, self.grounding.response, in_micro_context)
 
     def reselected(self, rule: Rule) -> Trace:
         """The same trace decided by ``rule``; unchanged where there was only one candidate."""

@@ -54,7 +54,7 @@ class TaskEvaluator:
             bare = model.get_base_model() if hasattr(model, "peft_config") else model
             checkpoint = prepare(bare, self.processor, self.family, "training")
             cache = prefix_cache_bytes(config.engine, bare)
-            run = Run(config, accelerator, TransformersEngine(checkpoint, config.engine.batch_size, cache))
+            run = Run(config, accelerator, TransformersEngine(checkpoint, config.engine.max_conversations, cache))
             found = simple_evaluate(
                 _InTraining(run, accelerator), tasks=list(self.plan.tasks), limit=self.plan.limit, log_samples=False
             )

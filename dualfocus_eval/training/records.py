@@ -12,14 +12,14 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Rejected
 from dualfocus_eval.datasets.sources import json_records
 from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
-from dualfocus_eval.method.prompts import WORDINGS
+from dualfocus_eval.method.prompts import PROMPT_SETS
 
 __all__ = ["Record", "Turn", "read_record", "read_records"]
 
 Role = Literal["user", "assistant"]
 _ROLES: Mapping[str, Role] = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_GROUNDING = tuple({wording.grounding for wording in WORDINGS.values()})
+_GROUNDING = tuple({prompt_set.grounding for prompt_set in PROMPT_SETS.values()})
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Record:
 
     @property
     def grounding(self) -> tuple[bool, ...]:
-        """Of every answer, whether it is A1: the answer to a Q1 in one of the paper's and the released wordings."""
+        """Of every answer, whether it is A1: the answer to a Q1 in one of the paper's and the released prompt sets."""
         return tuple(any(text in question.text for text in _GROUNDING) for question in self.turns[::2])
 
 

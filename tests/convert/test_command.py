@@ -128,7 +128,7 @@ def test_it_answers_as_the_released_checkpoints_do(original: tuple[Path, Origina
     out = converted(original[0], tmp_path / "out")
     config = resolve({"pretrained": str(out)})
     settings = config.settings
-    assert (settings.wording, settings.box_convention, settings.box_frame) == ("released", "unit", "image")
+    assert (settings.prompt_set, settings.box_convention, settings.box_frame) == ("released", "unit", "image")
     assert (settings.crop, settings.margin, settings.selection) == ("released", 25.0, "released")
     assert config.sources["selection"] == "checkpoint"
     provenance = json.loads((out / "dualfocus.json").read_text())["provenance"]

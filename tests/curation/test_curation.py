@@ -458,14 +458,14 @@ def test_wrong_arguments_are_refused(
 def test_knobs_come_from_the_recipe_and_options_win(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = write(tmp_path / "source", small(1)), tmp_path / "out"
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text("inference: {margin: 0, wording: format1, crop: released}\ncuration: {overlap: 0.9}\n")
+    recipe.write_text("inference: {margin: 0, prompt_set: format1, crop: released}\ncuration: {overlap: 0.9}\n")
     assert curate(source, out, "--recipe", str(recipe)) == 0
-    assert report(out)["settings"] == {"wording": "format1", "crop": "released", "margin": 0, "overlap": 0.9}
+    assert report(out)["settings"] == {"prompt_set": "format1", "crop": "released", "margin": 0, "overlap": 0.9}
     sample = samples(out)[0]
     assert sample["crop"] == [15, 30, 65, 80]
     assert sample["conversations"][0]["value"].startswith("<image>\nProvide the coordinates")
     assert curate(source, out, "--recipe", str(recipe), "--margin", "5", "--overlap", "0.4") == 0
-    assert report(out)["settings"] == {"wording": "format1", "crop": "released", "margin": 5, "overlap": 0.4}
+    assert report(out)["settings"] == {"prompt_set": "format1", "crop": "released", "margin": 5, "overlap": 0.4}
     recipe.write_text("curation: {overlaps: 0.9}\n")
     assert curate(source, out, "--recipe", str(recipe)) == 2
     assert "curation: unknown key 'overlaps'. Did you mean overlap?" in capsys.readouterr().err

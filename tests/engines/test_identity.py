@@ -133,7 +133,7 @@ def test_options_that_change_the_image_change_the_engine_s_digest(saved: Path) -
     limited = {engine_digest(EngineConfig(str(saved), **{name: 9})) for name in ("min_pixels", "max_pixels")}  # type: ignore[arg-type]
     assert plain == checkpoint_digest(str(saved))
     assert len({plain, padded, *limited}) == 4
-    assert engine_digest(EngineConfig(str(saved), batch_size=3, prefix_cache_gib=0, device="cpu")) == plain
+    assert engine_digest(EngineConfig(str(saved), max_conversations=3, prefix_cache_gib=0, device="cpu")) == plain
 
 
 def test_the_name_says_folder_revision_and_adapter(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_another_architecture_is_refused_with_the_supported_ones(tmp_path: Path)
     ("wrong", "message"),
     [
         ({"dtype": "int8"}, "allowed: auto, float32"),
-        ({"batch_size": 0}, "at least 1"),
+        ({"max_conversations": 0}, "at least 1"),
         ({"prefix_cache_gib": -1.0}, "0 turns the cache off"),
         ({"device": "cpu", "device_map": "auto"}, "exclude each other"),
         ({"pretrained": ""}, "name a checkpoint"),

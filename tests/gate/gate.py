@@ -49,7 +49,7 @@ def question(
             question_digest=f"{doc_id:032x}"[::-1],
             macro=_with_gap(trace.macro, gap),
             micro=_with_gap(trace.micro, gap),
-            grounding=replace(trace.grounding, a1=replace(trace.grounding.a1, gap=gap)),
+            grounding=replace(trace.grounding, response=replace(trace.grounding.response, gap=gap)),
         ),
     )
 

@@ -19,7 +19,7 @@ def checkpoint(tmp_path: Path) -> Path:
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
-    path.write_text("checkpoint: checkpoint\ninference: {strategy: micro, margin: 3, wording: format1}\n")
+    path.write_text("checkpoint: checkpoint\ninference: {strategy: micro, margin: 3, prompt_set: format1}\n")
     return path
 
 
@@ -53,13 +53,13 @@ def test_the_documented_arguments_exist() -> None:
 
 
 def test_argument_over_recipe_over_checkpoint_over_family(checkpoint: Path, recipe: Path) -> None:
-    inference = {"margin": 7, "wording": "figure8", "jitter_seed": 5}
+    inference = {"margin": 7, "prompt_set": "figure8", "jitter_seed": 5}
     (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": inference}))
     config = resolve({"recipe": str(recipe), "strategy": "macro"})
     settings, sources = config.settings, config.sources
     assert (settings.strategy, sources["strategy"]) == ("macro", "argument")
     assert (settings.margin, sources["margin"]) == (3.0, "recipe")
-    assert (settings.wording, sources["wording"]) == ("format1", "recipe")
+    assert (settings.prompt_set, sources["prompt_set"]) == ("format1", "recipe")
     assert (settings.jitter_seed, sources["jitter_seed"]) == (5, "checkpoint")
     assert (settings.box_convention, sources["box_convention"]) == ("qwen2_5_vl", "family")
     assert (settings.crop, sources["crop"]) == ("full", "default")

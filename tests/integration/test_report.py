@@ -68,7 +68,7 @@ def with_letters(trace: dict[str, Any], target: str) -> dict[str, Any]:
             trace[name]["text"] = chance.choices(spellings, (4, 3, 2, 2, 1))[0].format(answer)
     if trace["picks"]:
         trace["picks"] = {rule: chance.choice(("macro", "micro")) for rule in trace["picks"]}
-        trace |= {"selected": trace["picks"]["own"], "decision": "only_valid_letter"}
+        trace |= {"selected": trace["picks"]["own"], "decision": "only_valid_option"}
     return trace
 
 

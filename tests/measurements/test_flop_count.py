@@ -32,7 +32,7 @@ def test_counts_equal_those_of_a_real_run_and_answers_agree() -> None:
         assert count_flops(run)[0] == counter.get_total_flops() > 0
     for trace, wanted in zip(ours(), theirs(), strict=True):
         assert trace.macro.token_ids == wanted.macro
-        assert trace.grounding.a1.token_ids == wanted.a1
+        assert trace.grounding.response.token_ids == wanted.grounding_response
         assert trace.micro.token_ids == wanted.micro
         assert trace.scores is not None
         for given, score in zip((trace.scores.macro, trace.scores.micro), wanted.scores, strict=True):

@@ -32,12 +32,14 @@ def ask(number: int = 0, **changes: object) -> Question:
 def stage(conversation: Conversation) -> str:
     prompt = prompt_of(conversation)
     if prompt.startswith("Please provide") or prompt.endswith("this question asks."):
-        return "a1"
+        return "response"
     return "micro" if prompt.startswith("Please combine") else "macro"
 
 
-def rule(macro: Answer = "blue", micro: Answer = "green", a1: Answer = BOX) -> Callable[[Conversation], Answer]:
-    return lambda conversation: {"macro": macro, "micro": micro, "a1": a1}[stage(conversation)]
+def rule(
+    macro: Answer = "blue", micro: Answer = "green", grounding_response: Answer = BOX
+) -> Callable[[Conversation], Answer]:
+    return lambda conversation: {"macro": macro, "micro": micro, "response": grounding_response}[stage(conversation)]
 
 
 def stages(engine: ScriptedEngine) -> list[list[str]]:
@@ -52,7 +54,7 @@ def test_the_flow_of_one_batch() -> None:
     engine = ScriptedEngine(rule(), nll=prefer("green"))
     traces = answer([ask(0), ask(1)], engine, Settings())
     # Both first-pass conversations of all questions in one call, then the second pass, then the scores.
-    assert stages(engine) == [["macro", "macro", "a1", "a1"], ["micro", "micro"]]
+    assert stages(engine) == [["macro", "macro", "response", "response"], ["micro", "micro"]]
     assert [len(requests) for requests in engine.scored] == [4]
     assert [(trace.key, trace.text, trace.selected, trace.decision) for trace in traces] == [
         ("q0", "green", "micro", Decision.NLL),
@@ -71,18 +73,23 @@ def test_the_conversations_are_the_papers() -> None:
         "user",
         (image, "Please provide the bounding box coordinate of the region this question asks: Colour 0?"),
     )
-    a1 = Message("assistant", (BOX,), text_ids(BOX))
+    grounding_response = Message("assistant", (BOX,), text_ids(BOX))
     instruction = "Please combine the information from these two images and answer this question: "
     macro, grounding = engine.generated[0]
     (micro,) = engine.generated[1]
     assert macro.conversation == (system, Message("user", (image, "Colour 0? Be brief.")))
     assert grounding.conversation == (system, q1)
-    assert micro.conversation == (system, q1, a1, Message("user", (crop, f"{instruction}Colour 0? Be brief.")))
+    assert micro.conversation == (
+        system,
+        q1,
+        grounding_response,
+        Message("user", (crop, f"{instruction}Colour 0? Be brief.")),
+    )
     assert (macro.max_new_tokens, macro.stop) == (micro.max_new_tokens, micro.stop) == (7, ("\n",))
     assert (grounding.max_new_tokens, grounding.stop) == (64, ())
     for request, text in zip(engine.scored[0], ("blue", "green"), strict=True):
         prompt = f"{instruction}Colour 0? Answer the question using a single word or phrase"
-        assert request.conversation == (system, q1, a1, Message("user", (crop, prompt)))
+        assert request.conversation == (system, q1, grounding_response, Message("user", (crop, prompt)))
         assert request.continuation == text_ids(text)
     assert trace.grounding is not None
     assert trace.grounding.crop == Crop(0, 0, 125, 100)
@@ -93,7 +100,7 @@ def test_each_rule_decides_by_its_own_scores() -> None:
     # Own context prefers macro (0.1 < 0.3). In micro context macro's longer answer costs 0.5 per token, micro's 0.4;
     # with the 25 tokens of an unsure A1 (2.0 each) the longer answer has the lower mean.
     engine = ScriptedEngine(
-        rule(macro=("purple and blue", 0.1), micro=("red", 0.3), a1=(BOX, 2.0)),
+        rule(macro=("purple and blue", 0.1), micro=("red", 0.3), grounding_response=(BOX, 2.0)),
         nll=lambda conversation, text: 0.5 if text == "purple and blue" else 0.4,
     )
     for selection, selected in (("own", "macro"), ("micro", "micro"), ("released", "macro")):
@@ -136,10 +143,10 @@ def test_two_valid_letters_are_compared_by_their_option_texts() -> None:
 @pytest.mark.parametrize(
     ("macro", "micro", "selected", "decision"),
     [
-        ("Violet", "C", "micro", Decision.ONLY_VALID_LETTER),
-        ("A", "D", "macro", Decision.ONLY_VALID_LETTER),
-        ("Violet", "Pink", "macro", Decision.NO_VALID_LETTER),
-        ("Violet", "Green.", "micro", Decision.ONLY_VALID_LETTER),
+        ("Violet", "C", "micro", Decision.ONLY_VALID_OPTION),
+        ("A", "D", "macro", Decision.ONLY_VALID_OPTION),
+        ("Violet", "Pink", "macro", Decision.NO_VALID_OPTION),
+        ("Violet", "Green.", "micro", Decision.ONLY_VALID_OPTION),
         ("C", "green", "macro", Decision.AGREEMENT),
     ],
 )
@@ -159,13 +166,13 @@ def test_macro_strategy_asks_one_thing() -> None:
 
 def test_micro_strategy_asks_for_macro_only_where_there_is_no_usable_box() -> None:
     def answers(conversation: Conversation) -> str:
-        if stage(conversation) == "a1":
+        if stage(conversation) == "response":
             return "nowhere" if "Colour 1" in prompt_of(conversation) else BOX
         return stage(conversation)
 
     engine = ScriptedEngine(answers)
     traces = answer([ask(0), ask(1), ask(2, images=())], engine, Settings(strategy="micro"))
-    assert stages(engine) == [["a1", "a1"], ["micro"], ["macro", "macro"]]
+    assert stages(engine) == [["response", "response"], ["micro"], ["macro", "macro"]]
     assert [(trace.text, trace.fallback) for trace in traces] == [
         ("micro", None),
         ("macro", "unparsable"),
@@ -176,20 +183,20 @@ def test_micro_strategy_asks_for_macro_only_where_there_is_no_usable_box() -> No
 
 def test_a_confident_macro_answer_skips_the_second_pass_only() -> None:
     def answers(conversation: Conversation) -> Answer:
-        if stage(conversation) == "a1":
+        if stage(conversation) == "response":
             return BOX
         return stage(conversation), (0.2 if "Colour 0" in prompt_of(conversation) else 0.9)
 
     engine = ScriptedEngine(answers)
     traces = answer([ask(0), ask(1)], engine, Settings(adaptive_nll=0.7))
-    assert stages(engine) == [["macro", "macro", "a1", "a1"], ["micro"]]
+    assert stages(engine) == [["macro", "macro", "response", "response"], ["micro"]]
     assert [(trace.skipped_micro, trace.fallback) for trace in traces] == [(True, None), (False, None)]
     assert traces[0].selected == "macro"
     assert traces[0].grounding is not None
 
 
 def test_only_a_micro_pass_that_could_run_counts_as_skipped() -> None:
-    engine = ScriptedEngine(rule(macro=("blue", 0.1), a1="nowhere"))
+    engine = ScriptedEngine(rule(macro=("blue", 0.1), grounding_response="nowhere"))
     (trace,) = answer([ask()], engine, Settings(adaptive_nll=0.7))
     assert (trace.skipped_micro, trace.fallback) == (False, "unparsable")
 
@@ -205,12 +212,12 @@ def test_only_a_micro_pass_that_could_run_counts_as_skipped() -> None:
     ],
 )
 def test_without_a_usable_box_the_macro_answer_stands_and_says_so(text: str, reason: str) -> None:
-    engine = ScriptedEngine(rule(a1=text))
+    engine = ScriptedEngine(rule(grounding_response=text))
     (trace,) = answer([ask()], engine, Settings())
     assert (trace.text, trace.fallback, trace.micro, trace.error) == ("blue", reason, None, None)
     assert trace.grounding is not None
-    assert (trace.grounding.a1.text, trace.grounding.outcome) == (text, reason)
-    assert stages(engine) == [["macro", "a1"]]
+    assert (trace.grounding.response.text, trace.grounding.outcome) == (text, reason)
+    assert stages(engine) == [["macro", "response"]]
 
 
 @pytest.mark.parametrize(
@@ -248,12 +255,12 @@ def test_what_cannot_be_asked_fails_alone(changes: dict[str, object], kind: str)
     assert [trace.error and trace.error.kind for trace in traces] == [None, kind, None]
     assert [trace.selected is not None for trace in traces] == [True, False, True]
     assert traces[1].text == ""
-    assert stages(engine)[0] == ["macro", "macro", "a1", "a1"]
+    assert stages(engine)[0] == ["macro", "macro", "response", "response"]
 
 
 @pytest.mark.parametrize("failure", [OUT_OF_MEMORY, RuntimeError("a bug")])
 @pytest.mark.parametrize(
-    ("where", "fallback"), [("a1", "grounding_failed"), ("micro", "micro_failed"), ("macro", None)]
+    ("where", "fallback"), [("response", "grounding_failed"), ("micro", "micro_failed"), ("macro", None)]
 )
 def test_a_failure_of_the_engine_costs_one_question(
     where: str, fallback: str | None, failure: Failure | Exception
@@ -261,7 +268,7 @@ def test_a_failure_of_the_engine_costs_one_question(
     def answers(conversation: Conversation) -> Answer:
         if stage(conversation) == where and "Colour 1" in prompt_of(conversation):
             return failure
-        return BOX if stage(conversation) == "a1" else stage(conversation)
+        return BOX if stage(conversation) == "response" else stage(conversation)
 
     first, second, third = answer([ask(0), ask(1), ask(2)], ScriptedEngine(answers), Settings())
     assert {first.selected, third.selected} == {"micro"}
@@ -274,7 +281,7 @@ def test_a_failure_of_the_engine_costs_one_question(
 def test_a_failure_of_the_macro_pathway_saves_the_second_pass() -> None:
     engine = ScriptedEngine(rule(macro=OUT_OF_MEMORY))
     answer([ask()], engine, Settings())
-    assert stages(engine) == [["macro", "a1"]]
+    assert stages(engine) == [["macro", "response"]]
 
 
 @pytest.mark.parametrize("failure", [OUT_OF_MEMORY, RuntimeError("a bug")])
@@ -304,13 +311,15 @@ def test_an_option_text_that_cannot_be_tokenised_costs_one_question(monkeypatch:
 
 def test_boxes_in_pixels_are_relative_to_what_the_processor_feeds() -> None:
     settings = Settings(box_convention="qwen2_5_vl", margin=0)
-    a1 = '```json\n[{"bbox_2d": [28, 28, 84, 56]}]\n```'
-    engine = ScriptedEngine(rule(a1=a1), size=(112, 56))
+    grounding_response = '```json\n[{"bbox_2d": [28, 28, 84, 56]}]\n```'
+    engine = ScriptedEngine(rule(grounding_response=grounding_response), size=(112, 56))
     (trace,) = answer([ask()], engine, settings)
     assert trace.grounding is not None
     # (0.25, 0.5, 0.75, 1.0) of 200x100: 100 px wide about (100, 75), cut to the image.
     assert trace.grounding.crop == Crop(50, 25, 150, 100)
-    (trace,) = answer([ask()], ScriptedEngine(rule(a1=a1), size=RuntimeError("no size")), settings)
+    (trace,) = answer(
+        [ask()], ScriptedEngine(rule(grounding_response=grounding_response), size=RuntimeError("no size")), settings
+    )
     assert (trace.text, trace.fallback) == ("blue", "grounding_failed")
 
 
@@ -320,7 +329,7 @@ def test_boxes_in_pixels_are_relative_to_what_the_processor_feeds() -> None:
 def test_a_swapped_frame_gives_another_crop(frame: str, crop: Crop) -> None:
     """200x100 padded to 200x200: 50 px above the image."""
     settings = Settings(box_frame=frame, margin=0)
-    (trace,) = answer([ask()], ScriptedEngine(rule(a1="[0.40, 0.30, 0.60, 0.50]")), settings)
+    (trace,) = answer([ask()], ScriptedEngine(rule(grounding_response="[0.40, 0.30, 0.60, 0.50]")), settings)
     assert trace.grounding is not None
     assert trace.grounding.crop == crop
 
@@ -328,13 +337,13 @@ def test_a_swapped_frame_gives_another_crop(frame: str, crop: Crop) -> None:
 def test_jitter_moves_the_crop_but_neither_the_box_nor_a1() -> None:
     settings = Settings(margin=0)
     question = ask(images=(picture(size=(400, 400)),))
-    (still,) = answer([question], ScriptedEngine(rule(a1="[0.40, 0.40, 0.60, 0.60]")), settings)
-    engine = ScriptedEngine(rule(a1="[0.40, 0.40, 0.60, 0.60]"))
+    (still,) = answer([question], ScriptedEngine(rule(grounding_response="[0.40, 0.40, 0.60, 0.60]")), settings)
+    engine = ScriptedEngine(rule(grounding_response="[0.40, 0.40, 0.60, 0.60]"))
     (moved,) = answer([question], engine, replace(settings, jitter=25))
     assert still.grounding is not None
     assert moved.grounding is not None
     assert moved.grounding.box == still.grounding.box
-    assert moved.grounding.a1 == still.grounding.a1
+    assert moved.grounding.response == still.grounding.response
     assert still.grounding.crop == Crop(160, 160, 240, 240)
     assert moved.grounding.crop is not None
     assert abs(moved.grounding.crop.left - 160) == abs(moved.grounding.crop.top - 160) == 25
@@ -343,7 +352,7 @@ def test_jitter_moves_the_crop_but_neither_the_box_nor_a1() -> None:
 def test_equal_requests_are_sent_once() -> None:
     engine = ScriptedEngine(rule())
     traces = answer([ask(0), ask(0), ask(0)], engine, Settings())
-    assert stages(engine) == [["macro", "a1"], ["micro"]]
+    assert stages(engine) == [["macro", "response"], ["micro"]]
     assert [trace.text for trace in traces] == ["green"] * 3
 
 
@@ -382,7 +391,7 @@ outcomes = st.one_of(words, st.tuples(words, st.floats(0, 9)), st.just(OUT_OF_ME
 @given(
     macro=outcomes,
     micro=outcomes,
-    a1=outcomes,
+    grounding_response=outcomes,
     nll=st.one_of(st.floats(0, 9), st.just(float("nan")), st.just(OUT_OF_MEMORY), st.just(ValueError("bug"))),
     question=st.builds(
         ask,
@@ -408,12 +417,12 @@ outcomes = st.one_of(words, st.tuples(words, st.floats(0, 9)), st.just(OUT_OF_ME
 )
 @pytest.mark.filterwarnings("ignore")
 def test_whatever_happens_every_question_has_an_answer_or_a_named_error(
-    macro: Answer, micro: Answer, a1: Answer, nll: object, question: Question, settings: Settings
+    macro: Answer, micro: Answer, grounding_response: Answer, nll: object, question: Question, settings: Settings
 ) -> None:
     sure = ask(9)
 
     def answers(conversation: Conversation) -> Answer:
-        own = {"macro": macro, "micro": micro, "a1": a1}
+        own = {"macro": macro, "micro": micro, "response": grounding_response}
         return BOX if "Colour 9" in prompt_of(conversation) else own[stage(conversation)]
 
     traces = answer([question, sure], ScriptedEngine(answers, nll=lambda conversation, text: nll), settings)
@@ -442,7 +451,7 @@ def test_loglikelihood_in_the_micro_pathway_grounds_a_question_once() -> None:
     question, blind = ask(0), ask(1, images=())
     targets = [(question, "red"), (question, "blue"), (blind, "red")]
     results = loglikelihood(targets, engine, Settings(strategy="micro"))
-    assert stages(engine) == [["a1"]]
+    assert stages(engine) == [["response"]]
     assert [stage(request.conversation) for request in engine.scored[0]] == ["micro", "micro", "macro"]
     assert [result.fallback for result in results if isinstance(result, Likelihood)] == [None, None, "no_image"]
 

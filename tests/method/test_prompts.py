@@ -1,11 +1,11 @@
-"""The exact wordings are pinned: a checkpoint trained with one is worth less with any other."""
+"""The exact prompt sets are pinned: a checkpoint trained with one is worth less with any other."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.method.prompts import WORDINGS, grounding_prompt, micro_prompt, scoring_prompt
+from dualfocus_eval.method.prompts import PROMPT_SETS, grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 
 SNAPSHOT = json.loads((Path(__file__).parent / "prompts.json").read_text())
@@ -25,19 +25,19 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("wording", sorted(WORDINGS))
+@pytest.mark.parametrize("prompt_set", sorted(PROMPT_SETS))
 @pytest.mark.parametrize("name", sorted(QUESTIONS))
-def test_prompts_are_as_pinned(wording: str, name: str) -> None:
+def test_prompts_are_as_pinned(prompt_set: str, name: str) -> None:
     question = QUESTIONS[name]
     assert {
-        "grounding": grounding_prompt(question, wording),
-        "micro": micro_prompt(question, wording),
-        "scoring": scoring_prompt(question, wording),
-    } == SNAPSHOT[wording][name]
+        "grounding": grounding_prompt(question, prompt_set),
+        "micro": micro_prompt(question, prompt_set),
+        "scoring": scoring_prompt(question, prompt_set),
+    } == SNAPSHOT[prompt_set][name]
 
 
 def test_grounding_gets_neither_options_nor_format_hint() -> None:
-    for wording in WORDINGS:
-        text = grounding_prompt(QUESTIONS["hint"], wording)
+    for prompt_set in PROMPT_SETS:
+        text = grounding_prompt(QUESTIONS["hint"], prompt_set)
         assert "A. A clock" not in text
         assert "directly" not in text

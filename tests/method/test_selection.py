@@ -42,24 +42,24 @@ def test_nll_and_perplexity_choose_alike(macro: float, micro: float) -> None:
 
 
 def test_the_released_mean_runs_over_the_box_too_and_favours_length() -> None:
-    a1 = [-0.1] * 18
-    assert released_nll(a1, [-1.0, -1.0]) == pytest.approx((18 * 0.1 + 2.0) / 20)
+    grounding_response = [-0.1] * 18
+    assert released_nll(grounding_response, [-1.0, -1.0]) == pytest.approx((18 * 0.1 + 2.0) / 20)
     macro, micro = [-1.0, -1.0], [-0.5]
     assert lower_nll(1.0, 0.5) == "micro"
-    assert released_nll(a1, macro) > released_nll(a1, micro)
+    assert released_nll(grounding_response, macro) > released_nll(grounding_response, micro)
     # Sure of the box, unsure of the answer: the same mean over more tokens costs more here ...
-    assert released_nll(a1, [-0.5] * 2) > released_nll(a1, [-0.5])
+    assert released_nll(grounding_response, [-0.5] * 2) > released_nll(grounding_response, [-0.5])
     # ... and unsure of the box, the longer of two equally sure answers wins.
     unsure = [-2.0] * 18
     assert released_nll(unsure, [-0.5] * 2) < released_nll(unsure, [-0.5])
 
 
 def test_every_rule_that_has_scores_picks() -> None:
-    macro, micro, a1 = generated(-0.1), generated(-0.2), generated(-2.0, -2.0)
-    assert picks(macro, micro, a1) == {"own": "macro"}
+    macro, micro, grounding_response = generated(-0.1), generated(-0.2), generated(-2.0, -2.0)
+    assert picks(macro, micro, grounding_response) == {"own": "macro"}
     # In micro context: 0.4 for macro's three tokens, 0.3 for micro's one.
     rescored = ((-0.4, -0.4, -0.4), (-0.3,))
-    assert picks(macro, micro, a1, rescored) == {"own": "macro", "micro": "micro", "released": "macro"}
+    assert picks(macro, micro, grounding_response, rescored) == {"own": "macro", "micro": "micro", "released": "macro"}
 
 
 def test_confidence_is_an_nll_strictly_below_the_threshold() -> None:
@@ -122,12 +122,12 @@ def test_normalising_never_raises_and_changes_nothing_the_second_time(text: str,
         assert normalised(once, kind, 4) == once
 
 
-def test_the_only_valid_letter_wins_and_without_any_macro_does() -> None:
+def test_the_only_valid_option_wins_and_without_any_macro_does() -> None:
     question = ask(AnswerKind.OPTION, *"wxyz")
-    assert settled("Blue", "B", question) == ("micro", Decision.ONLY_VALID_LETTER)
-    assert settled("B", "Blue", question) == ("macro", Decision.ONLY_VALID_LETTER)
-    assert settled("E", "D", question) == ("micro", Decision.ONLY_VALID_LETTER)
-    assert settled("Blue", "Red", question) == ("macro", Decision.NO_VALID_LETTER)
+    assert settled("Blue", "B", question) == ("micro", Decision.ONLY_VALID_OPTION)
+    assert settled("B", "Blue", question) == ("macro", Decision.ONLY_VALID_OPTION)
+    assert settled("E", "D", question) == ("micro", Decision.ONLY_VALID_OPTION)
+    assert settled("Blue", "Red", question) == ("macro", Decision.NO_VALID_OPTION)
 
 
 def test_candidates_that_name_the_same_option_agree() -> None:

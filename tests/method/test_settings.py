@@ -4,7 +4,7 @@ import pytest
 
 from dualfocus_eval.method.boxes import CONVENTIONS
 from dualfocus_eval.method.crops import CROP_VERSIONS
-from dualfocus_eval.method.prompts import WORDINGS
+from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.settings import Settings, settings_key
 
 
@@ -13,7 +13,7 @@ from dualfocus_eval.method.settings import Settings, settings_key
     [
         ("strategy", "both", "dualfocus, macro, micro"),
         ("selection", "oracle", "own, micro, released"),
-        ("wording", "mine", "released, format1, figure8"),
+        ("prompt_set", "mine", "released, format1, figure8"),
         ("box_convention", "pascal", "unit, qwen_vl"),
         ("crop", "half", "full, released"),
         ("margin", -1.0, "0 or more"),
@@ -32,14 +32,14 @@ def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: object, 
 def test_the_names_allowed_are_the_names_known() -> None:
     for name in CONVENTIONS:
         Settings(box_convention=name)
-    for name in WORDINGS:
-        Settings(wording=name)
+    for name in PROMPT_SETS:
+        Settings(prompt_set=name)
 
 
 CHANGES = {
     "strategy": "micro",
     "adaptive_nll": 0.7,
-    "wording": "figure8",
+    "prompt_set": "figure8",
     "box_convention": "qwen_vl",
     "box_frame": "padded_square",
     "crop": "released",

@@ -33,7 +33,7 @@ def disagreements() -> list[Answered]:
         assert trace.macro
         assert trace.micro
         assert trace.grounding
-        picked = picks(trace.macro, trace.micro, trace.grounding.a1, (scores.macro, scores.micro))
+        picked = picks(trace.macro, trace.micro, trace.grounding.response, (scores.macro, scores.micro))
         rows.append(replace(row, trace=replace(trace, scores=scores, picks=picked, selected=picked["own"])))
     return rows
 
@@ -58,7 +58,7 @@ def test_what_is_selected_has_the_lower_of_the_perplexities_shown(rule: Rule, mo
 
 @pytest.mark.parametrize(
     ("decision", "words"),
-    [(Decision.ONLY_VALID_LETTER, "only one names an option"), (Decision.AGREEMENT, "same answer")],
+    [(Decision.ONLY_VALID_OPTION, "only one names an option"), (Decision.AGREEMENT, "same answer")],
 )
 def test_where_something_else_decided_no_perplexity_is_shown(decision: Decision, words: str) -> None:
     row = answered(SCENES, scene(1, "red"), "blue", "red", nlls=(0.1, 0.9))

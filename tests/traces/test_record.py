@@ -164,7 +164,8 @@ def test_what_is_no_trace_is_named(line: str | bytes) -> None:
 PATHS = [
     ("key",), ("question_digest",), ("images",), ("images", 0), ("images", 0, "digest"), ("images", 0, "width"),
     ("macro", "text"), ("macro", "token_ids"), ("macro", "token_ids", 0), ("macro", "logprobs"),
-    ("macro", "logprobs", 0), ("macro", "finish"), ("macro", "gap"), ("grounding", "a1"), ("grounding", "outcome"),
+    ("macro", "logprobs", 0), ("macro", "finish"), ("macro", "gap"), ("grounding", "response"),
+    ("grounding", "outcome"),
     ("grounding", "box", "x1"), ("grounding", "crop", "left"), ("scores", "scored"), ("scores", "macro", 0),
     ("picks",), ("picks", "own"), ("selected",), ("decision",), ("skipped_micro",), ("error",), ("cost", "questions"),
     ("cost", "seconds"), ("cost", "seconds", "decode"),

@@ -92,11 +92,11 @@ class SceneConversations(Sequence[Sample]):
     """One sample per scene; its kind is drawn by ``mix``. Deterministic in (seed, index)."""
 
     def __init__(
-        self, seed: int, start: int, samples: int, mix: Mapping[str, float], *, wording: str, margin: float
+        self, seed: int, start: int, samples: int, mix: Mapping[str, float], *, prompt_set: str, margin: float
     ) -> None:
         self.seed, self.start, self.samples = seed, start, samples
         self.kinds, self.weights = tuple(mix), tuple(mix.values())
-        self.wording, self.margin = wording, margin
+        self.prompt_set, self.margin = prompt_set, margin
 
     def __len__(self) -> int:
         return self.samples
@@ -120,7 +120,7 @@ class SceneConversations(Sequence[Sample]):
         return self._dualfocus(scene, image, posed, rng)
 
     def _grounding(self, scene: Scene, asked: Posed) -> Turn:
-        prompt = grounding_prompt(asked.question, self.wording)
+        prompt = grounding_prompt(asked.question, self.prompt_set)
         boxes = (scene.items[index].box for index in asked.entry.referents)
         evidence = tuple((0, region_box(scene, box)) for box in boxes)
         return Turn(prompt, _written(scene, asked.entry.region), evidence, grounding=True)
@@ -142,7 +142,7 @@ class SceneConversations(Sequence[Sample]):
         for asked in [posed[0], *related[: MICRO_TURNS - 1]]:
             evidence = tuple(_seen(scene, crop, pixels) for pixels in asked.entry.evidence)
             prompt = scoring_prompt if rng.random() < SCORING_SHARE else micro_prompt
-            asking = prompt(asked.question, self.wording)
+            asking = prompt(asked.question, self.prompt_set)
             turns.append(Turn(asking, asked.entry.answer, evidence, aspect=_aspect(asked.entry)))
         zoomed = crop_picture(Picture(image), crop).pixels
         return _sample([image, zoomed], [0, 1], turns)

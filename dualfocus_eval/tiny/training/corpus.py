@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from dualfocus_eval.method.prompts import WORDINGS, micro_prompt
+from dualfocus_eval.method.prompts import PROMPT_SETS, micro_prompt
 from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, compose
 from dualfocus_eval.tiny.scenes.questions import ask
 from dualfocus_eval.tiny.training.conversations import FORMAT_HINT, as_question
@@ -14,7 +14,7 @@ from dualfocus_eval.tiny.training.patch_labels import SLOTS
 __all__ = ["PHRASES", "scene_corpus"]
 
 PHRASES = (
-    *dict.fromkeys(text for wording in WORDINGS.values() for text in (wording.grounding, wording.micro)),
+    *dict.fromkeys(text for prompt_set in PROMPT_SETS.values() for text in (prompt_set.grounding, prompt_set.micro)),
     FORMAT_HINT.removesuffix("."),
 )
 """The instructions that every prompt repeats."""
@@ -22,7 +22,7 @@ SCENES = 400
 """Enough scenes to meet every question template, object name and answer many times."""
 
 
-def scene_corpus(wording: str) -> Iterator[str]:
+def scene_corpus(prompt_set: str) -> Iterator[str]:
     """Texts whose every word becomes one token of the vocabulary."""
     rng = random.Random("dualfocus-corpus")
     yield from (
@@ -32,8 +32,8 @@ def scene_corpus(wording: str) -> Iterator[str]:
     for words in SLOTS.values():
         yield from words
     yield from (f"the {word}" for word in (*NAMES, *COLORS))
-    yield from (f"{entry.grounding}: {entry.micro}: " for entry in WORDINGS.values())
+    yield from (f"{entry.grounding}: {entry.micro}: " for entry in PROMPT_SETS.values())
     for index in range(SCENES):
         for entry in ask(compose(-1, index), rng):
-            yield micro_prompt(as_question(entry), wording)
+            yield micro_prompt(as_question(entry), prompt_set)
             yield entry.answer

@@ -71,7 +71,7 @@ def _conversations(
     stage: Stage, plan: TrainPlan, number: int, size: ModelSize, processor: Any, console: Console
 ) -> None:
     scenes = SceneConversations(
-        plan.scenes, first_scene(plan, number), stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
+        plan.scenes, first_scene(plan, number), stage.samples, stage.mix, prompt_set=plan.prompt_set, margin=plan.margin
     )
     encode = SampleEncoder(processor, plan.model.image_size)
     step = -(-stage.samples // _PROBES)

@@ -60,7 +60,7 @@ class TrainPlan:
     scenes: int = 0
     """Seed of the training scenes; held-out sets are rendered from other seeds."""
     model: ModelShape = field(default_factory=ModelShape)
-    wording: str = "released"
+    prompt_set: str = "released"
     margin: float = 25.0
 
 
@@ -84,8 +84,11 @@ def train_plan(recipe: Recipe) -> TrainPlan | TuningPlan:
         raise UserError(f"{where}: stages must be a list of at least one stage")
     for number, stage in enumerate(plan.stages, 1):
         _check_stage(stage, f"{where}, stages {number}")
-    wording, margin = recipe.inference.get("wording", plan.wording), recipe.inference.get("margin", plan.margin)
-    return replace(plan, wording=str(wording), margin=float(margin))
+    prompt_set, margin = (
+        recipe.inference.get("prompt_set", plan.prompt_set),
+        recipe.inference.get("margin", plan.margin),
+    )
+    return replace(plan, prompt_set=str(prompt_set), margin=float(margin))
 
 
 def _check_stage(stage: Stage, where: str) -> None:

@@ -69,7 +69,7 @@ def _settings(plan: TrainPlan, number: int, base: str | None) -> dict[str, Any]:
 
 def processor_from_scratch(plan: TrainPlan) -> Any:
     """The processor of the plan's model, its tokenizer trained on what scenes are asked and answered in."""
-    return build_processor(build_tokenizer(scene_corpus(plan.wording), PHRASES), plan.model)
+    return build_processor(build_tokenizer(scene_corpus(plan.prompt_set), PHRASES), plan.model)
 
 
 def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:
@@ -161,7 +161,7 @@ def _objective(
             whiten_patches(model.model, collator(dataset.examples[:WHITENING_FRAMES])["pixel_values"])
         return PatchLabeller(model.model, processor.tokenizer), _model_losses, dataset, collator
     conversations = SceneConversations(
-        plan.scenes, start, stage.samples, stage.mix, wording=plan.wording, margin=plan.margin
+        plan.scenes, start, stage.samples, stage.mix, prompt_set=plan.prompt_set, margin=plan.margin
     )
     dataset = Prepared(conversations, SampleEncoder(processor, shape.image_size), cores)
     return model, GuidedLoss(model, stage.guidance), dataset, ConversationCollator(processor)

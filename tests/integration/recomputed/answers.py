@@ -88,7 +88,7 @@ def nll(logprobs: Sequence[float]) -> float:
 def _question(task: str, doc: Mapping[str, Any], sample: Mapping[str, Any], trace: Mapping[str, Any]) -> dict[str, Any]:
     row = {"task": task, "key": trace["key"], "doc": doc, "sample": sample, "image": trace["images"][0]["digest"]}
     row |= {name: trace[name] for name in ("images", "grounding", "decision", "cost", "error")}
-    candidates = {"macro": trace["macro"], "micro": trace["micro"], "box": (trace["grounding"] or {}).get("a1")}
+    candidates = {"macro": trace["macro"], "micro": trace["micro"], "box": (trace["grounding"] or {}).get("response")}
     score = BENCHMARKS[benchmark_of(task)]
     for name, completion in candidates.items():
         row[f"{name}_text"] = completion["text"] if completion else None
@@ -120,7 +120,7 @@ def _compared(trace: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
     """The NLLs of both candidates between which each rule decided; NaN where likelihoods did not."""
     if trace["decision"] != "nll":
         return dict.fromkeys(RULES, (math.nan, math.nan))
-    scores, box = trace["scores"], trace["grounding"]["a1"]["logprobs"]
+    scores, box = trace["scores"], trace["grounding"]["response"]["logprobs"]
     return {
         "own": (nll(trace["macro"]["logprobs"]), nll(trace["micro"]["logprobs"])),
         "micro": (nll(scores["macro"]), nll(scores["micro"])),

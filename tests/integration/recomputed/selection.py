@@ -17,8 +17,8 @@ SHOWN, LONGEST = 6, 200
 DECISIONS = {
     "nll": "perplexity",
     "agreement": "same answer",
-    "only_valid_letter": "only one names an option",
-    "no_valid_letter": "neither names an option",
+    "only_valid_option": "only one names an option",
+    "no_valid_option": "neither names an option",
 }
 
 

@@ -24,7 +24,7 @@ from tests.training.conftest import SHAPE
 
 
 def conversations(kind: str, samples: int = 12) -> SceneConversations:
-    return SceneConversations(5, 0, samples, {kind: 1.0}, wording="released", margin=12.0)
+    return SceneConversations(5, 0, samples, {kind: 1.0}, prompt_set="released", margin=12.0)
 
 
 def answers(sample: Sample) -> list[str]:

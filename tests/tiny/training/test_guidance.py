@@ -18,7 +18,7 @@ from tests.training.conftest import SHAPE
 
 @pytest.fixture
 def batch(processor: Any) -> dict[str, torch.Tensor]:
-    samples = SceneConversations(5, 0, 8, {"grounding": 1, "dualfocus": 2}, wording="released", margin=12.0)
+    samples = SceneConversations(5, 0, 8, {"grounding": 1, "dualfocus": 2}, prompt_set="released", margin=12.0)
     encode = SampleEncoder(processor, SHAPE.image_size)
     return ConversationCollator(processor)([encode(sample)[0] for sample in samples])
 

@@ -44,8 +44,8 @@ class Decision(StrEnum):
     NLL = "nll"
     AGREEMENT = "agreement"
     """Equal after normalisation: the macro answer's own spelling is kept, whatever the rule."""
-    ONLY_VALID_LETTER = "only_valid_letter"
-    NO_VALID_LETTER = "no_valid_letter"
+    ONLY_VALID_OPTION = "only_valid_option"
+    NO_VALID_OPTION = "no_valid_option"
     """Neither candidate names an option: macro."""
     ONLY_CANDIDATE = "only_candidate"
     NO_SCORES = "no_scores"
@@ -57,9 +57,9 @@ def lower_nll(macro: float, micro: float) -> Pathway:
     return "macro" if macro < micro or (micro != micro and macro == macro) else "micro"
 
 
-def released_nll(a1: Sequence[float], answer: Sequence[float]) -> float:
+def released_nll(grounding_response: Sequence[float], answer: Sequence[float]) -> float:
     """(sum NLL(A1) + sum NLL(answer)) / (|A1| + |answer|), from log-probabilities; favours longer answers."""
-    return mean_nll([*a1, *answer])
+    return mean_nll([*grounding_response, *answer])
 
 
 def is_confident(macro: Completion, threshold: float | None) -> bool:
@@ -70,7 +70,7 @@ def is_confident(macro: Completion, threshold: float | None) -> bool:
 def nlls(
     macro: Completion,
     micro: Completion,
-    a1: Completion,
+    grounding_response: Completion,
     in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> dict[Rule, tuple[float, float]]:
     """What each rule compares, for all rules that the log-probabilities at hand allow: NLLs of macro and micro.
@@ -81,18 +81,21 @@ def nlls(
     if in_micro_context is not None:
         rescored_macro, rescored_micro = in_micro_context
         result["micro"] = (mean_nll(rescored_macro), mean_nll(rescored_micro))
-        result["released"] = (released_nll(a1.logprobs, rescored_macro), released_nll(a1.logprobs, rescored_micro))
+        result["released"] = (
+            released_nll(grounding_response.logprobs, rescored_macro),
+            released_nll(grounding_response.logprobs, rescored_micro),
+        )
     return result
 
 
 def picks(
     macro: Completion,
     micro: Completion,
-    a1: Completion,
+    grounding_response: Completion,
     in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> dict[Rule, Pathway]:
     """What each rule picks by `nlls`."""
-    return {rule: lower_nll(*pair) for rule, pair in nlls(macro, micro, a1, in_micro_context).items()}
+    return {rule: lower_nll(*pair) for rule, pair in nlls(macro, micro, grounding_response, in_micro_context).items()}
 
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -136,7 +139,7 @@ def _by_option(macro: int | None, micro: int | None) -> tuple[Pathway, Decision]
     if macro is not None and macro == micro:
         return "macro", Decision.AGREEMENT
     if macro is None and micro is None:
-        return "macro", Decision.NO_VALID_LETTER
+        return "macro", Decision.NO_VALID_OPTION
     if macro is None or micro is None:
-        return ("micro" if macro is None else "macro"), Decision.ONLY_VALID_LETTER
+        return ("micro" if macro is None else "macro"), Decision.ONLY_VALID_OPTION
     return None

@@ -1,0 +1,75 @@
+"""Named implementations of one seam: this package's own, and those that other packages register as entry points."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Generic, Protocol, TypeVar
+
+from dualfocus_eval.common.errors import UserError, first_line
+from dualfocus_eval.common.naming import unknown_name
+
+__all__ = ["Named", "Registry"]
+
+
+class Named(Protocol):
+    """What can be registered: its name is what a user writes."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Generic[T]):
+    """The implementations of one seam by name, built-in ones first.
+
+    ``group`` is the entry-point group in which another package registers its own; an entry point's value is the object
+    itself. One that fails to import is skipped with a warning that names it, and asking for it by the entry point's
+    name says why it is missing.
+    """
+
+    def __init__(self, group: str, what: str, built_in: tuple[T, ...]) -> None:
+        self.group, self.what = group, what
+        self._built_in = built_in
+
+    @cached_property
+    def _loaded(self) -> tuple[dict[str, T], dict[str, str]]:
+        """Implementations by name, and why each of the others is missing."""
+        found = {item.name: item for item in self._built_in}
+        missing: dict[str, str] = {}
+        for entry in sorted(entry_points(group=self.group), key=lambda entry: entry.name):
+            try:
+                item: T = entry.load()
+                if item.name in found:
+                    raise UserError(f"the name {item.name!r} is taken")
+                found[item.name] = item
+            except Exception as error:  # another package's code may raise anything
+                missing[entry.name] = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
+                warnings.warn(
+                    f"{self.what} {entry.name!r} is skipped: {missing[entry.name]}", RuntimeWarning, stacklevel=2
+                )
+        return found, missing
+
+    @property
+    def items(self) -> Mapping[str, T]:
+        """Every implementation by name, in order of registration."""
+        return self._loaded[0]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.items
+
+    def __getitem__(self, name: str) -> T:
+        """The implementation of that name. Raises ``UserError`` with the known names and the nearest one."""
+        found, missing = self._loaded
+        if name in found:
+            return found[name]
+        if name in missing:
+            raise UserError(f"{self.what} {name!r} could not be imported: {missing[name]}")
+        raise UserError(unknown_name(name, found, self.what))
