@@ -12,7 +12,7 @@ from dualfocus_eval.common.files import replacing
 from dualfocus_eval.datasets.base import Rejected
 from dualfocus_eval.datasets.gqa import load_questions
 from dualfocus_eval.datasets.gqa_choices.build import build_choices
-from dualfocus_eval.datasets.gqa_choices.model import DistractorModel
+from dualfocus_eval.datasets.gqa_choices.distractor_model import DistractorModel
 
 __all__ = ["write_choices"]
 
