@@ -11,7 +11,8 @@ import pytest
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
-from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, Limits, judge
+from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, judge
+from dualfocus_eval.gate.verdict import Limits
 
 ENVIRONMENT = {
     "packages": {"torch": "2.14", "dualfocus-eval": "0.1"},
