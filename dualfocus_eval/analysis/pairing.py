@@ -9,16 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.intervals import (
-    Estimate,
-    PairedTest,
-    are_shares,
-    bootstrap,
-    holm,
-    mcnemar,
-    mean,
-    mean_difference,
-)
+from dualfocus_eval.analysis.intervals import Estimate, are_shares, bootstrap, mean, mean_difference
+from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 

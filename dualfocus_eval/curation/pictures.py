@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.curation.annotations import ImageData
-from dualfocus_eval.curation.verdict import Reason
+from dualfocus_eval.curation.reasons import Reason
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.crops import Crop, crop_picture
 from dualfocus_eval.method.images import image_head, prepare_picture

@@ -30,11 +30,12 @@ from dualfocus_eval.curation.pictures import (
     find_images,
     locate,
 )
+from dualfocus_eval.curation.reasons import Reason
 from dualfocus_eval.curation.release import QUESTIONS, Image, Release, ReleaseReader, open_release
 from dualfocus_eval.curation.samples import Sample, sample_of
 from dualfocus_eval.curation.settings import CurationSettings
 from dualfocus_eval.curation.tally import Tally
-from dualfocus_eval.curation.verdict import Excluded, Kept, Reason, judge
+from dualfocus_eval.curation.verdict import Excluded, Kept, judge
 
 __all__ = ["curate"]
 

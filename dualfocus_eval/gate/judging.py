@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_eval.analysis.intervals import PairedTest, holm, mcnemar
+from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.gate.verdict import Limits, Mode, Move, TaskVerdict, Verdict, direction_of

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dualfocus_eval.analysis.intervals import PairedTest
+from dualfocus_eval.analysis.paired_tests import PairedTest
 from dualfocus_eval.gate.baseline import Answer
 
 __all__ = ["Direction", "Limits", "Mode", "Move", "TaskVerdict", "Verdict", "direction_of"]

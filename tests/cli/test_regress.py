@@ -11,7 +11,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from dualfocus_eval.analysis.intervals import PairedTest
+from dualfocus_eval.analysis.paired_tests import PairedTest
 from dualfocus_eval.cli import regress
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.engines.base import Failure
