@@ -65,8 +65,9 @@ def _task(name: str, config: Mapping[str, Any]) -> TaskEntry:
     from pyarrow.parquet import read_metadata
 
     from dualfocus_eval.datasets import BENCHMARKS
+    from dualfocus_eval.harness.structure import read_structure
 
-    source, prepared = config["dataset_path"], config["metadata"]["dualfocus"].get("prepared")
+    source, prepared = config["dataset_path"], read_structure(config["metadata"], name).prepared
     if prepared is None:
         (file,) = config["dataset_kwargs"]["data_files"].values()
         return TaskEntry(name, read_metadata(config["folder"] / file).num_rows, "nothing, it is embedded")
