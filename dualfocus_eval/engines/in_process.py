@@ -27,10 +27,10 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
-from dualfocus_eval.engines.cache_budget import prefix_cache_bytes
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.device_memory import is_out_of_memory, prefix_cache_bytes
 from dualfocus_eval.engines.greedy import Decoder
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.loading import load_checkpoint
@@ -39,7 +39,7 @@ from dualfocus_eval.engines.prefix_cache import PrefixCache
 from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
 from dualfocus_eval.families import Family
 
-__all__ = ["EngineConfig", "TransformersEngine", "load_engine"]
+__all__ = ["TransformersEngine", "load_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class TransformersEngine:
                 self._look_at_the_first(found)
                 results.update(found)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 problem = first_line(error)
             if problem is not None:
@@ -246,10 +246,3 @@ def _asks(request: GenerateRequest) -> bool:
 
 def _root(prompt: Prompt) -> str:
     return prompt.boundaries[0].key if prompt.boundaries else ""
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        sign in text for sign in ("not enough memory", "DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC")
-    )

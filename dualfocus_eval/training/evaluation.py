@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.cache_budget import prefix_cache_bytes
 from dualfocus_eval.engines.checkpoint import prepare
+from dualfocus_eval.engines.device_memory import prefix_cache_bytes
 from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve

@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from accelerate.utils import set_seed
 from transformers import TrainingArguments
@@ -44,7 +44,7 @@ class StageBase:
     """Empty on all but the main process."""
 
 
-def base_config(base: str, recipe: Recipe, dtype: str = "float32") -> EngineConfig:
+def base_config(base: str, recipe: Recipe, dtype: Literal["float32", "bfloat16"] = "float32") -> EngineConfig:
     """How ``base`` is loaded for training: as the recipe shows it images, on the CPU at first."""
     aspect = recipe.inference.get("image_aspect", "checkpoint")
     return EngineConfig(pretrained=base, device="cpu", dtype=dtype, image_aspect=aspect)

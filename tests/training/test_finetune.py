@@ -21,7 +21,7 @@ from dualfocus_eval.cli.train import main
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.recipe import load_recipe
-from dualfocus_eval.training.stage import _load
+from dualfocus_eval.training.stage import load_base
 from dualfocus_eval.training.trainer import TuningTrainer
 from tests.training.samples import save_base, text_only, write_data, write_recipe
 
@@ -328,7 +328,7 @@ def test_weights_to_export_are_whole_even_under_zero3(folder: Path) -> None:
     set_hf_deepspeed_config(settings)
     assert is_deepspeed_zero3_enabled()
     path = write_recipe(folder / "zero.yaml", folder / "llava")
-    model, _, _ = _load(str(folder / "llava"), load_recipe(path), None)
+    model, _, _ = load_base(str(folder / "llava"), load_recipe(path), None)
     assert not is_deepspeed_zero3_enabled()
     assert all(weight.numel() for weight in model.parameters())
 

@@ -1,4 +1,4 @@
-"""How much memory the prefix cache may take."""
+"""The memory of the device: what the prefix cache may take of it, and errors that say that it ran out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.prefix_cache import GIB, default_budget
 
-__all__ = ["prefix_cache_bytes"]
+__all__ = ["is_out_of_memory", "prefix_cache_bytes"]
 
 
 def prefix_cache_bytes(config: EngineConfig, model: Any) -> int:
@@ -25,3 +25,11 @@ def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out, on a GPU or on the CPU."""
+    text = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in text for sign in ("not enough memory", "DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC")
+    )
