@@ -52,7 +52,7 @@ def load_processor(config: EngineConfig) -> tuple[Any, Any, Family]:
     model_config = _load_config(config)
     family = family_for(model_config.model_type, name)
     _refuse_foreign_options(config, family)
-    return model_config, processors.load_processor(config, model_config, family), family
+    return model_config, processors.read_processor(config, model_config, family), family
 
 
 def _refuse_unusable_folder(folder: Path, name: str) -> None:
