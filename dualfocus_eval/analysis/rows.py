@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion
-from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import RULES, Rule, released_nll
 from dualfocus_eval.traces.record import Trace
 

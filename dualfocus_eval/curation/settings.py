@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import refuse_unknown
-from dualfocus_eval.method.crops import CropRule
+from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.recipe import Recipe
 
@@ -22,14 +22,14 @@ class CurationSettings:
 
     prompt_set: str = "released"
     """Of Q1 and Q2: a name in ``method.prompts.PROMPT_SETS``."""
-    crop: CropRule = "full"
+    crop: str = "full"
     margin: float = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
     overlap: float = 0.5
     """An object counts as inside the box when at least this share of its area lies there."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("prompt_set", tuple(PROMPT_SETS)), ("crop", get_args(CropRule))):
+        for name, allowed in (("prompt_set", PROMPT_SETS), ("crop", CROP_RULES)):
             value = getattr(self, name)
             if value not in allowed:
                 raise UserError(f"{name}={value!r} is not one of: {', '.join(allowed)}")

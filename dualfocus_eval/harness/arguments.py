@@ -156,10 +156,10 @@ def _checkpoint_layer(pretrained: str, revision: str | None, peft: str | None) -
 
 
 def _family_layer(pretrained: str, revision: str | None) -> dict[str, Any]:
-    family = FAMILIES.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
+    family = FAMILIES.items.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
     if family is None:  # the engine refuses the checkpoint with the reason
         return {}
-    return {name: getattr(family, name) for name in ("box_convention", "box_frame", "prompt_set")}
+    return dict(family.settings)
 
 
 def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest, Picture
-from dualfocus_eval.method.boxes import CONVENTIONS, parse_box
+from dualfocus_eval.families import conventions
+from dualfocus_eval.method.boxes import parse_box
 from dualfocus_eval.method.conversations import grounding_conversation, macro_conversation, micro_conversation
 from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
 from dualfocus_eval.method.question import Question
@@ -109,7 +110,7 @@ def _zoom(work: Work, grounding_response: Completion, engine: Engine, settings: 
     """Read the box in A1 and cut its crop from the original image."""
     (picture,) = work.question.images
     size = picture.pixels.size
-    in_pixels = CONVENTIONS[settings.box_convention].scale is None
+    in_pixels = conventions()[settings.box_convention].scale is None
     encoded = attempt(partial(engine.encoded_size, picture)) if in_pixels else None
     if isinstance(encoded, Failure):
         work.fall_back(Fallback.GROUNDING_FAILED, encoded)

@@ -5,17 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
-from dualfocus_eval.method.crops import CROP_VERSIONS
+from dualfocus_eval.families import conventions
+from dualfocus_eval.method.boxes import FRAMES
+from dualfocus_eval.method.crops import CROP_RULES
+from dualfocus_eval.method.prompts import PROMPT_SETS
 
 __all__ = ["METHOD_VERSION", "Settings", "settings_key"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
+
+_KNOWN: Mapping[str, Callable[[], Collection[str]]] = {
+    "prompt_set": lambda: PROMPT_SETS,
+    "box_convention": conventions,
+    "box_frame": lambda: FRAMES,
+    "crop": lambda: CROP_RULES,
+}
+"""The settings whose value is a name, and where the names are defined."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +43,14 @@ class Settings:
     """Score candidates in micro context even when ``selection`` is ``own``, so that the trace allows every ablation."""
     adaptive_nll: float | None = None
     """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
-    prompt_set: Literal["released", "format1", "figure8"] = "released"
-    box_convention: Literal["unit", "qwen_vl", "qwen2_vl", "qwen2_5_vl"] = "unit"
-    """How the model writes a box; a name in ``method.boxes.CONVENTIONS``."""
-    box_frame: Literal["image", "padded_square"] = "image"
-    """What box coordinates are fractions of: the raw image, or the square that LLaVA-1.5 pads it to."""
-    crop: Literal["full", "released"] = "full"
+    prompt_set: str = "released"
+    """Of Q1 and Q2; a name in `prompts.PROMPT_SETS`."""
+    box_convention: str = "unit"
+    """How the model writes a box; a name in `families.conventions`."""
+    box_frame: str = "image"
+    """What box coordinates are fractions of; a name in `boxes.FRAMES`."""
+    crop: str = "full"
+    """How a box becomes whole pixels; a name in `crops.CROP_RULES`."""
     margin: float = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
     jitter: float = 0.0
@@ -54,6 +67,9 @@ class Settings:
             value = getattr(self, setting.name)
             if allowed and all(isinstance(choice, str) for choice in allowed) and value not in allowed:
                 raise ValueError(f"{setting.name}={value!r} is not one of: {', '.join(allowed)}")
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known():
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of: {', '.join(known())}")
         for name in ("margin", "jitter"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -78,7 +94,8 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     relevant |= {
         "scores_candidates": settings.scores_candidates,
         "method_version": METHOD_VERSION,
-        "crop_version": CROP_VERSIONS[settings.crop],
+        "crop_version": CROP_RULES[settings.crop].version,
+        "box_convention": asdict(conventions()[settings.box_convention]),
     }
     text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
-from dualfocus_eval.method.boxes import Box, BoxOutcome
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.selection import Decision, Pathway, Rule, nlls
 from dualfocus_eval.traces.decoding import decoder
 

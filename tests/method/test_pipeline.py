@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dualfocus_eval.common.geometry import Crop
 from dualfocus_eval.engines.base import Conversation, Failure, Message, Picture
-from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import AnswerKind, Question
 from dualfocus_eval.method.selection import Decision

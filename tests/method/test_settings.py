@@ -2,8 +2,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from dualfocus_eval.method.boxes import CONVENTIONS
-from dualfocus_eval.method.crops import CROP_VERSIONS
+from dualfocus_eval.families import conventions
+from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.settings import Settings, settings_key
 
@@ -30,7 +30,7 @@ def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: object, 
 
 
 def test_the_names_allowed_are_the_names_known() -> None:
-    for name in CONVENTIONS:
+    for name in conventions():
         Settings(box_convention=name)
     for name in PROMPT_SETS:
         Settings(prompt_set=name)
@@ -75,6 +75,6 @@ def test_the_key_covers_the_callers_identity_in_any_order() -> None:
 def test_a_new_version_of_a_crop_rule_touches_the_keys_of_that_rule_only(monkeypatch: pytest.MonkeyPatch) -> None:
     full, released = Settings(), Settings(crop="released")
     before = settings_key(full, {}), settings_key(released, {})
-    monkeypatch.setitem(CROP_VERSIONS, "released", CROP_VERSIONS["released"] + 1)
+    monkeypatch.setitem(CROP_RULES, "released", replace(CROP_RULES["released"], version=3))
     assert settings_key(full, {}) == before[0]
     assert settings_key(released, {}) != before[1]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion, Counters, Failure
-from dualfocus_eval.method.boxes import Box, BoxOutcome
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.selection import RULES, Decision
 from dualfocus_eval.traces.record import (
     ContextScores,
