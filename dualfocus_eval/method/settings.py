@@ -12,7 +12,10 @@ from typing import Literal, get_args, get_type_hints
 from dualfocus_eval.families import conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
+from dualfocus_eval.method.second_pass import SECOND_PASSES
+from dualfocus_eval.method.selection import RULES
 
 __all__ = ["METHOD_VERSION", "Settings", "settings_key"]
 
@@ -21,6 +24,9 @@ METHOD_VERSION = 2
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
 _KNOWN: Mapping[str, Callable[[], Collection[str]]] = {
+    "grounding": lambda: GROUNDING.items,
+    "second_pass": lambda: SECOND_PASSES.items,
+    "selection": lambda: RULES.items,
     "prompt_set": lambda: PROMPT_SETS,
     "box_convention": conventions,
     "box_frame": lambda: FRAMES,
@@ -37,10 +43,16 @@ class Settings:
     """
 
     strategy: Literal["dualfocus", "macro", "micro"] = "dualfocus"
-    selection: Literal["own", "micro", "released"] = "micro"
-    """Which rule picks the answer where the candidates differ; the trace records every rule it has the scores for."""
+    grounding: str = "text_box"
+    """How the region is chosen; a name in `grounding.GROUNDING`."""
+    second_pass: str = "append_crop"
+    """What the model is shown of the region; a name in `second_pass.SECOND_PASSES`."""
+    selection: str = "micro_context"
+    """Which rule picks the answer where the candidates differ; a name in `selection.RULES`. The trace records every
+    rule whose needs are known."""
     score_all: bool = True
-    """Score candidates in micro context even when ``selection`` is ``own``, so that the trace allows every ablation."""
+    """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
+    ablation."""
     adaptive_nll: float | None = None
     """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
     prompt_set: str = "released"
@@ -82,7 +94,8 @@ class Settings:
     @property
     def scores_candidates(self) -> bool:
         """Whether candidates that differ are scored in micro context."""
-        return self.strategy == "dualfocus" and (self.score_all or self.selection != "own")
+        needed = "micro_context_scores" in RULES[self.selection].needs
+        return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
@@ -94,6 +107,8 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     relevant |= {
         "scores_candidates": settings.scores_candidates,
         "method_version": METHOD_VERSION,
+        "grounding_version": GROUNDING[settings.grounding].version,
+        "second_pass_version": SECOND_PASSES[settings.second_pass].version,
         "crop_version": CROP_RULES[settings.crop].version,
         "box_convention": asdict(conventions()[settings.box_convention]),
     }
