@@ -7,6 +7,7 @@ argument is refused at once.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.naming import refuse_unknown
+from dualfocus_eval.common.old_names import OLD_RULES
 from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
@@ -188,7 +190,7 @@ def _typed(name: str, value: Any, where: str) -> Any:
         raise UserError(f"{where}: {name} needs a value")
     kind = next(option for option in options if option is not NoneType)
     try:
-        return _converted(kind, value)
+        return _renamed(name, _converted(kind, value), where)
     except (TypeError, ValueError):
         if name == "batch_size" and str(value).startswith("auto"):
             raise UserError(
@@ -196,6 +198,19 @@ def _typed(name: str, value: Any, where: str) -> Any:
                 "fit into memory is halved by itself. Give a number."
             ) from None
         raise UserError(f"{where}: {name}={value!r} is not {_KIND_NAMES.get(kind, 'text')}") from None
+
+
+def _renamed(name: str, value: Any, where: str) -> Any:
+    """``value``, or today's name of a selection rule that is given by its old one, with a warning."""
+    if name != "selection" or value not in OLD_RULES:
+        return value
+    new = OLD_RULES[value]
+    warnings.warn(
+        f"{where}: selection={value} is now called {new}; the old name goes with the next version",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return new
 
 
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a finite number"}

@@ -18,7 +18,7 @@ ResultT = TypeVar("ResultT")
 
 
 def call(
-    run: Callable[[Sequence[RequestT]], Sequence[ResultT | Failure]],
+    run: Callable[[Sequence[RequestT]], Sequence[ResultT]],
     requests: Sequence[RequestT],
     kind: str = "engine_error",
 ) -> list[ResultT | Failure]:

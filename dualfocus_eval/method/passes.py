@@ -79,7 +79,7 @@ def first_pass(
 def _regions(inputs: Sequence[GroundingInput], engine: Engine, settings: Settings) -> list[Region | NoRegion | Failure]:
     method = GROUNDING[settings.grounding]
 
-    def find(some: Sequence[GroundingInput]) -> Sequence[Region | NoRegion | Failure]:
+    def find(some: Sequence[GroundingInput]) -> Sequence[Region | NoRegion]:
         return method.regions(some, engine, settings)
 
     return call(find, inputs, "grounding_error")

@@ -7,8 +7,9 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
+from dualfocus_eval.common.old_names import current_settings
 from dualfocus_eval.families import conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
@@ -17,7 +18,7 @@ from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["METHOD_VERSION", "Settings", "settings_key"]
+__all__ = ["METHOD_VERSION", "Settings", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -33,6 +34,8 @@ _KNOWN: Mapping[str, Callable[[], Collection[str]]] = {
     "crop": lambda: CROP_RULES,
 }
 """The settings whose value is a name, and where the names are defined."""
+_EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
+"""Those whose names other packages can add to."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ class Settings:
         for name, known in _KNOWN.items():
             if getattr(self, name) not in known():
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of: {', '.join(known())}")
+        needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
+        if needs_response and not GROUNDING[self.grounding].responds:
+            raise ValueError(
+                f"selection={self.selection!r} needs the model's own words for the region, which "
+                f"grounding={self.grounding!r} does not have: choose another selection rule"
+            )
         for name in ("margin", "jitter"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -96,6 +105,21 @@ class Settings:
         """Whether candidates that differ are scored in micro context."""
         needed = "micro_context_scores" in RULES[self.selection].needs
         return self.strategy == "dualfocus" and (self.score_all or needed)
+
+
+def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a file holds, by today's names; a setting that did not exist then has its default.
+
+    The name of an extension that is not installed here is left as it stands: what came of it is in the traces. Raises
+    ValueError or TypeError for what no version of `Settings` was.
+    """
+    values = current_settings(stored)
+    foreign = {
+        name: values.pop(name)
+        for name in _EXTENSIBLE
+        if isinstance(values.get(name), str) and values[name] not in _KNOWN[name]()
+    }
+    return asdict(Settings(**values)) | foreign
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:

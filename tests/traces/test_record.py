@@ -203,8 +203,8 @@ PATHS = [
     ("macro", "logprobs", 0), ("macro", "finish"), ("macro", "gap"), ("grounding", "response"),
     ("grounding", "outcome"),
     ("grounding", "box", "x1"), ("grounding", "crop", "left"), ("scores", "scored"), ("scores", "macro", 0),
-    ("picks",), ("picks", "own_context"), ("selected",), ("decision",), ("skipped_micro",), ("error",), ("cost", "questions"),
-    ("second_pass",), ("grounding", "method"),
+    ("picks",), ("picks", "own_context"), ("selected",), ("decision",), ("skipped_micro",), ("error",),
+    ("cost", "questions"), ("second_pass",), ("grounding", "method"),
     ("cost", "seconds"), ("cost", "seconds", "decode"),
 ]  # fmt: skip
 NULL_FITS = ("logprobs.0", "macro.0", "gap", "selected", "decision", "error", "second_pass", "response")
