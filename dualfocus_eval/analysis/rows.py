@@ -89,7 +89,7 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         str(trace.kind),
         *_words(trace.macro),
         *_words(trace.micro),
-        grounding.response.text if grounding else None,
+        grounding.response.text if grounding and grounding.response else None,
         str(grounding.outcome) if grounding else None,
         scores.scored if scores else None,
         trace.selected,

@@ -26,7 +26,7 @@ def call(
     distinct = list(dict.fromkeys(requests))
     if not distinct:
         return []
-    results = attempt(partial(run, distinct), kind)
+    results: Sequence[ResultT | Failure] | Failure = attempt(partial(run, distinct), kind)
     if isinstance(results, Failure):
         alone = [attempt(partial(run, [request]), kind) for request in distinct]
         results = [result if isinstance(result, Failure) else result[0] for result in alone]
