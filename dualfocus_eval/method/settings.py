@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, get_type_hints
 
 from dualfocus_eval.common.old_names import current_settings
+from dualfocus_eval.common.validation import OneOf, choices_of
 from dualfocus_eval.families import conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
@@ -18,24 +20,19 @@ from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["METHOD_VERSION", "Settings", "settings_key", "stored_settings"]
+__all__ = ["METHOD_VERSION", "CropRuleName", "PromptSetName", "Settings", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
-_KNOWN: Mapping[str, Callable[[], Collection[str]]] = {
-    "grounding": lambda: GROUNDING.items,
-    "second_pass": lambda: SECOND_PASSES.items,
-    "selection": lambda: RULES.items,
-    "prompt_set": lambda: PROMPT_SETS,
-    "box_convention": conventions,
-    "box_frame": lambda: FRAMES,
-    "crop": lambda: CROP_RULES,
-}
-"""The settings whose value is a name, and where the names are defined."""
-_EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
-"""Those whose names other packages can add to."""
+GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items)]
+SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items)]
+RuleName = Annotated[str, OneOf(lambda: RULES.items)]
+ConventionName = Annotated[str, OneOf(conventions)]
+PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
+FrameName = Annotated[str, OneOf(lambda: FRAMES)]
+CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,11 @@ class Settings:
     """
 
     strategy: Literal["dualfocus", "macro", "micro"] = "dualfocus"
-    grounding: str = "text_box"
+    grounding: GroundingName = "text_box"
     """How the region is chosen; a name in `grounding.GROUNDING`."""
-    second_pass: str = "append_crop"
+    second_pass: SecondPassName = "append_crop"
     """What the model is shown of the region; a name in `second_pass.SECOND_PASSES`."""
-    selection: str = "micro_context"
+    selection: RuleName = "micro_context"
     """Which rule picks the answer where the candidates differ; a name in `selection.RULES`. The trace records every
     rule whose needs are known."""
     score_all: bool = True
@@ -58,13 +55,13 @@ class Settings:
     ablation."""
     adaptive_nll: float | None = None
     """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
-    prompt_set: str = "released"
+    prompt_set: PromptSetName = "released"
     """Of Q1 and Q2; a name in `prompts.PROMPT_SETS`."""
-    box_convention: str = "unit"
+    box_convention: ConventionName = "unit"
     """How the model writes a box; a name in `families.conventions`."""
-    box_frame: str = "image"
+    box_frame: FrameName = "image"
     """What box coordinates are fractions of; a name in `boxes.FRAMES`."""
-    crop: str = "full"
+    crop: CropRuleName = "full"
     """How a box becomes whole pixels; a name in `crops.CROP_RULES`."""
     margin: float = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
@@ -76,15 +73,9 @@ class Settings:
     max_box_tokens: int = 64
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for setting in fields(self):
-            allowed = get_args(hints[setting.name])
-            value = getattr(self, setting.name)
-            if allowed and all(isinstance(choice, str) for choice in allowed) and value not in allowed:
-                raise ValueError(f"{setting.name}={value!r} is not one of: {', '.join(allowed)}")
-        for name, known in _KNOWN.items():
-            if getattr(self, name) not in known():
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of: {', '.join(known())}")
+        for name, known in _known().items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r} is not one of: {', '.join(known)}")
         needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
         if needs_response and not GROUNDING[self.grounding].responds:
             raise ValueError(
@@ -107,6 +98,20 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
+def _known() -> dict[str, Sequence[str]]:
+    """The names that settings may have as values, by setting."""
+    return {name: names for name, hint in _hints().items() if (names := choices_of(hint))}
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
+
+
+_EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
+"""Settings whose names other packages can add to."""
+
+
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a file holds, by today's names; a setting that did not exist then has its default.
 
@@ -117,7 +122,7 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     foreign = {
         name: values.pop(name)
         for name in _EXTENSIBLE
-        if isinstance(values.get(name), str) and values[name] not in _KNOWN[name]()
+        if isinstance(values.get(name), str) and values[name] not in _known()[name]
     }
     return asdict(Settings(**values)) | foreign
 
