@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dualfocus_eval.method.boxes import union
+from dualfocus_eval.common.geometry import union
 from dualfocus_eval.tiny.scenes.layout import (
     COLORS,
     GLYPHS,
