@@ -27,11 +27,6 @@ LAYERS = (
 )
 """The lowest first; a package imports those below it, and those beside it as long as there is no cycle. The empty name
 is the package itself, which offers the Python API."""
-STILL_ABOVE = {
-    "dualfocus_eval.traces.record": {"dualfocus_eval.method"},
-    "dualfocus_eval.traces.store": {"dualfocus_eval.method"},
-}
-"""Imports of a package above that remain; the list only shrinks."""
 HEAVY = {"torch", "transformers", "lmms_eval", "pandas", "numpy", "PIL", "pydantic", "rich", "yaml", "platformdirs"}
 """Each takes a noticeable part of the second in which help and `import dualfocus_eval` answer."""
 
@@ -55,11 +50,11 @@ def test_no_package_imports_one_above_it(modules: dict[str, Module]) -> None:
         for other in imported
         if height[package_of(other)] > height[package_of(name)]
     }
-    assert above == {(name, package) for name, packages in STILL_ABOVE.items() for package in packages}
+    assert above == set()
 
 
 def test_there_are_no_cycles(modules: dict[str, Module]) -> None:
-    assert cycles(package_graph(modules)) == ([("method", "traces")] if STILL_ABOVE else [])
+    assert cycles(package_graph(modules)) == []
     assert cycles(module_graph(modules)) == []
 
 

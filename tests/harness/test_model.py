@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
 from dualfocus_eval.harness.session import Session
-from dualfocus_eval.traces.store import join_traces
+from dualfocus_eval.traces.trace_files import join_traces
 from tests.tiny_llava import save_tiny_llava
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
