@@ -90,12 +90,15 @@ def long_files(modules: Mapping[str, Module]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def unused_exports(modules: Mapping[str, Module], users: Mapping[str, Module]) -> list[str]:
+def unused_exports(
+    modules: Mapping[str, Module], users: Mapping[str, Module], public: frozenset[tuple[str, str]]
+) -> list[str]:
     """Names in ``__all__`` that neither another module of the package nor one of ``users`` uses.
 
-    The package's own names and what ``pyproject.toml`` names are public; a command's ``main`` is found by its name.
+    ``public`` are (module, name) of entry points. What the package itself exports is public, too, and a command's
+    ``main`` is found by its name.
     """
-    used = {use for module in (*modules.values(), *users.values()) for use in module.uses}
+    used = public.union(*(module.uses for module in (*modules.values(), *users.values())))
     return [
         f"{name}.{export}"
         for name, module in modules.items()
@@ -159,6 +162,11 @@ def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
     return reached
 
 
+def _entry_points(root: Path) -> frozenset[tuple[str, str]]:
+    found = _DOTTED.findall((root / "pyproject.toml").read_text(encoding="utf-8"))
+    return frozenset((module, name) for module, _, name in (text.partition(":") for text in found))
+
+
 def _beside(root: Path, *folders: str) -> dict[str, Module]:
     """The modules of other folders, which use the package."""
     known = {_module_name(path, root): path for path in (root / PACKAGE).rglob("*.py")}
@@ -181,8 +189,8 @@ def main() -> None:
     _list(f"files over {LONG} lines", [f"{name} ({count})" for name, count in long_files(modules).items()])
     _list("package cycles", [", ".join(found) for found in cycles(package_graph(modules))])
     _list("module cycles", [", ".join(found) for found in cycles(module_graph(modules))])
-    unused = unused_exports(modules, _beside(root, "tasks", "measurements", "benchmarks"))
-    _list("names in __all__ that nothing but tests imports", unused)
+    users = _beside(root, "tasks", "measurements", "benchmarks", "tests")
+    _list("names in __all__ that nobody imports", unused_exports(modules, users, _entry_points(root)))
 
 
 def _list(title: str, found: list[str]) -> None:

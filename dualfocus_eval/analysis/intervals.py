@@ -14,9 +14,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "GROUPS", "LEVEL", "RESAMPLES", "Estimate", "are_shares", "bootstrap", "by_cluster", "jackknife", "mean",
-    "mean_difference", "rate",
-]  # fmt: skip
+    "GROUPS",
+    "Estimate",
+    "are_shares",
+    "bootstrap",
+    "by_cluster",
+    "jackknife",
+    "mean",
+    "mean_difference",
+    "rate",
+]
 
 LEVEL = 0.95
 """Of every interval."""

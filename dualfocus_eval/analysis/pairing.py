@@ -14,7 +14,7 @@ from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["Comparison", "Pairs", "changed_settings", "compare_categories", "compare_tasks", "describe", "pair_runs"]
+__all__ = ["Comparison", "changed_settings", "compare_categories", "compare_tasks", "describe", "pair_runs"]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dualfocus_eval.curation.reasons import STICKS_OUT, Reason
 from dualfocus_eval.curation.settings import CurationSettings
 from dualfocus_eval.method.crops import crop_of
 
-__all__ = ["Excluded", "ImageRecords", "Kept", "covered", "judge"]
+__all__ = ["Excluded", "Kept", "covered", "judge"]
 
 
 IMAGE_MARK = "<image>"

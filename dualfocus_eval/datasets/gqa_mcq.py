@@ -17,7 +17,7 @@ from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_members
 from dualfocus_eval.method.letters import option_index
 from dualfocus_eval.method.stems import stem_of, without_post_prompts
 
-__all__ = ["GQA_MCQ", "PUBLISHED", "Annotation", "gqa_match_form", "read_record"]
+__all__ = ["GQA_MCQ", "Annotation", "gqa_match_form", "read_record"]
 
 PUBLISHED = "llava_gqa_testdev_balanced_mcq.jsonl"
 

@@ -10,7 +10,7 @@ from typing import Literal
 from dualfocus_eval.analysis.paired_tests import PairedTest
 from dualfocus_eval.gate.baseline import Answer
 
-__all__ = ["Direction", "Limits", "Mode", "Move", "TaskVerdict", "Verdict", "direction_of"]
+__all__ = ["Limits", "Mode", "Move", "TaskVerdict", "Verdict", "direction_of"]
 
 Mode = Literal["exact", "near", "score", "drop"]
 """``exact``: no answer may get worse (float32, the baseline's own environment). ``near``: those may whose closest call

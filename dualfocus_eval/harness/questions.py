@@ -17,7 +17,7 @@ from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
 from dualfocus_eval.method.question import AnswerKind, Question
 from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
 
-__all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
+__all__ = ["chat_question", "simple_question"]
 
 
 class UnusableDocumentError(Exception):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dualfocus_eval.method.marks import IMAGE_MARK
 
-__all__ = ["POST_PROMPTS", "StemAndOptions", "stem_of", "without_post_prompts"]
+__all__ = ["POST_PROMPTS", "stem_of", "without_post_prompts"]
 
 POST_PROMPTS = (
     "Answer the question using a single word or phrase.",

@@ -30,7 +30,7 @@ from dualfocus_eval.training.samples import locate
 from dualfocus_eval.training.stage import ADAPTER, StageBase, StageRun, base_config, load_base, train_stage
 from dualfocus_eval.training.tuning import TuningPlan, TuningStage
 
-__all__ = ["FinetuneResult", "check_plan", "finetune"]
+__all__ = ["check_plan", "finetune"]
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.training.samples import Samples, measure
 from dualfocus_eval.training.tuning import TuningStage
 
-__all__ = ["FILLER", "GROUPS", "Mixed", "epoch", "mix", "shares"]
+__all__ = ["FILLER", "Mixed", "epoch", "mix", "shares"]
 
 FILLER = -1
 """Stands for no sample, so that the last batch is as large as the others."""

@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.recipe import Recipe
 
-__all__ = ["PARTS", "Evaluation", "Lora", "Part", "Source", "TuningPlan", "TuningStage", "tuning_plan"]
+__all__ = ["Evaluation", "Lora", "Part", "Source", "TuningPlan", "TuningStage", "tuning_plan"]
 
 Count = Annotated[StrictInt, Field(ge=1)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
