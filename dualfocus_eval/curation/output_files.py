@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from dualfocus_eval.curation.filtering import Excluded
 from dualfocus_eval.curation.samples import Sample
-from dualfocus_eval.curation.verdict import Excluded
 
 __all__ = ["OutputFiles"]
 

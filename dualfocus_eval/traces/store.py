@@ -25,7 +25,7 @@ class StoreInUseError(OSError):
     """Another live process writes this rank's file."""
 
 
-class Asked(Protocol):
+class Identified(Protocol):
     """A question, as the store tells it from others."""
 
     @property
@@ -94,7 +94,7 @@ class TraceStore:
         """Answers that were stored, vanished from the disk in mid-run and were written anew."""
         return max(0, self._vanished - self.unwritten)
 
-    def get(self, question: Asked) -> Trace | None:
+    def get(self, question: Identified) -> Trace | None:
         """The stored answer to exactly this question (text and images).
 
         What an engine's failure led to (an error, or a fallback with a cause) is not reused but tried again.
