@@ -97,7 +97,7 @@ def test_the_adapter_speaks_after_the_checkpoint(checkpoint: Path, tmp_path: Pat
 
 def test_a_batch_of_questions_is_twice_as_many_conversations(checkpoint: Path) -> None:
     config = resolve({"pretrained": str(checkpoint), "batch_size": 3, "max_batch_size": 64})
-    assert (config.batch_size, config.engine.batch_size) == (3, 6)
+    assert (config.batch_size, config.engine.max_conversations) == (3, 6)
 
 
 def test_text_that_lmms_eval_turned_into_numbers_is_text_again(checkpoint: Path) -> None:
