@@ -195,7 +195,10 @@ def test_questions_without_a_score_are_compared_by_their_answers() -> None:
     assert not judge(baseline([replace(before[0], text="no"), *before[1:]]), baseline(before)).passed
 
 
-@pytest.mark.parametrize("path", (resource_folder("reports") / "baselines").glob("*.json"), ids=lambda path: path.stem)
+BASELINES = sorted((resource_folder("reports") / "baselines").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
 def test_the_committed_baselines_match_a_run_under_todays_names(path: Path) -> None:
     kept = load_baseline(path)
     settings = resolve({}).settings

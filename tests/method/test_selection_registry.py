@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+import dualfocus_eval
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Table
 from dualfocus_eval.gate.baseline import reduce_run
@@ -39,6 +41,15 @@ class Shorter:
 
     def costs(self, candidates: Candidates) -> tuple[float, float] | None:
         return float(len(candidates.macro.token_ids)), float(len(candidates.micro.token_ids))
+
+
+def test_no_module_but_its_own_names_a_rule() -> None:
+    """Apart from the default, and what becomes of old names. (``released`` is also a prompt set and a crop rule.)"""
+    root = Path(dualfocus_eval.__file__).parent
+    naming = re.compile(r"\b(own_context|micro_context)\b")
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if naming.search(path.read_text())}
+    rules = {f"method/selection/{module}.py" for module in ("own_context", "micro_context", "__init__")}
+    assert found == rules | {"method/settings.py", "common/old_names.py"}
 
 
 @pytest.fixture
