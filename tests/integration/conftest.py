@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_llava import save_tiny_llava
-
 BIN = Path(sys.executable).parent
 
 
@@ -49,11 +47,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     cache = tmp_path_factory.mktemp("cache")
     private = {"XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface"), "HF_HUB_OFFLINE": "1"}
     return {**os.environ, **private, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
 
 
 Run = Callable[..., Outcome]
