@@ -14,7 +14,7 @@ from PIL import Image
 
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.files import sole_writer
-from dualfocus_eval.curation.report import PAPER
+from dualfocus_eval.curation.tally import PAPER
 from dualfocus_eval.curation.verdict import EXCLUSIONS, FAULTS, Reason
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.boxes import Box, format_box
@@ -439,10 +439,10 @@ def test_other_files_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--margin", "-1"], "margin=-1.0 must be a finite number of pixels"),
-        (["--margin", "nan"], "margin=nan must be"),
-        (["--overlap", "0"], "overlap=0.0 must be a share above 0"),
-        (["--overlap", "1.5"], "overlap=1.5 must be"),
+        (["--margin", "-1"], "margin: -1.0 must be at least 0"),
+        (["--margin", "nan"], "margin: nan must be"),
+        (["--overlap", "0"], "overlap: 0.0 must be above 0 and at most 1"),
+        (["--overlap", "1.5"], "overlap: 1.5 must be"),
         (["--workers", "0"], "--workers 0: must be 1 or more"),
         (["--images", "nowhere"], "--images nowhere is not a folder"),
         (["--recipe", "nothing"], "neither a file nor one of"),

@@ -14,7 +14,7 @@ __all__ = ["ALONE", "REPORTS", "make_reports"]
 
 ALONE = "df_scenes_mini,df_pope_mini_random"
 RUNS = {
-    "full": ("df_mini", "selection=own,score_all=true"),
+    "full": ("df_mini", "selection=own_context,score_all=true"),
     "macro": (ALONE, "strategy=macro"),
     "micro": (ALONE, "strategy=micro"),
 }
