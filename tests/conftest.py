@@ -20,7 +20,7 @@ SLOW = (
     # A wheel is built and installed.
     "integration/test_wheel.py",
 )
-"""Files, or tests in them (``FILE::NAME``, whatever their parameters), below this folder."""
+"""Beginnings of names (``FILE::TEST[PARAMETER]``), files being below this folder."""
 
 QUICK_FOLDERS = (
     "analysis",
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.path.is_relative_to(ROOT):
             continue
-        name = f"{item.path.relative_to(ROOT).as_posix()}::{getattr(item, 'originalname', item.name)}"
+        name = f"{item.path.relative_to(ROOT).as_posix()}::{item.name}"
         if name.startswith(SLOW):
             item.add_marker("slow")
         elif name.startswith(QUICK_FOLDERS) and not name.startswith(NOT_QUICK):

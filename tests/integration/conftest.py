@@ -89,6 +89,29 @@ def runner(folder: Path, environment: Mapping[str, str]) -> Run:
     return run
 
 
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Like `run` of ``dualfocus eval``, in this process and without lmms-eval's own thousands of tasks."""
+    import lmms_eval.tasks
+    from loguru import logger
+
+    from dualfocus_eval.cli.eval import main
+
+    (tmp_path / "working").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(lmms_eval.tasks, "__file__", str(tmp_path / "none" / "__init__.py"))
+
+    def run_here(*arguments: str | Path, output: str = "output") -> Outcome:
+        written, logged = tmp_path / output, []
+        sink = logger.add(logged.append, format="{message}")
+        status = main([*map(str, arguments), "--output_path", str(written), "--log_samples"])
+        logger.remove(sink)
+        return Outcome(status, "".join([*capsys.readouterr(), *map(str, logged)]), *read_output(written))
+
+    return run_here
+
+
 def read_output(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, int], dict[str, Any]]]:
     """The last results file under ``folder``, and all sample files' lines."""
     results = sorted(folder.rglob("*_results.json"))
