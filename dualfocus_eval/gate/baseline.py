@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from dualfocus_eval.analysis.rows import compared_columns
+from dualfocus_eval.analysis.rows import cost_columns
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.scoring import predicted_only
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["Answer", "Baseline", "Provenance", "reduce_run"]
+__all__ = ["Answer", "Baseline", "Provenance", "baseline_of", "reduce_run"]
 
 _DIGITS = 12
 """Of a question's digest, in hexadecimal: enough to tell a changed question."""
@@ -101,6 +101,18 @@ def reduce_run(run: Run, *, resumed: bool = False) -> Baseline:
     return Baseline(provenance, tasks)
 
 
+def baseline_of(run: Run) -> Baseline:
+    """The baseline that ``run`` makes; answers that it took from an earlier one count.
+
+    Raises ``UserError`` for a run that is not whole, as `reduce_run` does, or that failed on a question.
+    """
+    baseline = reduce_run(run, resumed=True)
+    failed = sum(answer.text is None for answers in baseline.tasks.values() for answer in answers)
+    if failed:
+        raise UserError(f"{failed:,} questions of {run.path} failed; a baseline is made from a run without failures")
+    return baseline
+
+
 def _is_whole(run: Run) -> bool:
     """Whether every question that was asked has its sample and its trace. That a task cannot be scored again, as one
     of the user's own folder, takes nothing away here."""
@@ -124,7 +136,7 @@ def _closest_calls(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Series
     """The smallest of: the gaps of all generated tokens; between the candidates where likelihood chose; and to the
     threshold below which the micro pathway is skipped."""
     calls = pd.DataFrame({"tokens": rows["gap"]})
-    macro, micro = compared_columns(settings["selection"])
+    macro, micro = cost_columns(settings["selection"])
     margin = (rows[macro] - rows[micro]).abs()
     calls["selection"] = margin.where(rows["decision"] == "nll")
     if settings["adaptive_nll"] is not None:

@@ -12,34 +12,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from dualfocus_eval.analysis.choices import RULE_WORDS, deciding_nlls, decision_words, scores_of
+from dualfocus_eval.analysis.choices import deciding_costs, decision_words
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import Decision, Pathway, Rule
-from dualfocus_eval.tiny.effect import SCENES
+from dualfocus_eval.method.selection import label_of
+from dualfocus_eval.traces.record import Decision, Pathway
 
-__all__ = ["choose_example", "draw_example"]
+__all__ = ["draw_example"]
 
 _PATHWAYS: tuple[Pathway, Pathway] = ("macro", "micro")
 _INK, _MUTED, _BOX, _RIGHT, _WRONG = "#1b1f24", "#6a737d", "#d6336c", "#1a7f37", "#b42318"
-
-
-def choose_example(run: Run) -> str | None:
-    """The key of the first question, by its id, where zooming paid: macro wrong, micro right and selected.
-
-    Without one: micro right and macro wrong whatever was selected, then any with two candidates; None without any.
-    """
-    rows = run.of(SCENES)
-    docs = run.tasks[SCENES].eval_docs_no_media
-    ids = pd.Series([str(docs[doc_id]["question_id"]) for doc_id in rows["doc_id"]], index=rows.index)
-    two = rows.loc[ids.sort_values(kind="stable").index]
-    two = two[two["micro_text"].notna() & two["macro_text"].notna()]
-    saved = two["score_micro"] > two["score_macro"]
-    for wanted in (saved & (scores_of(two, "selected") > 0), saved, two["traced"]):
-        if wanted.any():
-            return str(two["key"][wanted].iloc[0])
-    return None
 
 
 def draw_example(run: Run, key: str, path: Path) -> None:
@@ -73,7 +56,7 @@ def draw_example(run: Run, key: str, path: Path) -> None:
     _above(axes[1], f"what the macro pass sees, {_size(panels[1])}")
     _above(axes[2], f"what the micro pass adds, {_size(panels[2])}")
     _below(axes[0], "box", format_box(box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
-    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, deciding_nlls(row, rule), strict=True):
+    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, deciding_costs(row, rule), strict=True):
         selected = " (selected)" if row["selected"] == pathway else ""
         color = _RIGHT if row[f"score_{pathway}"] > 0 else _WRONG
         shown = shorten(row[f"{pathway}_text"].strip(), 22, placeholder=" ...") or "(nothing)"
@@ -87,16 +70,17 @@ def draw_example(run: Run, key: str, path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: Rule) -> str:
+def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: str) -> str:
     """What decided; where that was no perplexity, the one in the candidate's own pathway, so named."""
     if not math.isnan(nll):
-        return f"PPL {math.exp(nll):.3f}" + ("" if rule == "own" else f" (rule {rule})")
+        return f"PPL {math.exp(nll):.3f} (rule {rule})"
     return f"PPL {math.exp(row[f'{pathway}_nll']):.3f} (own pathway)"
 
 
-def _decided(row: pd.Series, rule: Rule) -> str:
+def _decided(row: pd.Series, rule: str) -> str:
     if row["decision"] == Decision.NLL:
-        return f"Rule {rule}: the lower perplexity is selected ({RULE_WORDS[rule]})."
+        compared = label_of(rule)
+        return f"Rule {rule}: the lower perplexity is selected" + (f" ({compared})." if compared else ".")
     return f"Selected, not by perplexity: {decision_words(row)}."
 
 

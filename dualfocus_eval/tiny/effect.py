@@ -8,18 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.choices import Choice, rule_choice, scores_of
+from dualfocus_eval.analysis.choices import Choice, heading, rule_choice, rule_notes, scores_of
 from dualfocus_eval.analysis.measures import metric, points, rate
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.sections.boxes import truth_overlap
 from dualfocus_eval.tiny.scenes.questions import DETAIL_KINDS, KINDS, NEGATIVES
 
-__all__ = ["POPE", "SCENES", "box_table", "difference_table", "effect_tables", "run_table", "score_table"]
+__all__ = [
+    "POPE",
+    "SCENES",
+    "box_table",
+    "choose_example",
+    "difference_table",
+    "effect_tables",
+    "run_table",
+    "score_table",
+]
 
 SCENES = "df_scenes_mini"
 POPE = tuple(f"df_pope_mini_{split}" for split in NEGATIVES)
-_SHOWN: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "released rule", "oracle")
 _INTERVALS = "In brackets: 95% interval, clustered by image"
 
 
@@ -34,21 +42,22 @@ def effect_tables(run: Run) -> dict[str, Table]:
 
 
 def score_table(run: Run) -> Table:
-    """Per cent right by kind and level of question, and POPE's F1, for every choice of the answer."""
+    """Percent right by kind and level of question, and POPE's F1, for every choice of the answer."""
+    shown = [choice for choice in run.choices if choice != "selected"]
 
-    def row(task: str, name: str, shown: str, *, interval: bool) -> tuple[Cell, ...]:
-        found = [metric(run, task, name, choice) for choice in _SHOWN]
+    def row(task: str, name: str, label: str, *, interval: bool) -> tuple[Cell, ...]:
+        found = [metric(run, task, name, choice) for choice in shown]
         numbers = [number if interval else Number(number.value, unit="%") for _, number in found]
-        return (shown, max(n for n, _ in found), *numbers)
+        return (label, max(n for n, _ in found), *numbers)
 
     levels = {"detail": "details", "global": "global", "accuracy": "all"}
     deciding = run.settings["selection"]
     return Table(
         title="Scores: % right; for POPE, F1",
-        header=("question", "n", *_SHOWN),
+        header=("question", "n", *map(heading, shown)),
         sections=(
             tuple(row(SCENES, kind, kind, interval=False) for kind in KINDS),
-            tuple(row(SCENES, level, shown, interval=True) for level, shown in levels.items()),
+            tuple(row(SCENES, level, label, interval=True) for level, label in levels.items()),
             tuple(row(task, "f1", f"F1 {task.rpartition('_')[2]}", interval=True) for task in POPE),
         ),
         notes=(
@@ -56,6 +65,7 @@ def score_table(run: Run) -> Table:
             f"{', '.join(DETAIL_KINDS)}; global is the rest. The rule that decides, named by the "
             f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. A question without a "
             "usable box counts in the column micro with its macro answer. Oracle: either candidate is right.",
+            *rule_notes(run.rules),
         ),
     )
 
@@ -64,12 +74,13 @@ def difference_table(run: Run) -> Table:
     """The differences that the method is judged by, question by question."""
     scenes = run.of(SCENES)
     details = scenes[_kind_is(run, DETAIL_KINDS)]
-    selected = rule_choice(run.settings["selection"])
+    rule = run.settings["selection"]
+    selected = rule_choice(rule)
     rows = (
         _difference("details: micro - macro", details, "micro", "macro"),
-        _difference(f"details: {selected} - macro", details, selected, "macro"),
-        _difference(f"all: {selected} - macro", scenes, selected, "macro"),
-        _difference(f"all: {selected} - micro", scenes, selected, "micro"),
+        _difference(f"details: {rule} - macro", details, selected, "macro"),
+        _difference(f"all: {rule} - macro", scenes, selected, "macro"),
+        _difference(f"all: {rule} - micro", scenes, selected, "micro"),
     )
     return Table(
         title="Differences (points)",
@@ -112,6 +123,23 @@ def run_table(run: Run) -> Table:
         ("wall time", f"{run.seconds:.0f} s"),
     )
     return Table(title="Run", header=("what", "value"), sections=(rows,))
+
+
+def choose_example(run: Run) -> str | None:
+    """The key of the first question, by its id, where zooming paid: macro wrong, micro right and selected.
+
+    Without one: micro right and macro wrong whatever was selected, then any with two candidates; None without any.
+    """
+    rows = run.of(SCENES)
+    docs = run.tasks[SCENES].eval_docs_no_media
+    ids = pd.Series([str(docs[doc_id]["question_id"]) for doc_id in rows["doc_id"]], index=rows.index)
+    two = rows.loc[ids.sort_values(kind="stable").index]
+    two = two[two["micro_text"].notna() & two["macro_text"].notna()]
+    saved = two["score_micro"] > two["score_macro"]
+    for wanted in (saved & (scores_of(two, "selected") > 0), saved, two["traced"]):
+        if wanted.any():
+            return str(two["key"][wanted].iloc[0])
+    return None
 
 
 def _kind_is(run: Run, kinds: Sequence[str]) -> np.ndarray:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.cli import main as command_line
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.resources import resource_folder
 
@@ -33,7 +32,11 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["models", "llava"], 2, "neither a file nor one of"),
         (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),
         (["eval", "--tasks", "x", "--model_args", "macro"], 2, "'macro' is not NAME=VALUE"),
-        (["eval", "--tasks", "x", "--model_args", "selection=best"], 2, "not one of: own, micro, released"),
+        (
+            ["eval", "--tasks", "x", "--model_args", "selection=best"],
+            2,
+            "not one of: own_context, micro_context, released",
+        ),
         (["eval", "--tasks", "x", "--model_args", "recipe=nope"], 2, "neither a file nor one of"),
     ],
 )
@@ -66,7 +69,7 @@ def test_an_interruption_is_one_line(
     def interrupted(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(command_line._COMMANDS, command, (interrupted, ""))
+    monkeypatch.setattr(f"dualfocus_eval.cli.{command}.main", interrupted)
     assert main([command]) == 130
     assert capsys.readouterr().err == f"dualfocus {command}: {line}\n"
 

@@ -26,9 +26,9 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"selecton": "own"}, "Did you mean selection?"),
+        ({"selecton": "own_context"}, "Did you mean selection?"),
         ({"zzz": 1}, "Known: adaptive_nll, "),
-        ({"selection": "best"}, "not one of: own, micro, released"),
+        ({"selection": "best"}, "not one of: own_context, micro_context, released"),
         ({"batch_size": "auto"}, "batch_size: auto is not supported"),
         ({"batch_size": "auto:4"}, "Give a number"),
         ({"batch_size": 0}, "batch_size: 0 must be at least 1"),
