@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import unknown_name
 
-__all__ = ["CLOSED", "OneOf", "allowed", "mistake", "partial", "validated"]
+__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "mistake", "partial", "validated"]
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 """For what users write: no unknown keys, no NaN, and the docstring under a field describes it."""
@@ -114,7 +114,7 @@ def mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
 def _told(entry: Mapping[str, Any], kind: type[Any], where: str) -> str:
     location: Location = entry["loc"]
     if location and location[-1] == "[key]":  # of a mapping whose keys are listed
-        known = _choices(get_args(_bare(_hint_at(kind, location[:-2])))[0])
+        known = choices_of(get_args(_bare(_hint_at(kind, location[:-2])))[0])
         return f"{_place(where, location[:-2])}: {unknown_name(location[-2], known, 'key')}"
     if entry["type"] in _UNKNOWN:
         known = list(get_type_hints(_bare(_hint_at(kind, location[:-1]))))
@@ -135,7 +135,7 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
     shown = _shown(value)
     if value is None:
         return "a value is needed"
-    if choices := _choices(hint):
+    if choices := choices_of(hint):
         return f"{shown} is not one of: {', '.join(choices)}"
     if entry["type"] == "value_error":
         return str(entry["ctx"]["error"])
@@ -165,7 +165,7 @@ def _shown(value: Any) -> str:
 
 def allowed(hint: Any) -> str:
     """The values of an annotated type in words, for documentation: ``a whole number, at least 1, or none``."""
-    choices = _choices(hint)
+    choices = choices_of(hint)
     words = ["one of: " + ", ".join(choices)] if choices else [_KINDS[_bare(hint)], " and ".join(_bounds(hint))]
     return ", ".join([word for word in words if word] + ["or none"] * (NoneType in get_args(hint)))
 
@@ -177,7 +177,7 @@ def _bounds(hint: Any) -> Iterator[str]:
             yield f"{words} {getattr(entry, name)}"
 
 
-def _choices(hint: Any) -> Sequence[str]:
+def choices_of(hint: Any) -> Sequence[str]:
     """The allowed values of a hint that lists them, else none."""
     bare = _bare(hint)
     if get_origin(bare) is Literal:

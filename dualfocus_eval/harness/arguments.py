@@ -178,10 +178,9 @@ def _checkpoint_layer(checkpoint: str | None, revision: str | None) -> _Layer:
 
 
 def _family_layer(pretrained: str, revision: str | None) -> _Layer:
-    family = FAMILIES.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
+    family = FAMILIES.items.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
     # Where there is none, the engine refuses the checkpoint with the reason.
-    names = ("box_convention", "box_frame", "prompt_set") if family else ()
-    return _Layer("family", {name: getattr(family, name) for name in names})
+    return _Layer("family", dict(family.settings) if family else {})
 
 
 def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:
