@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.gate.verdict import Limits, Mode, Move, TaskVerdict, Verdict, direction_of
 from dualfocus_eval.harness.environment import COMPUTING
+from dualfocus_eval.method.settings import Settings
 
 __all__ = ["SIGNIFICANT", "TIE", "judge"]
 
@@ -49,7 +51,7 @@ def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None) -> Ve
     return Verdict(
         mode,
         differences,
-        _changes(baseline.provenance.settings, run.provenance.settings),
+        _changes(_settings(baseline.provenance), _settings(run.provenance)),
         tuple(
             _task_verdict(name, of_task, mode, test, p_worse, limits)
             for (name, of_task), test, p_worse in zip(pairs.items(), tests, adjusted, strict=True)
@@ -152,6 +154,11 @@ def _environment_differences(run: Provenance, baseline: Provenance) -> tuple[str
     found = _changes(_deciding(baseline.environment), _deciding(run.environment))
     several = f"answers: all of this run (baseline: {baseline.resumed:,} of an earlier run)"
     return (*found, several) if baseline.resumed else found
+
+
+def _settings(provenance: Provenance) -> dict[str, Any]:
+    """With the defaults of those that did not exist yet: what they are today is what was done then."""
+    return asdict(Settings()) | dict(provenance.settings)
 
 
 def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
