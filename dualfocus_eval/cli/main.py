@@ -70,6 +70,12 @@ def _eval(argv: Sequence[str]) -> int | None:
     return run(argv)
 
 
+def _ask(argv: Sequence[str]) -> int | None:
+    from dualfocus_eval.cli.ask import main as run
+
+    return run(argv)
+
+
 def _tasks(argv: Sequence[str]) -> int | None:
     from dualfocus_eval.cli.tasks import main as run
 
@@ -125,6 +131,7 @@ def _demo(argv: Sequence[str]) -> int | None:
 
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int | None], str]] = {
+    "ask": (_ask, "ask one question about images: box, both answers, what was selected and why"),
     "eval": (_eval, "evaluate a model: lmms-eval with a place for traces and a true exit status"),
     "tasks": (_tasks, "list this package's tasks and what each needs"),
     "models": (_models, "print the folder of this package's recipes, or what one of them promises and costs"),
