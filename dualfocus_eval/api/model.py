@@ -141,7 +141,9 @@ class Model:
 
     def __repr__(self) -> str:
         settings = self.settings
-        return f"Model({self._config.engine.pretrained!r}, strategy={settings.strategy}, selection={settings.selection})"
+        return (
+            f"Model({self._config.engine.pretrained!r}, strategy={settings.strategy}, selection={settings.selection})"
+        )
 
 
 def _worded(number: int, asked: Any) -> tuple[ImageSource, Wording]:
