@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import shorten
@@ -14,6 +15,7 @@ from dualfocus_eval.common.escaping import visible
 from dualfocus_eval.engines.base import Completion, Failure
 from dualfocus_eval.method.boxes import Box
 from dualfocus_eval.method.crops import Crop, crop_picture
+from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import Decision, Pathway, Rule
 from dualfocus_eval.traces.record import Trace
@@ -60,6 +62,12 @@ class Answer:
     def text(self) -> str:
         """The selected answer; empty for a question that failed."""
         return self.trace.text
+
+    @property
+    def option(self) -> str | None:
+        """The text of the option that the selected answer names; None without options or where it names none."""
+        index = named_option(self.text, self.question.options) if self.question.options else None
+        return None if index is None else self.question.options[index]
 
     @property
     def macro(self) -> Completion | None:
@@ -111,8 +119,6 @@ class Answer:
 
         Only under the rule that compares each answer in its own pathway are they those of `macro` and `micro`.
         """
-        import math
-
         costs = self.trace.nlls.get(self.rule) if self.trace.decision is Decision.NLL else None
         return (math.exp(costs[0]), math.exp(costs[1])) if costs else None
 
@@ -162,6 +168,7 @@ class Answer:
             "question": self.question.stem,
             "options": list(self.question.options),
             "answer": self.text,
+            "option": self.option,
             "selected": self.selected,
             "why": self.why,
             "rule": self.rule,

@@ -74,9 +74,7 @@ class Asked:
     """The path of the image; ``image`` where there is none."""
 
 
-def ask_about(
-    image: ImageSource, wording: Wording, *, max_new_tokens: int, system: str | None, name: str = "image"
-) -> Asked:
+def ask_about(image: ImageSource, wording: Wording, *, max_new_tokens: int = 16, name: str = "image") -> Asked:
     """The question ``wording`` about ``image``; one that cannot be opened becomes the question's failure.
 
     The question's key is made of its content, so that a stored answer is found again wherever the file lies. Raises
@@ -91,7 +89,6 @@ def ask_about(
         kind=AnswerKind.OPTION if wording.options else AnswerKind.SHORT,
         options=wording.options,
         max_new_tokens=max_new_tokens,
-        system=system,
     )
     picture = _open(image, source)
     if isinstance(picture, Failure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -73,8 +74,7 @@ class Model:
         and a question that the model could not answer.
         """
         wording = Wording.of(question, options)
-        asked = ask_about(image, wording, max_new_tokens=max_new_tokens, system=self._config.system_prompt)
-        (found,) = self.answer([asked])
+        (found,) = self.answer([ask_about(image, wording, max_new_tokens=max_new_tokens)])
         if found.failure:
             raise UserError(found.failure.message)
         return found
@@ -94,10 +94,9 @@ class Model:
         Raises ``UserError``, before anything is computed, for an empty question and for options as in `ask`.
         """
         worded = [_worded(number, one) for number, one in enumerate(asked, 1)]
-        system = self._config.system_prompt
         return self.answer(
             [
-                ask_about(image, wording, max_new_tokens=max_new_tokens, system=system, name=f"image {number}")
+                ask_about(image, wording, max_new_tokens=max_new_tokens, name=f"image {number}")
                 for number, (image, wording) in enumerate(worded, 1)
             ]
         )
@@ -117,12 +116,12 @@ class Model:
     def _answer_batch(self, asked: Sequence[Asked]) -> list[Answer]:
         if self._config.trace_dir and not self._store:
             self._store = self._key.open_store(self._config.trace_dir)
-        questions = [one.question for one in asked]
+        questions = [replace(one.question, system=self._config.system_prompt) for one in asked]
         key = self._key.settings_key
         traces = answer(questions, self._engine, self.settings, settings_key=key, store=self._store)
         return [
-            Answer(one.question, trace, self.settings.selection, one.source)
-            for one, trace in zip(asked, traces, strict=True)
+            Answer(question, trace, self.settings.selection, one.source)
+            for one, question, trace in zip(asked, questions, traces, strict=True)
         ]
 
     def close(self) -> None:
