@@ -191,13 +191,15 @@ class Answer:
 
         if self.image is None:
             raise ValueError(f"there is nothing to draw: {self.why}")
-        place = ", box {} {} {} {}".format(*self.box_pixels) if self.box_pixels else ""
+        place = ", box {}, {} to {}, {}".format(*self.box_pixels) if self.box_pixels else ""
         title = f"image, {self.image.width} x {self.image.height} pixels{place}"
         panels = [Panel(self.image, title, Caption(*self._caption("macro")))]
         if self.crop:
             title = f"sub-region, {self.crop.width} x {self.crop.height} pixels"
             panels.append(Panel(self.crop, title, Caption(*self._caption("micro"))))
-        return answer_figure(self.question.stem, panels, self.why, box=self.box, crop=self.region)
+        footer = f"{self.selected} selected: {self.why}"
+        figure: Figure = answer_figure(self.question.stem, panels, footer, box=self.box, crop=self.region)
+        return figure
 
     def _caption(self, pathway: Pathway) -> tuple[str, str, str]:
         candidate = self.macro if pathway == "macro" else self.micro

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dualfocus_eval.api.answer import Answer
     from dualfocus_eval.api.asking import Asked
     from dualfocus_eval.api.model import Model
+    from dualfocus_eval.common.tables import Table
 
 __all__ = ["EXAMPLE", "main"]
 
@@ -153,9 +154,10 @@ def _show(answers: Sequence[Answer], as_json: bool) -> None:
     from rich.console import Console
 
     console = Console()
-    for answer in answers:
-        if not answer.failure:
-            _print(answer, console)
+    for number, answer in enumerate(answer for answer in answers if not answer.failure):
+        if number:
+            console.print()
+        _print(answer, console)
 
 
 def _print(answer: Answer, console: Console) -> None:
@@ -176,23 +178,21 @@ def _print(answer: Answer, console: Console) -> None:
     print_line(f"why: {answer.why}", console)
 
 
-def _table(answer: Answer) -> Any:
+def _table(answer: Answer) -> Table:
+    """Both answers with their perplexities; those that the rule compared have a column where they are others."""
     from dualfocus_eval.common.tables import Cell, Number, Table
 
-    compared = answer.compared or (None, None)
+    candidates = {name: found for name, found in (("macro", answer.macro), ("micro", answer.micro)) if found}
+    own = tuple(found.perplexity for found in candidates.values())
+    compared = answer.compared if answer.compared != own else None
     rows: list[tuple[Cell, ...]] = []
-    for name, found, cost in (("macro", answer.macro, compared[0]), ("micro", answer.micro, compared[1])):
-        if found:
-            mark = " *" if answer.selected == name else ""
-            rows.append((f"{name}{mark}", found.text, Number(found.perplexity, decimals=3), _number(cost)))
-    notes = ("* selected. Perplexity: in the answer's own pathway; compared: as the selection rule computes it.",)
-    return Table("", ("", "answer", "perplexity", "compared"), (tuple(rows),), notes)
-
-
-def _number(value: float | None) -> Any:
-    from dualfocus_eval.common.tables import Number
-
-    return None if value is None else Number(value, decimals=3)
+    for place, (name, found) in enumerate(candidates.items()):
+        costs = [own[place], *([compared[place]] if compared else [])]
+        mark = " *" if answer.selected == name else ""
+        rows.append((f"{name}{mark}", found.text, *(Number(cost, decimals=3) for cost in costs)))
+    header = ("", "answer", "perplexity", *(["compared"] if compared else []))
+    notes = ("perplexity: in the answer's own pathway; compared: as the rule computes it",) if compared else ()
+    return Table("", header, (tuple(rows),), notes)
 
 
 def _draw(answers: Sequence[Answer], out: Path, *, say: bool) -> None:
