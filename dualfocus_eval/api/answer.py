@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from dualfocus_eval.analysis.choices import RULE_WORDS
 from dualfocus_eval.common.escaping import visible
 from dualfocus_eval.engines.base import Completion, Failure
 from dualfocus_eval.method.boxes import Box
 from dualfocus_eval.method.crops import Crop, crop_picture
 from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.method.selection import Decision, Pathway, Rule
-from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.method.selection import costs_of, label_of
+from dualfocus_eval.traces.record import Decision, Pathway, Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +52,7 @@ class Answer:
     """What was asked, with the image as the model saw it."""
     trace: Trace
     """The whole record, as an evaluation stores it: tokens, log-probabilities, what each rule selects."""
-    rule: Rule
+    rule: str
     """The selection rule of the model's settings."""
     source: str = "image"
     """The path of the image; ``image`` for one that was not a file."""
@@ -119,7 +118,7 @@ class Answer:
 
         Only under the rule that compares each answer in its own pathway are they those of `macro` and `micro`.
         """
-        costs = self.trace.nlls.get(self.rule) if self.trace.decision is Decision.NLL else None
+        costs = costs_of(self.trace).get(self.rule) if self.trace.decision is Decision.NLL else None
         return (math.exp(costs[0]), math.exp(costs[1])) if costs else None
 
     @property
@@ -139,7 +138,7 @@ class Answer:
             return f"there is no answer: {self.failure.message}"
         match self.trace.decision:
             case Decision.NLL:
-                return f"the lower perplexity under the rule {self.rule} ({RULE_WORDS[self.rule]})"
+                return f"the lower perplexity under the rule {self.rule} ({label_of(self.rule)})"
             case Decision.AGREEMENT:
                 return "both pathways give the same answer"
             case Decision.ONLY_VALID_OPTION:
@@ -207,8 +206,9 @@ class Answer:
             return f"{pathway} answer", "(none)", ""
         label = f"{pathway} answer (selected)" if self.selected == pathway else f"{pathway} answer"
         remark = f"PPL {candidate.perplexity:.3f}"
-        if self.compared and self.rule != "own":
-            remark += f", compared {self.compared[pathway == 'micro']:.3f}"
+        compared = self.compared[pathway == "micro"] if self.compared else candidate.perplexity
+        if compared != candidate.perplexity:
+            remark += f", compared {compared:.3f}"
         return label, shorten(candidate.text, 30, placeholder=" ...") or "(nothing)", remark
 
     def _repr_png_(self) -> bytes | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -21,17 +23,23 @@ from dualfocus_eval.traces.store import TraceStore
 __all__ = ["Model", "load"]
 
 
-def load(pretrained: str | None = None, **model_args: Any) -> Model:
+def load(pretrained: str | os.PathLike[str] | None = None, **model_args: Any) -> Model:
     """Load a checkpoint for `Model.ask`.
 
     ``pretrained`` is a checkpoint folder or a hub id; without it the embedded checkpoint is loaded. ``model_args`` are
     those of ``--model_args``, with the same names, defaults and order of precedence: argument, recipe, the checkpoint's
     ``dualfocus.json``, family, default. ``batch_size`` is the number of questions that `Model.ask_batch` answers
-    together. Answers are stored, and reused, only with ``trace_dir``.
+    together. Names of an earlier version give a warning. Answers are stored, and reused, only with ``trace_dir``.
 
     Raises ``UserError`` for an argument that is unknown or has a wrong value, and for a checkpoint that cannot be used.
     """
-    return Model(resolve(model_args | ({} if pretrained is None else {"pretrained": pretrained})))
+    given = model_args | ({} if pretrained is None else {"pretrained": pretrained})
+    config = resolve(
+        {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    )
+    for warning in config.warnings:
+        warnings.warn(warning, stacklevel=2)
+    return Model(config)
 
 
 class Model:

@@ -130,7 +130,7 @@ def _judge(chosen: argparse.Namespace) -> int:
     from dualfocus_eval.gate.baseline_file import load_baseline
     from dualfocus_eval.gate.github import announce
     from dualfocus_eval.gate.judging import Limits, judge
-    from dualfocus_eval.gate.junit import write_verdict
+    from dualfocus_eval.gate.junit import verdict_xml
     from dualfocus_eval.gate.verdict_text import headline, move_table, task_table
 
     baseline = load_baseline(chosen.baseline)
@@ -143,7 +143,7 @@ def _judge(chosen: argparse.Namespace) -> int:
     if verdict.moves:
         print_table(move_table(verdict, _SHOWN), console)
     if chosen.junit:
-        write_verdict(verdict, chosen.junit)
+        _write(chosen.junit, verdict_xml(verdict))
     if _on_github():
         announce(verdict)
     print_line(headline(verdict), console, "green" if verdict.passed else "red")
@@ -169,12 +169,20 @@ def _update(place: Path, path: Path) -> int:
     return PASSED
 
 
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"--junit: {path} cannot be written: {error}") from error
+
+
 def _tell_ci(message: str, junit: Path | None) -> None:
     """That the run could not be judged."""
     if junit:
-        from dualfocus_eval.gate.junit import write_error
+        from dualfocus_eval.gate.junit import error_xml
 
-        write_error(message, junit)
+        _write(junit, error_xml(message))
     if _on_github():
         from dualfocus_eval.gate.github import announce_error
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree as Xml
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import xml_text
 from dualfocus_eval.gate.judging import Verdict
 from dualfocus_eval.gate.verdict_text import move_line
 
-__all__ = ["write_error", "write_verdict"]
+__all__ = ["error_xml", "verdict_xml"]
 
 _SUITE = "dualfocus regress"
 
 
-def write_verdict(verdict: Verdict, path: Path) -> None:
-    """A suite per task; a test per question, failed where its answer got worse and may not, and one for the score.
-
-    Raises ``UserError`` where the file cannot be written.
-    """
+def verdict_xml(verdict: Verdict) -> bytes:
+    """A suite per task; a test per question, failed where its answer got worse and may not, and one for the score."""
     root = Xml.Element("testsuites", name=_SUITE)
     for task in verdict.tasks:
         moved = {move.key: move for move in task.moves if not move.allowed}
@@ -34,29 +29,26 @@ def write_verdict(verdict: Verdict, path: Path) -> None:
         case = Xml.SubElement(suite, "testcase", classname=task.name, name="score")
         if task.shortfalls:
             _fail(case, "the score is too low", "; ".join(task.shortfalls))
-    _write(root, path)
+    return _written(root)
 
 
-def write_error(message: str, path: Path) -> None:
-    """One test that could not be run. Raises ``UserError`` where the file cannot be written."""
+def error_xml(message: str) -> bytes:
+    """One test that could not be run."""
     root = Xml.Element("testsuites", name=_SUITE)
     suite = Xml.SubElement(root, "testsuite", name=_SUITE, tests="1", failures="0", errors="1")
     case = Xml.SubElement(suite, "testcase", classname=_SUITE, name="judged")
     Xml.SubElement(case, "error", message=message)
-    _write(root, path)
+    return _written(root)
 
 
 def _fail(case: Xml.Element, what: str, text: str) -> None:
     Xml.SubElement(case, "failure", message=what).text = text
 
 
-def _write(root: Xml.Element, path: Path) -> None:
+def _written(root: Xml.Element) -> bytes:
     for element in root.iter():
         element.attrib.update({name: xml_text(value) for name, value in element.attrib.items()})
         element.text = element.text and xml_text(element.text)
     Xml.indent(root)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(Xml.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
-    except OSError as error:
-        raise UserError(f"--junit: {path} cannot be written: {error}") from error
+    content: bytes = Xml.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
