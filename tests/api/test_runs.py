@@ -61,7 +61,7 @@ def test_a_run_is_judged_by_a_baseline(folder: Path) -> None:
     assert not verdict.passed
     assert [move.key for move in verdict.moves] == ["df_pope_mini_random/0"]
     assert df.judge(folder / "worse", folder / "better.json", max_drop=20).passed
-    with pytest.raises(df.UserError, match="tasks"):
+    with pytest.raises(df.UserError, match="another checkpoint"):
         df.judge(folder / "worse", "df_textvqa_mini")
     with pytest.raises(df.UserError, match="no baseline nowhere"):
         df.judge(folder / "worse", "nowhere")
