@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, get_type_hints
 
 from dualfocus_eval.common.old_names import current_settings
-from dualfocus_eval.method.crops import CROP_VERSIONS
+from dualfocus_eval.common.validation import OneOf, choices_of
+from dualfocus_eval.families import conventions
+from dualfocus_eval.method.boxes import FRAMES
+from dualfocus_eval.method.crops import CROP_RULES
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.prompts import PROMPT_SETS
+from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["METHOD_VERSION", "Settings", "settings_key", "stored_settings"]
+__all__ = ["METHOD_VERSION", "CropRuleName", "PromptSetName", "Settings", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
+
+GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items)]
+SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items)]
+RuleName = Annotated[str, OneOf(lambda: RULES.items)]
+ConventionName = Annotated[str, OneOf(conventions)]
+PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
+FrameName = Annotated[str, OneOf(lambda: FRAMES)]
+CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
 
 
 @dataclass(frozen=True)
@@ -28,20 +43,26 @@ class Settings:
     """
 
     strategy: Literal["dualfocus", "macro", "micro"] = "dualfocus"
-    selection: str = "micro_context"
-    """Which rule picks the answer where the candidates differ, a name in ``method.selection.RULES``. The trace records
-    every rule whose needs are known."""
+    grounding: GroundingName = "text_box"
+    """How the region is chosen; a name in `grounding.GROUNDING`."""
+    second_pass: SecondPassName = "append_crop"
+    """What the model is shown of the region; a name in `second_pass.SECOND_PASSES`."""
+    selection: RuleName = "micro_context"
+    """Which rule picks the answer where the candidates differ; a name in `selection.RULES`. The trace records every
+    rule whose needs are known."""
     score_all: bool = True
     """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
     ablation."""
     adaptive_nll: float | None = None
     """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
-    prompt_set: Literal["released", "format1", "figure8"] = "released"
-    box_convention: Literal["unit", "qwen_vl", "qwen2_vl", "qwen2_5_vl"] = "unit"
-    """How the model writes a box; a name in ``method.boxes.CONVENTIONS``."""
-    box_frame: Literal["image", "padded_square"] = "image"
-    """What box coordinates are fractions of: the raw image, or the square that LLaVA-1.5 pads it to."""
-    crop: Literal["full", "released"] = "full"
+    prompt_set: PromptSetName = "released"
+    """Of Q1 and Q2; a name in `prompts.PROMPT_SETS`."""
+    box_convention: ConventionName = "unit"
+    """How the model writes a box; a name in `families.conventions`."""
+    box_frame: FrameName = "image"
+    """What box coordinates are fractions of; a name in `boxes.FRAMES`."""
+    crop: CropRuleName = "full"
+    """How a box becomes whole pixels; a name in `crops.CROP_RULES`."""
     margin: float = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
     jitter: float = 0.0
@@ -52,14 +73,15 @@ class Settings:
     max_box_tokens: int = 64
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for setting in fields(self):
-            allowed = get_args(hints[setting.name])
-            value = getattr(self, setting.name)
-            if allowed and all(isinstance(choice, str) for choice in allowed) and value not in allowed:
-                raise ValueError(f"{setting.name}={value!r} is not one of: {', '.join(allowed)}")
-        if self.selection not in RULES:
-            raise ValueError(f"selection={self.selection!r} is not one of: {', '.join(RULES.items)}")
+        for name, known in _known().items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r} is not one of: {', '.join(known)}")
+        needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
+        if needs_response and not GROUNDING[self.grounding].responds:
+            raise ValueError(
+                f"selection={self.selection!r} needs the model's own words for the region, which "
+                f"grounding={self.grounding!r} does not have: choose another selection rule"
+            )
         for name in ("margin", "jitter"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -76,17 +98,33 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
+def _known() -> dict[str, Sequence[str]]:
+    """The names that settings may have as values, by setting."""
+    return {name: names for name, hint in _hints().items() if (names := choices_of(hint))}
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
+
+
+_EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
+"""Settings whose names other packages can add to."""
+
+
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a file holds, by today's names; a setting that did not exist then has its default.
 
-    A selection rule that is not installed here is left as it stands: what it picked is in the traces. Raises ValueError
-    or TypeError for what no version of `Settings` was.
+    The name of an extension that is not installed here is left as it stands: what came of it is in the traces. Raises
+    ValueError or TypeError for what no version of `Settings` was.
     """
     values = current_settings(stored)
-    rule = values.pop("selection")
-    if not isinstance(rule, str):
-        raise TypeError(f"selection: {rule!r:.60} is not a text")
-    return asdict(Settings(**values)) | {"selection": rule}
+    foreign = {
+        name: values.pop(name)
+        for name in _EXTENSIBLE
+        if isinstance(values.get(name), str) and values[name] not in _known()[name]
+    }
+    return asdict(Settings(**values)) | foreign
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
@@ -98,7 +136,10 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     relevant |= {
         "scores_candidates": settings.scores_candidates,
         "method_version": METHOD_VERSION,
-        "crop_version": CROP_VERSIONS[settings.crop],
+        "grounding_version": GROUNDING[settings.grounding].version,
+        "second_pass_version": SECOND_PASSES[settings.second_pass].version,
+        "crop_version": CROP_RULES[settings.crop].version,
+        "box_convention": asdict(conventions()[settings.box_convention]),
     }
     text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dualfocus_eval.method.boxes import Box
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.report.example import draw_example
 from dualfocus_eval.tiny.effect import SCENES, choose_example
 from tests.analysis.runs import answered, run_of, scene
