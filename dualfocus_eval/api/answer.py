@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from dualfocus_eval.common.escaping import visible
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion, Failure
-from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.method.crops import Crop, crop_picture
+from dualfocus_eval.method.crops import crop_picture
 from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import costs_of, label_of

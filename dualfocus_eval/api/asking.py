@@ -18,7 +18,7 @@ from dualfocus_eval.harness.task_functions import WORD_HINT, lettered_prompt
 from dualfocus_eval.method.images import prepare_picture, shows_several_frames
 from dualfocus_eval.method.question import AnswerKind, Question
 
-__all__ = ["Asked", "ImageSource", "Wording", "ask_about"]
+__all__ = ["Asked", "ImageSource", "QuestionText", "ask_about"]
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 """The path of an image file, its bytes, a PIL image, or an array of 8-bit pixels: (height, width, 3) is RGB; (height,
@@ -28,14 +28,14 @@ _LETTERS = string.ascii_uppercase
 
 
 @dataclass(frozen=True)
-class Wording:
+class QuestionText:
     """A question in words, checked before any image is opened."""
 
     question: str
     options: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, question: str, options: Sequence[str] | None = None) -> Wording:
+    def of(cls, question: str, options: Sequence[str] | None = None) -> QuestionText:
         """Raises ``UserError`` for an empty question and for options that are not two to 26 different texts."""
         if not isinstance(question, str) or not question.strip():
             raise UserError("the question is empty: write what you want to know about the image")
@@ -74,8 +74,8 @@ class Asked:
     """The path of the image; ``image`` where there is none."""
 
 
-def ask_about(image: ImageSource, wording: Wording, *, max_new_tokens: int = 16, name: str = "image") -> Asked:
-    """The question ``wording`` about ``image``; one that cannot be opened becomes the question's failure.
+def ask_about(image: ImageSource, text: QuestionText, *, max_new_tokens: int = 16, name: str = "image") -> Asked:
+    """The question ``text`` about ``image``; one that cannot be opened becomes the question's failure.
 
     The question's key is made of its content, so that a stored answer is found again wherever the file lies. Raises
     ``UserError`` for an object that is no image, such as an array of another type or shape.
@@ -83,11 +83,11 @@ def ask_about(image: ImageSource, wording: Wording, *, max_new_tokens: int = 16,
     source = str(os.fspath(image)) if isinstance(image, str | os.PathLike) else name
     question = Question(
         key=f"ask/{source}",
-        prompt=wording.prompt,
-        stem=wording.question,
+        prompt=text.prompt,
+        stem=text.question,
         images=(),
-        kind=AnswerKind.OPTION if wording.options else AnswerKind.SHORT,
-        options=wording.options,
+        kind=AnswerKind.OPTION if text.options else AnswerKind.SHORT,
+        options=text.options,
         max_new_tokens=max_new_tokens,
     )
     picture = _open(image, source)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dualfocus_eval.api.answer import Answer
-from dualfocus_eval.api.asking import Asked, ImageSource, Wording, ask_about
+from dualfocus_eval.api.asking import Asked, ImageSource, QuestionText, ask_about
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.engines.in_process import load_engine
@@ -81,8 +81,8 @@ class Model:
         Raises ``UserError`` for an empty question, options that cannot be told apart, an image that cannot be opened,
         and a question that the model could not answer.
         """
-        wording = Wording.of(question, options)
-        (found,) = self.answer([ask_about(image, wording, max_new_tokens=max_new_tokens)])
+        text = QuestionText.of(question, options)
+        (found,) = self.answer([ask_about(image, text, max_new_tokens=max_new_tokens)])
         if found.failure:
             raise UserError(found.failure.message)
         return found
@@ -104,8 +104,8 @@ class Model:
         worded = [_worded(number, one) for number, one in enumerate(asked, 1)]
         return self.answer(
             [
-                ask_about(image, wording, max_new_tokens=max_new_tokens, name=f"image {number}")
-                for number, (image, wording) in enumerate(worded, 1)
+                ask_about(image, text, max_new_tokens=max_new_tokens, name=f"image {number}")
+                for number, (image, text) in enumerate(worded, 1)
             ]
         )
 
@@ -153,10 +153,10 @@ class Model:
         )
 
 
-def _worded(number: int, asked: Any) -> tuple[ImageSource, Wording]:
+def _worded(number: int, asked: Any) -> tuple[ImageSource, QuestionText]:
     if not isinstance(asked, tuple | list) or len(asked) not in (2, 3):
         raise UserError(f"question {number} is not (image, question) or (image, question, options)")
     try:
-        return asked[0], Wording.of(*asked[1:])
+        return asked[0], QuestionText.of(*asked[1:])
     except UserError as error:
         raise UserError(f"question {number}: {error}") from None

@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,22 +46,33 @@ def main(argv: Sequence[str]) -> int:
     Raises ``UserError`` for what is wrong with the command, and where no image can be opened.
     """
     chosen = _parser().parse_args(argv)
-    arguments = parse_arguments("--model_args", chosen.model_args)
-    check(arguments)
-    if chosen.out:
-        _check_out(chosen.out)
-    asked = _asked(chosen)
-    model = _load(arguments)
-    with model:
-        answers = model.answer(asked)
+    with _warnings_on_one_line():
+        arguments = parse_arguments("--model_args", chosen.model_args)
+        check(arguments)
+        if chosen.out:
+            _check_out(chosen.out)
+        asked = _asked(chosen)
+        with _load(arguments) as model:
+            answers = model.answer(asked)
     _show(answers, chosen.json)
     if chosen.out:
         _draw(answers, chosen.out, say=not chosen.json)
     sys.stdout.flush()  # what is wrong comes last where both go into one file
     failures = [answer.failure.message for answer in answers if answer.failure]
     for message in failures:
-        print(one_line(f"dualfocus ask: {message}"), file=sys.stderr)
+        _complain(message)
     return INCOMPLETE if failures else DONE
+
+
+@contextmanager
+def _warnings_on_one_line() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _complain(str(message))
+        yield
+
+
+def _complain(message: str) -> None:
+    print(one_line(f"dualfocus ask: {message}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +114,7 @@ def _check_out(out: Path) -> None:
 
 def _asked(chosen: argparse.Namespace) -> list[Asked]:
     """The questions with their images. Raises ``UserError`` where none of the images can be opened."""
-    from dualfocus_eval.api.asking import Wording, ask_about
+    from dualfocus_eval.api.asking import QuestionText, ask_about
 
     if not chosen.images and chosen.question is None and chosen.options is None:
         return [_example()]
@@ -110,12 +122,8 @@ def _asked(chosen: argparse.Namespace) -> list[Asked]:
         raise UserError("there is no image: name an image file, or leave --question and --options out")
     if chosen.question is None:
         raise UserError('--question is missing: e.g. --question "What does the sign say?"')
-    wording = Wording.of(chosen.question, chosen.options and chosen.options.split(","))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        asked = [ask_about(image, wording) for image in chosen.images]
-    for warning in caught:
-        print(one_line(f"dualfocus ask: {warning.message}"), file=sys.stderr)
+    text = QuestionText.of(chosen.question, chosen.options and chosen.options.split(","))
+    asked = [ask_about(image, text) for image in chosen.images]
     failures = [one.question.failure.message for one in asked if one.question.failure]
     if len(failures) == len(asked):
         raise UserError("; ".join(failures))
@@ -125,11 +133,11 @@ def _asked(chosen: argparse.Namespace) -> list[Asked]:
 def _example() -> Asked:
     from pyarrow import parquet
 
-    from dualfocus_eval.api.asking import Wording, ask_about
+    from dualfocus_eval.api.asking import QuestionText, ask_about
 
     table = resource_folder("tasks") / "scenes" / "data" / "mini.parquet"
     (row,) = parquet.read_table(table, filters=[("question_id", "=", EXAMPLE)]).to_pylist()
-    return ask_about(row["image"]["bytes"], Wording.of(row["question"]), name=f"embedded scene {row['image_id']}")
+    return ask_about(row["image"]["bytes"], QuestionText.of(row["question"]), name=f"embedded scene {row['image_id']}")
 
 
 def _load(arguments: dict[str, Any]) -> Model:

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dualfocus_eval.common.escaping import figure_text
-from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.report.style import INK
 
 __all__ = ["BOX", "Caption", "Panel", "answer_figure", "png_bytes"]

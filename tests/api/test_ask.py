@@ -17,10 +17,12 @@ from lmms_eval.api.instance import Instance
 from PIL import Image
 
 import dualfocus_eval as df
-from dualfocus_eval.api.asking import ask_about
+from dualfocus_eval.api.answer import _FALLBACK_WORDS
+from dualfocus_eval.api.asking import QuestionText, ask_about
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT
-from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.method.boxes import BoxOutcome
+from dualfocus_eval.traces.record import Fallback, Trace
 from dualfocus_eval.traces.store import join_traces
 
 Scenes = list[dict[str, Any]]
@@ -127,6 +129,11 @@ def test_what_an_answer_tells(example: df.Answer, scenes: Scenes) -> None:
     assert repr(answer).startswith("Answer('K', selected='micro'")
 
 
+def test_every_reason_to_keep_the_macro_answer_has_words() -> None:
+    unusable = set(BoxOutcome) - {BoxOutcome.OK, BoxOutcome.CLIPPED}
+    assert {*Fallback, *unusable} == _FALLBACK_WORDS.keys()
+
+
 def test_its_dictionary_is_json(example: df.Answer) -> None:
     found = json.loads(json.dumps(example.to_dict(), allow_nan=False))
     assert found["answer"] == found["micro"]["text"] == "K"
@@ -165,14 +172,8 @@ def test_an_image_may_come_as_anything_that_shows_it(photo: Path, model: df.Mode
     answer = model.ask(photo, question)
     for image in (str(photo), photo.read_bytes(), pixels, np.asarray(pixels), pixels.convert("RGBA")):
         same_answers(model.ask(image, question), answer.trace)
-    grey = ask_about(np.asarray(pixels.convert("L")), _worded())
+    grey = ask_about(np.asarray(pixels.convert("L")), QuestionText.of("What?"))
     assert grey.question.images[0].pixels.mode == "RGB"
-
-
-def _worded() -> Any:
-    from dualfocus_eval.api.asking import Wording
-
-    return Wording.of("What?")
 
 
 def test_answers_are_stored_where_a_trace_folder_is_named(photo: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import dualfocus_eval as df
-from dualfocus_eval.api.asking import Wording, ask_about
+from dualfocus_eval.api.asking import QuestionText, ask_about
 from dualfocus_eval.method.images import FORMATS
 
 
@@ -28,7 +28,7 @@ from dualfocus_eval.method.images import FORMATS
 )
 def test_a_question_that_cannot_be_asked(question: str, options: Any, words: str) -> None:
     with pytest.raises(df.UserError, match=words) as error:
-        Wording.of(question, options)
+        QuestionText.of(question, options)
     assert "\n" not in str(error.value)
 
 
@@ -39,12 +39,12 @@ def test_a_question_that_cannot_be_asked(question: str, options: Any, words: str
 )
 def test_an_array_that_is_no_image(pixels: Any) -> None:
     with pytest.raises(df.UserError, match=r"give \(height, width, 3\) in uint8"):
-        ask_about(pixels, Wording.of("What?"))
+        ask_about(pixels, QuestionText.of("What?"))
 
 
 def test_an_object_that_is_no_image() -> None:
     with pytest.raises(df.UserError, match="a list is no image"):
-        ask_about([1, 2], Wording.of("What?"))  # type: ignore[arg-type]
+        ask_about([1, 2], QuestionText.of("What?"))  # type: ignore[arg-type]
 
 
 def bad_images(folder: Path) -> dict[str, Path]:
@@ -85,7 +85,7 @@ def test_an_animation_is_its_first_frame_with_a_warning(tmp_path: Path, suffix: 
     path = tmp_path / f"moving.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {}))
     with pytest.warns(UserWarning, match=rf"moving\.{suffix} is an animation or has several pages: only its first"):
-        asked = ask_about(path, Wording.of("What?"))
+        asked = ask_about(path, QuestionText.of("What?"))
     assert asked.question.images[0].pixels.getpixel((0, 0)) == (255, 0, 0)
 
 
@@ -112,3 +112,8 @@ def test_a_model_that_cannot_be_loaded(
     with pytest.raises(df.UserError, match=words) as error:
         df.load(**arguments)
     assert "\n" not in str(error.value)
+
+
+def test_an_old_name_is_taken_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="selection=micro is now called micro_context"):
+        assert df.load(selection="micro").settings.selection == "micro_context"
