@@ -124,9 +124,7 @@ def load_baseline(path: Path) -> Baseline:
     since it was written, naming them.
     """
     file = _read(path)
-    promised = {
-        name: [doc_id for part in of_task.ranges() for doc_id in part] for name, of_task in file.contents.items()
-    }
+    promised = {name: list(chain.from_iterable(of_task.ranges())) for name, of_task in file.contents.items()}
     baseline = Baseline(file.provenance, {name: tuple(map(_answer, rows)) for name, rows in file.tasks.items()})
     if not (baseline.questions or promised):
         raise UserError(f"baseline {path} has no questions; make one from a good run with --update")

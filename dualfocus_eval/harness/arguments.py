@@ -97,6 +97,7 @@ def check(given: Mapping[str, Any]) -> tuple[str, ...]:
     arguments, recipe, warnings = _parsed(given)
     if recipe is not None and not arguments.get("pretrained"):
         _trained(recipe)
+    _settings({**(recipe.inference if recipe else {}), **arguments})
     return warnings
 
 
@@ -125,7 +126,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     trace_dir = arguments.get("trace_dir")
     return RunConfig(
-        settings=Settings(**{name: value for name, value in values.items() if name in _METHOD_TYPES}),
+        settings=_settings(values),
         engine=validated(EngineConfig, engine, "--model_args"),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
@@ -143,6 +144,11 @@ def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None, tu
     name = arguments.get("recipe") or (None if arguments.get("pretrained") else EMBEDDED_CHECKPOINT)
     recipe = load_recipe(name) if name else None
     return arguments, recipe, (*warnings, *(recipe.warnings if recipe else ()))
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    """Each value was checked where it stands; this checks that they go together."""
+    return validated(Settings, {name: value for name, value in values.items() if name in _METHOD_TYPES}, "settings")
 
 
 def _trained(recipe: Recipe) -> str | None:
