@@ -27,7 +27,7 @@ def test_the_first_question_by_id_that_zooming_saves() -> None:
     without_box = answered(SCENES, scene(0, "red"), "red", None, doc_id=4)
     everything = [later, saved, unselected, both_right, without_box]
     assert choose_example(run_of(everything)) == saved.trace.key
-    assert choose_example(run_of(everything, "micro")) == unselected.trace.key
+    assert choose_example(run_of(everything, "micro_context")) == unselected.trace.key
     assert choose_example(run_of([unselected, both_right, without_box])) == unselected.trace.key
     assert choose_example(run_of([both_right, without_box])) == both_right.trace.key
     assert choose_example(run_of([without_box])) is None
