@@ -1,7 +1,7 @@
 """Values from files and command lines as typed objects: pydantic checks them, this module words what is wrong.
 
-It is the only place where a ``ValidationError`` becomes a message for the user: one line with the place, the key's whole
-path, the value, and what is allowed.
+It is the only place where a ``ValidationError`` becomes a message for the user: one line with the place, the key's
+whole path, the value, and what is allowed.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def validated(kind: type[T], values: Any, where: str) -> T:
     Raises ``UserError`` for the first mistake, with ``where`` it stands.
     """
     try:
-        return _adapter(kind).validate_python(values)
+        found: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
         raise mistake(error, kind, where) from None
+    return found
 
 
 def partial(name: str, types: Mapping[str, Any]) -> type[BaseModel]:
@@ -99,7 +100,7 @@ def _from_text(value: Any) -> Any:
 
 
 @functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -116,7 +117,7 @@ def _told(entry: Mapping[str, Any], kind: type[Any], where: str) -> str:
         known = choices_of(get_args(_bare(_hint_at(kind, location[:-2])))[0])
         return f"{_place(where, location[:-2])}: {unknown_name(location[-2], known, 'key')}"
     if entry["type"] in _UNKNOWN:
-        known = get_type_hints(_bare(_hint_at(kind, location[:-1])))
+        known = list(get_type_hints(_bare(_hint_at(kind, location[:-1]))))
         return f"{_place(where, location[:-1])}: {unknown_name(location[-1], known, 'key')}"
     if entry["type"] == "missing":
         return f"{_place(where, location[:-1])}: {location[-1]} is missing"

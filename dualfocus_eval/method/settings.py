@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_type_hints
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
 from dualfocus_eval.common.old_names import current_settings
-from dualfocus_eval.common.validation import OneOf, choices_of
+from dualfocus_eval.common.validation import CLOSED, OneOf, choices_of, validated
 from dualfocus_eval.families import conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
@@ -33,79 +34,61 @@ ConventionName = Annotated[str, OneOf(conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
 CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
+Pixels = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class Settings:
     """How questions are answered. Resolved once per run: argument > recipe > checkpoint > family > these defaults.
 
-    Raises ValueError, naming the setting and its allowed values, for a value that is not allowed.
+    Raises pydantic's ``ValidationError`` (a ValueError) for a value that is not allowed.
     """
 
     strategy: Literal["dualfocus", "macro", "micro"] = "dualfocus"
+    """Both pathways and a choice between their answers, or one of them alone."""
     grounding: GroundingName = "text_box"
-    """How the region is chosen; a name in `grounding.GROUNDING`."""
+    """How the region is chosen."""
     second_pass: SecondPassName = "append_crop"
-    """What the model is shown of the region; a name in `second_pass.SECOND_PASSES`."""
+    """What the model is shown of the region."""
     selection: RuleName = "micro_context"
-    """Which rule picks the answer where the candidates differ; a name in `selection.RULES`. The trace records every
-    rule whose needs are known."""
+    """Which rule picks the answer where the candidates differ. The trace records every rule whose needs are known."""
     score_all: bool = True
     """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
     ablation."""
-    adaptive_nll: float | None = None
-    """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
+    adaptive_nll: Annotated[float, Field(ge=0)] | None = None
+    """Skip the micro pathway when the macro answer's NLL (not its perplexity) is below this (appendix C)."""
     prompt_set: PromptSetName = "released"
-    """Of Q1 and Q2; a name in `prompts.PROMPT_SETS`."""
+    """Texts of Q1 and Q2."""
     box_convention: ConventionName = "unit"
-    """How the model writes a box; a name in `families.conventions`."""
+    """How the model writes a box."""
     box_frame: FrameName = "image"
-    """What box coordinates are fractions of; a name in `boxes.FRAMES`."""
+    """What box coordinates are fractions of."""
     crop: CropRuleName = "full"
-    """How a box becomes whole pixels; a name in `crops.CROP_RULES`."""
-    margin: float = 25.0
+    """How a box becomes whole pixels."""
+    margin: Pixels = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
-    jitter: float = 0.0
+    jitter: Pixels = 0.0
     """Pixels by which the predicted box is shifted along both axes (table 5); the direction is drawn per question."""
     jitter_seed: int = 0
+    """Seed of the directions in which boxes are shifted."""
     option_scoring: Literal["answer", "option_text"] = "option_text"
     """What is scored in micro context for a multiple-choice question: the answers as generated, or the option texts."""
-    max_box_tokens: int = 64
+    max_box_tokens: Annotated[int, Field(ge=1)] = 64
+    """Longest grounding response, in tokens."""
 
     def __post_init__(self) -> None:
-        for name, known in _known().items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name}={value!r} is not one of: {', '.join(known)}")
         needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
         if needs_response and not GROUNDING[self.grounding].responds:
             raise ValueError(
                 f"selection={self.selection!r} needs the model's own words for the region, which "
                 f"grounding={self.grounding!r} does not have: choose another selection rule"
             )
-        for name in ("margin", "jitter"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value!r} must be a finite number of pixels, 0 or more")
-        if self.max_box_tokens < 1:
-            raise ValueError(f"max_box_tokens={self.max_box_tokens!r} must be 1 or more")
-        if self.adaptive_nll is not None and not self.adaptive_nll >= 0:
-            raise ValueError(f"adaptive_nll={self.adaptive_nll!r} must be 0 or more: a mean NLL, not a perplexity")
 
     @property
     def scores_candidates(self) -> bool:
         """Whether candidates that differ are scored in micro context."""
         needed = "micro_context_scores" in RULES[self.selection].needs
         return self.strategy == "dualfocus" and (self.score_all or needed)
-
-
-def _known() -> dict[str, Sequence[str]]:
-    """The names that settings may have as values, by setting."""
-    return {name: names for name, hint in _hints().items() if (names := choices_of(hint))}
-
-
-@functools.cache
-def _hints() -> dict[str, Any]:
-    return get_type_hints(Settings, include_extras=True)
 
 
 _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
@@ -116,15 +99,15 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a file holds, by today's names; a setting that did not exist then has its default.
 
     The name of an extension that is not installed here is left as it stands: what came of it is in the traces. Raises
-    ValueError or TypeError for what no version of `Settings` was.
+    ``UserError`` for what no version of `Settings` was.
     """
-    values = current_settings(stored)
+    values, hints = current_settings(stored), get_type_hints(Settings, include_extras=True)
     foreign = {
         name: values.pop(name)
         for name in _EXTENSIBLE
-        if isinstance(values.get(name), str) and values[name] not in _known()[name]
+        if isinstance(values.get(name), str) and values[name] not in choices_of(hints[name])
     }
-    return asdict(Settings(**values)) | foreign
+    return asdict(validated(Settings, values, "settings")) | foreign
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
