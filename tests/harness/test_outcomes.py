@@ -120,7 +120,7 @@ def answered(**fields: Any) -> Trace:
     micro = Completion("blue", (2, 0), (-0.2, -0.6), "eos")
     grounding = Grounding(Completion("[0,0,1,1]", (3, 0), (-0.1, -0.1), "eos"), BoxOutcome.OK, Box(0, 0.1, 0.5, 1))
     scores = ContextScores("answer", (-1.0, -2.0), (-3.0, -math.inf))
-    trace = Trace("t/4", "digest", "key", "short", (), macro, micro, grounding, scores, selected="macro")
+    trace = Trace("t/4", "digest", "key", "short", (), macro, micro, grounding, scores=scores, selected="macro")
     return replace(trace, **fields)
 
 
