@@ -26,14 +26,8 @@ from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Trace
 from dualfocus_eval.traces.store import join_traces
-from tests.tiny_llava import save_tiny_llava
 
 POPE = resource_folder("tasks") / "pope"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")
