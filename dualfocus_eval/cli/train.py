@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dualfocus_eval.cli.recipes import given_recipe
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import check_writable
 from dualfocus_eval.harness.arguments import check
-from dualfocus_eval.recipe import Recipe, load_recipe
+from dualfocus_eval.recipe import Recipe
 
 if TYPE_CHECKING:
     from dualfocus_eval.tiny.training.plan import TrainPlan
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.report_to != "none" and find_spec(options.report_to) is None:
         raise UserError(f"--report-to {options.report_to}: install it with `pip install {options.report_to}`")
-    recipe = load_recipe(options.recipe)
+    recipe = given_recipe(options.recipe)
     # The settings that the checkpoint will answer under; its name does not matter yet.
     check({"recipe": str(recipe.path), "pretrained": "trained"})
     from dualfocus_eval.training.tuning import TuningPlan

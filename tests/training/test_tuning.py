@@ -112,3 +112,11 @@ def test_a_wrong_recipe_is_refused_without_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "Did you mean rank?" in done.stderr
+
+
+def test_an_old_name_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text("inference: {wording: format1}" + GOOD.replace("rank", "ranks"))
+    with pytest.raises(UserError, match="Did you mean rank"):
+        main([str(tmp_path / "r.yaml")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: recipe {tmp_path / 'r.yaml'}, inference: wording is now called prompt_set")
