@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import unknown_name
 
-__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "mistake", "partial", "validated"]
+__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "partial", "validated"]
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 """For what users write: no unknown keys, no NaN, and the docstring under a field describes it."""
