@@ -181,8 +181,6 @@ def test_padded_square_round_trip(box: Box, size: tuple[int, int]) -> None:
 
 
 @given(box=boxes(0.02), size=sizes, convention=conventions, frame=frames, before=st.text())
-    box=boxes(0.02), size=sizes, convention=st.sampled_from(sorted(box_conventions())), frame=frames, before=st.text()
-)
 def test_what_is_written_is_read_back(
     box: Box, size: tuple[int, int], convention: str, frame: str, before: str
 ) -> None:
