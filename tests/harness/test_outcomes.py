@@ -25,7 +25,7 @@ from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Trace
-from dualfocus_eval.traces.store import join_traces
+from dualfocus_eval.traces.trace_files import join_traces
 
 POPE = resource_folder("tasks") / "pope"
 
