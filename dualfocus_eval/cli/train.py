@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dualfocus_eval.tiny.training.plan import TrainPlan
     from dualfocus_eval.training.tuning import TuningPlan
 
-__all__ = ["main"]
+__all__ = ["main", "plan_of"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = given_recipe(options.recipe)
     # The settings that the checkpoint will answer under; its name does not matter yet.
     check({"recipe": str(recipe.path), "pretrained": "trained"})
-    from dualfocus_eval.tiny.training.plan import train_plan
     from dualfocus_eval.training.tuning import TuningPlan
 
-    plan, out = train_plan(recipe), options.out or Path("runs") / recipe.path.stem
+    plan, out = plan_of(recipe), options.out or Path("runs") / recipe.path.stem
     if options.dry_run:
         return _dry_run(recipe, plan, options.data, out)
     _check_writable(out)
@@ -63,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"checkpoint: {train(recipe, plan, out)}")
     return 0
+
+
+def plan_of(recipe: Recipe) -> TrainPlan | TuningPlan:
+    """The validated plan of ``recipe``: with ``base`` from a checkpoint, without it from nothing.
+
+    Raises ``UserError`` naming the key that is wrong.
+    """
+    from dualfocus_eval.tiny.training.plan import train_plan
+    from dualfocus_eval.training.tuning import tuning_plan
+
+    return tuning_plan(recipe) if "base" in recipe.train else train_plan(recipe)
 
 
 def _dry_run(recipe: Recipe, plan: TrainPlan | TuningPlan, data: Path, out: Path) -> int:
@@ -90,13 +100,12 @@ def _check_writable(out: Path) -> None:
 @contextmanager
 def _memory_named(out: Path) -> Iterator[None]:
     """Out of memory is a matter of the recipe, and not a crash."""
-    from accelerate.utils.memory import should_reduce_batch_size
-    from torch import OutOfMemoryError
+    from dualfocus_eval.engines.device_memory import is_out_of_memory
 
     try:
         yield
-    except (OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not (isinstance(error, OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             "out of memory: lower micro_batch_size or set gradient_checkpointing: true in the recipe, which do not "

@@ -19,7 +19,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
 from dualfocus_eval.harness.session import Session
-from dualfocus_eval.traces.store import join_traces
+from dualfocus_eval.traces.trace_files import join_traces
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.cli.train import main
+from dualfocus_eval.cli.train import main, plan_of
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.recipe import load_recipe
-from dualfocus_eval.tiny.training.plan import train_plan
 from dualfocus_eval.training.tuning import Evaluation, Lora, Source, TuningPlan
 
 GOOD = """
@@ -43,7 +42,7 @@ train:
 def plan(folder: Path, text: str) -> TuningPlan:
     path = folder / "recipe.yaml"
     path.write_text(text)
-    found = train_plan(load_recipe(path))
+    found = plan_of(load_recipe(path))
     assert isinstance(found, TuningPlan)
     return found
 
