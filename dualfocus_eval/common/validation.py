@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import unknown_name
 
-__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "mistake", "partial", "validated"]
+__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "partial", "validated"]
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 """For what users write: no unknown keys, no NaN, and the docstring under a field describes it."""
@@ -73,7 +73,7 @@ def validated(kind: type[T], values: Any, where: str) -> T:
     try:
         found: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
-        raise mistake(error, kind, where) from None
+        raise _mistake(error, kind, where) from None
     return found
 
 
@@ -104,7 +104,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
+def _mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
     """The first mistake of ``error`` in one line, and how many more there are; an unknown key comes first."""
     found = sorted(error.errors(include_url=False), key=lambda entry: entry["type"] not in _UNKNOWN)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
