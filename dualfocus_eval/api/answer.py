@@ -12,7 +12,7 @@ from PIL import Image
 
 from dualfocus_eval.common.escaping import visible
 from dualfocus_eval.common.geometry import Box, Crop
-from dualfocus_eval.engines.base import Completion, Failure
+from dualfocus_eval.engines.base import Completion, Failure, perplexity_of
 from dualfocus_eval.method.crops import crop_picture
 from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.question import Question
@@ -119,7 +119,7 @@ class Answer:
         Only under the rule that compares each answer in its own pathway are they those of `macro` and `micro`.
         """
         costs = costs_of(self.trace).get(self.rule) if self.trace.decision == Decision.NLL else None
-        return (math.exp(costs[0]), math.exp(costs[1])) if costs else None
+        return (perplexity_of(costs[0]), perplexity_of(costs[1])) if costs else None
 
     @property
     def fallback(self) -> str | None:
@@ -159,7 +159,7 @@ class Answer:
         return f"only the {self.selected} pathway was asked for"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it but the pixels, as plain values for JSON. Perplexities are null where there are none."""
+        """All of it but the pixels, as plain values for JSON. Numbers are null where there are none or not finite."""
         compared = self.compared or (None, None)
         region, failure = self.region, self.failure
         return {
@@ -227,5 +227,10 @@ class Answer:
 def _candidate(completion: Completion | None, compared: float | None) -> dict[str, Any] | None:
     if completion is None:
         return None
-    perplexity = completion.perplexity if completion.token_ids else None
-    return {"text": completion.text, "nll": completion.nll, "perplexity": perplexity, "compared_perplexity": compared}
+    numbers = {"nll": completion.nll, "perplexity": completion.perplexity, "compared_perplexity": compared}
+    return {"text": completion.text, **{name: _finite(number) for name, number in numbers.items()}}
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return number if number is not None and math.isfinite(number) else None
