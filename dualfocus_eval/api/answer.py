@@ -30,9 +30,9 @@ _FALLBACK_WORDS: Mapping[str, str] = {
     "video": "the question is about a video",
     "empty_stem": "the question is empty",
     "crop_too_small": "the sub-region is less than 2 pixels wide or high",
-    "grounding_failed": "the model could not be asked for a box",
+    "grounding_failed": "the region could not be chosen",
     "micro_failed": "the micro pathway failed",
-    "scoring_failed": "the answers could not be scored in the micro pathway's context",
+    "scoring_failed": "what the selection rule compares is not known",
     "unparsable": "the model's reply holds no box",
     "not_finite": "the model's box has a number that is not finite",
     "inverted": "the model's box is inverted",
@@ -146,17 +146,20 @@ class Answer:
             case Decision.NO_VALID_OPTION:
                 return "neither answer names an option, so the macro answer is kept"
             case Decision.NO_SCORES:
-                return f"{_FALLBACK_WORDS['scoring_failed']}, so the macro answer is kept"
+                return f"{_FALLBACK_WORDS['scoring_failed']}{self._cause}, so the macro answer is kept"
         return self._why_alone()
 
     def _why_alone(self) -> str:
         if self.trace.skipped_micro:
             return "the macro answer is confident enough (adaptive_nll), so there was no second pass"
         if self.fallback:
-            cause = f": {self.trace.cause.message}" if self.trace.cause else ""
             words = _FALLBACK_WORDS.get(self.fallback, self.fallback)
-            return f"{words}{cause}, so there is only the macro answer"
+            return f"{words}{self._cause}, so there is only the macro answer"
         return f"only the {self.selected} pathway was asked for"
+
+    @property
+    def _cause(self) -> str:
+        return f": {self.trace.cause.message}" if self.trace.cause else ""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it but the pixels, as plain values for JSON. Numbers are null where there are none or not finite."""

@@ -145,7 +145,8 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
     if entry["type"] == "value_error":
         return str(entry["ctx"]["error"])
     if entry["type"] in _OUT_OF_BOUNDS:
-        return f"{shown} must be {' and '.join(_bounds(hint)) or 'a finite number'}"
+        finite = ["a finite number"] if entry["type"] == "finite_number" else []
+        return f"{shown} must be {' and '.join([*finite, *_bounds(hint)])}"
     if get_origin(bare) is tuple:
         return f"expected a list, found {shown}"
     if bare in _KINDS:
