@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect test test-install lint format prove bench tiny baselines clean
+.PHONY: help setup demo effect test test-install lint format docs prove bench tiny baselines clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ lint: $(INSTALLED)  ## Check style and types.
 format: $(INSTALLED)  ## Reformat the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)  ## Build the documentation site into build/site; any warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 prove: $(INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
 	$(BIN)/python -m measurements.exactness --checkpoint models/dualfocus-tiny --write
