@@ -23,7 +23,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.tables import Table, fill_page, to_markdown
 from dualfocus_eval.recipe import Recipe, load_recipe
 from dualfocus_eval.tiny.training.plan import train_plan
-from dualfocus_eval.training.costs import UTILISATION, Cost, gpu_hours, stage_cost
+from dualfocus_eval.training.costs import UTILISATION, StageCost, gpu_hours, stage_cost
 from dualfocus_eval.training.flops import Load
 from dualfocus_eval.training.memory import Sharding, training_memory
 from dualfocus_eval.training.sizes import ModelSize, model_size
@@ -71,7 +71,7 @@ def _llama(width: int, mlp: int, layers: int) -> dict[str, Any]:
     }
 
 
-def estimate(name: str) -> tuple[Recipe, ModelSize, TuningStage, Cost]:
+def estimate(name: str) -> tuple[Recipe, ModelSize, TuningStage, StageCost]:
     """The only stage of recipe ``name``, and what it costs."""
     recipe = load_recipe(name)
     plan = train_plan(recipe)

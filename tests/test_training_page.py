@@ -51,17 +51,17 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def parsed(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
         found = parse(self, *args, **kwargs)
-        if self.prog != "dualfocus":
+        if self.prog not in ("dualfocus", "dualfocus data"):
             raise Parsed(found)
         return found
 
-    def forwarded(argv: list[str]) -> int:
+    def forwarded(argv: list[str]) -> None:
         tasks = {path.stem for path in resource_folder("tasks").glob("*/*.yaml")}
         assert set(argv[argv.index("--tasks") + 1].split(",")) <= tasks
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
-    monkeypatch.setattr("dualfocus_eval.cli.eval._run_lmms_eval", forwarded)
+    monkeypatch.setattr("dualfocus_eval.cli.eval.run_lmms_eval", forwarded)
 
 
 def understood(words: list[str]) -> Any:

@@ -22,7 +22,7 @@ from dualfocus_eval.analysis.intervals import (
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["Comparison", "Pairs", "compare_categories", "compare_tasks", "describe", "pair_runs"]
+__all__ = ["Comparison", "Pairs", "changed_settings", "compare_categories", "compare_tasks", "describe", "pair_runs"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +194,12 @@ def _difference(before: Any, after: Any, clusters: Any) -> Estimate:
         return mean_difference(before, after, clusters) if share else mean(after - before, clusters)
     columns = np.column_stack([after - before, np.ones(len(before))])
     return bootstrap(columns, clusters, lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def changed_settings(first: Run, second: Run) -> list[str]:
+    """The settings that both runs have and that differ, as ``name before -> after``."""
+    return [
+        f"{name} {value} -> {second.settings[name]}"
+        for name, value in first.settings.items()
+        if name in second.settings and value != second.settings[name]
+    ]

@@ -110,7 +110,7 @@ _BY_TASK = ("results", "configs", "n-samples")
 
 
 _RECORDED: Mapping[str, type] = {"settings": dict, "settings_from": dict, "settings_key": str, "traces": str}
-"""What the reports need of our model's record (`harness.run.Run.record`), beside the engine's checkpoint."""
+"""What the reports need of our model's record (`harness.session.Session.record`), beside the engine's checkpoint."""
 _IF_THERE: Mapping[str, type] = {
     "environment": dict,
     "summary": dict,

@@ -67,7 +67,7 @@ class Run:
     results: Mapping[str, Any]
     """What is in it."""
     record: Mapping[str, Any] | None
-    """What the model left in the results (`harness.run.Run.record`); None for a run of another model."""
+    """What the model left in the results (`harness.session.Session.record`); None for a run of another model."""
     answers: pd.DataFrame
     tasks: Mapping[str, Any] = field(default_factory=dict)
     """lmms-eval's task objects by name, those that could be loaded."""

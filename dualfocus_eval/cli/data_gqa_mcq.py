@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
@@ -12,28 +14,36 @@ from dualfocus_eval.common.files import replacing
 from dualfocus_eval.datasets.base import Rejected
 from dualfocus_eval.datasets.gqa import load_questions
 from dualfocus_eval.datasets.gqa_choices.build import build_choices
-from dualfocus_eval.datasets.gqa_choices.model import DistractorModel
+from dualfocus_eval.datasets.gqa_choices.distractor_model import DistractorModel
 
-__all__ = ["write_choices"]
+__all__ = ["main"]
 
 MOST_CHOICES = 26
 """As many as there are letters."""
 
 
-def write_choices(questions: Path, out: Path, seed: int, choices: int, model: str | None) -> int:
-    """Write the set and say what became of it; 0 when every question has its row, 1 when some were left out.
+def main(argv: Sequence[str]) -> int:
+    """Write the set; 0 when every question has its row, 1 when some were left out.
 
     Raises ``UserError`` for a wrong argument, an unreadable file, and a model's server that cannot be used.
     """
+    parser = argparse.ArgumentParser(prog="dualfocus data gqa-mcq", description=__doc__)
+    parser.add_argument("--questions", type=Path, required=True, help="GQA's testdev_balanced_questions.json")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines file to write, for `prepare gqa-mcq`")
+    parser.add_argument("--seed", type=int, default=0, help="of wrong answers and of places (default: %(default)s)")
+    parser.add_argument("--choices", type=int, default=4, help="options per question, at most (default: %(default)s)")
+    parser.add_argument("--model", help="ask this model of $OPENAI_BASE_URL for wrong answers (default: by rule)")
+    options = parser.parse_args(argv)
+    questions, out, choices, model = options.questions, options.out, options.choices, options.model
     from rich.progress import Progress
 
     if not 2 <= choices <= MOST_CHOICES:
         raise UserError(f"--choices {choices}: must be 2 to {MOST_CHOICES}")
     records, faults = load_questions(questions)
-    asked = DistractorModel(model, seed) if model else None
+    asked = DistractorModel(model, options.seed) if model else None
     with Progress() as progress:
         bar = progress.add_task("questions", total=len(records))
-        built = build_choices(records, seed, choices, asked, lambda: progress.advance(bar))
+        built = build_choices(records, options.seed, choices, asked, lambda: progress.advance(bar))
     if not built.records:
         raise UserError(f"{questions} has no usable question: expected GQA's testdev_balanced_questions.json")
     _write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in built.records))

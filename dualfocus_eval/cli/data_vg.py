@@ -4,47 +4,38 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dualfocus_eval.cli.listing import list_faults
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["main"]
 
-SHOWN = 20
-"""Faults that are listed on the terminal."""
 _OVERLAP = "share of an object's area that must lie in the box, else the object is outside"
 _PARTS = "question_answers.json, objects.json, image_data.json, region_descriptions.json, qa_to_region_mapping.json"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("--source", type=Path, required=True, help=f"folder of the release's {_PARTS}")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write samples, exclusions and report to")
-    parser.add_argument("--images", type=Path, help="folder with VG_100K and VG_100K_2: cut the sub-regions now")
-    parser.add_argument("--recipe", help="recipe whose prompt_set, crop, margin and curation section are used")
-    parser.add_argument("--margin", type=float, help="pixels around the squared box (default: the recipe's, or 25)")
-    parser.add_argument("--overlap", type=float, help=f"{_OVERLAP} (default: the recipe's, or 0.5)")
-    parser.add_argument("--workers", type=int, help="processes (default: one per processor)")
-
-
-def run(options: argparse.Namespace) -> int:
+def main(argv: Sequence[str]) -> int:
     """Curate and say what became of the questions; 0, or 1 when something could not be read.
 
     Raises ``UserError`` for a wrong option and for files that are missing or not Visual Genome's.
     """
+    options = _parser().parse_args(argv)
     from rich.console import Console
     from rich.progress import Progress
 
+    from dualfocus_eval.common.processes import usable_processors
     from dualfocus_eval.common.tables import print_table
-    from dualfocus_eval.curation.report import funnel_table, paper_table, write_report
-    from dualfocus_eval.curation.run import curate, processors
+    from dualfocus_eval.curation.run import curate
     from dualfocus_eval.curation.settings import curation_settings
+    from dualfocus_eval.curation.tally import funnel_table, paper_table, write_report
     from dualfocus_eval.recipe import load_recipe
 
     recipe = load_recipe(options.recipe) if options.recipe else None
     settings = curation_settings(recipe, {"margin": options.margin, "overlap": options.overlap})
-    workers = processors() if options.workers is None else options.workers
+    workers = usable_processors() if options.workers is None else options.workers
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more")
     for name in ("source", "images"):
@@ -66,11 +57,21 @@ def run(options: argparse.Namespace) -> int:
     print_table(paper_table(tally), console)
     for name in tally.release.missing:
         print(f"{name} is not there: questions have only the objects that they refer to", file=sys.stderr)
-    for fault in tally.faults[:SHOWN]:
-        print(one_line(f"{fault.where}: {fault.reason}"), file=sys.stderr)
-    if len(tally.faults) > SHOWN:
-        print(f"... and {len(tally.faults) - SHOWN} more, in report.json", file=sys.stderr)
+    faults = [f"{fault.where}: {fault.reason}" for fault in tally.faults]
+    list_faults(faults, "... and {} more, in report.json".format)
     if tally.read == 0:
         raise UserError(f"{options.source / 'question_answers.json'} has no question that can be read")
     print(one_line(f"{options.out}: {tally.samples} samples, report.md says what became of the other questions"))
     return 1 if tally.unreadable else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dualfocus data vg", description=__doc__)
+    parser.add_argument("--source", type=Path, required=True, help=f"folder of the release's {_PARTS}")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write samples, exclusions and report to")
+    parser.add_argument("--images", type=Path, help="folder with VG_100K and VG_100K_2: cut the sub-regions now")
+    parser.add_argument("--recipe", help="recipe whose prompt_set, crop, margin and curation section are used")
+    parser.add_argument("--margin", type=float, help="pixels around the squared box (default: the recipe's, or 25)")
+    parser.add_argument("--overlap", type=float, help=f"{_OVERLAP} (default: the recipe's, or 0.5)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per processor)")
+    return parser

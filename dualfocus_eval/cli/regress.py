@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.gate.packaged import is_packaged, packaged_baseline
 
 __all__ = ["main"]
 
@@ -34,9 +34,8 @@ def main(argv: Sequence[str]) -> int:
     Raises ``UserError`` where the run cannot be judged, after it has told CI; other errors are passed on likewise.
     """
     chosen = _parser().parse_args(argv)
-    packaged = resource_folder("reports") / "baselines" / f"{chosen.baseline}.json"
     chosen.renewed = chosen.baseline
-    if not (chosen.update or chosen.baseline.is_file()) and packaged.is_file():
+    if not chosen.update and (packaged := packaged_baseline(chosen.baseline)):
         chosen.baseline, chosen.renewed = packaged, Path(packaged.name)
     try:
         _refuse_misuse(chosen)
@@ -150,7 +149,7 @@ def _judge(chosen: argparse.Namespace) -> int:
     print_line(headline(verdict), console, "green" if verdict.passed else "red")
     if not verdict.passed:
         print_line(f"if this is meant: dualfocus regress {chosen.run} --baseline {chosen.renewed} --update", console)
-        if chosen.renewed.resolve().is_relative_to(resource_folder("reports").resolve()):
+        if is_packaged(chosen.renewed):
             print_line("that replaces a baseline of dualfocus-eval itself; another FILE makes one of your own", console)
     return PASSED if verdict.passed else REGRESSED
 
@@ -160,13 +159,10 @@ def _update(place: Path, path: Path) -> int:
 
     from dualfocus_eval.analysis.reading import read_run
     from dualfocus_eval.common.tables import print_line
-    from dualfocus_eval.gate.baseline import reduce_run
+    from dualfocus_eval.gate.baseline import baseline_of
     from dualfocus_eval.gate.baseline_file import save_baseline
 
-    baseline = reduce_run(read_run(place, only=True), resumed=True)
-    failed = sum(answer.text is None for answers in baseline.tasks.values() for answer in answers)
-    if failed:
-        raise UserError(f"{failed:,} questions of {place} failed; a baseline is made from a run without failures")
+    baseline = baseline_of(read_run(place, only=True))
     save_baseline(baseline, path)
     size, tasks = path.stat().st_size, ", ".join(baseline.tasks)
     print_line(f"{path}: {baseline.questions:,} questions of {tasks}, {size:,} bytes", Console())

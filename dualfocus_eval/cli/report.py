@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +14,8 @@ from dualfocus_eval.common.escaping import one_line
 
 if TYPE_CHECKING:
     from dualfocus_eval.analysis.runs import Run
-    from dualfocus_eval.report.section import Section
 
-__all__ = ["main", "report_run", "sections_of"]
+__all__ = ["main"]
 
 WHOLE, IMPAIRED = 0, 1
 
@@ -29,15 +26,15 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from dualfocus_eval.common.tables import print_line
+    from dualfocus_eval.report.writing import report_run, report_runs
 
     runs, unread = _read(chosen.runs)
     if not runs:
         raise UserError("; ".join(unread))
-    with _kept():
-        if len(chosen.runs) == 1:
-            index = report_run(next(iter(runs.values())), chosen.out)
-        else:
-            index = _report_several(runs, unread, chosen.out)
+    if len(chosen.runs) == 1:
+        index = report_run(next(iter(runs.values())), chosen.out)
+    else:
+        index = report_runs(runs, unread, chosen.out)
     for name, run in runs.items():
         _show(name, run)
     for problem in unread:
@@ -45,55 +42,6 @@ def main(argv: Sequence[str]) -> int:
     print_line(f"report: {index}", Console())
     impaired = unread or any(not fault.harmless for run in runs.values() for fault in run.faults)
     return IMPAIRED if impaired else WHOLE
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    """What was read stays until the end: garbage collection need not walk it again and again."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def report_run(run: Run, out: Path) -> Path:
-    """Write the report of one run below ``out``; its index.html."""
-    from dualfocus_eval.report.page import write_report
-
-    return write_report(out, f"DualFocus: {_title(run)}", sections_of(run), [str(fault) for fault in run.faults])
-
-
-def sections_of(run: Run) -> list[Section]:
-    """Every subject of a report, in the order of its page."""
-    from dualfocus_eval.report.sections import (
-        boxes,
-        categories,
-        confidence,
-        cost,
-        overview,
-        published,
-        questions,
-        selection,
-        strategies,
-        thresholds,
-    )
-
-    return [
-        overview.run_section(run),
-        strategies.strategy_section(run),
-        categories.category_section(run),
-        strategies.pope_section(run),
-        selection.selection_section(run),
-        confidence.confidence_section(run),
-        thresholds.threshold_section(run),
-        boxes.box_section(run),
-        cost.cost_section(run),
-        questions.question_section(run),
-        published.main_section(run),
-        overview.official_section(run),
-        published.published_section(),
-    ]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,32 +77,16 @@ def _read(places: Sequence[Path]) -> tuple[dict[str, Run], list[str]]:
     return runs, unread
 
 
-def _report_several(runs: dict[str, Run], unread: Sequence[str], out: Path) -> Path:
-    from dualfocus_eval.report.page import write_report
-    from dualfocus_eval.report.sections.overview import overview_section
-
-    faults = [*unread, *(f"{name}: {fault}" for name, run in runs.items() for fault in run.faults)]
-    # First, since it removes what an earlier report left there.
-    index = write_report(out, f"DualFocus: {len(runs)} runs", [overview_section(runs)], faults)
-    for name, run in runs.items():
-        report_run(run, out / name)
-    return index
-
-
 def _show(name: str, run: Run) -> None:
     from rich.console import Console
 
     from dualfocus_eval.analysis.runs import print_faults
     from dualfocus_eval.common.tables import print_line, print_table
     from dualfocus_eval.report.sections.strategies import strategy_section
+    from dualfocus_eval.report.writing import run_title
 
     console = Console()
-    print_line(f"{name}: {_title(run)}", console)
+    print_line(f"{name}: {run_title(run)}", console)
     for table in strategy_section(run).tables.values():
         print_table(table, console)
     print_faults(run, console)
-
-
-def _title(run: Run) -> str:
-    model = run.record["engine"]["pretrained"] if run.record else run.results.get("model_name") or "another model"
-    return f"{Path(str(model)).name}, {len(run.answers):,} questions"

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 __all__ = [
-    "csv_cell", "figure_text", "github_message", "json_text", "markdown", "markdown_target", "one_line",
+    "clipped", "csv_cell", "figure_text", "github_message", "json_text", "markdown", "markdown_target", "one_line",
     "visible", "xml_text",
 ]  # fmt: skip
 
@@ -41,6 +41,12 @@ def one_line(text: str, encoding: str = "utf-8") -> str:
     Characters that ``encoding`` does not have are written by their codes."""
     line = _COMMAND.sub(_code, visible(text).replace("\n", "\\x0a"))
     return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def clipped(text: str, width: int = 40) -> str:
+    """``text``, its blanks single, as `one_line` of at most ``width`` characters."""
+    line = one_line(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 3] + "..."
 
 
 def github_message(text: str, encoding: str = "utf-8") -> str:

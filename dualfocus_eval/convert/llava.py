@@ -20,7 +20,7 @@ from transformers import GenerationConfig
 from dualfocus_eval import __version__
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.files import sha256_of
-from dualfocus_eval.convert.layout import (
+from dualfocus_eval.convert.hub_layout import (
     SPECIAL_TOKENS,
     TOWER,
     VOCABULARY,
@@ -32,7 +32,7 @@ from dualfocus_eval.convert.layout import (
     tower_config,
 )
 from dualfocus_eval.convert.processor import build_processor
-from dualfocus_eval.convert.source import Source, find_weights
+from dualfocus_eval.convert.source import SourceCheckpoint, find_weights
 from dualfocus_eval.convert.tokenizer import build_tokenizer
 from dualfocus_eval.convert.weights import Entry, Weights, inventory, open_weights
 from dualfocus_eval.engines.checkpoint_files import is_finite, is_weight
@@ -40,7 +40,7 @@ from dualfocus_eval.recipe import Recipe
 
 __all__ = ["convert"]
 
-Part = list[tuple[Entry, Target]]
+Shard = list[tuple[Entry, Target]]
 """Weights of one file that are written into one file."""
 
 _FILE_BYTES = 5 << 30
@@ -63,7 +63,7 @@ class _Plan:
     """Of the embeddings, new tokens and padding included."""
 
 
-def convert(source: Source, out: Path, tower_folder: Path | None, recipe: Recipe) -> None:
+def convert(source: SourceCheckpoint, out: Path, tower_folder: Path | None, recipe: Recipe) -> None:
     """Write ``source`` to ``out`` in the hub's layout, with ``recipe``'s inference settings.
 
     Memory stays within about one weight file. All is checked before anything is written, and ``out`` appears when all
@@ -91,7 +91,7 @@ def convert(source: Source, out: Path, tower_folder: Path | None, recipe: Recipe
         raise
 
 
-def _plan(source: Source, tower_folder: Path | None) -> _Plan:
+def _plan(source: SourceCheckpoint, tower_folder: Path | None) -> _Plan:
     entries, files = inventory(source.weights.files, is_weight), source.weights.files
     inside = any(key.startswith(TOWER) for key in entries)
     tower = tower_config(source, inside, tower_folder)
@@ -133,10 +133,10 @@ def _begin(out: Path, size: int) -> Path:
     return work
 
 
-def _parts(pairs: Sequence[tuple[Entry, Target]]) -> list[Part]:
+def _parts(pairs: Sequence[tuple[Entry, Target]]) -> list[Shard]:
     """One part per weight file, and more where it is larger than ``_FILE_BYTES``."""
-    parts: list[Part] = []
-    by_file: dict[Path, Part] = {}
+    parts: list[Shard] = []
+    by_file: dict[Path, Shard] = {}
     for pair in pairs:
         by_file.setdefault(pair[0].file, []).append(pair)
     for part in by_file.values():
@@ -169,7 +169,7 @@ def _write_weights(plan: _Plan, folder: Path) -> None:
         shutil.copymode(path, folder / name)  # safetensors leaves its files to their owner alone
 
 
-def _converted(part: Part, weights: Weights, dtype: torch.dtype, rows: int) -> Iterator[tuple[str, Tensor]]:
+def _converted(part: Shard, weights: Weights, dtype: torch.dtype, rows: int) -> Iterator[tuple[str, Tensor]]:
     for entry, target in part:
         value = weights.tensor(entry.key).to(dtype).contiguous()
         if not is_finite(value):
@@ -198,7 +198,9 @@ def _with_rows(weight: Tensor, rows: int) -> Tensor:
     return padded
 
 
-def _provenance(source: Source, recipe: Recipe, files: Sequence[Path], tower_folder: Path | None) -> dict[str, Any]:
+def _provenance(
+    source: SourceCheckpoint, recipe: Recipe, files: Sequence[Path], tower_folder: Path | None
+) -> dict[str, Any]:
     """What was converted, by what: names without places, and the digests under which the hub lists the files."""
     return {
         "converted_from": source.folder.resolve().name,

@@ -10,7 +10,7 @@ from typing import Any
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.engines.checkpoint_files import check_layers, read_json
 
-__all__ = ["Source", "WeightFiles", "claimable", "find_weights", "read_source"]
+__all__ = ["SourceCheckpoint", "WeightFiles", "claimable", "find_weights", "read_source"]
 
 _ARCHITECTURES = ("LlavaLlamaForCausalLM", "Share4VLlamaForCausalLM")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -27,7 +27,7 @@ class WeightFiles:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCheckpoint:
     """A folder whose config.json describes a LLaVA-1.5 architecture, and whose weight files are all there."""
 
     folder: Path
@@ -40,7 +40,7 @@ class Source:
         return str(self.config["mm_vision_tower"])
 
 
-def read_source(folder: Path) -> Source:
+def read_source(folder: Path) -> SourceCheckpoint:
     """Read and check ``folder``. Raises ``CheckpointError``: what is missing or unsupported, and the way out."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; download the checkpoint and give the folder it lies in")
@@ -50,7 +50,7 @@ def read_source(folder: Path) -> Source:
         raise CheckpointError(f"{folder}: no weights; one of these is needed: {', '.join((*_INDEXES, *_SINGLE))}")
     config = read_json(folder / "config.json")
     _check_config(folder, config)
-    return Source(folder, config, weights)
+    return SourceCheckpoint(folder, config, weights)
 
 
 def find_weights(folder: Path) -> WeightFiles | None:

@@ -10,7 +10,7 @@ from tokenizers import processors
 from transformers import AddedToken, LlamaTokenizer, PreTrainedTokenizerFast
 
 from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
-from dualfocus_eval.convert.source import Source
+from dualfocus_eval.convert.source import SourceCheckpoint
 from dualfocus_eval.engines.checkpoint_files import read_json
 
 __all__ = ["IMAGE_TOKEN", "build_tokenizer", "image_gap"]
@@ -19,7 +19,7 @@ IMAGE_TOKEN = "<image>"
 _PAD_TOKEN = "<pad>"
 
 
-def build_tokenizer(source: Source) -> PreTrainedTokenizerFast:
+def build_tokenizer(source: SourceCheckpoint) -> PreTrainedTokenizerFast:
     """The checkpoint's tokenizer, with ``<image>`` and ``<pad>`` added where it lacks them.
 
     From tokenizer.model where there is one, as the original code reads no other. Raises ``UserError`` where

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import open_regular
 
-__all__ = ["Element", "ElementIndex", "Fault", "as_id", "index_elements", "parse_json", "readable"]
+__all__ = ["Element", "ElementIndex", "Unreadable", "as_id", "index_elements", "parse_json", "readable"]
 
 CHUNK = 16 << 20
 """Bytes read at once."""
@@ -33,7 +33,7 @@ _MARKS = bytes(byte in b'"{}[]' for byte in range(256))
 
 
 @dataclass(frozen=True)
-class Fault:
+class Unreadable:
     """What could not be read, and why."""
 
     where: str
@@ -56,7 +56,7 @@ class ElementIndex:
     starts: npt.NDArray[np.int64]  # (elements,)
     lengths: npt.NDArray[np.int64]  # (elements,)
     images: npt.NDArray[np.int64]  # (elements,), the image's id; -1 where the element has none
-    faults: tuple[Fault, ...]
+    faults: tuple[Unreadable, ...]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -86,25 +86,25 @@ def index_elements(path: Path) -> ElementIndex:
     starts: list[int] = []
     lengths: list[int] = []
     images: list[int] = []
-    faults: list[Fault] = []
+    faults: list[Unreadable] = []
     try:
         with open_regular(path) as file:
             for found in _elements(file, path):
-                if isinstance(found, Fault):
+                if isinstance(found, Unreadable):
                     faults.append(found)
                     continue
                 start, length, skeleton = found
                 try:
                     record = parse_json(skeleton)
                 except ValueError as error:
-                    faults.append(Fault(_place(path, start), f"is not JSON: {error}"))
+                    faults.append(Unreadable(_place(path, start), f"is not JSON: {error}"))
                     continue
                 if not isinstance(record, dict):
-                    faults.append(Fault(_place(path, start), "is not a JSON object"))
+                    faults.append(Unreadable(_place(path, start), "is not a JSON object"))
                     continue
                 image = as_id(record.get("image_id", record.get("id")))
                 if image is None:
-                    faults.append(Fault(_place(path, start), "has no image id"))
+                    faults.append(Unreadable(_place(path, start), "has no image id"))
                 starts.append(start)
                 lengths.append(length)
                 images.append(-1 if image is None else image)
@@ -137,7 +137,7 @@ def readable(text: str) -> str:
     return " ".join(text.split())
 
 
-def _elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, bytes] | Fault]:
+def _elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, bytes] | Unreadable]:
     """(start, length, the element with its nested containers emptied) per element, and what is wrong between them."""
     buffer = file.read(CHUNK)
     head = buffer.removeprefix(_BOM).lstrip()
@@ -150,22 +150,26 @@ def _elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, bytes] | F
         done = 0
         for start, end, skeleton in spans:
             if buffer[done:start].strip() != (b"" if first else b","):
-                yield Fault(_place(path, offset + done), "something that is no JSON object stands between elements")
+                yield Unreadable(
+                    _place(path, offset + done), "something that is no JSON object stands between elements"
+                )
             first, done = False, end
             yield offset + start, end - start, skeleton
         if closed is not None:
             if buffer[done:closed].strip():
-                yield Fault(_place(path, offset + done), "something that is no JSON object stands between elements")
+                yield Unreadable(
+                    _place(path, offset + done), "something that is no JSON object stands between elements"
+                )
             if buffer[closed + 1 :].strip() or file.read(CHUNK).strip():
-                yield Fault(_place(path, offset + closed + 1), "something follows the end of the list")
+                yield Unreadable(_place(path, offset + closed + 1), "something follows the end of the list")
             return
         offset, buffer = offset + done, buffer[done:]
         if len(buffer) > LONGEST:
-            yield Fault(_place(path, offset), "no end of this element is found: the rest of the file is lost")
+            yield Unreadable(_place(path, offset), "no end of this element is found: the rest of the file is lost")
             return
         more = file.read(CHUNK)
         if not more:
-            yield Fault(_place(path, offset), "the file breaks off: what follows is lost")
+            yield Unreadable(_place(path, offset), "the file breaks off: what follows is lost")
             return
         buffer += more
 

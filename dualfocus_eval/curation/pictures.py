@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.curation.records import ImageData
+from dualfocus_eval.curation.annotations import ImageData
 from dualfocus_eval.curation.verdict import Reason
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.crops import Crop, crop_picture

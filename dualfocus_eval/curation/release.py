@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.curation.elements import Element, ElementIndex, Fault, as_id, index_elements, parse_json
-from dualfocus_eval.curation.records import ImageData, ImageObjects, PixelBox, image_data, region_box
+from dualfocus_eval.curation.annotations import ImageData, ImageObjects, PixelBox, image_data, region_box
+from dualfocus_eval.curation.elements import Element, ElementIndex, Unreadable, as_id, index_elements, parse_json
 
 __all__ = ["Image", "RegionMap", "Release", "ReleaseReader", "open_release"]
 
@@ -35,7 +35,7 @@ class RegionMap:
 
     questions: npt.NDArray[np.int64]  # (entries,)
     regions: npt.NDArray[np.int64]  # (entries,)
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Unreadable, ...] = ()
 
     def of(self, qa_id: int) -> int | None:
         """The region of a question."""
@@ -55,7 +55,7 @@ class Release:
     """Files that are not there, of those that can be done without."""
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def faults(self) -> tuple[Unreadable, ...]:
         """What was wrong with the files when they were indexed."""
         return (*(fault for index in self.lists.values() for fault in index.faults), *self.mapping.faults)
 
@@ -126,7 +126,7 @@ class ReleaseReader:
 
     def __init__(self, release: Release) -> None:
         self.release = release
-        self.faults: list[Fault] = []
+        self.faults: list[Unreadable] = []
         self._files: dict[Path, int] = {}
 
     def questions(self, start: int, stop: int) -> Iterator[tuple[Image, list[Any]]]:
@@ -162,7 +162,7 @@ class ReleaseReader:
             os.close(self._files.popitem()[1])
 
     def _note(self, index: ElementIndex, element: Element, reason: str) -> None:
-        fault = Fault(f"{index.path.name}, byte {element.start}", reason)
+        fault = Unreadable(f"{index.path.name}, byte {element.start}", reason)
         if fault not in self.faults:
             self.faults.append(fault)
 
@@ -178,14 +178,14 @@ def _read_mapping(path: Path) -> RegionMap:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        return RegionMap(_NOTHING, _NOTHING, (Fault(path.name, f"is not JSON, no region is known: {error}"),))
+        return RegionMap(_NOTHING, _NOTHING, (Unreadable(path.name, f"is not JSON, no region is known: {error}"),))
     if not isinstance(content, dict):
         raise UserError(f"{path} is not an object of question ids and region ids")
     pairs, faults = [], []
     for question, region in content.items():
         pair = as_id(question), as_id(region)
         if None in pair:
-            faults.append(Fault(path.name, f"{question!r}: {region!r} is not a pair of ids"))
+            faults.append(Unreadable(path.name, f"{question!r}: {region!r} is not a pair of ids"))
         else:
             pairs.append(pair)
     table = np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -7,7 +7,6 @@ killed run starts again with those that are done.
 from __future__ import annotations
 
 import gc
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,7 +19,9 @@ from pathlib import Path
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import sole_writer
 from dualfocus_eval.common.garbage import uncollected
-from dualfocus_eval.curation.elements import Fault
+from dualfocus_eval.curation.annotations import ImageData
+from dualfocus_eval.curation.elements import Unreadable
+from dualfocus_eval.curation.output_files import OutputFiles
 from dualfocus_eval.curation.pictures import (
     CROPS,
     UnusableImageError,
@@ -29,15 +30,13 @@ from dualfocus_eval.curation.pictures import (
     find_images,
     locate,
 )
-from dualfocus_eval.curation.records import ImageData
 from dualfocus_eval.curation.release import QUESTIONS, Image, Release, ReleaseReader, open_release
-from dualfocus_eval.curation.report import Tally
 from dualfocus_eval.curation.samples import Sample, sample_of
 from dualfocus_eval.curation.settings import CurationSettings
-from dualfocus_eval.curation.tables import OutputFiles
+from dualfocus_eval.curation.tally import Tally
 from dualfocus_eval.curation.verdict import Excluded, Kept, Reason, judge
 
-__all__ = ["curate", "processors"]
+__all__ = ["curate"]
 
 AT_ONCE = 64
 """Images that a process takes at a time."""
@@ -63,7 +62,7 @@ class _Batch:
 
     rows: list[tuple[int | None, Sample | Excluded]] = field(default_factory=list)
     """With the id of the image."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Unreadable] = field(default_factory=list)
 
 
 def curate(
@@ -111,11 +110,6 @@ def _written(job: _Job, workers: int, on_images: Callable[[int, int], object]) -
             on_images(done, len(job.release.lists[QUESTIONS]))
         output.publish()
     return tally
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool(workers: int, job: _Job | None = None) -> ProcessPoolExecutor:

@@ -13,7 +13,7 @@ import torch
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
-from dualfocus_eval.engines.prefill import Prefilled, Prefiller, Row, forward
+from dualfocus_eval.engines.prefill import BatchRow, Prefilled, Prefiller, forward
 
 __all__ = ["Decoder"]
 
@@ -22,7 +22,7 @@ __all__ = ["Decoder"]
 class _Answer:
     """One answer in the making."""
 
-    row: Row
+    row: BatchRow
     request: GenerateRequest
     processors: Any
     """transformers' LogitsProcessorList of the checkpoint's generation settings; empty for most."""
@@ -157,7 +157,7 @@ class Decoder:
         states = buffer.slice(number, start, answer.slot_of_token_0 + end)
         self.prefiller.keep_turn(row, row.prompt.key_with(fed), end, states)
 
-    def _processors(self, row: Row, request: GenerateRequest) -> Any:
+    def _processors(self, row: BatchRow, request: GenerateRequest) -> Any:
         settings = copy.copy(self.generation_config)
         settings.max_length = len(row.ids) + request.max_new_tokens
         model = self.prefiller.model

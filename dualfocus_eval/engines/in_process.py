@@ -33,7 +33,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.greedy import Decoder
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint
-from dualfocus_eval.engines.prefill import Prefiller, Row
+from dualfocus_eval.engines.prefill import BatchRow, Prefiller
 from dualfocus_eval.engines.prefix_cache import GIB, PrefixCache, default_budget
 from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
 from dualfocus_eval.families import Family
@@ -118,10 +118,12 @@ class TransformersEngine:
         """(width, height) at which the vision encoder sees ``picture``."""
         return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
 
-    def _render(self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]) -> tuple[list[Row], dict[int, Failure]]:
+    def _render(
+        self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]
+    ) -> tuple[list[BatchRow], dict[int, Failure]]:
         """Rows of the (conversation, continuation) pairs that can be rendered, and why the others cannot."""
         begin = time.perf_counter()
-        rows: list[Row] = []
+        rows: list[BatchRow] = []
         failures: dict[int, Failure] = {}
         prompts: dict[Conversation, Prompt] = {}
         for index, (conversation, continuation) in enumerate(requests):
@@ -131,7 +133,7 @@ class TransformersEngine:
             except RenderingError as error:
                 failures[index] = Failure(error.kind, str(error))
                 continue
-            row = Row(index, prompts[conversation], continuation)
+            row = BatchRow(index, prompts[conversation], continuation)
             limit = self.checkpoint.max_positions
             if len(row.ids) < limit:
                 rows.append(row)
@@ -141,7 +143,7 @@ class TransformersEngine:
         seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - begin
         return self._ordered(rows), failures
 
-    def _ordered(self, rows: list[Row]) -> list[Row]:
+    def _ordered(self, rows: list[BatchRow]) -> list[BatchRow]:
         """Rows with a common first picture together, in the order of its first use; else by length."""
         if not self._prefiller.reuse:
             return sorted(rows, key=lambda row: len(row.ids))
@@ -152,9 +154,9 @@ class TransformersEngine:
 
     def _run(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         results: dict[int, R | Failure],
-        run_chunk: Callable[[Sequence[Row]], list[tuple[int, R | Failure]]],
+        run_chunk: Callable[[Sequence[BatchRow]], list[tuple[int, R | Failure]]],
     ) -> None:
         """Run all rows in chunks and put what comes of each into ``results``."""
         pending = list(rows)
@@ -199,7 +201,7 @@ class TransformersEngine:
         self._begun = True
 
     def _generate_chunk(
-        self, rows: Sequence[Row], requests: Sequence[GenerateRequest]
+        self, rows: Sequence[BatchRow], requests: Sequence[GenerateRequest]
     ) -> list[tuple[int, Completion | Failure]]:
         results: list[tuple[int, Completion | Failure]] = []
         for batch in self._prefiller.prefill(rows, self.max_conversations):
@@ -208,7 +210,7 @@ class TransformersEngine:
             results.extend(zip(indices, completions, strict=True))
         return results
 
-    def _score_chunk(self, rows: Sequence[Row]) -> list[tuple[int, Score | Failure]]:
+    def _score_chunk(self, rows: Sequence[BatchRow]) -> list[tuple[int, Score | Failure]]:
         results: list[tuple[int, Score | Failure]] = []
         for batch in self._prefiller.prefill(rows, self.max_conversations):
             for number, row in enumerate(batch.rows):

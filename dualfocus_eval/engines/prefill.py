@@ -16,7 +16,7 @@ from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 from dualfocus_eval.engines.rendering import Boundary, Prompt
 
-__all__ = ["Prefilled", "Prefiller", "Row", "similar_lengths"]
+__all__ = ["BatchRow", "Prefilled", "Prefiller", "similar_lengths"]
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _WIDER = {torch.float16: "try dtype=bfloat16 or dtype=float32", torch.bfloat16: 
 
 
 @dataclass(eq=False)
-class Row:
+class BatchRow:
     """A prompt on its way through the model, with the continuation that it is to be scored on, if any."""
 
     index: int
@@ -67,7 +67,7 @@ class Row:
 class Prefilled:
     """Rows whose prompts are in ``buffer``, and the logits at their last tokens, (rows, kept tokens, vocabulary)."""
 
-    rows: list[Row]
+    rows: list[BatchRow]
     buffer: KeyValueBuffer
     logits: torch.Tensor
 
@@ -100,7 +100,7 @@ class Prefiller:
     held: dict[str, Segment] = field(default_factory=dict)
     """Segments of the chunk in progress; they serve its rows even when the cache has no room for them."""
 
-    def prefill(self, rows: Sequence[Row], max_rows: int) -> Iterable[Prefilled]:
+    def prefill(self, rows: Sequence[BatchRow], max_rows: int) -> Iterable[Prefilled]:
         """Bring ``rows`` through the model in batches of at most ``max_rows``, each shared beginning computed once.
 
         A row's last ``max(1, len(continuation))`` logits are kept. The tokens that were not computed count as reused.
@@ -124,11 +124,11 @@ class Prefiller:
         self.counters.tokens_reused += sum(len(row.ids) for row in rows) - (self.counters.tokens_prefilled - computed)
         self.held = {}
 
-    def keep_turn(self, row: Row, key: str, end: int, states: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def keep_turn(self, row: BatchRow, key: str, end: int, states: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Keep the states from the row's last segment to ``end``, computed while its answer was generated."""
         self._keep(Segment(key, row.base, end, states))
 
-    def not_finite(self, row: Row) -> Failure:
+    def not_finite(self, row: BatchRow) -> Failure:
         """The failure of a row whose logits are NaN or infinite, with where they became so and what to try."""
         kept = (self.encoder.features.get(picture.digest) for picture in row.prompt.pictures)
         blind = any(features is not None and not features.isfinite().all() for features in kept)
@@ -138,7 +138,7 @@ class Prefiller:
             "not_finite", f"{what} NaN or infinite in {str(self.model.dtype).removeprefix('torch.')}; {advice}"
         )
 
-    def _longest_known(self, row: Row) -> Segment | None:
+    def _longest_known(self, row: BatchRow) -> Segment | None:
         for boundary in reversed(row.boundaries):
             if row.base is not None and boundary.end <= row.base.end:
                 break
@@ -149,10 +149,10 @@ class Prefiller:
                 return segment
         return row.base
 
-    def _shared_beginnings(self, rows: Sequence[Row]) -> list[tuple[Row, Boundary]]:
+    def _shared_beginnings(self, rows: Sequence[BatchRow]) -> list[tuple[BatchRow, Boundary]]:
         """One row for each missing beginning that several rows have in common."""
         counts = Counter(boundary.key for row in rows for boundary in row.missing())
-        jobs: dict[str, tuple[Row, Boundary]] = {}
+        jobs: dict[str, tuple[BatchRow, Boundary]] = {}
         for row in rows:
             shared = [b for b in row.missing() if counts[b.key] > 1]
             if shared:
@@ -161,7 +161,7 @@ class Prefiller:
                 jobs[together[-1].key] = (row, together[-1])
         return list(jobs.values())
 
-    def _outliers(self, rows: Sequence[Row]) -> list[tuple[Row, Boundary]]:
+    def _outliers(self, rows: Sequence[BatchRow]) -> list[tuple[BatchRow, Boundary]]:
         """Rows so much longer than the others that padding to them would cost more than a pass of their own."""
         sizes = [len(row.ids) - _done(row) for row in rows]
         if max(sizes) * len(sizes) <= MAX_PADDING * sum(sizes):
@@ -171,7 +171,7 @@ class Prefiller:
             (row, row.missing()[-1]) for row, size in zip(rows, sizes, strict=True) if size > mean and row.missing()
         ]
 
-    def _compute(self, rows: list[Row], ends: list[int], keep: int) -> tuple[KeyValueBuffer, torch.Tensor]:
+    def _compute(self, rows: list[BatchRow], ends: list[int], keep: int) -> tuple[KeyValueBuffer, torch.Tensor]:
         """One forward pass over every row's ids from its base to its end; keeps what may be reused."""
         starts = [_done(row) for row in rows]
         lengths = [end - start for start, end in zip(starts, ends, strict=True)]
@@ -187,7 +187,7 @@ class Prefiller:
         seconds["prefill"] = seconds.get("prefill", 0.0) + time.perf_counter() - begin
         return buffer, logits
 
-    def _cut(self, row: Row, number: int, end: int, length: int, buffer: KeyValueBuffer) -> None:
+    def _cut(self, row: BatchRow, number: int, end: int, length: int, buffer: KeyValueBuffer) -> None:
         # Slot of token 0 of the row, counted as if its suffix were contiguous with what lies before.
         origin = buffer.prefix_slots + buffer.suffix_slots - end
         for boundary in row.missing():
@@ -205,7 +205,7 @@ class Prefiller:
         with self.cache.pinned(list(self.held.values())):
             self.cache.put(segment)
 
-    def _inputs(self, rows: Sequence[Row], starts: Sequence[int], ends: Sequence[int]) -> tuple[Any, torch.Tensor]:
+    def _inputs(self, rows: Sequence[BatchRow], starts: Sequence[int], ends: Sequence[int]) -> tuple[Any, torch.Tensor]:
         """Embeddings (rows, length, hidden) and position ids (axes, rows, length), both right-aligned."""
         width = max(end - start for start, end in zip(starts, ends, strict=True))
         ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -243,5 +243,5 @@ def forward(
     return outputs.logits.to(torch.float32)  # type: ignore[no-any-return]  # (rows, keep, vocabulary)
 
 
-def _done(row: Row) -> int:
+def _done(row: BatchRow) -> int:
     return row.base.end if row.base else 0

@@ -13,7 +13,7 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.scoring import predicted_only
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["Answer", "Baseline", "Provenance", "reduce_run"]
+__all__ = ["Answer", "Baseline", "Provenance", "baseline_of", "reduce_run"]
 
 _DIGITS = 12
 """Of a question's digest, in hexadecimal: enough to tell a changed question."""
@@ -99,6 +99,18 @@ def reduce_run(run: Run, *, resumed: bool = False) -> Baseline:
     )
     tasks = {name: _answers(run.of(name), record["settings"]) for name in run.task_names}
     return Baseline(provenance, tasks)
+
+
+def baseline_of(run: Run) -> Baseline:
+    """The baseline that ``run`` makes; answers that it took from an earlier one count.
+
+    Raises ``UserError`` for a run that is not whole, as `reduce_run` does, or that failed on a question.
+    """
+    baseline = reduce_run(run, resumed=True)
+    failed = sum(answer.text is None for answers in baseline.tasks.values() for answer in answers)
+    if failed:
+        raise UserError(f"{failed:,} questions of {run.path} failed; a baseline is made from a run without failures")
+    return baseline
 
 
 def _is_whole(run: Run) -> bool:

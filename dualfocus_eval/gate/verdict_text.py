@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 
-from dualfocus_eval.common.escaping import one_line
+from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.common.tables import Number, Table
 from dualfocus_eval.gate.baseline import Answer
 from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, Mode, Move, Verdict
 
-__all__ = ["clipped", "headline", "move_line", "move_table", "ranked_moves", "task_table"]
+__all__ = ["headline", "move_line", "move_table", "ranked_moves", "task_table"]
 
 _MODES: dict[Mode, str] = {
     "exact": "the baseline's own environment: no answer may get worse",
@@ -90,9 +90,3 @@ def _gap(move: Move) -> str:
 def _text(answer: Answer) -> str:
     """Quoted, so that spaces and odd characters show; cut to a length that fits a table."""
     return "failed" if answer.text is None else clipped(json.dumps(answer.text))
-
-
-def clipped(text: str, width: int = 40) -> str:
-    """``text``, its blanks single, as `one_line` of at most ``width`` characters."""
-    line = one_line(" ".join(text.split()))
-    return line if len(line) <= width else line[: width - 3] + "..."

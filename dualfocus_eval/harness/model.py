@@ -30,7 +30,7 @@ from dualfocus_eval.harness.requests import (
     read_chat,
     read_simple,
 )
-from dualfocus_eval.harness.session import Run
+from dualfocus_eval.harness.session import Session
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.traces.record import Trace
 
@@ -48,11 +48,11 @@ class _DualFocus(lmms):
         accelerator = Accelerator()
         if accelerator.num_processes > 1 and not (arguments.get("device") or arguments.get("device_map")):
             arguments["device"] = str(accelerator.device)
-        self._begin(Run(resolve(arguments), accelerator), accelerator)
+        self._begin(Session(resolve(arguments), accelerator), accelerator)
 
-    def _begin(self, run: Run, accelerator: Accelerator) -> None:
+    def _begin(self, session: Session, accelerator: Accelerator) -> None:
         super().__init__()
-        self.run, self.accelerator = run, accelerator
+        self.session, self.accelerator = session, accelerator
         self._rank: int = accelerator.process_index
         self._world_size: int = accelerator.num_processes
         extend_evaluator()
@@ -82,7 +82,7 @@ class _DualFocus(lmms):
     @property
     def chat_template(self) -> str | None:
         """The checkpoint's, which is always applied; lmms-eval notes it under ``--apply_chat_template``."""
-        processor: Any = self.run.engine.checkpoint.processor
+        processor: Any = self.session.engine.checkpoint.processor
         template: str | None = processor.chat_template or processor.tokenizer.chat_template
         return template
 
@@ -97,7 +97,7 @@ class _DualFocus(lmms):
         self._warn_of_ignored(request for request in read if request)
         started, traces = time.perf_counter(), {}
         for batch, questions in self._batches([request for request in read if request]):
-            for request, trace in zip(batch, self.run.answer(questions), strict=True):
+            for request, trace in zip(batch, self.session.answer(questions), strict=True):
                 traces[request.key] = trace
         self._log_throughput(list(traces.values()), time.perf_counter() - started)
         return [_result(traces[request.key]) if request else GenerationResult("") for request in read]
@@ -108,7 +108,7 @@ class _DualFocus(lmms):
         lmms-eval 0.7.3 turns a bare pair into text before it scores; inside its own result type it arrives whole.
         """
         self._take_flags(requests)
-        self.run.refuse_two_pathways()
+        self.session.refuse_two_pathways()
         read = [None if is_padding(instance) else read_simple(instance) for instance in requests]
         texts = [self._continuation(instance, request) for instance, request in zip(requests, read, strict=True)]
         wanted: dict[tuple[str, str], list[str]] = {}
@@ -123,7 +123,7 @@ class _DualFocus(lmms):
                 for request, question in zip(batch, questions, strict=True)
                 for text in wanted[request.identity]
             ]
-            for place, score in zip(places, self.run.score(targets), strict=True):
+            for place, score in zip(places, self.session.score(targets), strict=True):
                 scores[place] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
         pairs = [
             scores[request.identity, text] if request else _FAILED for request, text in zip(read, texts, strict=True)
@@ -139,25 +139,25 @@ class _DualFocus(lmms):
 
     def clean(self) -> None:
         """lmms-eval's only hook at the end of a run: close the traces, show what was done, free the model."""
-        self.run.finish()
+        self.session.finish()
         super().clean()
 
     def add_to_results(self, results: dict[str, Any]) -> None:
         """Called by `outcomes.extend_evaluator` once the answers are scored."""
-        self.run.add_to_results(results)
+        self.session.add_to_results(results)
 
     def _take_flags(self, instances: Sequence[Instance]) -> None:
-        self.run.take_flags(flags_of(instances), {instance.task_name for instance in instances})
+        self.session.take_flags(flags_of(instances), {instance.task_name for instance in instances})
 
     def _warn_of_ignored(self, requests: Iterable[Request]) -> None:
         ignored = {(request.task, name) for request in requests if request.limits for name in request.limits.ignored}
         for task, name in sorted(ignored):
-            self.run.warn(f"task {task}: generation argument {name} has no effect")
+            self.session.warn(f"task {task}: generation argument {name} has no effect")
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[list[Request], list[Question]]]:
         """Batches of distinct questions, those about one image together; documents are decoded batch by batch."""
         ordered = group_by_image(requests, ImageKeys(self.task_dict))
-        size = self.run.config.batch_size
+        size = self.session.config.batch_size
         with tqdm(total=len(ordered), desc="dualfocus", disable=self.rank != 0) as progress:
             for begin in range(0, len(ordered), size):
                 batch = ordered[begin : begin + size]
@@ -198,7 +198,7 @@ class DualFocusChat(_DualFocus):
         return read_chat(instance)
 
     def _question(self, request: Request) -> Question:
-        return chat_question(request, self._dataset(request), self.run.system_prompt)
+        return chat_question(request, self._dataset(request), self.session.system_prompt)
 
 
 class DualFocusSimple(_DualFocus):
@@ -210,7 +210,7 @@ class DualFocusSimple(_DualFocus):
         return read_simple(instance)
 
     def _question(self, request: Request) -> Question:
-        return simple_question(request, self._dataset(request), self.run.system_prompt)
+        return simple_question(request, self._dataset(request), self.session.system_prompt)
 
 
 def _generated_tokens(trace: Trace) -> int:

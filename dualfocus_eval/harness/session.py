@@ -28,10 +28,10 @@ from dualfocus_eval.method.settings import settings_key
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
-__all__ = ["Run"]
+__all__ = ["Session"]
 
 
-class Run:
+class Session:
     """Answers batches of questions and keeps account of them; with ``engine`` no checkpoint is loaded.
 
     Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.

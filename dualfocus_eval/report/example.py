@@ -12,34 +12,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from dualfocus_eval.analysis.choices import RULE_WORDS, deciding_nlls, decision_words, scores_of
+from dualfocus_eval.analysis.choices import RULE_WORDS, deciding_nlls, decision_words
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import Decision, Pathway, Rule
-from dualfocus_eval.tiny.effect import SCENES
 
-__all__ = ["choose_example", "draw_example"]
+__all__ = ["draw_example"]
 
 _PATHWAYS: tuple[Pathway, Pathway] = ("macro", "micro")
 _INK, _MUTED, _BOX, _RIGHT, _WRONG = "#1b1f24", "#6a737d", "#d6336c", "#1a7f37", "#b42318"
-
-
-def choose_example(run: Run) -> str | None:
-    """The key of the first question, by its id, where zooming paid: macro wrong, micro right and selected.
-
-    Without one: micro right and macro wrong whatever was selected, then any with two candidates; None without any.
-    """
-    rows = run.of(SCENES)
-    docs = run.tasks[SCENES].eval_docs_no_media
-    ids = pd.Series([str(docs[doc_id]["question_id"]) for doc_id in rows["doc_id"]], index=rows.index)
-    two = rows.loc[ids.sort_values(kind="stable").index]
-    two = two[two["micro_text"].notna() & two["macro_text"].notna()]
-    saved = two["score_micro"] > two["score_macro"]
-    for wanted in (saved & (scores_of(two, "selected") > 0), saved, two["traced"]):
-        if wanted.any():
-            return str(two["key"][wanted].iloc[0])
-    return None
 
 
 def draw_example(run: Run, key: str, path: Path) -> None:

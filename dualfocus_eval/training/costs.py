@@ -11,7 +11,7 @@ from dualfocus_eval.training.memory import SHARDINGS, Memory, trainable, trainin
 from dualfocus_eval.training.sizes import ModelSize
 from dualfocus_eval.training.tuning import TuningStage
 
-__all__ = ["PEAKS", "UTILISATION", "Cost", "cost_table", "gpu_hours", "memory_tables", "stage_cost"]
+__all__ = ["PEAKS", "UTILISATION", "StageCost", "cost_table", "gpu_hours", "memory_tables", "stage_cost"]
 
 PEAKS = {"A100": 312e12, "H100": 989e12}
 """Operations per second in bf16 without sparsity, by the makers' data sheets."""
@@ -22,7 +22,7 @@ _SHOWN_DEVICES = 8
 
 
 @dataclass(frozen=True)
-class Cost:
+class StageCost:
     """Of one epoch."""
 
     samples: int
@@ -31,14 +31,14 @@ class Cost:
     flops: float
 
 
-def stage_cost(size: ModelSize, stage: TuningStage, groups: Iterable[tuple[float, Load]]) -> Cost:
+def stage_cost(size: ModelSize, stage: TuningStage, groups: Iterable[tuple[float, Load]]) -> StageCost:
     """The epoch of ``groups``: how many samples there are of each kind."""
     samples = tokens = flops = 0.0
     for count, load in groups:
         samples += count
         tokens += count * load.tokens
         flops += count * training_flops(size, stage, load).total
-    return Cost(round(samples), round(tokens), -(-round(samples) // stage.batch_size), flops)
+    return StageCost(round(samples), round(tokens), -(-round(samples) // stage.batch_size), flops)
 
 
 def gpu_hours(flops: float, gpu: str) -> float:
@@ -46,7 +46,7 @@ def gpu_hours(flops: float, gpu: str) -> float:
     return flops / (PEAKS[gpu] * UTILISATION) / 3600
 
 
-def cost_table(title: str, size: ModelSize, stage: TuningStage, cost: Cost) -> Table:
+def cost_table(title: str, size: ModelSize, stage: TuningStage, cost: StageCost) -> Table:
     """Counts, operations and hours."""
     every, moved = sum(size.parameters.values()), trainable(size, stage)
     rows = [

@@ -14,7 +14,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.training.batches import EpochSamples, Example
-from dualfocus_eval.training.costs import Cost, cost_table, memory_tables, stage_cost
+from dualfocus_eval.training.costs import StageCost, cost_table, memory_tables, stage_cost
 from dualfocus_eval.training.encoding import IGNORED, training_processor
 from dualfocus_eval.training.finetune import Mixed, check_plan, mix
 from dualfocus_eval.training.flops import Load
@@ -52,7 +52,7 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
         # Operations go with tokens more than with samples, and the tokens of all samples are known.
         share = tokens / sum(load.tokens for load in loads)
         flops = stage_cost(size, stage, [(share, load) for load in loads]).flops
-        cost = Cost(len(mixed.chosen), tokens, len(mixed.order) // stage.batch_size, flops)
+        cost = StageCost(len(mixed.chosen), tokens, len(mixed.order) // stage.batch_size, flops)
         print_table(_data_table(stage, mixed), console)
         for fault in [fault for found in mixed.samples for fault in found.faults][:_NAMED]:
             print_line(f"{fault.where} is left out: {fault.reason}", console, "red")

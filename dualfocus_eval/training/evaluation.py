@@ -19,7 +19,7 @@ from dualfocus_eval.engines.loading import prepare
 from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.harness.model import DualFocusChat
-from dualfocus_eval.harness.session import Run
+from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.training.tuning import Evaluation
 
@@ -54,9 +54,11 @@ class TaskEvaluator:
             bare = model.get_base_model() if hasattr(model, "peft_config") else model
             checkpoint = prepare(bare, self.processor, self.family, "training")
             cache = prefix_cache_bytes(config.engine, bare)
-            run = Run(config, accelerator, TransformersEngine(checkpoint, config.engine.max_conversations, cache))
+            session = Session(
+                config, accelerator, TransformersEngine(checkpoint, config.engine.max_conversations, cache)
+            )
             found = simple_evaluate(
-                _InTraining(run, accelerator), tasks=list(self.plan.tasks), limit=self.plan.limit, log_samples=False
+                _InTraining(session, accelerator), tasks=list(self.plan.tasks), limit=self.plan.limit, log_samples=False
             )
         results = found["results"] if found else {}
         return {
@@ -68,8 +70,8 @@ class TaskEvaluator:
 
 
 class _InTraining(DualFocusChat):
-    def __init__(self, run: Run, accelerator: Accelerator) -> None:
-        self._begin(run, accelerator)
+    def __init__(self, session: Session, accelerator: Accelerator) -> None:
+        self._begin(session, accelerator)
 
 
 @contextmanager

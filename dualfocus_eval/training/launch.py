@@ -13,7 +13,7 @@ from accelerate import DistributedType, PartialState
 from transformers import TrainingArguments
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.curation.run import processors
+from dualfocus_eval.common.processes import usable_processors
 from dualfocus_eval.training.tuning import TuningPlan, TuningStage
 
 __all__ = ["name_layers", "sharded", "tensorboard_in", "training_arguments"]
@@ -42,7 +42,7 @@ def training_arguments(stage: TuningStage, plan: TuningPlan, folder: Path, repor
         # A vision tower in training has layers after the one whose features are used.
         ddp_find_unused_parameters="vision_tower" in stage.trained,
         train_sampling_strategy="sequential",
-        dataloader_num_workers=max(0, min(4, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)),
+        dataloader_num_workers=max(0, min(4, usable_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)),
         dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
         seed=plan.seed,

@@ -24,7 +24,7 @@ from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import open_regular, replacing, sha256_of
-from dualfocus_eval.curation.run import processors
+from dualfocus_eval.common.processes import usable_processors
 from dualfocus_eval.datasets.base import Rejected
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.image_inputs import image_inputs
@@ -187,11 +187,11 @@ def _measured(rows: Iterator[Record | Rejected], files: ImageFiles, processor: A
         return
     # Spawned: a fork would copy the threads of whoever calls this in an unknown state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processors(), context, initializer=_start, initargs=(files, processor)) as pool:
+    with ProcessPoolExecutor(usable_processors(), context, initializer=_start, initargs=(files, processor)) as pool:
         waiting.append(pool.submit(_run, first))
         for block in blocks:
             waiting.append(pool.submit(_run, block))
-            if len(waiting) > 3 * processors():
+            if len(waiting) > 3 * usable_processors():
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

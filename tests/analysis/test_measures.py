@@ -14,8 +14,8 @@ from scipy import stats
 from dualfocus_eval.analysis.intervals import GROUPS, rate
 from dualfocus_eval.analysis.measures import metric, metrics_of
 from dualfocus_eval.analysis.runs import Run
-from dualfocus_eval.cli.report import sections_of
 from dualfocus_eval.common.tables import Number
+from dualfocus_eval.report.writing import sections_of
 from dualfocus_eval.tiny.effect import POPE, SCENES
 from tests.analysis.runs import answered, run_of, scene
 

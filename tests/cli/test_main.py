@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.cli import main as command_line
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.resources import resource_folder
 
@@ -66,7 +65,7 @@ def test_an_interruption_is_one_line(
     def interrupted(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(command_line._COMMANDS, command, (interrupted, ""))
+    monkeypatch.setattr(f"dualfocus_eval.cli.{command}.main", interrupted)
     assert main([command]) == 130
     assert capsys.readouterr().err == f"dualfocus {command}: {line}\n"
 

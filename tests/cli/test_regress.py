@@ -318,7 +318,7 @@ def test_a_baseline_of_the_package_is_renewed_beside_the_user(
     baseline.rename(packaged)
     (tmp_path / "work" / "mine").mkdir(parents=True)  # a folder of that name is no baseline
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(regress, "resource_folder", lambda name: tmp_path / "package")
+    monkeypatch.setattr("dualfocus_eval.gate.packaged.resource_folder", lambda name: tmp_path / "package")
     run, warning = bad_run(tmp_path, wrong(0)), "replaces a baseline of dualfocus-eval itself"
     assert main(["regress", run, "--baseline", "mine"]) == 1
     printed = capsys.readouterr().out

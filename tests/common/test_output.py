@@ -10,6 +10,7 @@ import pytest
 PROGRAM = """
 import os, sys
 import dualfocus_eval.cli.main as cli
+import dualfocus_eval.cli.tasks
 def work(argv):
     for number in range(2000):
         print("score", number, "\\N{UPWARDS ARROW}", "half \\ud800 of a pair")
@@ -17,7 +18,7 @@ def work(argv):
     open(argv[0], "w").write("done")
     EXTRA
     return STATUS
-cli._COMMANDS["tasks"] = (work, "")
+dualfocus_eval.cli.tasks.main = work
 sys.exit(cli.main(["tasks", sys.argv[1]]))
 """
 

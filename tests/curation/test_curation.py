@@ -14,7 +14,7 @@ from PIL import Image
 
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.files import sole_writer
-from dualfocus_eval.curation.report import PAPER
+from dualfocus_eval.curation.tally import PAPER
 from dualfocus_eval.curation.verdict import EXCLUSIONS, FAULTS, Reason
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.boxes import Box, format_box

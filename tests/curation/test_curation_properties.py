@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dualfocus_eval.curation.annotations import ImageData, ImageObjects, PixelBox, image_data, referents
 from dualfocus_eval.curation.names import head_nouns, is_plural, kind_of
-from dualfocus_eval.curation.records import ImageData, ImageObjects, PixelBox, image_data, referents
 from dualfocus_eval.curation.run import curate
 from dualfocus_eval.curation.settings import CurationSettings
 from dualfocus_eval.curation.verdict import Excluded, Kept, Reason, covered, judge

@@ -16,7 +16,7 @@ from PIL import Image as PILImage
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
-from dualfocus_eval.harness.session import Run
+from dualfocus_eval.harness.session import Session
 from dualfocus_eval.traces.store import join_traces
 from tests.tiny_llava import save_tiny_llava
 
@@ -74,14 +74,14 @@ def test_answers_come_back_in_the_asked_order_whatever_the_order_of_work(model: 
     task = Task()
     forward = [result.text for result in model.generate_until([chat(n, task) for n in range(18)])]
     assert len(set(forward)) > 6
-    model.run.store._answered.clear()
+    model.session.store._answered.clear()
     backward = [result.text for result in model.generate_until([chat(n, task) for n in reversed(range(18))])]
     assert backward == forward[::-1]
 
 
 def test_an_image_is_encoded_once_for_its_six_questions(model: DualFocusChat) -> None:
     model.generate_until([chat(n, Task()) for n in range(18)])
-    counters, traces = model.run.engine.counters, model.run.store._answered.values()
+    counters, traces = model.session.engine.counters, model.session.store._answered.values()
     crops = {(trace.images[0].digest, trace.grounding.crop) for trace in traces if trace.micro and trace.grounding}
     assert counters.images_encoded == 3 + len(crops)
     assert counters.tokens_reused > counters.images_encoded * 16
@@ -94,7 +94,7 @@ def test_repeats_and_padding_are_neither_computed_nor_stored_twice(model: DualFo
     first, second, padded = model.generate_until([once, once, padding])
     assert first.text == second.text
     assert padded.text == ""
-    assert [key for key, _ in model.run.store._answered] == ["t/0"]
+    assert [key for key, _ in model.session.store._answered] == ["t/0"]
     assert first.token_counts
     assert first.token_counts.output_tokens >= 6
 
@@ -124,7 +124,7 @@ def test_the_record_of_a_finished_run_goes_into_the_results(
     assert "prefix cache, GiB at most" in printed
     again = model.generate_until([chat(n, task) for n in range(4)])
     assert [result.text for result in again] == before
-    assert model.run.record["summary"]["resumed"] == 4
+    assert model.session.record["summary"]["resumed"] == 4
 
 
 def test_traces_that_are_deleted_in_mid_run_are_written_anew(
@@ -154,7 +154,7 @@ def test_one_process_in_place_of_several_is_warned_of(
     model = DualFocusChat(pretrained=str(checkpoint))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    run = Run(model.run.config, model.accelerator, model.run.engine)
+    run = Session(model.session.config, model.accelerator, model.session.engine)
     assert [warning.startswith("accelerate launch started a single process") for warning in run.record["warnings"]] == (
         [True] * alone
     )
@@ -186,19 +186,19 @@ def test_a_flag_without_effect_is_in_log_summary_and_record(
 def test_a_refused_flag_ends_the_run_before_anything_is_answered(model: DualFocusChat, flags: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(flags))} .* is not supported by dualfocus"):
         model.generate_until([chat(0, Task(**flags))])
-    assert not model.run.store._answered
+    assert not model.session.store._answered
 
 
 def test_the_system_instruction_is_the_system_turn(model: DualFocusChat, checkpoint: Path, documents: Dataset) -> None:
     model.generate_until([chat(0, Task(system_instruction="Be brief.")), chat(1, Task())])
-    by_flag = {key for key, _ in model.run.store._answered}, {digest for _, digest in model.run.store._answered}
+    by_flag = {key for key, _ in model.session.store._answered}, {digest for _, digest in model.session.store._answered}
     model.clean()
-    folder = model.run.trace_folder.with_name("other")
+    folder = model.session.trace_folder.with_name("other")
     for prompt, instruction in (("Be brief.", None), ("Be brief.", "Be brief.")):
         other = DualFocusChat(pretrained=str(checkpoint), dtype="float64", system_prompt=prompt, trace_dir=str(folder))
         other.task_dict = model.task_dict
         other.generate_until([chat(number, Task(system_instruction=instruction)) for number in (0, 1)])
-        answered = other.run.store._answered
+        answered = other.session.store._answered
         assert ({key for key, _ in answered}, {digest for _, digest in answered}) == by_flag
         with pytest.raises(UserError, match=r"--system_instruction 'Be kind\.' and .*'Be brief\.' differ; give one"):
             other.generate_until([chat(0, Task(system_instruction="Be kind."))])
@@ -210,7 +210,7 @@ def test_sampling_is_refused_before_anything_is_answered(model: DualFocusChat) -
     sampling.arguments[2]["temperature"] = 0.5
     with pytest.raises(UserError, match=r"temperature=0\.5"):
         model.generate_until([chat(0, Task()), sampling])
-    assert not model.run.store._answered
+    assert not model.session.store._answered
 
 
 def test_tasks_of_several_rounds_are_refused(model: DualFocusChat) -> None:
@@ -223,7 +223,7 @@ def test_an_argument_wins_over_the_flag_of_its_name(checkpoint: Path, tmp_path: 
         f"pretrained={checkpoint},batch_size=5,trace_dir={tmp_path}",
         {"batch_size": 1, "max_batch_size": None, "device": "cpu"},
     )
-    assert (made.run.config.batch_size, made.run.config.engine.device) == (5, "cpu")
+    assert (made.session.config.batch_size, made.session.config.engine.device) == (5, "cpu")
     with pytest.raises(UserError, match="is not NAME=VALUE"):
         DualFocusChat.create_from_arg_string("strategy=macro,own")
 

@@ -20,7 +20,7 @@ from dualfocus_eval.engines.identity import engine_digest
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.harness import environment
 from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
-from dualfocus_eval.harness.session import Run
+from dualfocus_eval.harness.session import Session
 from dualfocus_eval.method.question import Question
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS
@@ -80,7 +80,7 @@ def key(saved: Path, engine: TransformersEngine) -> Key:
     def key_of(**arguments: Any) -> str:
         config = resolve({"pretrained": str(saved), **arguments})
         checkpoint = replace(engine.checkpoint, digest=engine_digest(config.engine))
-        return Run(config, Accelerator(), TransformersEngine(checkpoint, 1, 0)).settings_key
+        return Session(config, Accelerator(), TransformersEngine(checkpoint, 1, 0)).settings_key
 
     return key_of
 
@@ -133,7 +133,7 @@ def warnings() -> Iterator[list[str]]:
 
 def record_of(folder: Path, traces: Path, **arguments: Any) -> tuple[Mapping[str, Any], list[str]]:
     """A whole run over the questions, loaded from the folder: what it leaves in the results, and its answers."""
-    run = Run(resolve({"pretrained": str(folder), "trace_dir": str(traces), **arguments}), Accelerator())
+    run = Session(resolve({"pretrained": str(folder), "trace_dir": str(traces), **arguments}), Accelerator())
     answers = [trace.text for trace in run.answer(QUESTIONS)]
     record = run.record
     run.finish()
@@ -203,7 +203,7 @@ def test_another_precision_is_not_reused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_changes_between_two_uses_of_a_model_is_noticed(folder: Path, tmp_path: Path) -> None:
-    run = Run(resolve({"pretrained": str(folder), "trace_dir": str(tmp_path / "traces")}), Accelerator())
+    run = Session(resolve({"pretrained": str(folder), "trace_dir": str(tmp_path / "traces")}), Accelerator())
     run.answer(QUESTIONS)
     run.finish()
     byte(-1)(folder)

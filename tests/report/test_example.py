@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.report.example import choose_example, draw_example
-from dualfocus_eval.tiny.effect import SCENES
+from dualfocus_eval.report.example import draw_example
+from dualfocus_eval.tiny.effect import SCENES, choose_example
 from tests.analysis.runs import answered, run_of, scene
 from tests.tiny_llava import save_tiny_llava
 

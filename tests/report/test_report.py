@@ -20,7 +20,6 @@ from rich.console import Console
 from dualfocus_eval.analysis.reading import read_run
 from dualfocus_eval.analysis.runs import Fault, Run, print_faults
 from dualfocus_eval.cli.main import main
-from dualfocus_eval.cli.report import report_run, sections_of
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.tables import Table
 from dualfocus_eval.engines.base import Completion
@@ -29,6 +28,7 @@ from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.published import published_tables
 from dualfocus_eval.report.sections.strategies import STAR
+from dualfocus_eval.report.writing import report_run, sections_of
 from dualfocus_eval.tiny.effect import POPE, SCENES
 from dualfocus_eval.traces.record import Cost
 from tests.analysis.runs import Answered, answered, failing, read_with, run_of, scene, write_run

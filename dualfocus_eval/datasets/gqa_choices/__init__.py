@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dualfocus_eval.cli.data_gqa_mcq import write_choices
 from dualfocus_eval.datasets.gqa_choices.build import Built, build_choices
 
-__all__ = ["Built", "build_choices", "write_choices"]
+__all__ = ["Built", "build_choices"]

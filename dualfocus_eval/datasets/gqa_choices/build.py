@@ -10,8 +10,8 @@ from typing import Any
 
 from dualfocus_eval.datasets.base import Rejected
 from dualfocus_eval.datasets.fields import FieldError
-from dualfocus_eval.datasets.gqa_choices.model import DistractorModel, UnusableReplyError
-from dualfocus_eval.datasets.gqa_choices.rules import Pool, Question, fixed_options, read_question
+from dualfocus_eval.datasets.gqa_choices.distractor_model import DistractorModel, UnusableReplyError
+from dualfocus_eval.datasets.gqa_choices.rules import GqaQuestion, Pool, fixed_options, read_question
 
 __all__ = ["Built", "build_choices"]
 
@@ -42,7 +42,7 @@ def build_choices(
     Equal arguments give equal sets where no model is asked. ``on_row`` is called per question. Raises ``UserError``
     where the model's server cannot be used.
     """
-    built, usable = Built(), list[Question]()
+    built, usable = Built(), list[GqaQuestion]()
     for question_id, record in questions.items():
         try:
             usable.append(read_question(question_id, record))
@@ -69,8 +69,8 @@ _Reply = tuple[DistractorModel, list[str] | str] | None
 """The model with what it gave, or with why that is of no use; None where it was not asked."""
 
 
-def _ask(questions: list[Question], pool: Pool, count: int, model: DistractorModel | None) -> Iterator[_Reply]:
-    def reply(question: Question) -> _Reply:
+def _ask(questions: list[GqaQuestion], pool: Pool, count: int, model: DistractorModel | None) -> Iterator[_Reply]:
+    def reply(question: GqaQuestion) -> _Reply:
         if model is None or fixed_options(question):
             return None
         try:
@@ -94,7 +94,7 @@ def _ask(questions: list[Question], pool: Pool, count: int, model: DistractorMod
 
 
 def _options(
-    question: Question, pool: Pool, seed: int, choices: int, reply: _Reply
+    question: GqaQuestion, pool: Pool, seed: int, choices: int, reply: _Reply
 ) -> tuple[list[str], dict[str, Any]]:
     """The right answer and the wrong ones, and where these come from."""
     fixed = fixed_options(question)
@@ -108,7 +108,7 @@ def _options(
     return [question.answer, *wrong], {"rule": "group", "seed": seed, **why}
 
 
-def _rng(seed: int, question: Question, purpose: str) -> random.Random:
+def _rng(seed: int, question: GqaQuestion, purpose: str) -> random.Random:
     return random.Random(f"gqa-mcq/{seed}/{question.question_id}/{purpose}")
 
 
@@ -126,7 +126,7 @@ class _Places:
         return left.pop()
 
 
-def _record(question: Question, options: list[str], provenance: dict[str, Any]) -> dict[str, Any]:
+def _record(question: GqaQuestion, options: list[str], provenance: dict[str, Any]) -> dict[str, Any]:
     lines = [f"{chr(ord('A') + number)}. {option}" for number, option in enumerate(options)]
     return {
         "question_id": question.question_id,

@@ -18,7 +18,7 @@ from dualfocus_eval.datasets.fields import FieldError, identifier, mapping, opti
 from dualfocus_eval.datasets.gqa import check_question
 from dualfocus_eval.datasets.gqa_choices.sameness import may_both_be_right
 
-__all__ = ["YES_NO", "Pool", "Question", "fixed_options", "read_question"]
+__all__ = ["YES_NO", "GqaQuestion", "Pool", "fixed_options", "read_question"]
 
 YES_NO = ("yes", "no")
 OBJECTS = frozenset({"rel", "cat", "obj"})
@@ -26,7 +26,7 @@ OBJECTS = frozenset({"rel", "cat", "obj"})
 
 
 @dataclass(frozen=True)
-class Question:
+class GqaQuestion:
     """What distractors depend on."""
 
     question_id: str
@@ -44,12 +44,12 @@ class Question:
     """What the question itself offers to choose from, the answer among it; empty where it offers nothing."""
 
 
-def read_question(question_id: str, record: Any) -> Question:
+def read_question(question_id: str, record: Any) -> GqaQuestion:
     """GQA's entry. Raises ``FieldError`` that says what it lacks."""
     check_question(record)
     types, groups = mapping(record, "types"), mapping(record, "groups")
     answer, structural = _line(text(record, "answer")), text(types, "structural")
-    return Question(
+    return GqaQuestion(
         question_id=question_id,
         image_id=identifier(record, "imageId"),
         text=_line(text(record, "question")),
@@ -118,7 +118,7 @@ def _with_answer(names: Sequence[str], answer: str) -> tuple[str, ...]:
     return tuple(options) if offered and len(options) > 1 else ()
 
 
-def fixed_options(question: Question) -> tuple[str, ...]:
+def fixed_options(question: GqaQuestion) -> tuple[str, ...]:
     """The options of a question that leaves no choice of them, the answer first; empty for any other."""
     if question.answer.casefold() in YES_NO:
         return (question.answer, YES_NO[1 - YES_NO.index(question.answer.casefold())])
@@ -128,7 +128,7 @@ def fixed_options(question: Question) -> tuple[str, ...]:
 class Pool:
     """The answers of a whole set, by the groups in which they are each other's distractors."""
 
-    def __init__(self, questions: Sequence[Question]) -> None:
+    def __init__(self, questions: Sequence[GqaQuestion]) -> None:
         self._answers: dict[tuple[str, ...], set[str]] = defaultdict(set)
         self._asked: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._named: dict[str, set[str]] = defaultdict(set)
@@ -142,13 +142,13 @@ class Pool:
             for tier in _tiers(question):
                 self._answers[tier].add(question.answer)
 
-    def right_answers(self, question: Question) -> set[str]:
+    def right_answers(self, question: GqaQuestion) -> set[str]:
         """The answer and all others that GQA says, or may say, are right for this question about this image."""
         right = {question.answer} | self._asked[_asked(question)]
         right.update(self._by_id[other].answer for other in question.equivalent if other in self._by_id)
         return right | self._named[question.image_id] if question.semantic in OBJECTS else right
 
-    def distractors(self, question: Question, count: int, rng: random.Random) -> list[str]:
+    def distractors(self, question: GqaQuestion, count: int, rng: random.Random) -> list[str]:
         """Up to ``count`` wrong answers, no two of which may both be right."""
         right, chosen = self.right_answers(question), list[str]()
         for candidate in self._candidates(question, rng):
@@ -158,18 +158,18 @@ class Pool:
                 chosen.append(candidate)
         return chosen
 
-    def _candidates(self, question: Question, rng: random.Random) -> Iterator[str]:
+    def _candidates(self, question: GqaQuestion, rng: random.Random) -> Iterator[str]:
         for tier in _tiers(question):
             answers = sorted(self._answers[tier])
             rng.shuffle(answers)
             yield from answers
 
 
-def _asked(question: Question) -> tuple[str, str]:
+def _asked(question: GqaQuestion) -> tuple[str, str]:
     return question.image_id, " ".join(re.findall(r"\w+", question.text.casefold()))
 
 
-def _tiers(question: Question) -> Iterator[tuple[str, ...]]:
+def _tiers(question: GqaQuestion) -> Iterator[tuple[str, ...]]:
     if question.local_group:
         yield ("local", question.semantic, question.local_group)
     if question.global_group:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.datasets.mmbench import LETTERS, MMBENCH_EN, ROTATION
-from dualfocus_eval.tiny.scenes.choices import HINTS, choices_of
 from dualfocus_eval.tiny.scenes.layout import Scene
+from dualfocus_eval.tiny.scenes.multiple_choice import HINTS, choices_of
 from dualfocus_eval.tiny.scenes.questions import ANSWERS, ask, balanced
 from dualfocus_eval.tiny.sets.table import held_out, stored_image, write_table
 

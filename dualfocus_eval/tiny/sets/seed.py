@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.datasets.seed import DIMENSIONS, SEED_IMG
-from dualfocus_eval.tiny.scenes.choices import LETTERS, SceneChoice, choices_of, with_answers
 from dualfocus_eval.tiny.scenes.layout import Scene
+from dualfocus_eval.tiny.scenes.multiple_choice import LETTERS, SceneChoice, choices_of, with_answers
 from dualfocus_eval.tiny.scenes.questions import ANSWERS, ask
 from dualfocus_eval.tiny.sets.table import held_out, stored_image, write_table
 

@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 
 from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.tiny.scenes.questions import NOUNS
-from dualfocus_eval.tiny.training.conversations import Evidence, Sample
 from dualfocus_eval.tiny.training.patch_labels import IGNORED, resized, single_token
+from dualfocus_eval.tiny.training.scene_conversations import Evidence, SceneSample
 from dualfocus_eval.training.encoding import render
 
 __all__ = ["IGNORED", "ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
@@ -67,7 +67,7 @@ class SampleEncoder:
         self.nouns = [single_token(processor.tokenizer, f" {noun}") for noun in NOUNS]
         self.line, self.stop = (single_token(processor.tokenizer, mark) for mark in "\n.")
 
-    def __call__(self, sample: Sample) -> list[dict[str, Any]]:
+    def __call__(self, sample: SceneSample) -> list[dict[str, Any]]:
         """One example: its tokens, what of them is trained, and where the trained ones have their evidence.
 
         (length,) int32: ``input_ids``; ``labels``; ``turns``, the assistant turn that a target is of; ``subjects``, the
@@ -114,7 +114,7 @@ class SampleEncoder:
         return found
 
 
-def _images(sample: Sample) -> list[Any]:
+def _images(sample: SceneSample) -> list[Any]:
     return [part["image"] for message in sample.messages for part in message["content"] if part["type"] == "image"]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dualfocus_eval.method.prompts import PROMPT_SETS, micro_prompt
 from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, compose
 from dualfocus_eval.tiny.scenes.questions import ask
-from dualfocus_eval.tiny.training.conversations import FORMAT_HINT, as_question
 from dualfocus_eval.tiny.training.patch_labels import SLOTS
+from dualfocus_eval.tiny.training.scene_conversations import FORMAT_HINT, as_question
 
 __all__ = ["PHRASES", "scene_corpus"]
 

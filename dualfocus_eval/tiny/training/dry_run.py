@@ -10,12 +10,12 @@ from rich.console import Console
 
 from dualfocus_eval.common.tables import Table, print_table
 from dualfocus_eval.tiny.training.collator import SampleEncoder
-from dualfocus_eval.tiny.training.conversations import SceneConversations
 from dualfocus_eval.tiny.training.from_nothing import build_config
 from dualfocus_eval.tiny.training.patch_labels import SLOTS, PatchFrames
 from dualfocus_eval.tiny.training.plan import Stage, TrainPlan
+from dualfocus_eval.tiny.training.scene_conversations import SceneConversations
 from dualfocus_eval.tiny.training.stages import first_scene, processor_from_scratch
-from dualfocus_eval.training.costs import Cost, cost_table
+from dualfocus_eval.training.costs import StageCost, cost_table
 from dualfocus_eval.training.encoding import IGNORED, Encoded
 from dualfocus_eval.training.flops import Load, training_flops
 from dualfocus_eval.training.memory import Memory, training_memory
@@ -102,15 +102,15 @@ def _as_tuning(stage: Stage, *, language_model: bool) -> TuningStage:
     )
 
 
-def _cost(stage: Stage, examples: int, tokens: float, flops: float) -> Cost:
+def _cost(stage: Stage, examples: int, tokens: float, flops: float) -> StageCost:
     """Of all epochs; ``tokens`` and ``flops`` are an example's."""
     steps = -(-examples // stage.batch_size) * stage.epochs
     seen = examples * stage.epochs
-    return Cost(examples, round(seen * tokens), steps, seen * flops)
+    return StageCost(examples, round(seen * tokens), steps, seen * flops)
 
 
 def _print_costs(
-    stage: Stage, size: ModelSize, costed: TuningStage, longest: Load, cost: Cost, console: Console
+    stage: Stage, size: ModelSize, costed: TuningStage, longest: Load, cost: StageCost, console: Console
 ) -> None:
     print_table(cost_table(f"Stage {stage.name}", size, costed, cost), console)
     memory = training_memory(size, costed, "none", 1, longest)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dualfocus_eval.tiny.training.conversations import ASPECTS
+from dualfocus_eval.tiny.training.scene_conversations import ASPECTS
 
 __all__ = ["GUIDES", "GuidedLoss", "hand_over"]
 

@@ -16,12 +16,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArg
 
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.tiny.training.collator import ConversationCollator, PatchCollator, Prepared, SampleEncoder
-from dualfocus_eval.tiny.training.conversations import SceneConversations
 from dualfocus_eval.tiny.training.corpus import PHRASES, scene_corpus
 from dualfocus_eval.tiny.training.from_nothing import build_model, build_processor, build_tokenizer
 from dualfocus_eval.tiny.training.guidance import GuidedLoss, hand_over
 from dualfocus_eval.tiny.training.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
 from dualfocus_eval.tiny.training.plan import Stage, TrainPlan
+from dualfocus_eval.tiny.training.scene_conversations import SceneConversations
 from dualfocus_eval.training.checkpoints import discard_incomplete, last_checkpoint
 from dualfocus_eval.training.export import export
 from dualfocus_eval.training.finite import refuse_non_finite_weights

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dualfocus_eval.tiny.training.collator import ConversationCollator, SampleEncoder
-from dualfocus_eval.tiny.training.conversations import SceneConversations
 from dualfocus_eval.tiny.training.from_nothing import build_model
 from dualfocus_eval.tiny.training.guidance import GUIDES, LOUDNESS, GuidedLoss, hand_over
+from dualfocus_eval.tiny.training.scene_conversations import SceneConversations
 from tests.training.conftest import SHAPE
 
 

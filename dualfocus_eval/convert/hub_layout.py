@@ -13,7 +13,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
-from dualfocus_eval.convert.source import Source
+from dualfocus_eval.convert.source import SourceCheckpoint
 from dualfocus_eval.convert.weights import Entry
 from dualfocus_eval.engines.checkpoint_files import check_layers, read_json
 
@@ -79,7 +79,7 @@ class Target:
     shape: tuple[int, ...]
 
 
-def tower_config(source: Source, inside: bool, folder: Path | None) -> CLIPVisionConfig:
+def tower_config(source: SourceCheckpoint, inside: bool, folder: Path | None) -> CLIPVisionConfig:
     """The vision tower's shape: from ``folder``, or OpenAI's CLIP ViT-L/14 where the checkpoint has it ``inside``."""
     name = source.vision_tower
     if folder is not None:
@@ -107,7 +107,9 @@ def tower_config(source: Source, inside: bool, folder: Path | None) -> CLIPVisio
     return CLIPVisionConfig(**_CLIP_L14, image_size=336 if "336" in known else 224)
 
 
-def llava_config(source: Source, tower: CLIPVisionConfig, tokenizer: Any, rows: int, dtype: torch.dtype) -> LlavaConfig:
+def llava_config(
+    source: SourceCheckpoint, tower: CLIPVisionConfig, tokenizer: Any, rows: int, dtype: torch.dtype
+) -> LlavaConfig:
     """The converted checkpoint's configuration; ``rows`` is the padded size of its vocabulary."""
     raw = source.config
     if tower.hidden_size != raw["mm_hidden_size"]:
@@ -154,7 +156,7 @@ def targets(config: LlavaConfig, vocabulary: int) -> dict[str, Target]:
 
 
 def matched(
-    wanted: Mapping[str, Target], entries: Mapping[str, Entry], source: Source, tower_folder: Path | None
+    wanted: Mapping[str, Target], entries: Mapping[str, Entry], source: SourceCheckpoint, tower_folder: Path | None
 ) -> list[tuple[Entry, Target]]:
     """Every entry with its target. Raises ``CheckpointError`` for a missing, an unknown and a mis-shaped weight.
 

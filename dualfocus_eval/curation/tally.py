@@ -11,7 +11,7 @@ from typing import Any
 
 from dualfocus_eval.common.files import replacing
 from dualfocus_eval.common.tables import Table, to_markdown
-from dualfocus_eval.curation.elements import Fault
+from dualfocus_eval.curation.elements import Unreadable
 from dualfocus_eval.curation.release import Release
 from dualfocus_eval.curation.samples import Sample
 from dualfocus_eval.curation.settings import CurationSettings
@@ -33,7 +33,7 @@ class Tally:
 
     def __init__(self, release: Release) -> None:
         self.release = release
-        self.faults: list[Fault] = list(release.faults)
+        self.faults: list[Unreadable] = list(release.faults)
         self.read = 0
         self.kept: Counter[str] = Counter()
         """By where the box comes from."""

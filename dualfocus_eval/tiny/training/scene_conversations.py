@@ -14,8 +14,15 @@ from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import Crop, crop_of, crop_picture
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.tiny.scenes.choices import CHOICE_KINDS, HINTS, LETTERS, SceneChoice, choices_of, with_answers
 from dualfocus_eval.tiny.scenes.layout import PixelBox, Scene, compose, within
+from dualfocus_eval.tiny.scenes.multiple_choice import (
+    CHOICE_KINDS,
+    HINTS,
+    LETTERS,
+    SceneChoice,
+    choices_of,
+    with_answers,
+)
 from dualfocus_eval.tiny.scenes.questions import ANSWERS, SceneQuestion, ask, balanced
 from dualfocus_eval.tiny.scenes.render import paint
 
@@ -24,9 +31,9 @@ __all__ = [
     "FORMAT_HINT",
     "LETTER_HINT",
     "Evidence",
-    "Sample",
     "SceneConversations",
-    "Turn",
+    "SceneSample",
+    "SceneTurn",
     "as_question",
     "region_box",
 ]
@@ -59,7 +66,7 @@ Evidence = tuple[tuple[int, Box], ...]
 
 
 @dataclass(frozen=True)
-class Turn:
+class SceneTurn:
     """What is asked and answered, and on which pixels the answer rests."""
 
     prompt: str
@@ -81,14 +88,14 @@ class Posed:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SceneSample:
     """A conversation in transformers' chat format, a question and an answer per turn."""
 
     messages: tuple[Mapping[str, Any], ...]
-    turns: tuple[Turn, ...]
+    turns: tuple[SceneTurn, ...]
 
 
-class SceneConversations(Sequence[Sample]):
+class SceneConversations(Sequence[SceneSample]):
     """One sample per scene; its kind is drawn by ``mix``. Deterministic in (seed, index)."""
 
     def __init__(
@@ -119,13 +126,13 @@ class SceneConversations(Sequence[Sample]):
             return _sample([image], [0], [self._grounding(scene, asked) for asked in posed[:GROUNDING_TURNS]])
         return self._dualfocus(scene, image, posed, rng)
 
-    def _grounding(self, scene: Scene, asked: Posed) -> Turn:
+    def _grounding(self, scene: Scene, asked: Posed) -> SceneTurn:
         prompt = grounding_prompt(asked.question, self.prompt_set)
         boxes = (scene.items[index].box for index in asked.entry.referents)
         evidence = tuple((0, region_box(scene, box)) for box in boxes)
-        return Turn(prompt, _written(scene, asked.entry.region), evidence, grounding=True)
+        return SceneTurn(prompt, _written(scene, asked.entry.region), evidence, grounding=True)
 
-    def _dualfocus(self, scene: Scene, image: Image.Image, posed: Sequence[Posed], rng: random.Random) -> Sample:
+    def _dualfocus(self, scene: Scene, image: Image.Image, posed: Sequence[Posed], rng: random.Random) -> SceneSample:
         """Round one grounds the first question; round two asks it and others about the same objects."""
         region = posed[0].entry.region
         first = self._grounding(scene, posed[0])
@@ -133,7 +140,7 @@ class SceneConversations(Sequence[Sample]):
         if rng.random() < WRONG_BOX_SHARE:
             other = rng.choice(posed).entry.region
             box = region_box(scene, other)
-            first = Turn(first.prompt, _written(scene, other), trained=False, grounding=True)
+            first = SceneTurn(first.prompt, _written(scene, other), trained=False, grounding=True)
         crop = crop_of(box, image.size, margin=self.margin)
         if crop is None:
             raise ValueError(f"{scene.image_id}: box {box} leaves no crop")
@@ -143,14 +150,14 @@ class SceneConversations(Sequence[Sample]):
             evidence = tuple(_seen(scene, crop, pixels) for pixels in asked.entry.evidence)
             prompt = scoring_prompt if rng.random() < SCORING_SHARE else micro_prompt
             asking = prompt(asked.question, self.prompt_set)
-            turns.append(Turn(asking, asked.entry.answer, evidence, aspect=_aspect(asked.entry)))
+            turns.append(SceneTurn(asking, asked.entry.answer, evidence, aspect=_aspect(asked.entry)))
         zoomed = crop_picture(Picture(image), crop).pixels
         return _sample([image, zoomed], [0, 1], turns)
 
 
-def _one_round(scene: Scene, asked: Posed) -> Turn:
+def _one_round(scene: Scene, asked: Posed) -> SceneTurn:
     evidence = tuple((0, region_box(scene, box)) for box in asked.entry.evidence)
-    return Turn(asked.question.prompt, asked.entry.answer, evidence, aspect=_aspect(asked.entry))
+    return SceneTurn(asked.question.prompt, asked.entry.answer, evidence, aspect=_aspect(asked.entry))
 
 
 def _as_it_is(scene: Scene, entry: SceneQuestion, rng: random.Random) -> Posed:
@@ -218,7 +225,7 @@ def _blurred(box: Box, rng: random.Random) -> Box:
     return Box(*(value + rng.gauss(0, 0.015) for value in (box.x1, box.y1, box.x2, box.y2))).clipped()
 
 
-def _sample(images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequence[Turn]) -> Sample:
+def _sample(images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequence[SceneTurn]) -> SceneSample:
     """Chat messages of ``turns`` with image k at the head of turn ``rounds[k]``."""
     messages: list[Mapping[str, Any]] = []
     for number, turn in enumerate(turns):
@@ -227,4 +234,4 @@ def _sample(images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequenc
         ]
         messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": turn.prompt}]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
-    return Sample(tuple(messages), tuple(turns))
+    return SceneSample(tuple(messages), tuple(turns))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlavaConfig
 
-from dualfocus_eval.convert.layout import TOWER, Target, padded_rows, targets, tower_config
-from dualfocus_eval.convert.source import Source, WeightFiles
+from dualfocus_eval.convert.hub_layout import TOWER, Target, padded_rows, targets, tower_config
+from dualfocus_eval.convert.source import SourceCheckpoint, WeightFiles
 from measurements.original_llava import config
 
 
@@ -22,7 +22,7 @@ from measurements.original_llava import config
     ],
 )
 def test_known_vision_towers(name: str, positions: int) -> None:
-    source = Source(Path("x"), config(mm_vision_tower=name), WeightFiles((), {}))
+    source = SourceCheckpoint(Path("x"), config(mm_vision_tower=name), WeightFiles((), {}))
     tower = tower_config(source, inside=True, folder=None)
     assert (tower.num_attention_heads, tower.hidden_act) == (16, "quick_gelu")
     text = LlamaConfig(vocab_size=64, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)

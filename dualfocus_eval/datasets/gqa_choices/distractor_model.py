@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.datasets.gqa_choices.rules import YES_NO, Question
+from dualfocus_eval.datasets.gqa_choices.rules import YES_NO, GqaQuestion
 from dualfocus_eval.datasets.gqa_choices.sameness import may_both_be_right
 
 __all__ = ["DistractorModel", "UnusableReplyError"]
@@ -35,7 +35,7 @@ class DistractorModel:
         except openai.OpenAIError as error:
             raise UserError(f"--model {name}: {error}") from error
 
-    def distractors(self, question: Question, right: Iterable[str], count: int) -> list[str]:
+    def distractors(self, question: GqaQuestion, right: Iterable[str], count: int) -> list[str]:
         """``count`` wrong answers, none of which may be right where one of ``right`` is.
 
         Raises ``UnusableReplyError`` for a reply with fewer; ``UserError`` for a server that refuses, or that never

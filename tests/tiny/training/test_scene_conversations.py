@@ -13,13 +13,13 @@ import torch
 from dualfocus_eval.method.boxes import Box, parse_box
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.question import stem_of
-from dualfocus_eval.tiny.scenes.choices import CHOICE_KINDS, choices_of
 from dualfocus_eval.tiny.scenes.layout import Scene, compose
+from dualfocus_eval.tiny.scenes.multiple_choice import CHOICE_KINDS, choices_of
 from dualfocus_eval.tiny.scenes.questions import NOUNS, ask
 from dualfocus_eval.tiny.training.collator import IGNORED, ConversationCollator, Prepared, SampleEncoder
-from dualfocus_eval.tiny.training.conversations import LETTER_HINT, Sample, SceneConversations, _seen
 from dualfocus_eval.tiny.training.corpus import scene_corpus
 from dualfocus_eval.tiny.training.plan import MIXTURE
+from dualfocus_eval.tiny.training.scene_conversations import LETTER_HINT, SceneConversations, SceneSample, _seen
 from tests.training.conftest import SHAPE
 
 
@@ -27,7 +27,7 @@ def conversations(kind: str, samples: int = 12) -> SceneConversations:
     return SceneConversations(5, 0, samples, {kind: 1.0}, prompt_set="released", margin=12.0)
 
 
-def answers(sample: Sample) -> list[str]:
+def answers(sample: SceneSample) -> list[str]:
     return [message["content"][0]["text"] for message in sample.messages[1::2]]
 
 

@@ -93,10 +93,10 @@ def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
     from rich.console import Console
 
     from dualfocus_eval.analysis.reading import read_run
-    from dualfocus_eval.cli.report import report_run
     from dualfocus_eval.common.tables import fill_page, print_line, print_table, to_markdown
-    from dualfocus_eval.report.example import choose_example, draw_example
-    from dualfocus_eval.tiny.effect import effect_tables
+    from dualfocus_eval.report.example import draw_example
+    from dualfocus_eval.report.writing import report_run
+    from dualfocus_eval.tiny.effect import choose_example, effect_tables
 
     run, console = read_run(output), Console()
     tables = effect_tables(run)
