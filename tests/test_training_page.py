@@ -102,7 +102,7 @@ def test_what_training_reads_is_written_or_listed(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     write_recipes(tmp_path)
     listed = "".join(re.findall(r"^\|.*", PAGE, re.MULTILINE)) + "".join(re.findall(r"`data/[^`]+`", PAGE))
-    words = [shlex.split(command) for command in commands(text)]
+    words = [shlex.split(command) for command in commands(PAGE)]
     made = [understood(line[1:]) for line in words if line[1:3] == ["data", "vg"]]
     converted = [line[4] for line in words if line[1:3] == ["convert", "llava"]]
     trained = [line[line.index("train") :] for line in words if "train" in line]
