@@ -54,7 +54,7 @@ def table(rows: Iterable[Row]) -> Table:
             "prefix cache",
             "rows",
             "tokens",
-            "largest difference",
+            "difference",
             "parted",
             "differing",
         ),

@@ -158,8 +158,8 @@ def page(results: Sequence[Comparison], model: Any, options: argparse.Namespace,
 
 ## What was measured
 
-- **dualfocus**: the pipeline over the in-process engine, with macro answer, box, crop, micro answer, and both candidates
-  scored. A batch is a number of questions. The prefix cache is empty at the start of each round.
+- **dualfocus**: the pipeline over the in-process engine, with macro answer, box, crop, micro answer, and both
+  candidates scored. A batch is a number of questions. The prefix cache is empty at the start of each round.
 - **{NAIVE}**: the same work in plain transformers, one conversation at a time (`measurements/naive.py`). It uses
   transformers' key/value cache within an answer, and computes the output layer only where it is needed.
 - **{SINGLE}**: lmms-eval's own model class on the same weights, with one answer, no box, no crop and no scores.
@@ -167,20 +167,20 @@ def page(results: Sequence[Comparison], model: Any, options: argparse.Namespace,
   before it) through the decoder once with strictly causal attention, and one output layer per prediction
   (`measurements/flop_floor.py`). No exact method needs fewer operations.
 
-torch's `FlopCounterMode` counts the operations, attention included. It counts masked attention in full; the floor counts
-only what is attended to. Operations depend only on lengths, so they are counted without being executed
+torch's `FlopCounterMode` counts the operations, attention included. It counts masked attention in full; the floor
+counts only what is attended to. Operations depend only on lengths, so they are counted without being executed
 (`measurements/flop_count.py`). Times are medians over rounds, and ratios are medians of each round's ratio. Within a
 round, the systems take turns question by question, so that other work on the machine affects all of them equally. CPU
-seconds exclude the time in which the process waited for a core. {NAIVE} and {SINGLE} treat all questions alike and answer
-one of {options.sample}.
+seconds exclude the time in which the process waited for a core. {NAIVE} and {SINGLE} treat all questions alike and
+answer one of {options.sample}.
 
 - Model: random LLaVA, {parameters:,.0f} M parameters, {str(model.dtype).removeprefix("torch.")}; vision encoder of
   {vision.num_hidden_layers} layers of {vision.hidden_size}, decoder of {text.num_hidden_layers} layers of
   {text.hidden_size}, vocabulary {text.vocab_size}; an image of {vision.image_size} pixels makes
   {model.config.image_seq_length} tokens.
-- Answers of {ANSWER_TOKENS} tokens, boxes of {BOX_TOKENS}; the end token's output weight is zero, so that no answer ends
-  earlier. Random weights write no box, so both two-pass systems keep the generated tokens and read them as a fixed box. Both
-  change the micro answer's last token, so that the candidates differ and are scored.
+- Answers of {ANSWER_TOKENS} tokens, boxes of {BOX_TOKENS}; the end token's output weight is zero, so that no answer
+  ends earlier. Random weights write no box, so both two-pass systems keep the generated tokens and read them as a
+  fixed box. Both change the micro answer's last token, so that the candidates differ and are scored.
 - Images: {images} questions; seed {options.seed}, the weights' seed 0; {len(results[0].naive.wall)} timed rounds.
 - Machine: {machine(options.device)}; load average (1, 5, 15 minutes) {loads} at the end of {minutes:.0f} minutes.
 - {versions}, Python {platform.python_version()}.
