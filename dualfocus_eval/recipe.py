@@ -6,41 +6,64 @@ Imports nothing heavy, so that a wrong recipe is refused at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import yaml
+from pydantic import Field, StrictFloat
+from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.common.naming import refuse_unknown
+from dualfocus_eval.common.old_names import renamed
 from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.common.validation import CLOSED, partial, validated
+from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["INFERENCE_KEYS", "Recipe", "load_recipe", "recipe_names"]
+__all__ = ["INFERENCE_KEYS", "Recipe", "inference_settings", "load_recipe", "recipe_names"]
 
-INFERENCE_KEYS = (*(setting.name for setting in fields(Settings)), "image_aspect")
+_TYPES = get_type_hints(Settings, include_extras=True) | {
+    "image_aspect": get_type_hints(EngineConfig, include_extras=True)["image_aspect"]
+}
+_Inference = partial("Inference", _TYPES)
+INFERENCE_KEYS = tuple(_TYPES)
 """What ``inference`` may set, in a recipe or a checkpoint's ``dualfocus.json``, and so may model arguments."""
 
-_TOP_LEVEL = ("checkpoint", "pretrained", "inference", "curation", "train", "expected", "estimate")
+Section = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One parsed recipe; unknown keys were refused, values of ``inference`` are checked when settings are resolved."""
+@dataclass(frozen=True, config=CLOSED)
+class _File:
+    """The keys of a recipe's file."""
 
-    path: Path
+    checkpoint: str | None = None
+    """A folder beside the recipe; excludes ``pretrained``."""
     pretrained: str | None = None
     """A checkpoint folder or hub id; a recipe that only carries settings has none."""
-    inference: Mapping[str, Any] = field(default_factory=dict)
-    curation: Mapping[str, Any] = field(default_factory=dict)
+    inference: Section = field(default_factory=dict)
+    """Those of `INFERENCE_KEYS` that it sets."""
+    curation: Section = field(default_factory=dict)
     """Validated by ``dualfocus_eval.curation``."""
-    train: Mapping[str, Any] = field(default_factory=dict)
+    train: Section = field(default_factory=dict)
     """Validated by ``dualfocus_eval.training``."""
-    expected: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[str, Annotated[StrictFloat, Field(ge=0, le=100)]] = field(default_factory=dict)
     """Published scores in percent, by task."""
-    estimate: Mapping[str, Any] = field(default_factory=dict)
+    estimate: Section = field(default_factory=dict)
     """What training costs, as ``measurements/training_costs.py`` wrote it."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.pretrained is not None:
+            raise ValueError("checkpoint (a folder beside the recipe) and pretrained exclude each other")
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Recipe(_File):
+    """One recipe: ``checkpoint`` is resolved into ``pretrained``, ``inference`` is validated and has today's names."""
+
+    path: Path
+    warnings: tuple[str, ...] = ()
+    """One for each old name in its file."""
 
     @property
     def trained(self) -> Path | None:
@@ -63,22 +86,22 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"recipe {path} cannot be read: {error}") from error
-    top = _mapping(content, f"recipe {path}")
-    refuse_unknown(top, _TOP_LEVEL, f"recipe {path}", "key")
-    if "checkpoint" in top and "pretrained" in top:
-        raise UserError(f"recipe {path}: checkpoint (a folder beside the recipe) and pretrained exclude each other")
-    inference = _mapping(top.get("inference") or {}, f"recipe {path}, inference")
-    refuse_unknown(inference, INFERENCE_KEYS, f"recipe {path}, inference", "key")
-    pretrained = str(path.parent / top["checkpoint"]) if "checkpoint" in top else top.get("pretrained")
-    return Recipe(
-        path,
-        pretrained,
-        inference,
-        curation=_mapping(top.get("curation") or {}, f"recipe {path}, curation"),
-        train=_mapping(top.get("train") or {}, f"recipe {path}, train"),
-        expected=_scores(top.get("expected") or {}, f"recipe {path}, expected"),
-        estimate=_mapping(top.get("estimate") or {}, f"recipe {path}, estimate"),
-    )
+    if isinstance(content, dict):  # a section without content is none
+        content = {key: value for key, value in content.items() if value is not None}
+    file = validated(_File, content, f"recipe {path}")
+    inference, warnings = inference_settings(file.inference, f"recipe {path}, inference")
+    pretrained = file.pretrained if file.checkpoint is None else str(path.parent / file.checkpoint)
+    resolved = {"checkpoint": None, "pretrained": pretrained, "inference": inference}
+    return Recipe(**(vars(file) | resolved), path=path, warnings=warnings)
+
+
+def inference_settings(given: Any, where: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The settings that an ``inference`` section names, typed and by today's names, and a warning for each old name.
+
+    Raises ``UserError`` for what is none of `INFERENCE_KEYS` or has a wrong value.
+    """
+    current, warnings = renamed(given, where) if isinstance(given, Mapping) else (given, ())
+    return validated(_Inference, current, where).model_dump(exclude_unset=True), warnings
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -91,17 +114,3 @@ def _find(name_or_path: str | Path) -> Path:
     raise UserError(
         f"recipe {str(name_or_path)!r} is neither a file nor one of: {', '.join(recipe_names()) or '(none)'}"
     )
-
-
-def _scores(value: Any, where: str) -> dict[str, float]:
-    scores = _mapping(value, where)
-    for task, score in scores.items():
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
-            raise UserError(f"{where}, {task}: {score!r} is not a score in percent")
-    return scores
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected keys with values, found {type(value).__name__}")
-    return value

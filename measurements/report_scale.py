@@ -27,9 +27,10 @@ from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.question import AnswerKind
-from dualfocus_eval.method.selection import Decision, picks
+from dualfocus_eval.method.selection import RULES, picks
+from dualfocus_eval.method.selection.base import Candidates
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.traces.record import ContextScores, Cost, Grounding, ImageInfo, Trace
+from dualfocus_eval.traces.record import ContextScores, Cost, Decision, Grounding, ImageInfo, Pathway, Trace
 
 PAGE = Path("docs/reports.md")
 LIMIT_SECONDS, LIMIT_GB = 60, 2
@@ -143,10 +144,11 @@ def _docs(made: Made, count: int, draw: random.Random) -> Iterator[dict[str, Any
 def _trace(made: Made, doc_id: int, draw: random.Random) -> Trace:
     macro, micro = (_completion(draw.choice(made.answers), 2, draw) for _ in range(2))
     grounding_response = _completion("[0.10, 0.20, 0.40, 0.60]", 10, draw)
-    context = tuple(tuple(-draw.expovariate(2) for _ in range(2)) for _ in range(2))
+    macro_context, micro_context = (tuple(-draw.expovariate(2) for _ in range(2)) for _ in range(2))
+    scores = ContextScores("answer", macro_context, micro_context)
     agree = macro.text == micro.text
-    decided = {} if agree else picks(macro, micro, grounding_response, context)  # type: ignore[arg-type]
-    chosen = dict.fromkeys(("own", "micro", "released"), "macro") if agree else decided
+    decided = picks(Candidates(macro, micro, grounding_response, scores))
+    chosen: Mapping[str, Pathway] = dict.fromkeys(RULES.items, "macro") if agree else decided
     x, y, side = draw.uniform(0, 0.5), draw.uniform(0, 0.5), draw.uniform(0.05, 0.5)
     return Trace(
         key=f"{made.task}/{doc_id}",
@@ -157,9 +159,9 @@ def _trace(made: Made, doc_id: int, draw: random.Random) -> Trace:
         macro=macro,
         micro=micro,
         grounding=Grounding(grounding_response, BoxOutcome.OK, Box(x, y, x + side, y + side), Crop(10, 20, 200, 210)),
-        scores=None if agree else ContextScores("answer", *context),
-        picks=chosen,  # type: ignore[arg-type]
-        selected=chosen["micro"],  # type: ignore[arg-type, index]
+        scores=None if agree else scores,
+        picks=chosen,
+        selected=chosen[Settings().selection],
         decision=Decision.AGREEMENT if agree else Decision.NLL,
         cost=Cost(
             BATCH, BATCH, 9_000, 20_000, 230, 0, dict.fromkeys(("preprocess", "vision", "prefill", "decode"), 0.1)

@@ -35,8 +35,8 @@ def test_pretrained_is_taken_as_it_stands(tmp_path: Path) -> None:
         ("- a\n- b", "expected keys with values, found list"),
         ("inference: [1]", "inference: expected keys with values"),
         ("a: [", "cannot be read"),
-        ("expected: {df_pope: high}", "expected, df_pope: 'high' is not a score in percent"),
-        ("expected: {df_pope: 101}", "is not a score in percent"),
+        ("expected: {df_pope: high}", "expected, df_pope: 'high' is not a number"),
+        ("expected: {df_pope: 101}", "expected, df_pope: 101 must be at least 0 and at most 100"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_path(tmp_path: Path, text: str, message: str) -> None:

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.rows import compared_columns, pick_column
-from dualfocus_eval.method.selection import RULES, Decision, Rule
+from dualfocus_eval.analysis.rows import cost_columns, pick_column, picked_rules
+from dualfocus_eval.method.selection import RULES, label_of
+from dualfocus_eval.method.selection.base import Need
+from dualfocus_eval.traces.record import Decision
 
 __all__ = [
-    "CHOICES", "RULE_WORDS", "Choice", "available_choices", "deciding_nlls", "decision_words", "picked_micro",
-    "rule_choice", "scores_of",
+    "Choice", "available_choices", "deciding_costs", "decision_words", "heading", "picked_micro", "rule_choice",
+    "rule_notes", "rules_among", "scores_of",
 ]  # fmt: skip
 
-Choice = Literal["macro", "micro", "own rule", "micro rule", "released rule", "selected", "oracle"]
-CHOICES: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "released rule", "selected", "oracle")
-"""One pathway, what a rule selects, what the run selected, or the better of both pathways."""
+Choice = str
+"""``macro`` or ``micro``: one pathway. ``selected``: what the run selected. ``oracle``: the better of both pathways.
+``rule:NAME``: what a selection rule picks."""
+_RULE = "rule:"
 
-_RULE_CHOICES: dict[Rule, Choice] = {"own": "own rule", "micro": "micro rule", "released": "released rule"}
-_RULES = {choice: rule for rule, choice in _RULE_CHOICES.items()}
-
-
-RULE_WORDS: Mapping[Rule, str] = {
-    "own": "each answer in its own pathway",
-    "micro": "both answers in the micro pathway's context",
-    "released": "box and answer together, both in the micro pathway's context",
-}
-"""Whose perplexities a rule compares."""
 _DECISION_WORDS: Mapping[str, str] = {
     Decision.NLL: "perplexity",
     Decision.AGREEMENT: "same answer",
@@ -46,28 +39,68 @@ def decision_words(row: Mapping[str, Any]) -> str:
     return _DECISION_WORDS.get(str(row["decision"]), "")
 
 
-def deciding_nlls(row: Mapping[str, Any], rule: Rule) -> tuple[float, float]:
-    """The mean NLLs of the macro and the micro candidate that ``rule`` compared; NaN where something else decided."""
+def deciding_costs(row: Mapping[str, Any], rule: str) -> tuple[float, float]:
+    """The costs of both candidates, macro and micro, that the rule compared, in nats; NaN where it did not decide or is
+    not installed here."""
     if row["decision"] != Decision.NLL:
         return math.nan, math.nan
-    macro, micro = compared_columns(rule)
-    return float(row[macro]), float(row[micro])
+    macro, micro = cost_columns(rule)
+    return float(row.get(macro, math.nan)), float(row.get(micro, math.nan))
 
 
-def rule_choice(rule: Rule) -> Choice:
-    """The choice that a selection rule makes."""
-    return _RULE_CHOICES[rule]
+def rule_choice(rule: str) -> Choice:
+    """The choice that the selection rule of that name makes."""
+    return f"{_RULE}{rule}"
 
 
-def available_choices(settings: Mapping[str, Any]) -> tuple[Choice, ...]:
-    """The choices that a run with these settings has the candidates and the scores for; ``selected`` always."""
+def rules_among(choices: Iterable[Choice]) -> tuple[str, ...]:
+    """The names of the selection rules among ``choices``."""
+    return tuple(choice.removeprefix(_RULE) for choice in choices if choice.startswith(_RULE))
+
+
+def heading(choice: Choice) -> str:
+    """How tables name a choice: a rule by its name, which is what a user writes."""
+    return choice.removeprefix(_RULE)
+
+
+def rule_notes(rules: Iterable[str]) -> tuple[str, ...]:
+    """What the rules compare, and which of them are not installed here."""
+    labels = {rule: label_of(rule) for rule in rules}
+    compared = " ".join(f"{rule}: {label}." for rule, label in labels.items() if label)
+    missing = ", ".join(rule for rule, label in labels.items() if not label)
+    notes = (
+        f"A rule selects the answer with the lower perplexity. {compared}" if compared else "",
+        f"Not installed here, so known only by what the traces say it picked: {missing}." if missing else "",
+    )
+    return tuple(note for note in notes if note)
+
+
+def available_choices(settings: Mapping[str, Any], answers: pd.DataFrame) -> tuple[Choice, ...]:
+    """The choices that a run has the candidates for, and of the rules those whose needs it recorded.
+
+    ``selected`` is always there, and the rule that decided wherever there are two candidates.
+    """
     if settings["strategy"] != "dualfocus":
         return ("selected",)
     if settings["adaptive_nll"] is not None:
         return ("macro", "selected")
-    scored = settings["score_all"] or settings["selection"] != "own"
-    rules = [rule_choice(rule) for rule in RULES if rule == "own" or scored]
-    return ("macro", "micro", *rules, "selected", "oracle")
+    deciding, recorded = settings["selection"], _recorded(settings, answers)
+    installed = [rule.name for rule in RULES if rule.needs <= recorded or rule.name == deciding]
+    others = [rule for rule in (*picked_rules(answers.columns), deciding) if rule not in RULES]
+    rules = dict.fromkeys([*installed, *others])
+    return ("macro", "micro", *map(rule_choice, rules), "selected", "oracle")
+
+
+def _recorded(settings: Mapping[str, Any], answers: pd.DataFrame) -> set[Need]:
+    """What a run computed beside the two answers."""
+    found: set[Need] = set()
+    deciding = settings["selection"]
+    needed = deciding in RULES and "micro_context_scores" in RULES[deciding].needs
+    if settings["score_all"] or needed or answers["scored"].notna().any():
+        found.add("micro_context_scores")
+    if not (answers["micro_text"].notna() & answers["box_text"].isna()).any():
+        found.add("grounding_response")
+    return found
 
 
 def picked_micro(answers: pd.DataFrame, choice: Choice) -> np.ndarray:
@@ -84,7 +117,8 @@ def picked_micro(answers: pd.DataFrame, choice: Choice) -> np.ndarray:
     if choice == "oracle":
         taken = answers["score_micro"] > answers["score_macro"]
     else:
-        taken = answers["selected" if choice == "selected" else pick_column(_RULES[choice])] == "micro"
+        column = "selected" if choice == "selected" else pick_column(heading(choice))
+        taken = answers.get(column, pd.Series(index=answers.index, dtype="str")) == "micro"
     return np.asarray(has_micro & taken, dtype=bool)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.analysis.choices import Choice
-from dualfocus_eval.analysis.rows import NO_TRACE, TRACE_COLUMNS, TRACE_TYPES, pick_column
+from dualfocus_eval.analysis.rows import OTHER_PICKS, TRACE_TYPES, no_trace, pick_column, pick_of, rule_types
 from dualfocus_eval.analysis.runs import Fault, Metrics
 from dualfocus_eval.analysis.scoring import document_reader, main_metric, own_scoring, run_argument, score_of
-from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.traces.decoding import LARGEST
+from dualfocus_eval.traces.record import Decision
 
 __all__ = ["TraceRows", "answers_table", "read_task"]
 
@@ -108,10 +108,15 @@ _SAMPLE_TYPES = (
 
 
 def answers_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    types = _SAMPLE_TYPES | TRACE_TYPES
-    names = [*_SAMPLE_TYPES, *TRACE_COLUMNS]
-    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return pd.DataFrame({name: _series(column, types[name]) for name, column in zip(names, columns, strict=True)})
+    """A column for each value of the rows, and one for what each rule picked that is not installed here."""
+    types = {**_SAMPLE_TYPES, **TRACE_TYPES, **rule_types()}
+    columns = zip(*rows, strict=True) if rows else ([] for _ in types)
+    cells = dict(zip(types, columns, strict=True))
+    others = cells.pop(OTHER_PICKS)
+    table = {name: _series(column, types[name]) for name, column in cells.items()}
+    for rule in dict.fromkeys(rule for picks in others for rule in picks or ()):
+        table[pick_column(rule)] = _series([(picks or {}).get(rule) for picks in others], "str")
+    return pd.DataFrame(table)
 
 
 def _series(column: Sequence[Any], dtype: Any) -> pd.Series:
@@ -190,7 +195,7 @@ def _both_scored(
     return (scored if macro == micro else score(macro)), scored
 
 
-_COLUMN = {name: place for place, name in enumerate(TRACE_COLUMNS)}
+_COLUMN = {name: place for place, name in enumerate(TRACE_TYPES)}
 _MACRO_TEXT, _MICRO_TEXT = _COLUMN["macro_text"], _COLUMN["micro_text"]
 _SELECTED, _DECISION, _ERROR = _COLUMN["selected"], _COLUMN["decision"], _COLUMN["error"]
 
@@ -199,7 +204,7 @@ def _decided(row: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ..
     """``row`` as this run's rule decides: a trace that an earlier run left may have been decided by another."""
     if settings["strategy"] != "dualfocus" or row[_SELECTED] is None or row[_MICRO_TEXT] is None:
         return row
-    pick, decision = row[_COLUMN[pick_column(settings["selection"])]], row[_DECISION]
+    pick, decision = pick_of(row, settings["selection"]), row[_DECISION]
     if pick is None:
         pick, decision = "macro", str(Decision.NO_SCORES)
     elif decision == Decision.NO_SCORES:
@@ -219,8 +224,8 @@ def _failure(sample: Mapping[str, Any], row: tuple[Any, ...] | None) -> str | No
 
 
 def _without_trace(cluster: str) -> tuple[Any, ...]:
-    place = _COLUMN["cluster"]
-    return (*NO_TRACE[:place], cluster, *NO_TRACE[place + 1 :])
+    row, place = no_trace(), _COLUMN["cluster"]
+    return (*row[:place], cluster, *row[place + 1 :])
 
 
 def _image_name(metrics: Metrics | None, main: str | None, cluster_key: str | None) -> str | None:

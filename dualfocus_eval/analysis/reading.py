@@ -21,7 +21,7 @@ from dualfocus_eval.analysis.runs import Fault, Run
 from dualfocus_eval.analysis.scoring import included_folders, load_tasks, predicted_only, run_argument
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.garbage import uncollected
-from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.settings import stored_settings
 from dualfocus_eval.traces.store import LoadCounts, completeness, read_traces, trace_files
 
 __all__ = ["read_run"]
@@ -134,7 +134,7 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
         int(record.get("summary", {}).get("resumed", 0))
         for counts in record.get("tasks", {}).values():
             sum([counts["questions"], *counts["failures"].values()])
-        Settings(**record["settings"])
+        record = record | {"settings": stored_settings(record["settings"])}
         str(record["engine"]["pretrained"])
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         wrong = [*wrong, str(error)]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.boxes import Box
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import RULES, Rule, released_nll
-from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.method.selection import RULES, costs_of
+from dualfocus_eval.traces.record import Pathway, Trace
 
 __all__ = [
-    "COUNTERS", "NO_TRACE", "PHASES", "TRACE_COLUMNS", "TRACE_TYPES", "compared_columns", "pick_column", "trace_row",
+    "COUNTERS", "OTHER_PICKS", "PHASES", "TRACE_TYPES", "cost_columns", "no_trace", "pick_column", "pick_of",
+    "picked_rules", "rule_types", "trace_row",
 ]  # fmt: skip
 
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -22,44 +23,67 @@ COUNTERS = ("questions", "images_encoded", "tokens_prefilled", "tokens_reused", 
 PHASES = ("preprocess", "vision", "prefill", "decode")
 
 
-def pick_column(rule: Rule) -> str:
-    """The column that says which pathway ``rule`` picks."""
-    return f"pick_{rule}"
+OTHER_PICKS = "other_picks"
+"""The column of what rules picked that are not installed here: a mapping by name, None where there is none."""
+_PICK = "pick_"
+
+
+def pick_column(rule: str) -> str:
+    """The column that says which pathway the rule of that name picks."""
+    return f"{_PICK}{rule}"
+
+
+def cost_columns(rule: str) -> tuple[str, str]:
+    """The columns of the costs of the macro and the micro candidate that the rule of that name compares, in nats."""
+    return f"{rule}_macro_cost", f"{rule}_micro_cost"
+
+
+def picked_rules(columns: Sequence[str]) -> tuple[str, ...]:
+    """The names of the rules that have a `pick_column` among ``columns``."""
+    return tuple(name.removeprefix(_PICK) for name in columns if name.startswith(_PICK))
 
 
 _TEXT_COLUMNS = (
     "question_digest", "cluster", "kind", "macro_text", "macro_finish", "micro_text", "micro_finish", "box_text",
-    "outcome", "scored", *map(pick_column, RULES), "selected", "decision", "fallback", "error",
+    "outcome", "scored", "selected", "decision", "fallback", "error",
 )  # fmt: skip
 _NUMBER_COLUMNS = (
     "width", "height", "gap",
     "macro_nll", "macro_tokens", "micro_nll", "micro_tokens", "box_nll", "box_tokens",
-    "macro_context_nll", "micro_context_nll", "macro_released_nll", "micro_released_nll",
     *(f"box_{corner}" for corner in _CORNERS), *(f"crop_{side}" for side in _SIDES),
     *(f"cost_{counter}" for counter in COUNTERS), *(f"seconds_{phase}" for phase in PHASES),
 )  # fmt: skip
-TRACE_COLUMNS = (*_TEXT_COLUMNS, *_NUMBER_COLUMNS, "skipped_micro")
-TRACE_TYPES = (
-    dict.fromkeys(_TEXT_COLUMNS, "str") | dict.fromkeys(_NUMBER_COLUMNS, "float64") | {"skipped_micro": "bool"}
+TRACE_TYPES: Mapping[str, str] = (
+    dict.fromkeys(_TEXT_COLUMNS, "str")
+    | dict.fromkeys(_NUMBER_COLUMNS, "float64")
+    | {"skipped_micro": "bool", OTHER_PICKS: "object"}
 )
-NO_TRACE: tuple[Any, ...] = (*[None] * len(_TEXT_COLUMNS), *[math.nan] * len(_NUMBER_COLUMNS), False)
+"""The columns of a trace that are there whatever rules are installed, with their types, in order."""
 
 
-def compared_columns(rule: Rule) -> tuple[str, str]:
-    """The columns of the NLLs of the macro and the micro candidate that ``rule`` compares."""
-    context = {"own": "", "micro": "_context", "released": "_released"}[rule]
-    return f"macro{context}_nll", f"micro{context}_nll"
+def rule_types() -> dict[str, str]:
+    """The columns that follow those of `TRACE_TYPES`, three for each installed rule, with their types, in order."""
+    types: dict[str, str] = {}
+    for rule in RULES:
+        types |= {pick_column(rule.name): "str"} | dict.fromkeys(cost_columns(rule.name), "float64")
+    return types
+
+
+def no_trace() -> tuple[Any, ...]:
+    """The row of a question without a trace."""
+    fixed = (*[None] * len(_TEXT_COLUMNS), *[math.nan] * len(_NUMBER_COLUMNS), False, None)
+    return (*fixed, *[None, math.nan, math.nan] * len(RULES.items))
 
 
 def trace_row(trace: Trace) -> tuple[Any, ...]:
-    """The values of `TRACE_COLUMNS`; what a trace does not have is None or NaN.
+    """The values of the columns of `TRACE_TYPES` and `rule_types`; what a trace does not have is None or NaN.
 
     The ``pick_`` columns are filled for every answered question: without a choice to make, every rule has picked what
     there is. ``cost_questions`` and its like stand in the first row of each batch, so that sums hold.
     """
     image = trace.images[0] if trace.images else None
     grounding, scores = trace.grounding, trace.scores
-    picks = trace.picks or dict.fromkeys(RULES, trace.selected)
+    others = {rule: pathway for rule, pathway in trace.picks.items() if rule not in RULES}
     texts = (
         trace.question_digest,
         image.digest if image else trace.key,
@@ -69,7 +93,6 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         grounding.response.text if grounding else None,
         str(grounding.outcome) if grounding else None,
         scores.scored if scores else None,
-        *(picks.get(rule) for rule in RULES),
         trace.selected,
         str(trace.decision) if trace.decision else None,
         str(trace.fallback) if trace.fallback else None,
@@ -81,12 +104,29 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         *_likelihood(trace.macro),
         *_likelihood(trace.micro),
         *_likelihood(grounding.response if grounding else None),
-        *_rescored(trace),
         *_corners(grounding.box if grounding else None),
         *_sides(grounding.crop if grounding else None),
         *_cost(trace),
     )
-    return (*texts, *numbers, trace.skipped_micro)
+    return (*texts, *numbers, trace.skipped_micro, others or None, *_rules(trace))
+
+
+def _rules(trace: Trace) -> Iterator[Any]:
+    """What each installed rule picks, and the costs of both candidates that it compares."""
+    picks: Mapping[str, Pathway | None] = trace.picks or dict.fromkeys(RULES.items, trace.selected)
+    costs = costs_of(trace)
+    for rule in RULES.items:
+        yield picks.get(rule)
+        yield from costs.get(rule, (math.nan, math.nan))
+
+
+def pick_of(row: tuple[Any, ...], rule: str) -> str | None:
+    """What the rule of that name picks, in the row of a trace; None where it does not."""
+    if rule in RULES:
+        found: str | None = row[[*TRACE_TYPES, *rule_types()].index(pick_column(rule))]
+        return found
+    others: Mapping[str, str] = row[[*TRACE_TYPES].index(OTHER_PICKS)] or {}
+    return others.get(rule)
 
 
 def _words(completion: Completion | None) -> tuple[str | None, str | None]:
@@ -102,19 +142,6 @@ def _gap(trace: Trace) -> float:
     texts = (trace.macro, trace.micro, trace.grounding.response if trace.grounding else None)
     gaps = [math.nan if text.gap is None else text.gap for text in texts if text and text.token_ids]
     return math.nan if not gaps or any(map(math.isnan, gaps)) else min(gaps)
-
-
-def _rescored(trace: Trace) -> Sequence[float]:
-    """Mean NLLs of both candidates in micro context, over the answer and over box and answer."""
-    if trace.scores is None or trace.grounding is None:
-        return (math.nan,) * 4
-    response, scores = trace.grounding.response.logprobs, trace.scores
-    return (
-        scores.macro_nll,
-        scores.micro_nll,
-        released_nll(response, scores.macro),
-        released_nll(response, scores.micro),
-    )
 
 
 def _sides(crop: Crop | None) -> Sequence[float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dualfocus_eval.analysis.choices import Choice, available_choices, picked_micro, rule_choice
+from dualfocus_eval.analysis.choices import Choice, available_choices, heading, picked_micro, rule_choice, rules_among
 from dualfocus_eval.analysis.scoring import main_metric
 from dualfocus_eval.common.tables import print_line
 
@@ -58,8 +58,8 @@ class Run:
     Columns: ``task``, ``doc_id``, ``key``, ``question`` (the prompt), ``target``, ``answer`` (the text that lmms-eval
     scored), ``traced``; ``failed`` (the kind of failure, NaN of an answered question); ``score_selected`` (lmms-eval's
     own), ``score_macro``, ``score_micro`` (1 is right; micro falls back to macro; NaN without a trace); ``truth_x1`` to
-    ``truth_y2`` (the document's ``box``, as fractions of the image); and `rows.TRACE_COLUMNS`. ``cluster`` tells which
-    questions share an image.
+    ``truth_y2`` (the document's ``box``, as fractions of the image); and `rows.TRACE_TYPES` and
+    `rows.rule_types`. ``cluster`` tells which questions share an image.
     """
 
     path: Path
@@ -98,7 +98,14 @@ class Run:
     @property
     def choices(self) -> tuple[Choice, ...]:
         """The choices of the answer that this run allows; without any trace only its own."""
-        return available_choices(self.settings) if self.record and self._traced.any() else ("selected",)
+        if not (self.record and self._traced.any()):
+            return ("selected",)
+        return available_choices(self.settings, self.answers)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The names of the selection rules that this run can be judged by."""
+        return rules_among(self.choices)
 
     @property
     def shown_choices(self) -> dict[Choice, str]:
@@ -107,10 +114,10 @@ class Run:
         ``selected`` has a column of its own where it says more than that rule: with some questions untraced it is
         lmms-eval's own score over all of them.
         """
-        headings: dict[Choice, str] = {choice: choice for choice in self.choices}
+        headings = {choice: heading(choice) for choice in self.choices}
         if "oracle" in headings:
             deciding = rule_choice(self.settings["selection"])
-            headings[deciding] = f"{deciding} *"
+            headings[deciding] += " *"
             if self._traced.all():
                 del headings["selected"]
         return headings

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, get_args
+from dataclasses import fields
+from typing import Annotated, Any
 
-from dualfocus_eval.common.errors import UserError
+from pydantic import Field, StrictFloat
+from pydantic.dataclasses import dataclass
+
 from dualfocus_eval.common.naming import refuse_unknown
-from dualfocus_eval.method.crops import CropRule
+from dualfocus_eval.common.validation import CLOSED, OneOf, validated
+from dualfocus_eval.method.crops import CROP_VERSIONS
 from dualfocus_eval.method.prompts import PROMPT_SETS
+from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.recipe import Recipe
 
 __all__ = ["CurationSettings", "curation_settings"]
 
+PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
+CropName = Annotated[str, OneOf(lambda: CROP_VERSIONS)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=CLOSED)
 class CurationSettings:
-    """How questions become samples. Raises ``UserError`` naming the setting and its allowed values."""
+    """How questions become samples."""
 
-    prompt_set: str = "released"
-    """Of Q1 and Q2: a name in ``method.prompts.PROMPT_SETS``."""
-    crop: CropRule = "full"
-    margin: float = 25.0
+    prompt_set: PromptSetName = Settings.prompt_set
+    """Of Q1 and Q2."""
+    crop: CropName = Settings.crop
+    """How a box becomes whole pixels."""
+    margin: Annotated[StrictFloat, Field(ge=0)] = Settings.margin
     """Pixels of the original image by which the squared box is enlarged on every side."""
-    overlap: float = 0.5
+    overlap: Annotated[StrictFloat, Field(gt=0, le=1)] = 0.5
     """An object counts as inside the box when at least this share of its area lies there."""
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("prompt_set", tuple(PROMPT_SETS)), ("crop", get_args(CropRule))):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise UserError(f"{name}={value!r} is not one of: {', '.join(allowed)}")
-        if not (_is_number(self.margin) and self.margin >= 0):
-            raise UserError(f"margin={self.margin!r} must be a finite number of pixels, 0 or more")
-        if not (_is_number(self.overlap) and 0 < self.overlap <= 1):
-            raise UserError(f"overlap={self.overlap!r} must be a share above 0 and at most 1")
 
 
 def curation_settings(recipe: Recipe | None, given: Mapping[str, Any]) -> CurationSettings:
-    """Command option > recipe > default; entries of ``given`` that are None were not given. Raises ``UserError``."""
+    """Command option > recipe > default; entries of ``given`` that are None were not given.
+
+    Raises ``UserError`` naming where the setting stands and what is allowed.
+    """
     settings: dict[str, Any] = {}
     if recipe is not None:
+        where = f"recipe {recipe.path}, curation"
+        refuse_unknown(recipe.curation, ("overlap",), where, "key")
         names = [entry.name for entry in fields(CurationSettings)]
-        refuse_unknown(recipe.curation, ("overlap",), f"recipe {recipe.path}, curation", "key")
         settings = {name: recipe.inference[name] for name in names if name in recipe.inference} | dict(recipe.curation)
-    return CurationSettings(**(settings | {name: value for name, value in given.items() if value is not None}))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        validated(CurationSettings, settings, where)
+    options = {name: value for name, value in given.items() if value is not None}
+    return validated(CurationSettings, settings | options, "options")

@@ -2,56 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from dualfocus_eval.common.errors import UserError
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from dualfocus_eval.common.validation import CLOSED
 
 __all__ = ["EngineConfig"]
 
-DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class EngineConfig:
     """One checkpoint and how to run it.
 
-    Raises ``UserError`` for values outside their range; nothing is loaded to find out.
+    Raises pydantic's ``ValidationError`` (a ValueError) for wrong values; nothing is loaded to find out.
     """
 
     pretrained: str
     """A local checkpoint folder or a hub id."""
     revision: str | None = None
+    """A branch, tag or commit of the hub repository."""
     peft: str | None = None
     """A PEFT adapter (folder or hub id) to load on top."""
     device: str = "auto"
     """``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
     device_map: str | None = None
     """Accelerate's placement for models over several devices, e.g. ``auto``; excludes ``device``."""
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
     """``auto`` is the checkpoint's own dtype, but float32 on CPU."""
     attn_implementation: str | None = None
-    max_conversations: int = 16
+    """Transformers' attention kernel, e.g. ``sdpa`` or ``flash_attention_2``; by default transformers chooses."""
+    max_conversations: Annotated[int, Field(ge=1)] = 16
     """Most conversations in one forward pass."""
-    prefix_cache_gib: float | None = None
+    prefix_cache_gib: Annotated[float, Field(ge=0)] | None = None
     """Budget of the key/value prefix cache; 0 turns reuse off. None: 16 times the weights' bytes, at most 2 GiB and at
     most an eighth of the memory that is free when the model is loaded."""
     min_pixels: int | None = None
+    """Smallest area to which the processor resizes an image; only for families that have such a limit (Qwen-VL)."""
     max_pixels: int | None = None
+    """Largest area, likewise."""
     image_aspect: Literal["checkpoint", "pad"] = "checkpoint"
     """``pad``: LLaVA's own padding to a square with the mean colour instead of the checkpoint's processor."""
     trust_remote_code: bool = False
+    """Run the checkpoint's own Python code."""
 
     def __post_init__(self) -> None:
         if not self.pretrained:
-            raise UserError("pretrained is empty: name a checkpoint folder or a hub id")
-        if self.dtype not in DTYPES:
-            raise UserError(f"dtype={self.dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
-        if self.max_conversations < 1:
-            raise UserError(f"max_conversations={self.max_conversations} must be at least 1")
-        if self.prefix_cache_gib is not None and self.prefix_cache_gib < 0:
-            raise UserError(f"prefix_cache_gib={self.prefix_cache_gib} must not be negative; 0 turns the cache off")
-        if self.image_aspect not in ("checkpoint", "pad"):
-            raise UserError(f"image_aspect={self.image_aspect!r} is unknown; allowed: checkpoint, pad")
+            raise ValueError("pretrained is empty: name a checkpoint folder or a hub id")
         if self.device_map is not None and self.device != "auto":
-            raise UserError(f"device={self.device!r} and device_map={self.device_map!r} exclude each other; give one")
+            raise ValueError(f"device={self.device!r} and device_map={self.device_map!r} exclude each other; give one")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dualfocus_eval.analysis.rows import compared_columns
+from dualfocus_eval.analysis.rows import cost_columns
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.scoring import predicted_only
 from dualfocus_eval.common.errors import UserError
@@ -136,7 +136,7 @@ def _closest_calls(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Series
     """The smallest of: the gaps of all generated tokens; between the candidates where likelihood chose; and to the
     threshold below which the micro pathway is skipped."""
     calls = pd.DataFrame({"tokens": rows["gap"]})
-    macro, micro = compared_columns(settings["selection"])
+    macro, micro = cost_columns(settings["selection"])
     margin = (rows[macro] - rows[micro]).abs()
     calls["selection"] = margin.where(rows["decision"] == "nll")
     if settings["adaptive_nll"] is not None:

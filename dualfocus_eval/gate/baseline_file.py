@@ -7,12 +7,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import json_text
+from dualfocus_eval.common.old_names import current_settings
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.traces.decoding import decoder
 
@@ -110,7 +111,8 @@ def load_baseline(path: Path) -> Baseline:
             f"baseline {path} is not as it was written: {'; '.join(faults)}; take it back from version control, or "
             "make it anew from a good run with --update"
         )
-    return baseline
+    # Only now: the digest is of the names under which it was written.
+    return replace(baseline, provenance=replace(provenance, settings=current_settings(provenance.settings)))
 
 
 def _faults(promised: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[_Row]]) -> Iterator[str]:

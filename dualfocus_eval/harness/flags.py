@@ -58,7 +58,7 @@ FLAGS: Mapping[str, Flag] = {
     "limit": _works(
         "the first questions of each task: all (-1), a whole number of 1 or more, or a share below 1. A share is "
         "taken of the first task, and the other tasks get as many questions; a warning says so, as of a limit "
-        "that cuts MMBench's circular groups"
+        "that cuts rows apart which belong together (MMBench's circular evaluation)"
     ),
     "offset": _works("begins with this question; a warning as for `limit`"),
     "use_cache": _refused(
@@ -131,8 +131,11 @@ def _is_limit(value: Any) -> bool:
     return value == -1 or 0 < value < 1 or (value >= 1 and float(value).is_integer())
 
 
-def without_effect(given: Mapping[str, Any], tasks: Collection[str]) -> list[str]:
-    """A message for each flag in ``given`` that changes nothing, and for limits that do not do what they say."""
+def without_effect(given: Mapping[str, Any], tasks: Collection[str], grouped: Collection[str] = ()) -> list[str]:
+    """A message for each flag in ``given`` that changes nothing, and for limits that do not do what they say.
+
+    ``grouped`` names those of the run's ``tasks`` in which several rows make one question.
+    """
     messages = [f"--{name} has no effect: {flag.note}" for name, flag in _set(given, "no effect")]
     limit = given.get("limit") or -1
     if 0 < limit < 1 and len(tasks) > 1:
@@ -140,8 +143,10 @@ def without_effect(given: Mapping[str, Any], tasks: Collection[str]) -> list[str
             f"--limit {limit}: lmms-eval takes this share of the first task, and as many questions of each other task"
         )
     for name in ("limit", "offset"):
-        if (given.get(name) or -1) > 0 and any("mmbench" in task for task in tasks):
-            messages.append(f"--{name} cuts MMBench's circular groups apart, which inflates the score")
+        if grouped and (given.get(name) or -1) > 0:
+            messages.append(
+                f"--{name} cuts rows of {', '.join(sorted(grouped))} apart that belong together, which inflates the score"
+            )
     return messages
 
 

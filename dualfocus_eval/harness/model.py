@@ -31,6 +31,7 @@ from dualfocus_eval.harness.requests import (
     read_simple,
 )
 from dualfocus_eval.harness.session import Session
+from dualfocus_eval.harness.structure import read_structure
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.traces.record import Trace
 
@@ -147,7 +148,9 @@ class _DualFocus(lmms):
         self.session.add_to_results(results)
 
     def _take_flags(self, instances: Sequence[Instance]) -> None:
-        self.session.take_flags(flags_of(instances), {instance.task_name for instance in instances})
+        tasks = {instance.task_name: instance.metadata for instance in instances}
+        grouped = [name for name, metadata in tasks.items() if read_structure(metadata, name).grouped_rows]
+        self.session.take_flags(flags_of(instances), tasks, grouped)
 
     def _warn_of_ignored(self, requests: Iterable[Request]) -> None:
         ignored = {(request.task, name) for request in requests if request.limits for name in request.limits.ignored}

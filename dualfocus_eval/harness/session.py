@@ -57,6 +57,8 @@ class Session:
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
+        for warning in config.warnings:
+            self.warn(warning)
         if _alone_despite_accelerate(accelerator):
             self.warn(
                 "accelerate launch started a single process: on CPUs it starts several only through MPI "
@@ -146,8 +148,9 @@ class Session:
             self._warnings.append(text)
             logger.warning(one_line(text))
 
-    def take_flags(self, flags: Mapping[str, Any], tasks: Collection[str]) -> None:
-        """Go by lmms-eval's own ``flags``: take over its system instruction, warn of what has no effect on ``tasks``.
+    def take_flags(self, flags: Mapping[str, Any], tasks: Collection[str], grouped: Collection[str] = ()) -> None:
+        """Go by lmms-eval's own ``flags``: take over its system instruction, warn of what has no effect on ``tasks``,
+        of which in ``grouped`` several rows make one question.
 
         Raises ``UserError`` for flags that are not supported, and for two system prompts.
         """
@@ -159,7 +162,7 @@ class Session:
                 f"{self.config.system_prompt!r} differ; give one of them"
             )
         self.system_prompt = instruction or self.config.system_prompt
-        for message in without_effect(flags, tasks):
+        for message in without_effect(flags, tasks, grouped):
             self.warn(message)
 
     def finish(self) -> None:

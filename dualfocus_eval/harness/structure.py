@@ -1,34 +1,42 @@
 """What a task's YAML says of its documents, so that stem, hint and options need not be read out of the prompt.
 
-``metadata: {dualfocus: {stem: COLUMN, hint: COLUMN, options: [COLUMN, ...], answer: KIND}}``; all may be left out.
+``metadata: {dualfocus: {stem: COLUMN, hint: COLUMN, options: [COLUMN, ...], answer: KIND, ...}}``; all may be left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.common.naming import refuse_unknown
+from pydantic import BeforeValidator, Field, StrictBool
+from pydantic.dataclasses import dataclass
+
+from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.harness.task_functions import is_blank
 from dualfocus_eval.method.question import AnswerKind
 
 __all__ = ["Structure", "read_structure"]
 
-KEYS = ("stem", "hint", "options", "answer", "prepared")
-"""``prepared`` is for ``dualfocus_eval.harness.task_index``."""
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class Structure:
-    """Columns of a task's documents, and the form of its answers."""
+    """Columns of a task's documents, the form of its answers, and where its documents come from."""
 
     stem: str | None = None
+    """The bare question."""
     hint: str | None = None
-    options: tuple[str, ...] = ()
+    """A text that goes before the question."""
+    options: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """A column per option, in the order of their letters, or one column that holds them all."""
     answer: AnswerKind | None = None
+    grouped_rows: StrictBool = False
+    """Whether several rows make one question, as in circular evaluation, so that a part of the rows scores too high."""
+    prepared: Annotated[str, Field(pattern="^[^/]+/[^/]+$")] | None = None
+    """``BENCHMARK/SPLIT`` of the prepared files (`dualfocus data prepare`)."""
 
     def stem_of(self, doc: Mapping[str, Any]) -> str | None:
         """The bare question; None where the document does not say."""
@@ -53,21 +61,7 @@ class Structure:
         return tuple("" if is_blank(cell) else str(cell).strip() for cell in cells)
 
 
-def read_structure(metadata: Mapping[str, Any] | None, task: str) -> Structure:
+def read_structure(metadata: Any, task: str) -> Structure:
     """The structure in a task's ``metadata``. Raises ``UserError`` naming the task and what is wrong."""
-    values = (metadata or {}).get("dualfocus")
-    if values is None:
-        return Structure()
-    where = f"task {task}, metadata.dualfocus"
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected keys with values, found {values!r}")
-    refuse_unknown(values, KEYS, where, "key")
-    answer, options = values.get("answer"), values.get("options", ())
-    if answer is not None and answer not in list(AnswerKind):
-        raise UserError(f"{where}: answer={answer!r} is not one of: {', '.join(AnswerKind)}")
-    return Structure(
-        stem=values.get("stem"),
-        hint=values.get("hint"),
-        options=(options,) if isinstance(options, str) else tuple(options),
-        answer=None if answer is None else AnswerKind(answer),
-    )
+    values = metadata.get("dualfocus") if isinstance(metadata, Mapping) else None
+    return Structure() if values is None else validated(Structure, values, f"task {task}, metadata.dualfocus")

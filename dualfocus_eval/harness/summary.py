@@ -15,8 +15,7 @@ from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.engines.base import Counters, Failure
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.method.selection import Decision
-from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.traces.record import Decision, Trace
 
 __all__ = ["Summary", "print_failures", "print_summary"]
 

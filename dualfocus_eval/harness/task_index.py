@@ -21,6 +21,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.building import adapt_building
 from dualfocus_eval.harness.stop_texts import tell_stop_texts_apart
+from dualfocus_eval.harness.structure import read_structure
 
 __all__ = ["index_our_tasks", "prepared_config", "task_manager"]
 
@@ -95,9 +96,7 @@ def prepared_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
     ``metadata: {dualfocus: {prepared: BENCHMARK/SPLIT}}`` of a task's YAML says what it reads. Raises ``UserError``
     when that is not there, with the command that prepares it.
     """
-    metadata = config.get("metadata")
-    structure = metadata.get("dualfocus") if isinstance(metadata, dict) else None
-    prepared = structure.get("prepared") if isinstance(structure, dict) else None
+    prepared = read_structure(config.get("metadata"), name).prepared
     if prepared is None:
         return config
     from loguru import logger

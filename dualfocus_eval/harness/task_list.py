@@ -11,6 +11,7 @@ import yaml
 
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.datasets import BENCHMARKS
+from dualfocus_eval.harness.structure import read_structure
 
 __all__ = ["TaskEntry", "list_tasks"]
 
@@ -45,7 +46,7 @@ def list_tasks() -> list[TaskEntry]:
 def _task(name: str, config: Mapping[str, Any]) -> TaskEntry:
     from pyarrow.parquet import read_metadata
 
-    source, prepared = config["dataset_path"], config["metadata"]["dualfocus"].get("prepared")
+    source, prepared = config["dataset_path"], read_structure(config["metadata"], name).prepared
     if prepared is None:
         (file,) = config["dataset_kwargs"]["data_files"].values()
         return TaskEntry(name, read_metadata(config["folder"] / file).num_rows, "nothing, it is embedded")

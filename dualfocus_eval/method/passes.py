@@ -13,9 +13,9 @@ from dualfocus_eval.method.boxes import CONVENTIONS, parse_box
 from dualfocus_eval.method.conversations import grounding_conversation, macro_conversation, micro_conversation
 from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.method.selection import Decision, Pathway, Rule, is_confident
+from dualfocus_eval.method.selection.deciding import is_confident
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.traces.record import ContextScores, Fallback, Grounding
+from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Pathway
 
 __all__ = ["Work", "answering", "attempt", "call", "check", "first_pass", "macro_pass", "second_pass"]
 
@@ -32,7 +32,7 @@ class Work:
     grounding: Grounding | None = None
     crop: Picture | None = None
     scores: ContextScores | None = None
-    picks: dict[Rule, Pathway] = field(default_factory=dict)
+    picks: dict[str, Pathway] = field(default_factory=dict)
     selected: Pathway | None = None
     """Set where no scores are needed; where they are, the rule's pick is taken from ``picks``."""
     decision: Decision | None = None

@@ -21,9 +21,11 @@ from dualfocus_eval.method.passes import (
     second_pass,
 )
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import RULES, Decision, picks, settled
+from dualfocus_eval.method.selection import RULES, picks, reselect
+from dualfocus_eval.method.selection.base import Candidates
+from dualfocus_eval.method.selection.deciding import settled
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.traces.record import ContextScores, Cost, Fallback, ImageInfo, Trace
+from dualfocus_eval.traces.record import ContextScores, Cost, Decision, Fallback, ImageInfo, Trace
 from dualfocus_eval.traces.store import TraceStore
 
 __all__ = ["Fallback", "Likelihood", "answer", "loglikelihood"]
@@ -63,13 +65,13 @@ def answer(
     arithmetic = store.arithmetic if store else {}
     computed = []
     for work in works:
-        computed.append(_trace(work, key, arithmetic, cost).reselected(settings.selection))
+        computed.append(reselect(_trace(work, key, arithmetic, cost), settings.selection))
         cost = None
     if store:
         for trace in computed:
             store.put(trace)
     remaining = iter(computed)
-    return [trace.reselected(settings.selection) if trace else next(remaining) for trace in known]
+    return [reselect(trace, settings.selection) if trace else next(remaining) for trace in known]
 
 
 def loglikelihood(
@@ -127,7 +129,7 @@ def _settle(work: Work) -> None:
     if work.macro and work.micro:
         if choice := settled(work.macro.text, work.micro.text, work.question):
             work.selected, work.decision = choice
-            work.picks = dict.fromkeys(RULES, work.selected)
+            work.picks = dict.fromkeys(RULES.items, work.selected)
     elif work.macro or work.micro:
         work.selected, work.decision = ("macro" if work.macro else "micro"), Decision.ONLY_CANDIDATE
 
@@ -172,12 +174,11 @@ def _candidates(work: Work, engine: Engine, settings: Settings) -> list[ScoreReq
 
 
 def _compare(work: Work) -> None:
-    """What every rule picks that has its scores (Eq. 8)."""
+    """What every rule picks whose needs are known (Eq. 8)."""
     assert work.macro
     assert work.micro
     assert work.grounding
-    in_micro_context = (work.scores.macro, work.scores.micro) if work.scores else None
-    work.picks = picks(work.macro, work.micro, work.grounding.response, in_micro_context)
+    work.picks = picks(Candidates(work.macro, work.micro, work.grounding.response, work.scores))
     work.decision = Decision.NLL
 
 

@@ -7,11 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
+from dualfocus_eval.common.old_names import current_settings
 from dualfocus_eval.method.crops import CROP_VERSIONS
+from dualfocus_eval.method.selection import RULES
 
-__all__ = ["METHOD_VERSION", "Settings", "settings_key"]
+__all__ = ["METHOD_VERSION", "Settings", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -26,10 +28,12 @@ class Settings:
     """
 
     strategy: Literal["dualfocus", "macro", "micro"] = "dualfocus"
-    selection: Literal["own", "micro", "released"] = "micro"
-    """Which rule picks the answer where the candidates differ; the trace records every rule it has the scores for."""
+    selection: str = "micro_context"
+    """Which rule picks the answer where the candidates differ, a name in ``method.selection.RULES``. The trace records
+    every rule whose needs are known."""
     score_all: bool = True
-    """Score candidates in micro context even when ``selection`` is ``own``, so that the trace allows every ablation."""
+    """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
+    ablation."""
     adaptive_nll: float | None = None
     """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
     prompt_set: Literal["released", "format1", "figure8"] = "released"
@@ -54,6 +58,8 @@ class Settings:
             value = getattr(self, setting.name)
             if allowed and all(isinstance(choice, str) for choice in allowed) and value not in allowed:
                 raise ValueError(f"{setting.name}={value!r} is not one of: {', '.join(allowed)}")
+        if self.selection not in RULES:
+            raise ValueError(f"selection={self.selection!r} is not one of: {', '.join(RULES.items)}")
         for name in ("margin", "jitter"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -66,7 +72,21 @@ class Settings:
     @property
     def scores_candidates(self) -> bool:
         """Whether candidates that differ are scored in micro context."""
-        return self.strategy == "dualfocus" and (self.score_all or self.selection != "own")
+        needed = "micro_context_scores" in RULES[self.selection].needs
+        return self.strategy == "dualfocus" and (self.score_all or needed)
+
+
+def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a file holds, by today's names; a setting that did not exist then has its default.
+
+    A selection rule that is not installed here is left as it stands: what it picked is in the traces. Raises ValueError
+    or TypeError for what no version of `Settings` was.
+    """
+    values = current_settings(stored)
+    rule = values.pop("selection")
+    if not isinstance(rule, str):
+        raise TypeError(f"selection: {rule!r:.60} is not a text")
+    return asdict(Settings(**values)) | {"selection": rule}
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from dualfocus_eval.analysis.choices import RULE_WORDS, deciding_nlls, decision_words
+from dualfocus_eval.analysis.choices import deciding_costs, decision_words
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.method.boxes import Box, format_box
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import Decision, Pathway, Rule
+from dualfocus_eval.method.selection import label_of
+from dualfocus_eval.traces.record import Decision, Pathway
 
 __all__ = ["draw_example"]
 
@@ -55,7 +56,7 @@ def draw_example(run: Run, key: str, path: Path) -> None:
     _above(axes[1], f"what the macro pass sees, {_size(panels[1])}")
     _above(axes[2], f"what the micro pass adds, {_size(panels[2])}")
     _below(axes[0], "box", format_box(box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
-    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, deciding_nlls(row, rule), strict=True):
+    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, deciding_costs(row, rule), strict=True):
         selected = " (selected)" if row["selected"] == pathway else ""
         color = _RIGHT if row[f"score_{pathway}"] > 0 else _WRONG
         shown = shorten(row[f"{pathway}_text"].strip(), 22, placeholder=" ...") or "(nothing)"
@@ -69,16 +70,17 @@ def draw_example(run: Run, key: str, path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: Rule) -> str:
+def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: str) -> str:
     """What decided; where that was no perplexity, the one in the candidate's own pathway, so named."""
     if not math.isnan(nll):
-        return f"PPL {math.exp(nll):.3f}" + ("" if rule == "own" else f" (rule {rule})")
+        return f"PPL {math.exp(nll):.3f} (rule {rule})"
     return f"PPL {math.exp(row[f'{pathway}_nll']):.3f} (own pathway)"
 
 
-def _decided(row: pd.Series, rule: Rule) -> str:
+def _decided(row: pd.Series, rule: str) -> str:
     if row["decision"] == Decision.NLL:
-        return f"Rule {rule}: the lower perplexity is selected ({RULE_WORDS[rule]})."
+        compared = label_of(rule)
+        return f"Rule {rule}: the lower perplexity is selected" + (f" ({compared})." if compared else ".")
     return f"Selected, not by perplexity: {decision_words(row)}."
 
 

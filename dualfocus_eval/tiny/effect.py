@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.choices import Choice, rule_choice, scores_of
+from dualfocus_eval.analysis.choices import Choice, heading, rule_choice, rule_notes, scores_of
 from dualfocus_eval.analysis.measures import metric, points, rate
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
@@ -28,7 +28,6 @@ __all__ = [
 
 SCENES = "df_scenes_mini"
 POPE = tuple(f"df_pope_mini_{split}" for split in NEGATIVES)
-_SHOWN: tuple[Choice, ...] = ("macro", "micro", "own rule", "micro rule", "released rule", "oracle")
 _INTERVALS = "In brackets: 95% interval, clustered by image"
 
 
@@ -43,21 +42,22 @@ def effect_tables(run: Run) -> dict[str, Table]:
 
 
 def score_table(run: Run) -> Table:
-    """Per cent right by kind and level of question, and POPE's F1, for every choice of the answer."""
+    """Percent right by kind and level of question, and POPE's F1, for every choice of the answer."""
+    shown = [choice for choice in run.choices if choice != "selected"]
 
-    def row(task: str, name: str, shown: str, *, interval: bool) -> tuple[Cell, ...]:
-        found = [metric(run, task, name, choice) for choice in _SHOWN]
+    def row(task: str, name: str, label: str, *, interval: bool) -> tuple[Cell, ...]:
+        found = [metric(run, task, name, choice) for choice in shown]
         numbers = [number if interval else Number(number.value, unit="%") for _, number in found]
-        return (shown, max(n for n, _ in found), *numbers)
+        return (label, max(n for n, _ in found), *numbers)
 
     levels = {"detail": "details", "global": "global", "accuracy": "all"}
     deciding = run.settings["selection"]
     return Table(
         title="Scores: % right; for POPE, F1",
-        header=("question", "n", *_SHOWN),
+        header=("question", "n", *map(heading, shown)),
         sections=(
             tuple(row(SCENES, kind, kind, interval=False) for kind in KINDS),
-            tuple(row(SCENES, level, shown, interval=True) for level, shown in levels.items()),
+            tuple(row(SCENES, level, label, interval=True) for level, label in levels.items()),
             tuple(row(task, "f1", f"F1 {task.rpartition('_')[2]}", interval=True) for task in POPE),
         ),
         notes=(
@@ -65,6 +65,7 @@ def score_table(run: Run) -> Table:
             f"{', '.join(DETAIL_KINDS)}; global is the rest. The rule that decides, named by the "
             f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. A question without a "
             "usable box counts in the column micro with its macro answer. Oracle: either candidate is right.",
+            *rule_notes(run.rules),
         ),
     )
 
@@ -73,12 +74,13 @@ def difference_table(run: Run) -> Table:
     """The differences that the method is judged by, question by question."""
     scenes = run.of(SCENES)
     details = scenes[_kind_is(run, DETAIL_KINDS)]
-    selected = rule_choice(run.settings["selection"])
+    rule = run.settings["selection"]
+    selected = rule_choice(rule)
     rows = (
         _difference("details: micro - macro", details, "micro", "macro"),
-        _difference(f"details: {selected} - macro", details, selected, "macro"),
-        _difference(f"all: {selected} - macro", scenes, selected, "macro"),
-        _difference(f"all: {selected} - micro", scenes, selected, "micro"),
+        _difference(f"details: {rule} - macro", details, selected, "macro"),
+        _difference(f"all: {rule} - macro", scenes, selected, "macro"),
+        _difference(f"all: {rule} - micro", scenes, selected, "micro"),
     )
     return Table(
         title="Differences (points)",

@@ -5,22 +5,51 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
+from dualfocus_eval.common.old_names import current_rule
 from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import Decision, Pathway, Rule, nlls
 from dualfocus_eval.traces.decoding import decoder
 
-__all__ = ["TRACE_VERSION", "ContextScores", "Cost", "Fallback", "Grounding", "ImageInfo", "Trace", "TraceFormatError"]
+__all__ = [
+    "TRACE_VERSION",
+    "ContextScores",
+    "Cost",
+    "Decision",
+    "Fallback",
+    "Grounding",
+    "ImageInfo",
+    "Pathway",
+    "Trace",
+    "TraceFormatError",
+]
 
 TRACE_VERSION = 3
 """2: completions carry their ``gap``, unknown in version 1. 3: traces carry their ``arithmetic``, unknown before."""
 _READABLE = (1, 2, TRACE_VERSION)
 _WITH_ARITHMETIC = 3
+
+
+Pathway = Literal["macro", "micro"]
+
+
+class Decision(StrEnum):
+    """What decided between the candidates."""
+
+    NLL = "nll"
+    """The costs that the selection rule compares."""
+    AGREEMENT = "agreement"
+    """Equal after normalisation: the macro answer's own spelling is kept, whatever the rule."""
+    ONLY_VALID_OPTION = "only_valid_option"
+    NO_VALID_OPTION = "no_valid_option"
+    """Neither candidate names an option: macro."""
+    ONLY_CANDIDATE = "only_candidate"
+    NO_SCORES = "no_scores"
+    """What the rule needs is not known: macro."""
 
 
 class Fallback(StrEnum):
@@ -125,8 +154,8 @@ class Trace:
     micro: Completion | None = None
     grounding: Grounding | None = None
     scores: ContextScores | None = None
-    picks: Mapping[Rule, Pathway] = field(default_factory=dict)
-    """What each rule picks; a rule whose scores were not taken is missing."""
+    picks: Mapping[str, Pathway] = field(default_factory=dict)
+    """What each selection rule picks, by its name; a rule whose needs were not known is missing."""
     selected: Pathway | None = None
     decision: Decision | None = None
     skipped_micro: bool = False
@@ -150,23 +179,6 @@ class Trace:
         """The selected candidate's text; empty for a failed question."""
         return self.answer.text if self.answer else ""
 
-    @property
-    def nlls(self) -> Mapping[Rule, tuple[float, float]]:
-        """The NLLs of macro and micro that each rule compares; a rule whose scores were not taken is missing."""
-        if not (self.macro and self.micro and self.grounding):
-            return {}
-        in_micro_context = (self.scores.macro, self.scores.micro) if self.scores else None
-        return nlls(self.macro, self.micro, self.grounding.response, in_micro_context)
-
-    def reselected(self, rule: Rule) -> Trace:
-        """The same trace decided by ``rule``; unchanged where there was only one candidate."""
-        if not self.picks:
-            return self
-        if rule not in self.picks:
-            return replace(self, selected="macro", decision=Decision.NO_SCORES, fallback=Fallback.SCORING_FAILED)
-        decision = Decision.NLL if self.decision is Decision.NO_SCORES else self.decision
-        return replace(self, selected=self.picks[rule], decision=decision, fallback=None)
-
     def to_json(self) -> str:
         """One line of strict JSON in ASCII; numbers that are not finite become null."""
         return json.dumps(_finite(asdict(self)), allow_nan=False, separators=(",", ":"))
@@ -183,6 +195,8 @@ class Trace:
                 found["arithmetic"] = {}
             if missing := Trace.__dataclass_fields__.keys() - found.keys():
                 raise TraceFormatError(f"not a trace: it lacks {', '.join(sorted(missing))}")
+            if isinstance(picks := found.get("picks"), dict):
+                found["picks"] = {current_rule(rule): pathway for rule, pathway in picks.items()}
             return _decoded(found)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise TraceFormatError(f"not a trace: {type(error).__name__}: {error}") from error

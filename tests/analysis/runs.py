@@ -24,10 +24,10 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import RULES, Decision, Pathway, Rule
+from dualfocus_eval.method.selection import RULES, reselect
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.tiny.effect import SCENES
-from dualfocus_eval.traces.record import Grounding, ImageInfo, Trace
+from dualfocus_eval.traces.record import Decision, Grounding, ImageInfo, Pathway, Trace
 from tests.scripted_engine import completion
 
 SIZE = (400, 200)
@@ -66,14 +66,14 @@ def answered(
     *,
     doc_id: int = 0,
     image: str = "image",
-    picks: dict[Rule, Pathway] | None = None,
-    rule: Rule = "own",
+    picks: dict[str, Pathway] | None = None,
+    rule: str = "own_context",
     box: Box | None = None,
     nlls: tuple[float, float] = (0.5, 0.4),
 ) -> Answered:
     """One question; ``picks`` names what each rule selects (default: micro wherever there is one)."""
     box = box or Box(0.1, 0.1, 0.3, 0.5)
-    picks = picks or dict.fromkeys(RULES, "micro")
+    picks = picks or dict.fromkeys(RULES.items, "micro")
     two = micro is not None
     trace = Trace(
         key=f"{task}/{doc_id}",
@@ -102,7 +102,7 @@ def scene(number: int, answer: str, **fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
-def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **engine: Any) -> Path:
+def write_run(folder: Path, answers: Sequence[Answered], rule: str = "own_context", **engine: Any) -> Path:
     """The files of a run: results, a sample file per task, traces."""
     traces = folder / "traces"
     traces.mkdir(parents=True)
@@ -116,7 +116,7 @@ def write_run(folder: Path, answers: Sequence[Answered], rule: Rule = "own", **e
         "tasks": {task: _counts([answer for answer in answers if answer.task == task]) for task in _names(answers)},
     }
     tasks = _names(answers)
-    chosen = [Answered(a.task, a.doc_id, a.doc, a.trace.reselected(rule)) for a in answers]
+    chosen = [Answered(a.task, a.doc_id, a.doc, reselect(a.trace, rule)) for a in answers]
     results: dict[str, Any] = {
         "results": {task: {"accuracy,none": 0.5} for task in tasks},
         "configs": {task: {"metric_list": _metric_names(task), "cluster_key": "image_id"} for task in tasks},
@@ -156,7 +156,7 @@ def read_with(folder: Path, answers: Sequence[Answered]) -> Run:
         return reading.read_run(folder)
 
 
-def run_of(answers: Sequence[Answered], rule: Rule = "own", **engine: Any) -> Run:
+def run_of(answers: Sequence[Answered], rule: str = "own_context", **engine: Any) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         return read_with(write_run(Path(folder) / "run", answers, rule, **engine), answers)
 

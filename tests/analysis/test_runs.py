@@ -10,7 +10,7 @@ from shutil import copytree
 
 import pytest
 
-from dualfocus_eval.analysis.choices import CHOICES, Choice, available_choices, scores_of
+from dualfocus_eval.analysis.choices import Choice, available_choices, scores_of
 from dualfocus_eval.analysis.reading import read_run
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
@@ -19,6 +19,7 @@ from dualfocus_eval.tiny.effect import SCENES
 from dualfocus_eval.traces.record import Trace
 from tests.analysis.runs import Answered, answered, read_with, run_of, scene, write_run
 
+CHOICES = ("macro", "micro", "rule:own_context", "rule:micro_context", "rule:released", "selected", "oracle")
 Scores = dict[Choice, list[float]]
 
 
@@ -29,13 +30,14 @@ def scores(run: Run) -> Scores:
 def test_every_choice_is_scored_by_the_task() -> None:
     run = run_of([
         answered(
-            SCENES, scene(1, "red"), "blue", "The red.", picks={"own": "micro", "micro": "macro", "released": "micro"}
+            SCENES, scene(1, "red"), "blue", "The red.",
+            picks={"own_context": "micro", "micro_context": "macro", "released": "micro"},
         )
     ])  # fmt: skip
     assert run.choices == CHOICES
     assert scores(run) == {
-        "macro": [0], "micro": [1], "own rule": [1], "micro rule": [0], "released rule": [1], "selected": [1],
-        "oracle": [1],
+        "macro": [0], "micro": [1], "rule:own_context": [1], "rule:micro_context": [0], "rule:released": [1],
+        "selected": [1], "oracle": [1],
     }  # fmt: skip
     assert run.faults == ()
 
@@ -53,11 +55,17 @@ def test_without_a_box_every_choice_is_the_macro_answer(answer: str, score: floa
 
 
 def test_a_run_allows_the_choices_that_it_has_scores_for() -> None:
-    full = {"strategy": "dualfocus", "adaptive_nll": None, "score_all": True, "selection": "own"}
-    assert available_choices(full) == CHOICES
-    assert available_choices(full | {"score_all": False}) == ("macro", "micro", "own rule", "selected", "oracle")
-    assert available_choices(full | {"adaptive_nll": 0.5}) == ("macro", "selected")
-    assert available_choices(full | {"strategy": "micro"}) == ("selected",)
+    full = {"strategy": "dualfocus", "adaptive_nll": None, "score_all": True, "selection": "own_context"}
+    rows = run_of([answered(SCENES, scene(1, "red"), "red", "blue")]).answers
+    assert available_choices(full, rows) == CHOICES
+    unscored = ("macro", "micro", "rule:own_context", "selected", "oracle")
+    assert available_choices(full | {"score_all": False}, rows) == unscored
+    needing = full | {"score_all": False, "selection": "micro_context"}
+    assert available_choices(needing, rows) == CHOICES
+    untold = rows.assign(box_text=None)  # a region that was found without a text
+    assert available_choices(full, untold) == tuple(choice for choice in CHOICES if choice != "rule:released")
+    assert available_choices(full | {"adaptive_nll": 0.5}, rows) == ("macro", "selected")
+    assert available_choices(full | {"strategy": "micro"}, rows) == ("selected",)
 
 
 @pytest.fixture
@@ -263,7 +271,8 @@ def test_without_any_usable_trace_a_run_is_not_whole(tmp_path: Path, two: Sequen
     "change",
     [
         {"settings": None},
-        {"settings": {"selection": "none"}},
+        {"settings": {"strategy": "none", "selection": "own_context"}},
+        {"settings": {"selection": 5}},
         {"settings_key": 5},
         {"settings_from": None},
         {"traces": None},

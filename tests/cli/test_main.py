@@ -32,7 +32,11 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["models", "llava"], 2, "neither a file nor one of"),
         (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),
         (["eval", "--tasks", "x", "--model_args", "macro"], 2, "'macro' is not NAME=VALUE"),
-        (["eval", "--tasks", "x", "--model_args", "selection=best"], 2, "not one of: own, micro, released"),
+        (
+            ["eval", "--tasks", "x", "--model_args", "selection=best"],
+            2,
+            "not one of: own_context, micro_context, released",
+        ),
         (["eval", "--tasks", "x", "--model_args", "recipe=nope"], 2, "neither a file nor one of"),
     ],
 )

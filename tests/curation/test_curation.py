@@ -439,10 +439,10 @@ def test_other_files_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--margin", "-1"], "margin=-1.0 must be a finite number of pixels"),
-        (["--margin", "nan"], "margin=nan must be"),
-        (["--overlap", "0"], "overlap=0.0 must be a share above 0"),
-        (["--overlap", "1.5"], "overlap=1.5 must be"),
+        (["--margin", "-1"], "margin: -1.0 must be at least 0"),
+        (["--margin", "nan"], "margin: nan must be"),
+        (["--overlap", "0"], "overlap: 0.0 must be above 0 and at most 1"),
+        (["--overlap", "1.5"], "overlap: 1.5 must be"),
         (["--workers", "0"], "--workers 0: must be 1 or more"),
         (["--images", "nowhere"], "--images nowhere is not a folder"),
         (["--recipe", "nothing"], "neither a file nor one of"),

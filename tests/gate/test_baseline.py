@@ -21,7 +21,7 @@ from dualfocus_eval.engines import weights_digest
 from dualfocus_eval.engines.identity import checkpoint_digest
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance, reduce_run
 from dualfocus_eval.gate.baseline_file import FORMAT, load_baseline, save_baseline
-from dualfocus_eval.method.selection import Decision
+from dualfocus_eval.traces.record import Decision
 from tests.analysis.runs import Answered
 from tests.gate.gate import MADE_BY, TASK, gate_run, question, read_gate_run
 

@@ -26,16 +26,20 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"selecton": "own"}, "Did you mean selection?"),
+        ({"selecton": "own_context"}, "Did you mean selection?"),
         ({"zzz": 1}, "Known: adaptive_nll, "),
-        ({"selection": "best"}, "not one of: own, micro, released"),
-        ({"batch_size": "auto"}, "batch_size=auto is not supported"),
+        ({"selection": "best"}, "not one of: own_context, micro_context, released"),
+        ({"batch_size": "auto"}, "batch_size: auto is not supported"),
         ({"batch_size": "auto:4"}, "Give a number"),
-        ({"batch_size": 0}, "1 or more"),
+        ({"batch_size": 0}, "batch_size: 0 must be at least 1"),
         ({"batch_size": 2.5}, "not a whole number"),
-        ({"margin": "wide"}, "margin='wide' is not a finite number"),
+        ({"margin": "wide"}, "margin: 'wide' is not a number"),
         ({"score_all": "maybe"}, "not true or false"),
-        ({"strategy": None}, "needs a value"),
+        ({"batch_size": True}, "'True' is not a whole number"),
+        ({"margin": "nan"}, "margin: 'nan' must be"),
+        ({"dtype": "int8"}, "dtype: 'int8' is not one of: auto, float32"),
+        ({"strategy": None}, "strategy: a value is needed"),
+        ({"wording": "released", "prompt_set": "format1"}, "wording is the old name of prompt_set"),
         ({"recipe": "no-such"}, "neither a file nor one of"),
     ],
 )
@@ -82,7 +86,7 @@ def test_a_wrong_key_in_the_checkpoint_is_named_with_its_file(checkpoint: Path) 
 
 def test_a_wrong_value_is_named_with_its_source(checkpoint: Path) -> None:
     (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"crop": "round"}}))
-    with pytest.raises(UserError, match=r"crop='round' is not one of: full, released \(from: checkpoint\)"):
+    with pytest.raises(UserError, match=r"dualfocus\.json, inference, crop: 'round' is not one of: full, released"):
         resolve({"pretrained": str(checkpoint)})
 
 
@@ -97,7 +101,7 @@ def test_the_adapter_speaks_after_the_checkpoint(checkpoint: Path, tmp_path: Pat
 
 def test_a_batch_of_questions_is_twice_as_many_conversations(checkpoint: Path) -> None:
     config = resolve({"pretrained": str(checkpoint), "batch_size": 3, "max_batch_size": 64})
-    assert (config.batch_size, config.engine.batch_size) == (3, 6)
+    assert (config.batch_size, config.engine.max_conversations) == (3, 6)
 
 
 def test_text_that_lmms_eval_turned_into_numbers_is_text_again(checkpoint: Path) -> None:
@@ -134,3 +138,35 @@ def test_a_recipe_of_settings_alone_speaks_for_the_embedded_checkpoint(tmp_path:
     config = resolve({"recipe": str(tmp_path / "wide.yaml")})
     assert config.engine.pretrained == load_recipe("dualfocus-tiny").pretrained
     assert config.settings.margin == 99
+
+
+def test_old_names_are_read_for_one_version_with_a_warning_each(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "dualfocus.json").write_text(json.dumps({"inference": {"wording": "figure8"}}))
+    (tmp_path / "old.yaml").write_text("checkpoint: checkpoint\ninference: {selection: own}\n")
+    config = resolve({"recipe": str(tmp_path / "old.yaml"), "wording": "format1"})
+    assert (config.settings.prompt_set, config.sources["prompt_set"]) == ("format1", "argument")
+    assert (config.settings.selection, config.sources["selection"]) == ("own_context", "recipe")
+    assert [warning.partition(";")[0] for warning in config.warnings] == [
+        "--model_args: wording is now called prompt_set",
+        f"recipe {tmp_path / 'old.yaml'}, inference: selection=own is now called own_context",
+        f"{checkpoint}/dualfocus.json, inference: wording is now called prompt_set",
+    ]
+    assert check({"selection": "micro"}) == (
+        "--model_args: selection=micro is now called micro_context; the next version no longer knows micro",
+    )
+    assert resolve({"pretrained": str(checkpoint), "selection": "micro_context"}).settings.prompt_set == "figure8"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"inferences": {}}, r"dualfocus\.json: unknown key 'inferences'\. Did you mean inference\?"),
+        ({"inference": [1]}, r"dualfocus\.json, inference: expected keys with values, found list"),
+        ({"inference": {"margin": -3}}, r"dualfocus\.json, inference, margin: -3 must be at least 0"),
+        ({"inference": {"batch_size": 3}}, r"dualfocus\.json, inference: unknown key 'batch_size'"),
+    ],
+)
+def test_what_is_wrong_with_a_checkpoint_s_own_settings(checkpoint: Path, content: object, message: str) -> None:
+    (checkpoint / "dualfocus.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        resolve({"pretrained": str(checkpoint)})

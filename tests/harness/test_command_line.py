@@ -151,10 +151,10 @@ def test_a_file_of_arguments(
         ("", "expected arguments with values"),
         ("[]", "expected arguments with values"),
         (json.dumps({"tasks": TASK, "model_args": 5}), "model_args=5 is neither text nor names with values"),
-        (json.dumps({"tasks": TASK, "model_args": {"margin": "wide"}}), "not a finite number"),
+        (json.dumps({"tasks": TASK, "model_args": {"margin": "wide"}}), "margin: 'wide' is not a number"),
         (json.dumps({"tasks": TASK, "limits": 2}), "unknown argument 'limits'. Did you mean limit?"),
         (json.dumps({"tasks": TASK, "model_args": "strategi=macro"}), "Did you mean strategy?"),
-        (json.dumps([{"tasks": TASK}, {"tasks": TASK, "model_args": "selection=best"}]), "not one of: own"),
+        (json.dumps([{"tasks": TASK}, {"tasks": TASK, "model_args": "selection=best"}]), "not one of: own_context"),
     ],
 )
 def test_what_is_wrong_with_a_file_of_arguments(content: str | None, message: str, tmp_path: Path) -> None:

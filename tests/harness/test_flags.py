@@ -70,16 +70,16 @@ def test_no_examples_are_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "tasks", "warned"),
+    ("given", "tasks", "grouped", "warned"),
     [
-        ({"limit": 8.0}, ["df_mmbench_en_mini"], True),
-        ({"limit": -1}, ["df_mmbench_en_mini"], False),
-        ({"offset": 1}, ["pope", "mmbench_en_dev"], True),
-        ({"limit": 0.5}, ["pope"], False),
-        ({"limit": 0.5}, ["pope", "gqa"], True),
+        ({"limit": 8.0}, ["circular"], ["circular"], True),
+        ({"limit": -1}, ["circular"], ["circular"], False),
+        ({"offset": 1}, ["pope", "circular"], ["circular"], True),
+        ({"limit": 0.5}, ["pope"], [], False),
+        ({"limit": 0.5}, ["pope", "gqa"], [], True),
     ],
 )
 def test_limits_that_do_not_do_what_they_say_are_warned_of(
-    given: dict[str, Any], tasks: list[str], warned: bool
+    given: dict[str, Any], tasks: list[str], grouped: list[str], warned: bool
 ) -> None:
-    assert bool(without_effect(given, tasks)) == warned
+    assert bool(without_effect(given, tasks, grouped)) == warned

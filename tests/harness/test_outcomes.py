@@ -23,8 +23,7 @@ from dualfocus_eval.harness.outcomes import Outcomes
 from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.pipeline import Likelihood
-from dualfocus_eval.method.selection import Decision
-from dualfocus_eval.traces.record import ContextScores, Fallback, Grounding, Trace
+from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Trace
 from dualfocus_eval.traces.store import join_traces
 from tests.tiny_llava import save_tiny_llava
 
@@ -87,7 +86,7 @@ def test_the_python_api_gets_record_and_rows(checkpoint: Path, tmp_path: Path, k
         assert (row["answer"], row["selected"], row["failure"]) == (trace.text, trace.selected, None)
         assert row["macro"] == trace.macro.text
         assert sample["filtered_resps"] == [row["answer"]]
-        assert row["rule"] == "micro"
+        assert row["rule"] == "micro_context"
         if trace.scores:
             assert (row["nll_macro"], row["nll_micro"]) == (trace.scores.macro_nll, trace.scores.micro_nll)
 
@@ -132,7 +131,7 @@ def answered(**fields: Any) -> Trace:
 
 @pytest.mark.parametrize(
     ("rule", "costs"),
-    [("own", (0.5, 0.4)), ("micro", (1.5, None)), ("released", (0.8, None)), (None, (None, None))],
+    [("own_context", (0.5, 0.4)), ("micro_context", (1.5, None)), ("released", (0.8, None)), (None, (None, None))],
 )
 def test_the_costs_are_those_that_the_rule_compares(rule: Any, costs: tuple[Any, Any]) -> None:
     outcomes = Outcomes()
@@ -144,7 +143,9 @@ def test_the_costs_are_those_that_the_rule_compares(rule: Any, costs: tuple[Any,
 
 def test_a_question_with_one_candidate_has_no_costs() -> None:
     outcomes = Outcomes()
-    outcomes.add_trace(answered(micro=None, scores=None, fallback="micro_failed", cause=Failure("k", "m")), "micro")
+    outcomes.add_trace(
+        answered(micro=None, scores=None, fallback="micro_failed", cause=Failure("k", "m")), "micro_context"
+    )
     row = outcomes.rows["t/4"]
     assert (row["micro"], row["nll_macro"], row["nll_micro"], row["fallback"]) == (None, None, None, "micro_failed")
 

@@ -150,7 +150,7 @@ def test_a_blank_option_between_others_keeps_its_letter() -> None:
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"answer": "maybe"}, r"task t, metadata\.dualfocus: answer='maybe' is not one of: yes_no"),
+        ({"answer": "maybe"}, r"task t, metadata\.dualfocus, answer: 'maybe' is not one of: yes_no"),
         ({"steem": "question"}, r"task t, metadata\.dualfocus: unknown key 'steem'\. Did you mean stem\?"),
         ("question", r"task t, metadata\.dualfocus: expected keys with values"),
     ],

@@ -42,7 +42,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "max_batch_size": 64,
     "prefix_cache_gib": 0,
     "trace_dir": "elsewhere",
-    "selection": "own",
+    "selection": "own_context",
 }
 """Arguments that change no answer, whatever their value."""
 

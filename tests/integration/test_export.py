@@ -17,7 +17,7 @@ def test_llava_hf_answers_as_our_macro_pathway(run: Run, checkpoint: Path, tmp_p
     processor = AutoProcessor.from_pretrained(checkpoint)
     processor.chat_template = FAMILIES["llava"].training_template
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
-    exported = export(Recipe(Path("mine.yaml")), model, processor, tmp_path / "exported", [], torch.float32)
+    exported = export(Recipe(path=Path("mine.yaml")), model, processor, tmp_path / "exported", [], torch.float32)
     shared = ["--tasks", "df_pope_mini_random", "--limit", "6", "--force_simple"]
     theirs = run(
         "lmms-eval", "--model", "llava_hf", "--model_args",

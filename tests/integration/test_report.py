@@ -21,7 +21,7 @@ from tests.integration.recomputed.shown import read_tables
 SCENES, POPE = "df_scenes_mini", "df_pope_mini_random"
 LETTERED = ("df_seed_img_mini", "df_mmbench_en_mini", "df_gqa_mcq_mini")
 LIMIT = 32
-SETTINGS = "selection=own,score_all=true"
+SETTINGS = "selection=own_context,score_all=true"
 Tables = dict[str, dict[str, Any]]
 
 
@@ -68,7 +68,7 @@ def with_letters(trace: dict[str, Any], target: str) -> dict[str, Any]:
             trace[name]["text"] = chance.choices(spellings, (4, 3, 2, 2, 1))[0].format(answer)
     if trace["picks"]:
         trace["picks"] = {rule: chance.choice(("macro", "micro")) for rule in trace["picks"]}
-        trace |= {"selected": trace["picks"]["own"], "decision": "only_valid_option"}
+        trace |= {"selected": trace["picks"]["own_context"], "decision": "only_valid_option"}
     return trace
 
 

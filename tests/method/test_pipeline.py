@@ -11,8 +11,8 @@ from dualfocus_eval.engines.base import Conversation, Failure, Message, Picture
 from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.traces.record import Decision
 from dualfocus_eval.traces.store import TraceStore
 from tests.scripted_engine import Answer, ScriptedEngine, completion, prompt_of, text_ids
 
@@ -103,10 +103,10 @@ def test_each_rule_decides_by_its_own_scores() -> None:
         rule(macro=("purple and blue", 0.1), micro=("red", 0.3), grounding_response=(BOX, 2.0)),
         nll=lambda conversation, text: 0.5 if text == "purple and blue" else 0.4,
     )
-    for selection, selected in (("own", "macro"), ("micro", "micro"), ("released", "macro")):
+    for selection, selected in (("own_context", "macro"), ("micro_context", "micro"), ("released", "macro")):
         (trace,) = answer([ask()], engine, Settings(selection=selection))
         assert trace.selected == selected
-        assert trace.picks == {"own": "macro", "micro": "micro", "released": "macro"}
+        assert trace.picks == {"own_context": "macro", "micro_context": "micro", "released": "macro"}
 
 
 def test_candidates_that_agree_are_not_scored() -> None:
@@ -114,15 +114,15 @@ def test_candidates_that_agree_are_not_scored() -> None:
     (trace,) = answer([ask()], engine, Settings())
     assert engine.scored == []
     assert (trace.text, trace.decision) == ("Blue.", Decision.AGREEMENT)
-    assert trace.picks == dict.fromkeys(("own", "micro", "released"), "macro")
+    assert trace.picks == dict.fromkeys(("own_context", "micro_context", "released"), "macro")
 
 
 def test_own_selection_scores_only_when_the_trace_is_to_have_all() -> None:
     engine = ScriptedEngine(rule())
-    (trace,) = answer([ask()], engine, Settings(selection="own", score_all=False))
+    (trace,) = answer([ask()], engine, Settings(selection="own_context", score_all=False))
     assert engine.scored == []
-    assert set(trace.picks) == {"own"}
-    answer([ask()], engine, Settings(selection="own"))
+    assert set(trace.picks) == {"own_context"}
+    answer([ask()], engine, Settings(selection="own_context"))
     assert len(engine.scored) == 1
 
 
@@ -287,10 +287,10 @@ def test_a_failure_of_the_macro_pathway_saves_the_second_pass() -> None:
 @pytest.mark.parametrize("failure", [OUT_OF_MEMORY, RuntimeError("a bug")])
 def test_a_failure_to_score_leaves_the_own_rule(failure: Failure | Exception) -> None:
     engine = ScriptedEngine(rule(macro=("blue", 0.9), micro=("green", 0.1)), nll=lambda conversation, text: failure)
-    (trace,) = answer([ask()], engine, Settings(selection="micro"))
+    (trace,) = answer([ask()], engine, Settings(selection="micro_context"))
     assert (trace.text, trace.decision, trace.fallback) == ("blue", Decision.NO_SCORES, "scoring_failed")
     assert trace.cause is not None
-    (trace,) = answer([ask()], engine, Settings(selection="own"))
+    (trace,) = answer([ask()], engine, Settings(selection="own_context"))
     assert (trace.text, trace.decision, trace.fallback) == ("green", Decision.NLL, None)
 
 
@@ -374,10 +374,10 @@ def test_a_rerun_computes_only_what_is_missing_and_may_use_another_rule(tmp_path
     questions = [ask(number) for number in range(4)]
     with TraceStore(tmp_path, "key") as store:
         answer(questions[:2], engine, Settings(), store=store)
-    undisturbed = answer(questions, engine, Settings(selection="own"), settings_key="key")
+    undisturbed = answer(questions, engine, Settings(selection="own_context"), settings_key="key")
     engine.generated.clear()
     with TraceStore(tmp_path, "key") as store:
-        resumed = answer(questions, engine, Settings(selection="own"), store=store)
+        resumed = answer(questions, engine, Settings(selection="own_context"), store=store)
         assert store.reused == 2
     assert [len(requests) for requests in engine.generated] == [4, 2]
     assert [replace(trace, cost=None) for trace in resumed] == [replace(trace, cost=None) for trace in undisturbed]
@@ -407,7 +407,7 @@ outcomes = st.one_of(words, st.tuples(words, st.floats(0, 9)), st.just(OUT_OF_ME
     settings=st.builds(
         Settings,
         strategy=st.sampled_from(["dualfocus", "macro", "micro"]),
-        selection=st.sampled_from(["own", "micro", "released"]),
+        selection=st.sampled_from(["own_context", "micro_context", "released"]),
         score_all=st.booleans(),
         adaptive_nll=st.none() | st.floats(0, 2),
         box_frame=st.sampled_from(["image", "padded_square"]),

@@ -6,15 +6,11 @@ from hypothesis import strategies as st
 
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import (
-    Decision,
-    is_confident,
-    lower_nll,
-    normalised,
-    picks,
-    released_nll,
-    settled,
-)
+from dualfocus_eval.method.selection import costs, picks
+from dualfocus_eval.method.selection.base import Candidates
+from dualfocus_eval.method.selection.deciding import is_confident, lower_nll, normalised, settled
+from dualfocus_eval.method.selection.released import RELEASED
+from dualfocus_eval.traces.record import ContextScores, Decision
 
 
 def generated(*logprobs: float) -> Completion:
@@ -42,24 +38,36 @@ def test_nll_and_perplexity_choose_alike(macro: float, micro: float) -> None:
 
 
 def test_the_released_mean_runs_over_the_box_too_and_favours_length() -> None:
-    grounding_response = [-0.1] * 18
-    assert released_nll(grounding_response, [-1.0, -1.0]) == pytest.approx((18 * 0.1 + 2.0) / 20)
-    macro, micro = [-1.0, -1.0], [-0.5]
+    sure, unsure = [-0.1] * 18, [-2.0] * 18
+    macro, micro = released_costs(sure, [-1.0, -1.0], [-0.5])
+    assert macro == pytest.approx((18 * 0.1 + 2.0) / 20)
     assert lower_nll(1.0, 0.5) == "micro"
-    assert released_nll(grounding_response, macro) > released_nll(grounding_response, micro)
+    assert macro > micro
     # Sure of the box, unsure of the answer: the same mean over more tokens costs more here ...
-    assert released_nll(grounding_response, [-0.5] * 2) > released_nll(grounding_response, [-0.5])
+    longer, shorter = released_costs(sure, [-0.5] * 2, [-0.5])
+    assert longer > shorter
     # ... and unsure of the box, the longer of two equally sure answers wins.
-    unsure = [-2.0] * 18
-    assert released_nll(unsure, [-0.5] * 2) < released_nll(unsure, [-0.5])
+    longer, shorter = released_costs(unsure, [-0.5] * 2, [-0.5])
+    assert longer < shorter
 
 
-def test_every_rule_that_has_scores_picks() -> None:
+def released_costs(response: list[float], macro: list[float], micro: list[float]) -> tuple[float, float]:
+    scores = ContextScores("answer", tuple(macro), tuple(micro))
+    found = RELEASED.costs(Candidates(generated(-0.1), generated(-0.1), generated(*response), scores))
+    assert found
+    return found
+
+
+def test_every_rule_picks_whose_needs_are_known() -> None:
     macro, micro, grounding_response = generated(-0.1), generated(-0.2), generated(-2.0, -2.0)
-    assert picks(macro, micro, grounding_response) == {"own": "macro"}
+    assert picks(Candidates(macro, micro, grounding_response)) == {"own_context": "macro"}
     # In micro context: 0.4 for macro's three tokens, 0.3 for micro's one.
-    rescored = ((-0.4, -0.4, -0.4), (-0.3,))
-    assert picks(macro, micro, grounding_response, rescored) == {"own": "macro", "micro": "micro", "released": "macro"}
+    scores = ContextScores("answer", (-0.4, -0.4, -0.4), (-0.3,))
+    known = Candidates(macro, micro, grounding_response, scores)
+    assert picks(known) == {"own_context": "macro", "micro_context": "micro", "released": "macro"}
+    assert costs(known)["micro_context"] == pytest.approx((0.4, 0.3))
+    without_text = Candidates(macro, micro, scores=scores)
+    assert picks(without_text) == {"own_context": "macro", "micro_context": "micro"}
 
 
 def test_confidence_is_an_nll_strictly_below_the_threshold() -> None:

@@ -12,7 +12,7 @@ from dualfocus_eval.method.settings import Settings, settings_key
     ("name", "value", "said"),
     [
         ("strategy", "both", "dualfocus, macro, micro"),
-        ("selection", "oracle", "own, micro, released"),
+        ("selection", "oracle", "own_context, micro_context, released"),
         ("prompt_set", "mine", "released, format1, figure8"),
         ("box_convention", "pascal", "unit, qwen_vl"),
         ("crop", "half", "full, released"),
@@ -56,14 +56,14 @@ def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
     base = Settings()
     keys = {settings_key(replace(base, **{name: value}), {}) for name, value in CHANGES.items()}
     assert len(keys | {settings_key(base, {})}) == len(CHANGES) + 1
-    for selection in ("own", "micro", "released"):
+    for selection in ("own_context", "micro_context", "released"):
         assert settings_key(Settings(selection=selection), {}) == settings_key(base, {})
 
 
 def test_the_key_tells_whether_scores_were_taken() -> None:
-    unscored = Settings(selection="own", score_all=False)
-    assert settings_key(unscored, {}) != settings_key(Settings(selection="own"), {})
-    assert settings_key(Settings(selection="micro", score_all=False), {}) == settings_key(Settings(), {})
+    unscored = Settings(selection="own_context", score_all=False)
+    assert settings_key(unscored, {}) != settings_key(Settings(selection="own_context"), {})
+    assert settings_key(Settings(selection="micro_context", score_all=False), {}) == settings_key(Settings(), {})
 
 
 def test_the_key_covers_the_callers_identity_in_any_order() -> None:

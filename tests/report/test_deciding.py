@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from dualfocus_eval.analysis.choices import RULE_WORDS
 from dualfocus_eval.common.tables import Number
-from dualfocus_eval.method.selection import RULES, Decision, Rule, lower_nll, picks
+from dualfocus_eval.method.selection import RULES, candidates_of, label_of, picks
+from dualfocus_eval.method.selection.deciding import lower_nll
 from dualfocus_eval.report import example
 from dualfocus_eval.report.sections.questions import question_section
 from dualfocus_eval.tiny.effect import SCENES
-from dualfocus_eval.traces.record import ContextScores
+from dualfocus_eval.traces.record import ContextScores, Decision
 from tests.analysis.runs import Answered, answered, run_of, scene
 
 VALUES = (0.1, 0.5, 0.9)
@@ -29,22 +29,21 @@ def disagreements() -> list[Answered]:
     for number, (own, rescored) in enumerate((one, other) for one in PLACES for other in PLACES):
         row = answered(SCENES, scene(number, "red"), "blue", "red", doc_id=number, image=f"{number}", nlls=own)
         scores = ContextScores("answer", (-rescored[0],) * 3, (-rescored[1],) * 2)
-        trace = row.trace
-        assert trace.macro
-        assert trace.micro
-        assert trace.grounding
-        picked = picks(trace.macro, trace.micro, trace.grounding.response, (scores.macro, scores.micro))
-        rows.append(replace(row, trace=replace(trace, scores=scores, picks=picked, selected=picked["own"])))
+        trace = replace(row.trace, scores=scores)
+        candidates = candidates_of(trace)
+        assert candidates
+        picked = picks(candidates)
+        rows.append(replace(row, trace=replace(trace, picks=picked, selected=picked["own_context"])))
     return rows
 
 
-def shown(rows: list[Answered], rule: Rule) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def shown(rows: list[Answered], rule: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     table = question_section(run_of(rows, rule)).tables["questions"]
     return [dict(zip(table.header, row, strict=True)) for row in table.rows], table.notes
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_what_is_selected_has_the_lower_of_the_perplexities_shown(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rule", list(RULES.items))
+def test_what_is_selected_has_the_lower_of_the_perplexities_shown(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dualfocus_eval.report.sections.questions._EACH", 100)
     monkeypatch.setattr("dualfocus_eval.report.sections.questions._PICTURES", 0)
     rows, notes = shown(disagreements(), rule)
@@ -53,7 +52,7 @@ def test_what_is_selected_has_the_lower_of_the_perplexities_shown(rule: Rule, mo
         assert row["decided by"] == "perplexity"
         assert lower_nll(row["PPL macro"].value, row["PPL micro"].value) == row["selected"]
     assert notes[-1].startswith(f"Rule {rule}: ")
-    assert RULE_WORDS[rule] in notes[-1]
+    assert str(label_of(rule)) in notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +61,12 @@ def test_what_is_selected_has_the_lower_of_the_perplexities_shown(rule: Rule, mo
 )
 def test_where_something_else_decided_no_perplexity_is_shown(decision: Decision, words: str) -> None:
     row = answered(SCENES, scene(1, "red"), "blue", "red", nlls=(0.1, 0.9))
-    (found,), _ = shown([replace(row, trace=replace(row.trace, decision=decision))], "own")
+    (found,), _ = shown([replace(row, trace=replace(row.trace, decision=decision))], "own_context")
     assert (found["decided by"], found["selected"]) == (words, "micro")
     assert all(isinstance(cell, Number) and math.isnan(cell.value) for cell in (found["PPL macro"], found["PPL micro"]))
 
 
-def texts_of(row: Answered, rule: Rule, path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def texts_of(row: Answered, rule: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the example's picture says."""
     drawn: list[Figure] = []
     monkeypatch.setattr(example, "_encoder_view", lambda engine: lambda image: image)
@@ -79,12 +78,14 @@ def texts_of(row: Answered, rule: Rule, path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_example_names_the_rule_and_shows_what_it_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(
-        row for row in disagreements() if row.trace.picks == {"own": "macro", "micro": "micro", "released": "micro"}
+        row
+        for row in disagreements()
+        if row.trace.picks == {"own_context": "macro", "micro_context": "micro", "released": "micro"}
     )
     assert row.trace.scores
-    said = texts_of(row, "micro", tmp_path, monkeypatch)
+    said = texts_of(row, "micro_context", tmp_path, monkeypatch)
     for nll in (row.trace.scores.macro_nll, row.trace.scores.micro_nll):
-        assert f"PPL {math.exp(nll):.3f} (rule micro)" in said
-    assert f"Rule micro: the lower perplexity is selected ({RULE_WORDS['micro']})" in said
+        assert f"PPL {math.exp(nll):.3f} (rule micro_context)" in said
+    assert f"Rule micro_context: the lower perplexity is selected ({label_of('micro_context')})" in said
     agreed = replace(row, trace=replace(row.trace, decision=Decision.AGREEMENT))
-    assert "Selected, not by perplexity: same answer" in texts_of(agreed, "micro", tmp_path, monkeypatch)
+    assert "Selected, not by perplexity: same answer" in texts_of(agreed, "micro_context", tmp_path, monkeypatch)

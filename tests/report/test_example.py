@@ -15,7 +15,12 @@ from tests.tiny_llava import save_tiny_llava
 def test_the_first_question_by_id_that_zooming_saves() -> None:
     both_right = answered(SCENES, scene(1, "red"), "red", "red", doc_id=0)
     unselected = answered(
-        SCENES, scene(2, "red"), "blue", "red", doc_id=1, picks={"own": "macro", "micro": "micro", "released": "micro"}
+        SCENES,
+        scene(2, "red"),
+        "blue",
+        "red",
+        doc_id=1,
+        picks={"own_context": "macro", "micro_context": "micro", "released": "micro"},
     )
     saved = answered(SCENES, scene(3, "red"), "blue", "red", doc_id=2)
     later = answered(SCENES, scene(4, "red"), "blue", "red", doc_id=3)

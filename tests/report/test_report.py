@@ -214,7 +214,12 @@ def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"strategy": "macro"}, {"strategy": "micro"}, {"adaptive_nll": 0.5}, {"selection": "own", "score_all": False}],
+    [
+        {"strategy": "macro"},
+        {"strategy": "micro"},
+        {"adaptive_nll": 0.5},
+        {"selection": "own_context", "score_all": False},
+    ],
 )
 def test_every_kind_of_run_is_reported(tmp_path: Path, change: dict[str, str]) -> None:
     answers = some()

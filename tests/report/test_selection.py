@@ -11,11 +11,11 @@ from scipy import stats
 
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Number
-from dualfocus_eval.method.selection import Decision
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.confidence import confidence_section
 from dualfocus_eval.report.sections.selection import selection_section
 from dualfocus_eval.tiny.effect import SCENES
+from dualfocus_eval.traces.record import Decision
 from tests.analysis.runs import Answered, answered, run_of, scene
 
 

@@ -10,7 +10,7 @@ from dualfocus_eval.report.sections.boxes import truth_overlap
 from dualfocus_eval.tiny.effect import POPE, SCENES, box_table, difference_table, run_table, score_table
 from tests.analysis.runs import Answered, answered, run_of, scene
 
-CHOICES = ("macro", "micro", "own rule", "micro rule", "released rule", "oracle")
+CHOICES = ("macro", "micro", "own_context", "micro_context", "released", "oracle")
 
 
 def row(table: Table, name: str) -> dict[str, Cell]:
@@ -35,7 +35,7 @@ def answers() -> list[Answered]:
     rest = [
         answered(
             SCENES, scene(i, "3", kind="count", level="global"), "3" if i < 14 else "4", "3" if i > 11 else "9",
-            doc_id=i, image=f"{i % 4}", picks={"own": "macro", "micro": "micro", "released": "micro"},
+            doc_id=i, image=f"{i % 4}", picks={"own_context": "macro", "micro_context": "micro", "released": "micro"},
         )
         for i in range(10, 15)
     ]  # fmt: skip
@@ -64,16 +64,16 @@ def test_differences_are_paired_and_clustered(answers: list[Answered]) -> None:
     assert found["points"] == points(
         np.zeros(10), np.array([float(2 <= i < 7) for i in range(10)]), run.answers["cluster"].iloc[:10]
     )
-    assert number(row(table, "all: own rule - macro")["points"]) == 33.3
-    assert number(row(table, "all: own rule - micro")["points"]) == 6.7
-    assert number(row(difference_table(run_of(answers, "micro")), "all: micro rule - micro")["points"]) == 0
+    assert number(row(table, "all: own_context - macro")["points"]) == 33.3
+    assert number(row(table, "all: own_context - micro")["points"]) == 6.7
+    assert number(row(difference_table(run_of(answers, "micro_context")), "all: micro_context - micro")["points"]) == 0
 
 
 def test_f1_is_the_tasks_own() -> None:
     answers = [
         answered(
             POPE[0], {"answer": truth, "image_source": f"{i % 3}"}, macro, micro, doc_id=i, image=f"{i % 3}",
-            picks={"own": "macro", "micro": "micro", "released": "micro"},
+            picks={"own_context": "macro", "micro_context": "micro", "released": "micro"},
         )
         for i, (truth, macro, micro) in enumerate(
             [("yes", "yes", "yes"), ("no", "yes", "no"), ("yes", "no", "yes"), ("no", "no", "no"), ("yes", "yes", "no")]

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from dualfocus_eval.engines.base import Completion, Counters, Failure
 from dualfocus_eval.method.boxes import Box, BoxOutcome
 from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import RULES, Decision
+from dualfocus_eval.method.selection import RULES, reselect
 from dualfocus_eval.traces.record import (
     ContextScores,
     Cost,
+    Decision,
     Fallback,
     Grounding,
     ImageInfo,
@@ -52,7 +53,7 @@ traces = st.builds(
         st.none() | st.builds(Crop, natural, natural, natural, natural),
     ),
     st.none() | st.builds(ContextScores, st.sampled_from(["answer", "option_text"]), logprobs, logprobs),
-    st.dictionaries(st.sampled_from(RULES), pathways),
+    st.dictionaries(st.sampled_from(list(RULES.items)), pathways),
     st.none() | pathways,
     st.none() | st.sampled_from(Decision),
     st.booleans(),
@@ -84,7 +85,7 @@ def answered(**changes: object) -> Trace:
         (),
         macro,
         micro,
-        picks={"own": "micro", "micro": "macro", "released": "macro"},
+        picks={"own_context": "micro", "micro_context": "macro", "released": "macro"},
         selected="macro",
         decision=Decision.NLL,
     )
@@ -127,16 +128,22 @@ def test_a_trace_of_the_second_version_has_an_unknown_arithmetic() -> None:
         Trace.from_json(json.dumps(old | {"version": 3}))
 
 
+def test_rules_are_read_by_their_old_names() -> None:
+    old = json.loads(answered().to_json())
+    old["picks"] = {"own": "micro", "micro": "macro", "released": "macro"}
+    assert Trace.from_json(json.dumps(old)) == answered()
+
+
 def test_another_rule_on_a_stored_trace() -> None:
     trace = answered()
-    assert trace.reselected("own").text == "blue"
-    assert trace.reselected("released").text == "red"
-    without = answered(picks={"own": "micro"}, selected="micro")
-    failed = without.reselected("micro")
+    assert reselect(trace, "own_context").text == "blue"
+    assert reselect(trace, "released").text == "red"
+    without = answered(picks={"own_context": "micro"}, selected="micro")
+    failed = reselect(without, "micro_context")
     assert (failed.text, failed.decision, failed.fallback) == ("red", Decision.NO_SCORES, "scoring_failed")
-    assert failed.reselected("own") == without
+    assert reselect(failed, "own_context") == without
     only = answered(micro=None, picks={}, decision=Decision.ONLY_CANDIDATE, fallback="unparsable")
-    assert only.reselected("own") == only
+    assert reselect(only, "own_context") == only
 
 
 @pytest.mark.parametrize(
@@ -167,8 +174,8 @@ PATHS = [
     ("macro", "logprobs", 0), ("macro", "finish"), ("macro", "gap"), ("grounding", "response"),
     ("grounding", "outcome"),
     ("grounding", "box", "x1"), ("grounding", "crop", "left"), ("scores", "scored"), ("scores", "macro", 0),
-    ("picks",), ("picks", "own"), ("selected",), ("decision",), ("skipped_micro",), ("error",), ("cost", "questions"),
-    ("cost", "seconds"), ("cost", "seconds", "decode"),
+    ("picks",), ("picks", "own_context"), ("selected",), ("decision",), ("skipped_micro",), ("error",),
+    ("cost", "questions"), ("cost", "seconds"), ("cost", "seconds", "decode"),
 ]  # fmt: skip
 NULL_FITS = ("logprobs.0", "macro.0", "gap", "selected", "decision", "error")
 TEXT_FITS = ("key", "question_digest", "digest", "text", "scored")

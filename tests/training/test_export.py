@@ -21,7 +21,7 @@ from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.training.export import export
 from measurements.random_models import build
 
-RECIPE = Recipe(Path("mine.yaml"), inference={"margin": 12, "box_frame": "image"}, train={"base": "owner/name"})
+RECIPE = Recipe(path=Path("mine.yaml"), inference={"margin": 12, "box_frame": "image"}, train={"base": "owner/name"})
 LOG = [{"stage": "finetune", "steps": 2, "samples": 8, "seconds": 1, "losses": []}]
 HUB_NAMES = {
     "llava": ("language_model.lm_head", "language_model.model", "multi_modal_projector", "vision_tower.vision_model"),

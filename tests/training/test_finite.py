@@ -109,7 +109,7 @@ def test_an_export_is_whole_numbers_or_nothing(tmp_path: Path, dtype: torch.dtyp
     with torch.no_grad():
         model.lm_head.weight[0, 0] = math.nan if dtype == torch.float32 else torch.finfo(torch.float32).max
     with pytest.raises(DivergedError, match="lm_head"):
-        export(Recipe(Path("mine.yaml")), model, processor, tmp_path / "checkpoint", [], dtype)
+        export(Recipe(path=Path("mine.yaml")), model, processor, tmp_path / "checkpoint", [], dtype)
     assert not list(tmp_path.iterdir())
 
 

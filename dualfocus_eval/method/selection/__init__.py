@@ -1,37 +1,66 @@
-"""Which of the two candidates is the answer: the rules that compare them, and what needs no comparison."""
+"""Which of the two candidates is the answer: the rules that compare their costs, and their application to a trace.
+
+`deciding` holds what needs no rule: answers that agree, and answers of which only one names an option.
+"""
 
 from __future__ import annotations
 
-from dualfocus_eval.common.registry import Registry
-from dualfocus_eval.method.selection.base import Candidates, Need, SelectionRule
-from dualfocus_eval.method.selection.deciding import (
-    RULES,
-    Decision,
-    Pathway,
-    Rule,
-    is_confident,
-    lower_nll,
-    nlls,
-    normalised,
-    picks,
-    released_nll,
-    settled,
-)
+from collections.abc import Mapping
+from dataclasses import replace
 
-__all__ = [
-    "RULES",
-    "Candidates",
-    "Decision",
-    "Need",
-    "Pathway",
-    "Registry",
-    "Rule",
-    "SelectionRule",
-    "is_confident",
-    "lower_nll",
-    "nlls",
-    "normalised",
-    "picks",
-    "released_nll",
-    "settled",
-]
+from dualfocus_eval.common.registry import Registry
+from dualfocus_eval.method.selection.base import Candidates, SelectionRule
+from dualfocus_eval.method.selection.deciding import lower_nll
+from dualfocus_eval.method.selection.micro_context import MICRO_CONTEXT
+from dualfocus_eval.method.selection.own_context import OWN_CONTEXT
+from dualfocus_eval.method.selection.released import RELEASED
+from dualfocus_eval.traces.record import Decision, Fallback, Pathway, Trace
+
+__all__ = ["RULES", "candidates_of", "costs", "costs_of", "label_of", "picks", "reselect"]
+
+RULES: Registry[SelectionRule] = Registry(
+    "dualfocus_eval.selection", "selection rule", (OWN_CONTEXT, MICRO_CONTEXT, RELEASED)
+)
+"""Every selection rule by name: this package's own, and those that other packages register."""
+
+
+def label_of(name: str) -> str | None:
+    """What the rule of that name compares, in a few words; None for a rule that is not installed here."""
+    return RULES[name].label if name in RULES else None
+
+
+def costs(candidates: Candidates) -> dict[str, tuple[float, float]]:
+    """What each rule compares, for all rules whose needs are known: the costs of macro and micro, in nats."""
+    found = {rule.name: rule.costs(candidates) for rule in RULES}
+    return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def picks(candidates: Candidates) -> dict[str, Pathway]:
+    """The pathway of lower cost (Eq. 8), for all rules whose needs are known."""
+    return {name: lower_nll(*pair) for name, pair in costs(candidates).items()}
+
+
+def candidates_of(trace: Trace) -> Candidates | None:
+    """What a trace knows of its two candidates; None where it has only one."""
+    if trace.macro is None or trace.micro is None:
+        return None
+    return Candidates(trace.macro, trace.micro, trace.grounding.response if trace.grounding else None, trace.scores)
+
+
+def costs_of(trace: Trace) -> Mapping[str, tuple[float, float]]:
+    """`costs` of a trace's candidates; empty where it has only one."""
+    candidates = candidates_of(trace)
+    return costs(candidates) if candidates else {}
+
+
+def reselect(trace: Trace, rule: str) -> Trace:
+    """The same trace decided by the rule of that name; unchanged where there was only one candidate.
+
+    A rule that could not be computed for this question leaves the macro answer, as a fallback.
+    """
+    if not trace.picks:
+        return trace
+    if rule not in trace.picks:
+        return replace(trace, selected="macro", decision=Decision.NO_SCORES, fallback=Fallback.SCORING_FAILED)
+    decision = Decision.NLL if trace.decision is Decision.NO_SCORES else trace.decision
+    return replace(trace, selected=trace.picks[rule], decision=decision, fallback=None)

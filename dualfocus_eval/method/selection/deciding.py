@@ -1,55 +1,25 @@
-"""Which of the two candidates is the answer: Eq. 7 and 8 in three readings, and the multiple-choice rules.
+"""What decides between the two candidates besides a rule's own costs: their comparison (Eq. 8), agreement, and the
+multiple-choice rules.
 
-All rules compare mean negative log-likelihoods (NLL) instead of perplexities; the exponential keeps their order.
-
-- ``own``: each candidate in its own pathway, as the paper writes it.
-- ``micro``: both as continuations of the micro pathway's context under the scoring prompt.
-- ``released``: like ``micro``, the mean running over the tokens of A1 (the box) as well, as the released code computes.
+Costs are mean negative log-likelihoods (NLL) instead of perplexities; the exponential keeps their order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from enum import StrEnum
-from typing import Literal
 
 from dualfocus_eval.common.text import nfkc
-from dualfocus_eval.engines.base import Completion, mean_nll
+from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.letters import named_option, option_index
 from dualfocus_eval.method.question import AnswerKind, Question
+from dualfocus_eval.traces.record import Decision, Pathway
 
 __all__ = [
-    "RULES",
-    "Decision",
-    "Pathway",
-    "Rule",
     "is_confident",
     "lower_nll",
-    "nlls",
     "normalised",
-    "picks",
-    "released_nll",
     "settled",
 ]
-
-Pathway = Literal["macro", "micro"]
-Rule = Literal["own", "micro", "released"]
-RULES: tuple[Rule, ...] = ("own", "micro", "released")
-
-
-class Decision(StrEnum):
-    """What decided between the candidates."""
-
-    NLL = "nll"
-    AGREEMENT = "agreement"
-    """Equal after normalisation: the macro answer's own spelling is kept, whatever the rule."""
-    ONLY_VALID_OPTION = "only_valid_option"
-    NO_VALID_OPTION = "no_valid_option"
-    """Neither candidate names an option: macro."""
-    ONLY_CANDIDATE = "only_candidate"
-    NO_SCORES = "no_scores"
-    """The rule's scores could not be taken: macro."""
 
 
 def lower_nll(macro: float, micro: float) -> Pathway:
@@ -57,45 +27,9 @@ def lower_nll(macro: float, micro: float) -> Pathway:
     return "macro" if macro < micro or (micro != micro and macro == macro) else "micro"
 
 
-def released_nll(grounding_response: Sequence[float], answer: Sequence[float]) -> float:
-    """(sum NLL(A1) + sum NLL(answer)) / (|A1| + |answer|), from log-probabilities; favours longer answers."""
-    return mean_nll([*grounding_response, *answer])
-
-
 def is_confident(macro: Completion, threshold: float | None) -> bool:
     """Whether the macro answer's NLL is below ``threshold``, so that the micro pathway is skipped (appendix C)."""
     return threshold is not None and macro.nll < threshold
-
-
-def nlls(
-    macro: Completion,
-    micro: Completion,
-    grounding_response: Completion,
-    in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
-) -> dict[Rule, tuple[float, float]]:
-    """What each rule compares, for all rules that the log-probabilities at hand allow: NLLs of macro and micro.
-
-    ``in_micro_context`` holds the token log-probabilities of the macro and the micro candidate there.
-    """
-    result: dict[Rule, tuple[float, float]] = {"own": (macro.nll, micro.nll)}
-    if in_micro_context is not None:
-        rescored_macro, rescored_micro = in_micro_context
-        result["micro"] = (mean_nll(rescored_macro), mean_nll(rescored_micro))
-        result["released"] = (
-            released_nll(grounding_response.logprobs, rescored_macro),
-            released_nll(grounding_response.logprobs, rescored_micro),
-        )
-    return result
-
-
-def picks(
-    macro: Completion,
-    micro: Completion,
-    grounding_response: Completion,
-    in_micro_context: tuple[Sequence[float], Sequence[float]] | None = None,
-) -> dict[Rule, Pathway]:
-    """What each rule picks by `nlls`."""
-    return {rule: lower_nll(*pair) for rule, pair in nlls(macro, micro, grounding_response, in_micro_context).items()}
 
 
 _ARTICLES = frozenset({"a", "an", "the"})

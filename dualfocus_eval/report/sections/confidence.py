@@ -13,11 +13,11 @@ from dualfocus_eval.analysis.intervals import are_shares, jackknife
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.escaping import figure_text
 from dualfocus_eval.common.tables import Cell, Number, Table
-from dualfocus_eval.method.selection import Pathway
 from dualfocus_eval.report.section import Drawing, Section
 from dualfocus_eval.report.sections.categories import partitions
 from dualfocus_eval.report.sections.strategies import INTERVALS
 from dualfocus_eval.report.style import COLORS, GREY, panels
+from dualfocus_eval.traces.record import Pathway
 
 __all__ = ["auroc", "confidence_section", "reliability"]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.choices import RULE_WORDS, deciding_nlls, decision_words
+from dualfocus_eval.analysis.choices import deciding_costs, decision_words
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.escaping import figure_text, visible
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.images import prepare_picture, strict_decoding
-from dualfocus_eval.method.selection import Rule
+from dualfocus_eval.method.selection import label_of
 from dualfocus_eval.report.section import Drawing, Section
 
 __all__ = ["question_section", "shortened"]
@@ -43,9 +43,10 @@ def question_section(run: Run) -> Section:
     names = ("kind", "question", "prompt", "right", "macro", "micro")
     header = (*names, "decided by", "PPL macro", "PPL micro", "selected")
     counts = "; ".join(f"{name}: {len(rows):,}" for name, rows in kinds.items())
+    label = label_of(rule) or "what is not known here, since the rule is not installed"
     compared = (
         f"Rule {rule}: the answer with the lower perplexity is selected, of equal ones micro; PPL is that of "
-        f"{RULE_WORDS[rule]}. It is left out where something else decided. Of multiple choice the texts of the options "
+        f"{label}. It is left out where something else decided. Of multiple choice the texts of the options "
         "that the answers name are compared, if option_scoring says so."
     )
     table = Table("Questions", header, sections, (f"In all: {counts}.", compared))
@@ -76,9 +77,9 @@ def _kinds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _row(kind: str, row: pd.Series, rule: Rule) -> tuple[Cell, ...]:
+def _row(kind: str, row: pd.Series, rule: str) -> tuple[Cell, ...]:
     texts = [shortened(row[name]) for name in ("question", "target", "macro_text", "micro_text")]
-    perplexities = [Number(float(np.exp(nll)), decimals=3) for nll in deciding_nlls(row, rule)]
+    perplexities = [Number(float(np.exp(nll)), decimals=3) for nll in deciding_costs(row, rule)]
     return (kind, row["key"], *texts, decision_words(row), *perplexities, row["selected"])
 
 

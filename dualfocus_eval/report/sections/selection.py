@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.choices import Choice, picked_micro, rule_choice, scores_of
+from dualfocus_eval.analysis.choices import Choice, picked_micro, rule_choice, rule_notes, scores_of
 from dualfocus_eval.analysis.intervals import are_shares
 from dualfocus_eval.analysis.measures import points, rate, scale_notes
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Table
-from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.strategies import INTERVALS
 
@@ -27,7 +26,7 @@ def selection_section(run: Run) -> Section:
     )
     if "oracle" not in run.choices:
         return Section("selection", "Selection", text)
-    rules = [rule_choice(rule) for rule in RULES if rule_choice(rule) in run.choices]
+    rules = [rule_choice(rule) for rule in run.rules]
     split: list[tuple[Cell, ...]] = []
     accuracy: list[tuple[Cell, ...]] = []
     regret: list[tuple[Cell, ...]] = []
@@ -54,15 +53,15 @@ def selection_section(run: Run) -> Section:
         "split": Table("Who is right (% of questions)", header, (tuple(split),), (INTERVALS, scores, alone)),
         "selection": Table(
             "Accuracy of selection where one candidate scores higher (%)",
-            ("task", "n", "images", *rules),
+            ("task", "n", "images", *run.rules),
             (tuple(accuracy),),
-            (INTERVALS,),
+            (INTERVALS, *rule_notes(run.rules)),
         ),
         "regret": Table(
             "Regret against the oracle (points)",
-            ("task", "n", *rules),
+            ("task", "n", *run.rules),
             (tuple(regret),),
-            (INTERVALS, *scale_notes(own)),
+            (INTERVALS, *rule_notes(run.rules), *scale_notes(own)),
         ),
     }
     return Section("selection", "Selection", text, tables)

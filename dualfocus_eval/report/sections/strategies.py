@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dualfocus_eval.analysis.choices import Choice
+from dualfocus_eval.analysis.choices import Choice, rule_notes
 from dualfocus_eval.analysis.measures import is_share, metric, metrics_of, scale_notes
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.scoring import UNSCORED_METRIC
@@ -28,8 +28,7 @@ def strategy_section(run: Run) -> Section:
     text = (
         "Each task's main metric, by its own scoring, for every way to take the answer. All columns are about the same "
         "questions and candidates of one run. micro: a question without a usable box counts with its macro answer. "
-        "Rules: own compares each candidate in its own pathway (Eq. 7 and 8), micro both in the micro pathway's "
-        "context, released as the released code does. oracle: the better of both candidates, an upper bound."
+        "oracle: the better of both candidates, an upper bound."
     )
     rows: list[tuple[Cell, ...]] = []
     for name in names:
@@ -40,7 +39,7 @@ def strategy_section(run: Run) -> Section:
     header = ("task", "metric", "n", *run.shown_choices.values())
     shares = [name for name in names if is_share(run, name, str(run.main_metric(name)))]
     own = scale_notes([name for name in names if name not in shares])
-    notes = (*choice_notes(run, header), *own, *_rotations(run, names), *_unloaded(run, names))
+    notes = (*choice_notes(run, header), *rule_notes(run.rules), *own, *_rotations(run, names), *_unloaded(run, names))
     tables = (
         {"strategies": Table("Strategies (%)" if shares or not names else "Strategies", header, (tuple(rows),), notes)}
         if rows

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pydantic.dataclasses import dataclass
+
+from dualfocus_eval.common.validation import CLOSED
+from dualfocus_eval.training.tuning import Count
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
@@ -33,20 +37,20 @@ PRETOKENS = r"(?:USER|ASSISTANT): |, (?=\d)|\d\.\d\d| ?[A-Za-z]+|\d| ?[^\sA-Za-z
 SPECIAL_TOKENS = ("<pad>", "</s>", "<image>")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class ModelShape:
     """Sizes of the vision encoder and the decoder, in the terms of transformers' CLIP and Llama configurations."""
 
-    image_size: int = 112
-    patch_size: int = 14
-    vision_width: int = 192
-    vision_layers: int = 6
-    vision_heads: int = 4
-    text_width: int = 256
-    text_layers: int = 4
-    text_heads: int = 4
-    text_mlp: int = 704
-    max_positions: int = 2048
+    image_size: Count = 112
+    patch_size: Count = 14
+    vision_width: Count = 192
+    vision_layers: Count = 6
+    vision_heads: Count = 4
+    text_width: Count = 256
+    text_layers: Count = 4
+    text_heads: Count = 4
+    text_mlp: Count = 704
+    max_positions: Count = 2048
 
 
 def build_tokenizer(corpus: Iterable[str], phrases: Iterable[str] = ()) -> PreTrainedTokenizerFast:

@@ -15,7 +15,7 @@ from tests.integration.recomputed.scoring import BENCHMARKS, benchmark_of
 
 __all__ = ["Answers", "nll", "read_answers"]
 
-RULES = ("own", "micro", "released")
+RULES = ("own_context", "micro_context", "released")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Answers:
     @property
     def choices(self) -> Sequence[str]:
         """The ways to take an answer that the report shows."""
-        return ("macro", "micro", *(f"{rule} rule" for rule in RULES), "oracle") if self.both else ("selected",)
+        return ("macro", "micro", *RULES, "oracle") if self.both else ("selected",)
 
     @property
     def headings(self) -> Sequence[str]:
         """Those of their columns; a star marks the rule that decided."""
-        deciding = f"{self.record['settings']['selection']} rule"
+        deciding = self.record["settings"]["selection"]
         return [f"{choice} *" if choice == deciding else choice for choice in self.choices]
 
     @property
@@ -100,7 +100,7 @@ def _question(task: str, doc: Mapping[str, Any], sample: Mapping[str, Any], trac
     macro, micro = row["macro_scores"]["score"], row["micro_scores"]["score"]
     row |= {"score_macro": float(macro), "score_micro": float(micro)}
     row |= {"take macro": "macro", "take micro": "micro", "take oracle": "micro" if micro > macro else "macro"}
-    row |= {f"take {rule} rule": pick for rule, pick in _picks(trace).items()}
+    row |= {f"take {rule}": pick for rule, pick in _picks(trace).items()}
     row |= {f"compared by {rule}": nlls for rule, nlls in _compared(trace).items()}
     row["take selected"] = row["selected"] = trace["selected"]
     assert row[f"score_{trace['selected']}"] == sample["score"], f"{trace['key']} is scored otherwise by lmms-eval"
@@ -122,7 +122,7 @@ def _compared(trace: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
         return dict.fromkeys(RULES, (math.nan, math.nan))
     scores, box = trace["scores"], trace["grounding"]["response"]["logprobs"]
     return {
-        "own": (nll(trace["macro"]["logprobs"]), nll(trace["micro"]["logprobs"])),
-        "micro": (nll(scores["macro"]), nll(scores["micro"])),
+        "own_context": (nll(trace["macro"]["logprobs"]), nll(trace["micro"]["logprobs"])),
+        "micro_context": (nll(scores["macro"]), nll(scores["micro"])),
         "released": (nll(box + scores["macro"]), nll(box + scores["micro"])),
     }

@@ -25,7 +25,7 @@ DECISIONS = {
 def selection_tables(run: Answers) -> dict[str, Table]:
     if not run.both:
         return {}
-    rules = [f"{rule} rule" for rule in RULES]
+    rules = list(RULES)
     split, accuracy, regret = [], [], []
     for task, part in run.tasks.items():
         macro, micro, images = part["score_macro"], part["score_micro"], part["image"]

@@ -17,7 +17,7 @@ from dualfocus_eval.harness.arguments import resolve
 from tests.training.conftest import SHAPE
 
 RECIPE = f"""
-inference: {{margin: 12, selection: own}}
+inference: {{margin: 12, selection: own_context}}
 train:
   seed: 1
   scenes: 7
@@ -57,14 +57,14 @@ def test_the_checkpoint_has_the_hub_layout_and_its_provenance(run: Path) -> None
     with safe_open(checkpoint / "model.safetensors", "pt") as weights:
         assert "vision_tower.vision_model.embeddings.class_embedding" in weights.keys()  # noqa: SIM118
     record = json.loads((checkpoint / "dualfocus.json").read_text())
-    assert record["inference"] == {"margin": 12, "selection": "own"}
+    assert record["inference"] == {"margin": 12, "selection": "own_context"}
     assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "close-ups", "mix"]
 
 
 def test_the_harness_takes_the_checkpoints_settings(run: Path) -> None:
     config = resolve({"pretrained": str(run / "run" / "checkpoint")})
     assert config.settings.margin == 12
-    assert config.settings.selection == "own"
+    assert config.settings.selection == "own_context"
     assert config.sources["margin"] == "checkpoint"
 
 
