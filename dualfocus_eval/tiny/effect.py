@@ -24,21 +24,35 @@ __all__ = [
     "effect_tables",
     "run_table",
     "score_table",
+    "summary_table",
 ]
 
 SCENES = "df_scenes_mini"
 POPE = tuple(f"df_pope_mini_{split}" for split in NEGATIVES)
+_LEVELS = {"detail": "details", "global": "global", "accuracy": "all"}
+"""How the tables call the levels of questions, which are metrics of the task."""
 _INTERVALS = "In brackets: 95% interval, clustered by image"
 
 
 def effect_tables(run: Run) -> dict[str, Table]:
     """Every table, by the name of the place in a page that it fills."""
     return {
+        "summary": summary_table(run),
         "scores": score_table(run),
         "differences": difference_table(run),
         "boxes": box_table(run),
         "run": run_table(run),
     }
+
+
+def summary_table(run: Run) -> Table:
+    """One pass, two passes and their bound, by level of question: what the README shows."""
+    shown: dict[str, Choice] = {"one pass (macro)": "macro", "two passes (selected)": "selected", "oracle": "oracle"}
+    rows = []
+    for level, label in _LEVELS.items():
+        found = [metric(run, SCENES, level, choice) for choice in shown.values()]
+        rows.append((label, found[0][0], *(number for _, number in found)))
+    return Table("Percent right", ("questions", "n", *shown), (tuple(rows),), ())
 
 
 def score_table(run: Run) -> Table:
@@ -50,14 +64,13 @@ def score_table(run: Run) -> Table:
         numbers = [number if interval else Number(number.value, unit="%") for _, number in found]
         return (label, max(n for n, _ in found), *numbers)
 
-    levels = {"detail": "details", "global": "global", "accuracy": "all"}
     deciding = run.settings["selection"]
     return Table(
         title="Scores: % right; for POPE, F1",
         header=("question", "n", *map(heading, shown)),
         sections=(
             tuple(row(SCENES, kind, kind, interval=False) for kind in KINDS),
-            tuple(row(SCENES, level, label, interval=True) for level, label in levels.items()),
+            tuple(row(SCENES, level, label, interval=True) for level, label in _LEVELS.items()),
             tuple(row(task, "f1", f"F1 {task.rpartition('_')[2]}", interval=True) for task in POPE),
         ),
         notes=(
