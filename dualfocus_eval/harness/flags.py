@@ -144,9 +144,8 @@ def without_effect(given: Mapping[str, Any], tasks: Collection[str], grouped: Co
         )
     for name in ("limit", "offset"):
         if grouped and (given.get(name) or -1) > 0:
-            messages.append(
-                f"--{name} cuts rows of {', '.join(sorted(grouped))} apart that belong together, which inflates the score"
-            )
+            tasks_cut = ", ".join(sorted(grouped))
+            messages.append(f"--{name} cuts rows of {tasks_cut} apart that belong together, which inflates the score")
     return messages
 
 
