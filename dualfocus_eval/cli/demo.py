@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import UserError
 __all__ = ["main"]
 
 PICTURES = ("example.png", "strategies.png", "categories_df_seed_img_mini.png")
-"""What README shows."""
+"""What README and docs/reports.md show."""
 TASKS = "df_mini"
 _NEEDED = "strategy=dualfocus,score_all=true,adaptive_nll=none"
 """Both candidates of every question, scored for every rule."""
