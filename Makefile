@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect test test-install lint format docs prove bench tiny baselines clean
+.PHONY: help setup demo effect golden test test-quick test-all test-install lint format docs prove bench tiny baselines clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,8 +26,16 @@ effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the table
 	$(BIN)/dualfocus demo --output_path build/effect --pictures docs/figures --markdown README.md docs/effect.md
 
 # A process per core and a thread per process; a file stays together, so that what its tests share is made once.
-test: $(INSTALLED)  ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not prove and not install" -n auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED)  ## Run the tests, 8 minutes on two cores.
+	$(PYTEST) --durations 10 -m "not slow and not prove and not install"
+
+test-quick: $(INSTALLED)  ## Run the tests that need neither a model nor a process, a minute.
+	$(PYTEST) -m quick
+
+test-all: $(INSTALLED)  ## Run all tests, with more examples of the generated ones, 20 minutes.
+	HYPOTHESIS_PROFILE=all $(PYTEST) --durations 20 -m "not prove and not install"
 
 test-install: $(INSTALLED)  ## Install the wheel without constraints into a clean environment and run it there.
 	$(BIN)/python -m pytest -m install -rP tests/integration/test_wheel.py
@@ -60,6 +68,9 @@ bench: $(INSTALLED)  ## Measure speed and memory and write the figures into docs
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
+
+golden: $(INSTALLED)  ## Write the golden tables of reports anew; read the difference before you commit it.
+	$(BIN)/python -m tests.golden.reports
 
 # One thread, so that the same numbers come out on machines with more or fewer cores.
 baselines: $(INSTALLED)  ## Answer the minis anew and make that the baselines which the tests judge by.

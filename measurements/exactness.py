@@ -128,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", action="append", default=[], help="a checkpoint folder to include")
     parser.add_argument("--questions", type=int, default=70, help="questions; each is three conversations and a score")
-    parser.add_argument("--architectures", default=",".join(FAMILIES), help="random models to include")
+    parser.add_argument("--architectures", default=",".join(FAMILIES.items), help="random models to include")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and the rows beside it")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -15,15 +15,14 @@ import torch
 
 from dualfocus_eval.engines.base import Completion, Conversation, Picture
 from dualfocus_eval.method.boxes import parse_box
-from dualfocus_eval.method.conversations import (
-    grounding_conversation,
-    macro_conversation,
-    micro_conversation,
-    scoring_conversation,
-)
+from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.crops import crop_of, crop_picture
+from dualfocus_eval.method.grounding.base import Exchange
+from dualfocus_eval.method.grounding.text_box import grounding_conversation
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.second_pass.append_crop import APPEND_CROP
+from dualfocus_eval.method.second_pass.base import Zoom
 from measurements.performance_model import BOX_TOKENS, PROMPT_SET, apart
 
 __all__ = ["Answer", "NaiveTwoPass"]
@@ -51,18 +50,19 @@ class NaiveTwoPass:
     def answer(self, question: Question) -> Answer:
         """Both passes and the scores for one question."""
         macro = self._generate(macro_conversation(question), question.max_new_tokens)
-        grounding_response = self._generate(grounding_conversation(question, PROMPT_SET), BOX_TOKENS)
+        asked = grounding_conversation(question, PROMPT_SET)
+        grounding_response = self._generate(asked, BOX_TOKENS)
         (picture,) = question.images
         size = picture.pixels.size
         box = parse_box(self.boxes[grounding_prompt(question, PROMPT_SET)], "unit", image_size=size).box
         assert box is not None
         crop = crop_of(box, size)
         assert crop is not None
-        zoomed = crop_picture(picture, crop)
-        told = Completion("", grounding_response, (), "length")
-        micro = self._generate(micro_conversation(question, told, zoomed, PROMPT_SET), question.max_new_tokens)
+        told = Exchange(asked, Completion("", grounding_response, (), "length"))
+        zoom = Zoom(box, crop, crop_picture(picture, crop), told)
+        micro = self._generate(APPEND_CROP.conversation(question, zoom, PROMPT_SET), question.max_new_tokens)
         micro = apart(micro, len(self.processor.tokenizer))
-        context = scoring_conversation(question, told, zoomed, PROMPT_SET)
+        context = APPEND_CROP.scoring_context(question, zoom, PROMPT_SET)
         return Answer(macro, grounding_response, micro, (self._score(context, macro), self._score(context, micro)))
 
     def _generate(self, conversation: Conversation, tokens: int) -> tuple[int, ...]:

@@ -28,15 +28,14 @@ from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.loading import Checkpoint, prepare
 from dualfocus_eval.engines.rendering import Renderer
 from dualfocus_eval.families import FAMILIES
-from dualfocus_eval.method.conversations import (
-    grounding_conversation,
-    macro_conversation,
-    micro_conversation,
-    scoring_conversation,
-)
+from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.crops import crop_picture
+from dualfocus_eval.method.grounding.base import Exchange
+from dualfocus_eval.method.grounding.text_box import grounding_conversation
 from dualfocus_eval.method.pipeline import answer
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.second_pass.append_crop import APPEND_CROP
+from dualfocus_eval.method.second_pass.base import Zoom
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.traces.record import Trace
 from measurements.flop_count import count_flops
@@ -153,13 +152,16 @@ def floor_of(checkpoint: Checkpoint, asked: Sequence[Question], traces: Mapping[
         assert trace.macro
         assert trace.micro
         assert trace.grounding
-        assert trace.grounding.crop
-        grounding_response = trace.grounding.response
-        crop = crop_picture(question.images[0], trace.grounding.crop)
-        context = render(scoring_conversation(question, grounding_response, crop, PROMPT_SET))
+        box, crop, response = trace.grounding.box, trace.grounding.crop, trace.grounding.response
+        assert box
+        assert crop
+        assert response
+        told = Exchange(grounding_conversation(question, PROMPT_SET), response)
+        zoom = Zoom(box, crop, crop_picture(question.images[0], crop), told)
+        context = render(APPEND_CROP.scoring_context(question, zoom, PROMPT_SET))
         floor.add(render(macro_conversation(question)), trace.macro.token_ids)
-        floor.add(render(grounding_conversation(question, PROMPT_SET)), grounding_response.token_ids)
-        floor.add(render(micro_conversation(question, grounding_response, crop, PROMPT_SET)), trace.micro.token_ids)
+        floor.add(render(told.conversation), response.token_ids)
+        floor.add(render(APPEND_CROP.conversation(question, zoom, PROMPT_SET)), trace.micro.token_ids)
         floor.add(context, trace.macro.token_ids)
         floor.add(context, trace.micro.token_ids)
     return floor.flops / len(asked)

@@ -27,10 +27,11 @@ from transformers import (
     LlavaProcessor,
 )
 
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Picture
 from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.engines.loading import Checkpoint
-from dualfocus_eval.method.boxes import Box, format_box
+from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
 from measurements.random_models import LLAVA_TEMPLATE, WORDS, _tokenizer

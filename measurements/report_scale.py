@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.analysis.scoring import load_tasks
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.common.tables import Number, Table, fill_page, to_markdown
 from dualfocus_eval.engines.base import Completion
-from dualfocus_eval.method.boxes import Box, BoxOutcome
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.question import AnswerKind
 from dualfocus_eval.method.selection import RULES, picks
 from dualfocus_eval.method.selection.base import Candidates

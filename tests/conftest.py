@@ -1,11 +1,80 @@
-"""Hypothesis profiles: 1,000 examples by default, 100,000 under HYPOTHESIS_PROFILE=prove."""
+"""What runs when: `make test-quick`, `make test` and `make test-all` choose by what this file says, and nothing else.
+
+`slow` tests run under `make test-all` only, `quick` ones under `make test-quick` too. Hypothesis tries 100 examples,
+1,000 under HYPOTHESIS_PROFILE=all (`make test-all`) and 100,000 under HYPOTHESIS_PROFILE=prove.
+"""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", max_examples=1_000, deadline=None)
+SLOW = (
+    # Training as processes that are killed, or that share the work.
+    "integration/test_fsdp.py",
+    "integration/test_training.py",
+    "integration/test_training_page.py",
+    # A wheel is built and installed.
+    "integration/test_wheel.py",
+)
+"""Beginnings of names (``FILE::TEST[PARAMETER]``), files being below this folder."""
+
+QUICK_FOLDERS = (
+    "analysis",
+    "common",
+    "curation",
+    "datasets",
+    "families",
+    "gate",
+    "method",
+    "report",
+    "tasks",
+    "traces",
+)
+NOT_QUICK = (
+    "common/test_output.py",
+    "method/test_imports.py",
+    "report/test_example.py",
+    "traces/test_store.py::test_every_answer_that_was_put_survives_kill_9",
+)
+"""What in these folders starts a process or loads a model."""
+
+ROOT = Path(__file__).parent
+
+for profile, examples in (("default", 100), ("all", 1_000)):
+    settings.register_profile(profile, max_examples=examples, deadline=None)
 settings.register_profile(
     "prove", max_examples=100_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Other folders are not even imported for the quick tests."""
+    if config.getoption("-m") == "quick" and collection_path.is_relative_to(ROOT) and collection_path != ROOT:
+        return collection_path.relative_to(ROOT).parts[0] not in QUICK_FOLDERS or None
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests, those that take longest first, so that no process works alone at the end."""
+    for item in items:
+        if not item.path.is_relative_to(ROOT):
+            continue
+        name = f"{item.path.relative_to(ROOT).as_posix()}::{item.name}"
+        if name.startswith(SLOW):
+            item.add_marker("slow")
+        elif name.startswith(QUICK_FOLDERS) and not name.startswith(NOT_QUICK):
+            item.add_marker("quick")
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small LLaVA with random weights, on disk; whoever wants to change it copies it."""
+    from tests.tiny_llava import save_tiny_llava
+
+    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")

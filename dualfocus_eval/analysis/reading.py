@@ -136,7 +136,7 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
             sum([counts["questions"], *counts["failures"].values()])
         record = record | {"settings": stored_settings(record["settings"])}
         str(record["engine"]["pretrained"])
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (UserError, TypeError, KeyError, ValueError, AttributeError) as error:
         wrong = [*wrong, str(error)]
     if wrong:
         why = ", ".join(wrong)

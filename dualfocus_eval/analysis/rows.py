@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion
-from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.method.crops import Crop
 from dualfocus_eval.method.selection import RULES, costs_of
 from dualfocus_eval.traces.record import Pathway, Trace
 
@@ -90,7 +89,7 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         str(trace.kind),
         *_words(trace.macro),
         *_words(trace.micro),
-        grounding.response.text if grounding else None,
+        grounding.response.text if grounding and grounding.response else None,
         str(grounding.outcome) if grounding else None,
         scores.scored if scores else None,
         trace.selected,

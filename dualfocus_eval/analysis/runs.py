@@ -95,7 +95,7 @@ class Run:
         """The resolved settings of the method; empty for a run of another model."""
         return self.record["settings"] if self.record else {}
 
-    @property
+    @cached_property
     def choices(self) -> tuple[Choice, ...]:
         """The choices of the answer that this run allows; without any trace only its own."""
         if not (self.record and self._traced.any()):

@@ -1,7 +1,7 @@
 """Values from files and command lines as typed objects: pydantic checks them, this module words what is wrong.
 
-It is the only place where a ``ValidationError`` becomes a message for the user: one line with the place, the key's whole
-path, the value, and what is allowed.
+It is the only place where a ``ValidationError`` becomes a message for the user: one line with the place, the key's
+whole path, the value, and what is allowed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import unknown_name
 
-__all__ = ["CLOSED", "OneOf", "allowed", "mistake", "partial", "validated"]
+__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "mistake", "partial", "validated"]
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 """For what users write: no unknown keys, no NaN, and the docstring under a field describes it."""
@@ -71,9 +71,10 @@ def validated(kind: type[T], values: Any, where: str) -> T:
     Raises ``UserError`` for the first mistake, with ``where`` it stands.
     """
     try:
-        return _adapter(kind).validate_python(values)
+        found: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
         raise mistake(error, kind, where) from None
+    return found
 
 
 def partial(name: str, types: Mapping[str, Any]) -> type[BaseModel]:
@@ -99,7 +100,7 @@ def _from_text(value: Any) -> Any:
 
 
 @functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -113,10 +114,10 @@ def mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
 def _told(entry: Mapping[str, Any], kind: type[Any], where: str) -> str:
     location: Location = entry["loc"]
     if location and location[-1] == "[key]":  # of a mapping whose keys are listed
-        known = _choices(get_args(_bare(_hint_at(kind, location[:-2])))[0])
+        known = choices_of(get_args(_bare(_hint_at(kind, location[:-2])))[0])
         return f"{_place(where, location[:-2])}: {unknown_name(location[-2], known, 'key')}"
     if entry["type"] in _UNKNOWN:
-        known = get_type_hints(_bare(_hint_at(kind, location[:-1])))
+        known = list(get_type_hints(_bare(_hint_at(kind, location[:-1]))))
         return f"{_place(where, location[:-1])}: {unknown_name(location[-1], known, 'key')}"
     if entry["type"] == "missing":
         return f"{_place(where, location[:-1])}: {location[-1]} is missing"
@@ -134,7 +135,7 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
     shown = _shown(value)
     if value is None:
         return "a value is needed"
-    if choices := _choices(hint):
+    if choices := choices_of(hint):
         return f"{shown} is not one of: {', '.join(choices)}"
     if entry["type"] == "value_error":
         return str(entry["ctx"]["error"])
@@ -164,7 +165,7 @@ def _shown(value: Any) -> str:
 
 def allowed(hint: Any) -> str:
     """The values of an annotated type in words, for documentation: ``a whole number, at least 1, or none``."""
-    choices = _choices(hint)
+    choices = choices_of(hint)
     words = ["one of: " + ", ".join(choices)] if choices else [_KINDS[_bare(hint)], " and ".join(_bounds(hint))]
     return ", ".join([word for word in words if word] + ["or none"] * (NoneType in get_args(hint)))
 
@@ -176,7 +177,7 @@ def _bounds(hint: Any) -> Iterator[str]:
             yield f"{words} {getattr(entry, name)}"
 
 
-def _choices(hint: Any) -> Sequence[str]:
+def choices_of(hint: Any) -> Sequence[str]:
     """The allowed values of a hint that lists them, else none."""
     bare = _bare(hint)
     if get_origin(bare) is Literal:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.geometry import Crop
 from dualfocus_eval.curation.annotations import ImageData
 from dualfocus_eval.curation.verdict import Reason
 from dualfocus_eval.engines.base import Failure
-from dualfocus_eval.method.crops import Crop, crop_picture
+from dualfocus_eval.method.crops import crop_picture
 from dualfocus_eval.method.images import image_head, prepare_picture
 
 __all__ = ["CROPS", "UnusableImageError", "crop_path", "cut", "find_images", "locate"]

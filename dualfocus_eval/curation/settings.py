@@ -10,16 +10,11 @@ from pydantic import Field, StrictFloat
 from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.naming import refuse_unknown
-from dualfocus_eval.common.validation import CLOSED, OneOf, validated
-from dualfocus_eval.method.crops import CROP_VERSIONS
-from dualfocus_eval.method.prompts import PROMPT_SETS
-from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.common.validation import CLOSED, validated
+from dualfocus_eval.method.settings import CropRuleName, PromptSetName, Settings
 from dualfocus_eval.recipe import Recipe
 
 __all__ = ["CurationSettings", "curation_settings"]
-
-PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
-CropName = Annotated[str, OneOf(lambda: CROP_VERSIONS)]
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -28,7 +23,7 @@ class CurationSettings:
 
     prompt_set: PromptSetName = Settings.prompt_set
     """Of Q1 and Q2."""
-    crop: CropName = Settings.crop
+    crop: CropRuleName = Settings.crop
     """How a box becomes whole pixels."""
     margin: Annotated[StrictFloat, Field(ge=0)] = Settings.margin
     """Pixels of the original image by which the squared box is enlarged on every side."""

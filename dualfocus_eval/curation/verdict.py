@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from dualfocus_eval.common.geometry import Box, Crop, union
 from dualfocus_eval.curation.annotations import ImageData, ImageObjects, Instance, PixelBox, Referent, referents
 from dualfocus_eval.curation.elements import as_id, readable
 from dualfocus_eval.curation.names import is_plural, kind_of, stem, words
 from dualfocus_eval.curation.settings import CurationSettings
-from dualfocus_eval.method.boxes import Box, union
-from dualfocus_eval.method.crops import Crop, crop_of
+from dualfocus_eval.method.crops import crop_of
 
 __all__ = ["EXCLUSIONS", "FAULTS", "Excluded", "ImageRecords", "Kept", "Reason", "covered", "judge"]
 

@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
+from dualfocus_eval.common.numbers import Logprobs, Number, TokenIds
+
 __all__ = [
     "Completion",
     "Conversation",
@@ -103,10 +105,10 @@ class Completion:
     """
 
     text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    token_ids: TokenIds
+    logprobs: Logprobs
     finish: FinishReason
-    gap: float | None = None
+    gap: Number | None = None
     """The smallest difference between the two best log-probabilities over the generated tokens, in nats: below the
     noise of another machine's arithmetic the answer may come out otherwise. None where it is not known."""
 

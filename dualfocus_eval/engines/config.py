@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dualfocus_eval.common.validation import CLOSED
+from dualfocus_eval.common.validation import CLOSED, OneOf
 
 __all__ = ["EngineConfig"]
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+DtypeName = Annotated[str, OneOf(lambda: DTYPES)]
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -29,7 +32,7 @@ class EngineConfig:
     """``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
     device_map: str | None = None
     """Accelerate's placement for models over several devices, e.g. ``auto``; excludes ``device``."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
+    dtype: DtypeName = "auto"
     """``auto`` is the checkpoint's own dtype, but float32 on CPU."""
     attn_implementation: str | None = None
     """Transformers' attention kernel, e.g. ``sdpa`` or ``flash_attention_2``; by default transformers chooses."""

@@ -1,23 +1,49 @@
-"""The families that the engine knows. A new one is a module here and an entry in ``FAMILIES``."""
+"""The families of models that the engine knows.
+
+A new family is one module with a `Family`, registered below or, by another package, under the entry-point group
+``dualfocus_eval.families``.
+"""
 
 from __future__ import annotations
 
-from dualfocus_eval.common.errors import CheckpointError
+from collections.abc import Mapping
+
+from dualfocus_eval.common.errors import CheckpointError, UserError
+from dualfocus_eval.common.registry import Registry
 from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.families.conventions import PUBLISHED, Convention
 from dualfocus_eval.families.llava import LLAVA
 from dualfocus_eval.families.llava_next import LLAVA_NEXT
 from dualfocus_eval.families.qwen_vl import QWEN2_5_VL, QWEN2_VL
 
-__all__ = ["FAMILIES", "Family", "ImageInputs", "family_for"]
+__all__ = ["FAMILIES", "Family", "ImageInputs", "conventions", "family_for"]
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (LLAVA, LLAVA_NEXT, QWEN2_VL, QWEN2_5_VL)}
+FAMILIES: Registry[Family] = Registry(
+    "dualfocus_eval.families", "model family", (LLAVA, LLAVA_NEXT, QWEN2_VL, QWEN2_5_VL)
+)
 
 
 def family_for(model_type: str, checkpoint: str) -> Family:
     """The family of a checkpoint by its configuration's ``model_type``; ``CheckpointError`` when there is none."""
-    try:
+    if model_type in FAMILIES:
         return FAMILIES[model_type]
-    except KeyError:
-        raise CheckpointError(
-            f"{checkpoint}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES)}"
-        ) from None
+    raise CheckpointError(
+        f"{checkpoint}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES.items)}"
+    )
+
+
+def conventions() -> Mapping[str, Convention]:
+    """Every box convention by name: the published ones and those that families bring.
+
+    Raises ``UserError`` where a family brings another convention under a name that is taken: its boxes would be misread
+    in silence.
+    """
+    found = {convention.name: convention for convention in PUBLISHED}
+    for family in FAMILIES:
+        convention = found.setdefault(family.box_convention.name, family.box_convention)
+        if convention != family.box_convention:
+            raise UserError(
+                f"model family {family.name!r} brings a box convention named {convention.name!r}, which is another "
+                "one's name already: rename it in the package that registers the family"
+            )
+    return found

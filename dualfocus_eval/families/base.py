@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from dualfocus_eval.families.conventions import Convention
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +39,16 @@ class Family:
     """
 
     model_type: str
-    box_convention: str
-    """Name of the box notation that the checkpoints write (``Settings.box_convention``)."""
+    box_convention: Convention
+    """How the checkpoints write a box; the default of ``Settings.box_convention``."""
     encode: Callable[[Any, Sequence[ImageInputs]], list[torch.Tensor]]
     encoded_size: Callable[[ImageInputs, Any], tuple[int, int]]
     """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
     positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
-    box_frame: Literal["image", "padded_square"] = "image"
-    prompt_set: Literal["released", "format1", "figure8"] = "released"
+    box_frame: str = "image"
+    """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
+    prompt_set: str = "released"
+    """The default of ``Settings.prompt_set``; a name in ``method.prompts.PROMPT_SETS``."""
     prefix_reuse: bool = True
     """Whether attention is causal over the prompt and a picture's tokens depend on nothing that follows them."""
     pixel_limits: bool = False
@@ -63,6 +67,20 @@ class Family:
     of processor_config.json; None for a value that the configuration does not tell."""
     pads_to_square: bool = False
     """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
+
+    @property
+    def name(self) -> str:
+        """What it is registered under: its ``model_type``."""
+        return self.model_type
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The settings that it decides where nobody else does, by name."""
+        return {
+            "box_convention": self.box_convention.name,
+            "box_frame": self.box_frame,
+            "prompt_set": self.prompt_set,
+        }
 
 
 def concatenate(inputs: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.families.base import Family, ImageInputs, concatenate
+from dualfocus_eval.families.conventions import UNIT_BOX
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ _TRAINING_TEMPLATE = (
 
 LLAVA = Family(
     model_type="llava",
-    box_convention="unit",
+    box_convention=UNIT_BOX,
     encode=_encode,
     encoded_size=_encoded_size,
     older_names=OLDER_NAMES,

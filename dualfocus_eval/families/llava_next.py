@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.families.conventions import UNIT_BOX
 from dualfocus_eval.families.llava import OLDER_NAMES, processor_values
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
 
 LLAVA_NEXT = Family(
     model_type="llava_next",
-    box_convention="unit",
+    box_convention=UNIT_BOX,
     encode=_encode,
     encoded_size=_encoded_size,
     older_names=OLDER_NAMES,

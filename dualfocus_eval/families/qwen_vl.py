@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.families.base import Family, ImageInputs, concatenate
+from dualfocus_eval.families.conventions import QWEN2_5_VL_BOX, QWEN2_VL_BOX, Convention
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ _OLDER_NAMES = (
 )
 
 
-def _family(model_type: str, box_convention: str) -> Family:
+def _family(model_type: str, box_convention: Convention) -> Family:
     return Family(
         model_type=model_type,
         box_convention=box_convention,
@@ -82,5 +83,5 @@ def _family(model_type: str, box_convention: str) -> Family:
     )
 
 
-QWEN2_VL = _family("qwen2_vl", "qwen2_vl")
-QWEN2_5_VL = _family("qwen2_5_vl", "qwen2_5_vl")
+QWEN2_VL = _family("qwen2_vl", QWEN2_VL_BOX)
+QWEN2_5_VL = _family("qwen2_5_vl", QWEN2_5_VL_BOX)

@@ -7,15 +7,19 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, fields, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StrictFloat, StrictInt
+from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.common.old_names import current_settings
+from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
-from dualfocus_eval.traces.decoding import decoder
 
 __all__ = ["FORMAT", "load_baseline", "save_baseline"]
 
@@ -27,28 +31,66 @@ _MOST_QUESTIONS = 10**7
 _NAMED = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class _Contents:
     """What a task has to hold."""
 
-    questions: int
+    questions: Annotated[StrictInt, Field(ge=0, le=_MOST_QUESTIONS)]
     doc_ids: str
     """Ranges, as ``0-99, 120``."""
 
+    def __post_init__(self) -> None:
+        # Not `len`, which overflows for what no file should say.
+        if sum(part.stop - part.start for part in self.ranges()) != self.questions:
+            raise ValueError(f"{self.doc_ids:.60} are not {self.questions:,} questions")
 
-@dataclass(frozen=True)
+    def ranges(self) -> list[range]:
+        """Of document numbers. Raises ValueError for what `_contents_of` did not write."""
+        parts = [part.split("-") for part in self.doc_ids.split(", ")] if self.doc_ids else []
+        if not all(len(part) <= 2 and all(map(str.isdecimal, part)) for part in parts):
+            raise ValueError(f"doc_ids: {self.doc_ids:.60} are no ranges of numbers, as 0-99, 120")
+        return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class _Row:
     """A question's line, in the order of its columns."""
 
-    doc_id: int
+    doc_id: Annotated[StrictInt, Field(ge=0)]
     question: str
-    score: float | None
-    gap: float | None
+    score: StrictFloat | None
+    gap: StrictFloat | None
     text: str | None
     check: str
 
 
-_provenance, _contents, _row = decoder(Provenance), decoder(_Contents), decoder(_Row)
+def _by_column(line: Any) -> Any:
+    return dict(zip(_COLUMNS, line, strict=False)) if isinstance(line, list) and len(line) <= len(_COLUMNS) else line
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class _File(Provenance):
+    """The whole file: where the answers come from, what it has to hold, and that."""
+
+    format: StrictInt
+    contents: Mapping[str, _Contents]
+    digest: str
+    columns: tuple[str, ...] = _COLUMNS
+    tasks: Mapping[str, tuple[Annotated[_Row, BeforeValidator(_by_column)], ...]]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.environment.get("packages", {}), dict):
+            raise ValueError("environment: packages are not an object")
+        for task, rows in self.tasks.items():
+            seen: set[int] = set()
+            for number, row in enumerate(rows, 1):
+                if row.doc_id in seen:
+                    raise ValueError(f"tasks, {task} {number}: question {row.doc_id} stands there twice")
+                seen.add(row.doc_id)
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(**{entry.name: getattr(self, entry.name) for entry in fields(Provenance)})
 
 
 def save_baseline(baseline: Baseline, path: Path) -> None:
@@ -82,29 +124,13 @@ def load_baseline(path: Path) -> Baseline:
     Raises ``UserError``, naming the file, for what is none, and for one that lacks tasks or questions or was changed
     since it was written, naming them.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"there is no baseline {path}; make it from a good run with --update") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"baseline {path} cannot be read: {error}") from error
-    try:
-        if content["format"] != FORMAT:
-            raise UserError(f"baseline {path} has format {content['format']!r}, this is {FORMAT}; renew it (--update)")
-        provenance = _provenance({name: content[name] for name in Provenance.__dataclass_fields__})
-        if not isinstance(provenance.environment.get("packages", {}), dict):
-            raise TypeError("environment: packages are not an object")
-        contents = {name: _contents(of_task) for name, of_task in content["contents"].items()}
-        promised = {name: _doc_ids(of_task) for name, of_task in contents.items()}
-        rows = {name: _rows(name, lines) for name, lines in content["tasks"].items()}
-        digest = str(content["digest"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is no baseline: {type(error).__name__}: {error}; make one with --update") from error
-    baseline = Baseline(provenance, {name: tuple(map(_answer, of_task)) for name, of_task in rows.items()})
+    file = _read(path)
+    promised = {name: list(chain.from_iterable(of_task.ranges())) for name, of_task in file.contents.items()}
+    baseline = Baseline(file.provenance, {name: tuple(map(_answer, rows)) for name, rows in file.tasks.items()})
     if not (baseline.questions or promised):
         raise UserError(f"baseline {path} has no questions; make one from a good run with --update")
-    faults = [*_faults(promised, rows)]
-    if not faults and _digest(baseline, contents) != digest:
+    faults = [*_faults(promised, file.tasks)]
+    if not faults and _digest(baseline, file.contents) != file.digest:
         faults = ["what it says of its run and its contents, or the order of its questions, was changed"]
     if faults:
         raise UserError(
@@ -112,7 +138,23 @@ def load_baseline(path: Path) -> Baseline:
             "make it anew from a good run with --update"
         )
     # Only now: the digest is of the names under which it was written.
-    return replace(baseline, provenance=replace(provenance, settings=current_settings(provenance.settings)))
+    settings = current_settings(file.settings)
+    return replace(baseline, provenance=replace(baseline.provenance, settings=settings))
+
+
+def _read(path: Path) -> _File:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"there is no baseline {path}; make it from a good run with --update") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"baseline {path} cannot be read: {error}") from error
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise UserError(f"baseline {path} has format {content['format']!r}, this is {FORMAT}; renew it (--update)")
+    try:
+        return validated(_File, content, f"baseline {path}")
+    except UserError as error:
+        raise UserError(f"{error}; make it anew from a good run with --update") from None
 
 
 def _faults(promised: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[_Row]]) -> Iterator[str]:
@@ -132,19 +174,6 @@ def _faults(promised: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[_
                 some = ", ".join(f"{name}/{doc_id}" for doc_id in doc_ids[:_NAMED])
                 more = ", ..." if len(doc_ids) > _NAMED else ""
                 yield f"{len(doc_ids):,} of the {len(expected):,} questions of {name} {what} ({some}{more})"
-
-
-def _rows(task: str, lines: Sequence[Sequence[Any]]) -> list[_Row]:
-    rows: dict[int, _Row] = {}
-    for number, values in enumerate(lines, 1):
-        try:
-            row = _row(dict(zip(_Row.__dataclass_fields__, values, strict=True)))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"task {task}, row {number}: {error}") from None
-        if row.doc_id in rows:
-            raise ValueError(f"task {task}, row {number}: question {row.doc_id} stands there twice")
-        rows[row.doc_id] = row
-    return list(rows.values())
 
 
 def _answer(row: _Row) -> Answer:
@@ -190,13 +219,3 @@ def _contents_of(doc_ids: Sequence[int]) -> _Contents:
         else:
             ranges.append([doc_id, doc_id])
     return _Contents(len(doc_ids), ", ".join(f"{low}-{high}" if high > low else f"{low}" for low, high in ranges))
-
-
-def _doc_ids(contents: _Contents) -> list[int]:
-    """The inverse of `_contents_of`. Raises ValueError for what that did not write."""
-    parts = [part.split("-") for part in contents.doc_ids.split(", ")] if contents.doc_ids else []
-    ranges = [(int(part[0]), int(part[-1])) for part in parts]
-    questions = sum(high - low + 1 for low, high in ranges)
-    if questions != contents.questions or questions > _MOST_QUESTIONS:
-        raise ValueError(f"contents: {contents.doc_ids:.60} are not {contents.questions:,} questions")
-    return [doc_id for low, high in ranges for doc_id in range(low, high + 1)]

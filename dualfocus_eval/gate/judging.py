@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from dualfocus_eval.analysis.intervals import PairedTest, holm, mcnemar
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.harness.environment import COMPUTING
+from dualfocus_eval.method.settings import Settings
 
 __all__ = ["SIGNIFICANT", "TIE", "Limits", "Mode", "Move", "TaskVerdict", "Verdict", "judge"]
 
@@ -132,7 +133,7 @@ def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None) -> Ve
     return Verdict(
         mode,
         differences,
-        _changes(baseline.provenance.settings, run.provenance.settings),
+        _changes(_settings(baseline.provenance), _settings(run.provenance)),
         tuple(
             _task_verdict(name, of_task, mode, test, p_worse, limits)
             for (name, of_task), test, p_worse in zip(pairs.items(), tests, adjusted, strict=True)
@@ -235,6 +236,11 @@ def _environment_differences(run: Provenance, baseline: Provenance) -> tuple[str
     found = _changes(_deciding(baseline.environment), _deciding(run.environment))
     several = f"answers: all of this run (baseline: {baseline.resumed:,} of an earlier run)"
     return (*found, several) if baseline.resumed else found
+
+
+def _settings(provenance: Provenance) -> dict[str, Any]:
+    """With the defaults of those that did not exist yet: what they are today is what was done then."""
+    return asdict(Settings()) | dict(provenance.settings)
 
 
 def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,15 +50,14 @@ class RunArguments:
     system_prompt: str | None = None
     """The conversation's system turn, or a file that holds it."""
     trace_dir: str | None = None
-    """Folder of the traces, where a rerun finds its answers. By default a folder of the user's cache; ``dualfocus eval``
-    chooses one below ``--output_path``."""
+    """Folder of the traces, where a rerun finds its answers. By default ``dualfocus eval`` chooses one below
+    ``--output_path``, lmms-eval one in the user's cache."""
 
 
 _ENGINE_TYPES = get_type_hints(EngineConfig, include_extras=True)
 del _ENGINE_TYPES["max_conversations"]  # follows from the batch size
-_TYPES = (
-    get_type_hints(RunArguments, include_extras=True) | _ENGINE_TYPES | get_type_hints(Settings, include_extras=True)
-)
+_METHOD_TYPES = get_type_hints(Settings, include_extras=True)
+_TYPES = get_type_hints(RunArguments, include_extras=True) | _ENGINE_TYPES | _METHOD_TYPES
 _Arguments = partial("Arguments", _TYPES)
 
 ARGUMENTS = tuple(sorted(_TYPES))
@@ -98,6 +97,7 @@ def check(given: Mapping[str, Any]) -> tuple[str, ...]:
     arguments, recipe, warnings = _parsed(given)
     if recipe is not None and not arguments.get("pretrained"):
         _trained(recipe)
+    _settings({**(recipe.inference if recipe else {}), **arguments})
     return warnings
 
 
@@ -126,7 +126,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     trace_dir = arguments.get("trace_dir")
     return RunConfig(
-        settings=Settings(**{name: value for name, value in values.items() if name not in _ENGINE_TYPES}),
+        settings=_settings(values),
         engine=validated(EngineConfig, engine, "--model_args"),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
@@ -144,6 +144,11 @@ def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None, tu
     name = arguments.get("recipe") or (None if arguments.get("pretrained") else EMBEDDED_CHECKPOINT)
     recipe = load_recipe(name) if name else None
     return arguments, recipe, (*warnings, *(recipe.warnings if recipe else ()))
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    """Each value was checked where it stands; this checks that they go together."""
+    return validated(Settings, {name: value for name, value in values.items() if name in _METHOD_TYPES}, "settings")
 
 
 def _trained(recipe: Recipe) -> str | None:
@@ -179,10 +184,9 @@ def _checkpoint_layer(checkpoint: str | None, revision: str | None) -> _Layer:
 
 
 def _family_layer(pretrained: str, revision: str | None) -> _Layer:
-    family = FAMILIES.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
+    family = FAMILIES.items.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
     # Where there is none, the engine refuses the checkpoint with the reason.
-    names = ("box_convention", "box_frame", "prompt_set") if family else ()
-    return _Layer("family", {name: getattr(family, name) for name in names})
+    return _Layer("family", dict(family.settings) if family else {})
 
 
 def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Boxes: how models write them, what they are relative to, and how they compare.
+"""Boxes in what a model writes: reading them, writing them, and what their coordinates are relative to.
 
 A `Box` is always a fraction of the raw image. Whatever a model writes passes through its convention (notation and
 scale) and its frame (raw image, or the square LLaVA-1.5 pads it to) on the way in and on the way out.
@@ -8,52 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypeVar
 
+from dualfocus_eval.common.geometry import Box, Size
 from dualfocus_eval.common.text import nfkc
+from dualfocus_eval.families import conventions
+from dualfocus_eval.families.conventions import Convention
 
 __all__ = [
-    "CONVENTIONS",
-    "Box",
+    "FRAMES",
     "BoxOutcome",
-    "Convention",
     "Frame",
     "ParsedBox",
-    "Size",
     "format_box",
     "from_padded_square",
-    "iou",
     "parse_box",
     "to_padded_square",
-    "union",
 ]
-
-NumberT = TypeVar("NumberT", int, float)
-Frame = Literal["image", "padded_square"]
-Size = tuple[int, int]
-"""(width, height) in pixels."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle as fractions of the raw image's width and height, origin at the top left."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-    @property
-    def area(self) -> float:
-        """Area as a fraction of the image; 0 for an inverted box."""
-        return max(0.0, self.x2 - self.x1) * max(0.0, self.y2 - self.y1)
-
-    def clipped(self) -> Box:
-        """The part within the image; zero-sized where there is none."""
-        return Box(*(min(max(value, 0.0), 1.0) for value in (self.x1, self.y1, self.x2, self.y2)))
 
 
 class BoxOutcome(StrEnum):
@@ -86,27 +59,13 @@ class ParsedBox:
 
 
 @dataclass(frozen=True)
-class Convention:
-    """How one family of models writes a box."""
+class Frame:
+    """What box coordinates are fractions of: how a box of the raw image gets into it and back. Both take image sizes
+    in pixels."""
 
-    template: str
-    """For ``str.format`` with four numbers."""
-    scale: float | None
-    """The number that stands for the whole width or height; None: pixels of the processor's resized image."""
-    decimals: int
-    smallest: float
-    """The thinnest box that counts, in the convention's own numbers."""
-    marker: str | None = None
-    """The box is looked for behind the first of these (a pattern), if the text has one."""
+    into: Callable[[Box, Size], Box]
+    out_of: Callable[[Box, Size], Box]
 
-
-CONVENTIONS: Mapping[str, Convention] = {
-    "unit": Convention("[{}, {}, {}, {}]", scale=1.0, decimals=2, smallest=1e-3),
-    "qwen_vl": Convention("<box>({},{}),({},{})</box>", scale=1000.0, decimals=0, smallest=1.0, marker=r"<box>"),
-    "qwen2_vl": Convention("({},{}),({},{})", scale=1000.0, decimals=0, smallest=1.0, marker=r"<\|box_start\|>"),
-    "qwen2_5_vl": Convention('{{"bbox_2d": [{}, {}, {}, {}]}}', scale=None, decimals=0, smallest=1.0, marker="bbox_2d"),
-}
-"""DualFocus's own LLaVA and LLaVA-NeXT; Qwen-VL; Qwen2-VL; Qwen2.5-VL."""
 
 _NUMBER = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf(?:inity)?)\b)"
 _COMMA = r"\s*[,;]\s*"
@@ -127,7 +86,7 @@ def parse_box(
     *,
     image_size: Size,
     encoded_size: Size | None = None,
-    frame: Frame = "image",
+    frame: str = "image",
 ) -> ParsedBox:
     """The first box in ``text``, whatever prose is around it; never raises for any text.
 
@@ -150,7 +109,7 @@ def parse_box(
         return ParsedBox(None, BoxOutcome.OUT_OF_RANGE)
     if _thinner(framed, rules.smallest / width, rules.smallest / height):
         return ParsedBox(None, BoxOutcome.DEGENERATE)
-    box = framed if frame == "image" else from_padded_square(framed, image_size)
+    box = FRAMES[frame].out_of(framed, image_size)
     clipped = box.clipped()
     if _thinner(clipped, rules.smallest / width, rules.smallest / height):
         return ParsedBox(None, BoxOutcome.OUT_OF_RANGE)
@@ -163,11 +122,11 @@ def format_box(
     *,
     image_size: Size,
     encoded_size: Size | None = None,
-    frame: Frame = "image",
+    frame: str = "image",
 ) -> str:
     """``box`` as the model is to write it, rounded to the convention's decimals. Raises like `parse_box`."""
     rules = _convention(convention)
-    framed = box if frame == "image" else to_padded_square(box, image_size)
+    framed = FRAMES[frame].into(box, image_size)
     width, height = _scale(rules, convention, encoded_size)
     numbers = (framed.x1 * width, framed.y1 * height, framed.x2 * width, framed.y2 * height)
     return rules.template.format(*(f"{number:.{rules.decimals}f}" for number in numbers))
@@ -195,25 +154,18 @@ def from_padded_square(box: Box, image_size: Size) -> Box:
     )
 
 
-def iou(first: Box, second: Box) -> float:
-    """Intersection over union; 0 where both are empty."""
-    overlap = Box(
-        max(first.x1, second.x1), max(first.y1, second.y1), min(first.x2, second.x2), min(first.y2, second.y2)
-    ).area
-    together = first.area + second.area - overlap
-    return overlap / together if together > 0 else 0.0
-
-
-def union(boxes: Iterable[tuple[NumberT, NumberT, NumberT, NumberT]]) -> tuple[NumberT, NumberT, NumberT, NumberT]:
-    """The smallest of boxes in pixels, (x1, y1, x2, y2), that holds all of ``boxes`` (at least one)."""
-    x1, y1, x2, y2 = zip(*boxes, strict=True)
-    return min(x1), min(y1), max(x2), max(y2)
+FRAMES: Mapping[str, Frame] = {
+    "image": Frame(into=lambda box, size: box, out_of=lambda box, size: box),
+    "padded_square": Frame(into=to_padded_square, out_of=from_padded_square),
+}
+"""``image``: the raw image; ``padded_square``: the square that LLaVA-1.5 pads it to."""
 
 
 def _convention(name: str) -> Convention:
-    if name not in CONVENTIONS:
-        raise ValueError(f"box convention {name!r} is not one of: {', '.join(CONVENTIONS)}")
-    return CONVENTIONS[name]
+    known = conventions()
+    if name not in known:
+        raise ValueError(f"box convention {name!r} is not one of: {', '.join(known)}")
+    return known[name]
 
 
 def _scale(rules: Convention, name: str, encoded_size: Size | None) -> tuple[float, float]:

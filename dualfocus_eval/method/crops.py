@@ -4,57 +4,56 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from dualfocus_eval.common.geometry import Box, Crop, Size
 from dualfocus_eval.engines.base import Picture
-from dualfocus_eval.method.boxes import Box, Size
 
-__all__ = ["CROP_VERSIONS", "MIN_CROP_SIDE", "Crop", "CropRule", "crop_of", "crop_picture", "shifted"]
+__all__ = ["CROP_RULES", "MIN_CROP_SIDE", "CropRule", "crop_of", "crop_picture", "shifted"]
 
-CropRule = Literal["full", "released"]
 
-CROP_VERSIONS: Mapping[CropRule, int] = {"full": 1, "released": 2}
-"""Raised when a change of this package can change a rule's crops, so that answers stored before it are not reused.
-``released`` 2: in the precision of the released code."""
+@dataclass(frozen=True)
+class CropRule:
+    """The arithmetic from a box to whole pixels."""
+
+    version: int
+    """Raised when a change of this package can change the rule's crops, so that answers stored before it are not
+    reused."""
+    precision: type[np.floating[Any]]
+    """Of everything after the multiplication with the image's size, which is done in float64."""
+    reaches_end: bool
+    """Clipped to [0, W] x [0, H], instead of [0, W-1] x [0, H-1], with which the last row and column are never seen."""
+    outwards: bool
+    """Rounded outwards instead of truncated."""
+
+
+CROP_RULES: dict[str, CropRule] = {
+    "full": CropRule(version=1, precision=np.float64, reaches_end=True, outwards=True),
+    "released": CropRule(version=2, precision=np.float32, reaches_end=False, outwards=False),
+}
+"""``released``: bit for bit what the released code computes; version 2: in its precision. ``full``: the same without
+its losses."""
 
 MIN_CROP_SIDE = 2
 """Pixels. A thinner crop, as of a 1x1 image, shows nothing, and processors reject it."""
 
 
-@dataclass(frozen=True)
-class Crop:
-    """Pixels of the original image: columns left..right and rows top..bottom, ends excluded."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> Size:
-        """(width, height) in pixels."""
-        return self.right - self.left, self.bottom - self.top
-
-
-def crop_of(box: Box, image_size: Size, *, rule: CropRule = "full", margin: float = 25.0) -> Crop | None:
+def crop_of(box: Box, image_size: Size, *, rule: str = "full", margin: float = 25.0) -> Crop | None:
     """The sub-region of ``box``: made square about its centre, clipped, enlarged by ``margin`` pixels, clipped again.
 
-    ``released`` clips to [0, W-1] x [0, H-1] and truncates, as the released code does, so that the last row and column
-    are never seen; its arithmetic is that code's too: pixels in float64, all that follows in float32. ``full`` clips to
-    [0, W] x [0, H] and rounds outwards. None where fewer than `MIN_CROP_SIDE` pixels are left in width or height.
+    ``rule`` is a name in `CROP_RULES`. None where fewer than `MIN_CROP_SIDE` pixels are left in width or height.
     """
-    precision = np.float64 if rule == "full" else np.float32
+    arithmetic = CROP_RULES[rule]
     sides = np.array(image_size)
-    last = (sides if rule == "full" else sides - 1).astype(precision)
-    low, high = (np.array([[box.x1, box.y1], [box.x2, box.y2]]) * sides).astype(precision)
+    last = (sides if arithmetic.reaches_end else sides - 1).astype(arithmetic.precision)
+    low, high = (np.array([[box.x1, box.y1], [box.x2, box.y2]]) * sides).astype(arithmetic.precision)
     centre, half = (low + high) / 2, (high - low).max() / 2
-    low = _clipped(_clipped(centre - half, last) - precision(margin), last)
-    high = _clipped(_clipped(centre + half, last) + precision(margin), last)
-    if rule == "full":
+    low = _clipped(_clipped(centre - half, last) - arithmetic.precision(margin), last)
+    high = _clipped(_clipped(centre + half, last) + arithmetic.precision(margin), last)
+    if arithmetic.outwards:
         crop = Crop(*map(_floor, low.tolist()), *map(_ceil, high.tolist()))
     else:
         crop = Crop(*map(int, low), *map(int, high))

@@ -1,62 +1,44 @@
-"""The passes over an engine, and what each leaves with the questions of a batch."""
+"""The passes over an engine: each takes the questions of a batch one state further (`states`), in order."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
-from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest, Picture
-from dualfocus_eval.method.boxes import CONVENTIONS, parse_box
-from dualfocus_eval.method.conversations import grounding_conversation, macro_conversation, micro_conversation
+from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
+from dualfocus_eval.method.calls import attempt, call
+from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, NoRegion, Region
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.second_pass import SECOND_PASSES
+from dualfocus_eval.method.second_pass.base import Zoom
 from dualfocus_eval.method.selection.deciding import is_confident
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Pathway
+from dualfocus_eval.method.states import Asked, Failed, MacroOnly, MicroOnly, Pair, Unzoomed, Zoomed
+from dualfocus_eval.traces.record import Fallback, Grounding
 
-__all__ = ["Work", "answering", "attempt", "call", "check", "first_pass", "macro_pass", "second_pass"]
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass
-class Work:
-    """A question on its way through the passes."""
-
-    question: Question
-    macro: Completion | None = None
-    micro: Completion | None = None
-    grounding: Grounding | None = None
-    crop: Picture | None = None
-    scores: ContextScores | None = None
-    picks: dict[str, Pathway] = field(default_factory=dict)
-    selected: Pathway | None = None
-    """Set where no scores are needed; where they are, the rule's pick is taken from ``picks``."""
-    decision: Decision | None = None
-    skipped_micro: bool = False
-    fallback: str | None = None
-    cause: Failure | None = None
-    error: Failure | None = None
-
-    def fall_back(self, reason: str, cause: Failure | None = None) -> None:
-        self.fallback, self.cause, self.crop = reason, cause, None
+__all__ = ["check", "first_pass", "macro_pass", "micro_conversation", "second_pass"]
 
 
-def check(works: Sequence[Work], settings: Settings) -> None:
-    """Mark what cannot be asked at all, and what cannot be grounded."""
-    for work in works:
-        question = work.question
-        if question.failure:
-            work.error = question.failure
-        elif not question.prompt.strip():
-            work.error = Failure("empty_question", f"{question.key}: the prompt is empty")
-        elif question.video and not question.images:
-            work.error = Failure("video_without_frames", f"{question.key}: no frames of its video were given")
-        elif settings.strategy != "macro":
-            work.fallback = _not_groundable(question)
+def check(question: Question, settings: Settings) -> Failed | Unzoomed | Asked:
+    """Sort out what cannot be asked at all, and what is not to be grounded or cannot be."""
+    if question.failure:
+        return Failed(question, question.failure)
+    if not question.prompt.strip():
+        return Failed(question, Failure("empty_question", f"{question.key}: the prompt is empty"))
+    if question.video and not question.images:
+        return Failed(question, Failure("video_without_frames", f"{question.key}: no frames of its video were given"))
+    if settings.strategy == "macro":
+        return Unzoomed(question)
+    if reason := _not_groundable(question):
+        return Unzoomed(question, fallback=reason)
+    requests = attempt(lambda: tuple(GROUNDING[settings.grounding].requests(question, settings)), "grounding_error")
+    if isinstance(requests, Failure):
+        return Unzoomed(question, fallback=Fallback.GROUNDING_FAILED, cause=requests)
+    return Asked(question, requests)
 
 
 def _not_groundable(question: Question) -> Fallback | None:
@@ -67,120 +49,137 @@ def _not_groundable(question: Question) -> Fallback | None:
     return None if question.stem.strip() else Fallback.EMPTY_STEM
 
 
-def first_pass(works: Sequence[Work], engine: Engine, settings: Settings, *, macro: bool) -> None:
-    """Macro answers and boxes of all questions in one call, so that both share the encoded image (Eq. 2 and 5)."""
-    answered = [work for work in works if macro and not work.error]
-    grounded = [work for work in works if settings.strategy != "macro" and not (work.error or work.fallback)]
-    requests = [_macro_request(work.question) for work in answered]
-    requests += [
-        GenerateRequest(grounding_conversation(work.question, settings.prompt_set), settings.max_box_tokens)
-        for work in grounded
+def first_pass(
+    checked: Sequence[Failed | Unzoomed | Asked], engine: Engine, settings: Settings, *, macro: bool
+) -> list[Failed | Unzoomed | Zoomed]:
+    """Macro answers and what grounding requests, of all questions in one call: both share the encoded image (Eq. 2, 5).
+
+    Without ``macro`` the macro answers are left for later.
+    """
+    answered = [_macro_request(state.question) for state in checked if macro and not isinstance(state, Failed)]
+    asked = [state for state in checked if isinstance(state, Asked)]
+    requested = [request for state in asked for request in state.requests]
+    results = call(engine.generate, [*answered, *requested])
+    macros, replies = iter(results[: len(answered)]), iter(results[len(answered) :])
+    inputs = [
+        GroundingInput(state.question, tuple(_reply(request, next(replies)) for request in state.requests))
+        for state in asked
     ]
-    results = iter(call(engine.generate, requests))
-    for work in answered:
-        _take_macro(work, next(results))
-    for work in grounded:
-        grounding_response = next(results)
-        if isinstance(grounding_response, Failure):
-            work.fall_back(Fallback.GROUNDING_FAILED, grounding_response)
-        else:
-            _zoom(work, grounding_response, engine, settings)
+    regions = iter(_regions(inputs, engine, settings))
+    states: list[Failed | Unzoomed | Zoomed] = []
+    for state in checked:
+        if isinstance(state, Failed):
+            states.append(state)
+            continue
+        placed = _placed(state.question, next(regions), settings) if isinstance(state, Asked) else state
+        states.append(_with_macro(placed, next(macros)) if macro else placed)
+    return states
 
 
-def macro_pass(works: Sequence[Work], engine: Engine) -> None:
-    """Macro answers (Eq. 5)."""
-    results = call(engine.generate, [_macro_request(work.question) for work in works])
-    for work, result in zip(works, results, strict=True):
-        _take_macro(work, result)
+def _regions(inputs: Sequence[GroundingInput], engine: Engine, settings: Settings) -> list[Region | NoRegion | Failure]:
+    method = GROUNDING[settings.grounding]
+
+    def find(some: Sequence[GroundingInput]) -> Sequence[Region | NoRegion]:
+        return method.regions(some, engine, settings)
+
+    return call(find, inputs, "grounding_error")
 
 
 def _macro_request(question: Question) -> GenerateRequest:
     return GenerateRequest(macro_conversation(question), question.max_new_tokens, question.stop)
 
 
-def _take_macro(work: Work, result: Completion | Failure) -> None:
-    if isinstance(result, Failure):
-        work.error = result
-    else:
-        work.macro = result
+def _reply(request: GenerateRequest, result: Completion | Failure) -> Exchange | Failure:
+    return result if isinstance(result, Failure) else Exchange(request.conversation, result)
 
 
-def _zoom(work: Work, grounding_response: Completion, engine: Engine, settings: Settings) -> None:
-    """Read the box in A1 and cut its crop from the original image."""
-    (picture,) = work.question.images
+def _placed(question: Question, found: Region | NoRegion | Failure, settings: Settings) -> Unzoomed | Zoomed:
+    """Cut the region's crop from the original image."""
+    if isinstance(found, Failure):
+        return Unzoomed(question, fallback=Fallback.GROUNDING_FAILED, cause=found)
+    response = found.exchange.response if found.exchange else None
+    if isinstance(found, NoRegion):
+        # What a failure led to is no finding of the method.
+        finding = None if found.cause else Grounding(response, found.reason, method=settings.grounding)
+        return Unzoomed(question, grounding=finding, fallback=found.reason, cause=found.cause)
+    grounding = Grounding(response, found.outcome, found.box, method=settings.grounding)
+    (picture,) = question.images
     size = picture.pixels.size
-    in_pixels = CONVENTIONS[settings.box_convention].scale is None
-    encoded = attempt(partial(engine.encoded_size, picture)) if in_pixels else None
-    if isinstance(encoded, Failure):
-        work.fall_back(Fallback.GROUNDING_FAILED, encoded)
-        return
-    parsed = parse_box(
-        grounding_response.text,
-        settings.box_convention,
-        image_size=size,
-        encoded_size=encoded,
-        frame=settings.box_frame,
-    )
-    work.grounding = Grounding(grounding_response, parsed.outcome, parsed.box)
-    if parsed.box is None:
-        work.fall_back(parsed.outcome)
-        return
-    seed = f"{settings.jitter_seed}/{work.question.key}"
-    box = shifted(parsed.box, size, settings.jitter, seed) if settings.jitter else parsed.box
+    seed = f"{settings.jitter_seed}/{question.key}"
+    box = shifted(found.box, size, settings.jitter, seed) if settings.jitter else found.box
     crop = crop_of(box, size, rule=settings.crop, margin=settings.margin)
     if crop is None:
-        work.fall_back(Fallback.CROP_TOO_SMALL)
-        return
-    work.grounding = Grounding(grounding_response, parsed.outcome, parsed.box, crop)
-    work.crop = crop_picture(picture, crop)
+        return Unzoomed(question, grounding=grounding, fallback=Fallback.CROP_TOO_SMALL)
+    zoom = Zoom(box, crop, crop_picture(picture, crop), found.exchange)
+    return Zoomed(question, replace(grounding, crop=crop), zoom)
 
 
-def second_pass(works: Sequence[Work], engine: Engine, settings: Settings) -> None:
-    """Micro answers (Eq. 6) of all questions that have a crop and are not confident already (appendix C)."""
-    for work in works:
-        if work.crop and work.macro and is_confident(work.macro, settings.adaptive_nll):
-            work.skipped_micro, work.crop = True, None
-    zoomed = [work for work in works if work.crop and not work.error]
+def _with_macro(placed: Unzoomed | Zoomed, result: Completion | Failure) -> Failed | Unzoomed | Zoomed:
+    if not isinstance(result, Failure):
+        return replace(placed, macro=result)
+    if isinstance(placed, Zoomed):
+        return Failed(placed.question, result, placed.grounding)
+    return Failed(placed.question, result, placed.grounding, placed.fallback, placed.cause)
+
+
+def second_pass(
+    states: Sequence[Failed | Unzoomed | Zoomed], engine: Engine, settings: Settings
+) -> list[Failed | Unzoomed | MicroOnly | Pair]:
+    """Micro answers (Eq. 6) of all questions with a region whose macro answer is not confident already (appendix C)."""
+    laid_out = [_laid_out(state, settings) for state in states]
     requests = [
-        GenerateRequest(answering(work, settings), work.question.max_new_tokens, work.question.stop) for work in zoomed
+        GenerateRequest(conversation, state.question.max_new_tokens, state.question.stop)
+        for state, conversation in laid_out
+        if conversation is not None
     ]
-    for work, result in zip(zoomed, call(engine.generate, requests), strict=True):
-        if isinstance(result, Failure):
-            work.fall_back(Fallback.MICRO_FAILED, result)
-        else:
-            work.micro = result
+    results = iter(call(engine.generate, requests))
+    return [_with_micro(state, next(results)) if isinstance(state, Zoomed) else state for state, _ in laid_out]
 
 
-def answering(work: Work, settings: Settings) -> Conversation:
-    """The conversation that the micro answer of a zoomed question continues."""
-    assert work.grounding
-    assert work.crop
-    return micro_conversation(work.question, work.grounding.response, work.crop, settings.prompt_set)
+def _laid_out(
+    state: Failed | Unzoomed | Zoomed, settings: Settings
+) -> tuple[Zoomed, Conversation] | tuple[Failed | Unzoomed, None]:
+    """The state with the conversation that its micro answer continues, where it is to have one."""
+    if not isinstance(state, Zoomed):
+        return state, None
+    if state.macro and is_confident(state.macro, settings.adaptive_nll):
+        return Unzoomed(state.question, state.macro, state.grounding, skipped_micro=True), None
+    conversation = micro_conversation(state, settings)
+    if isinstance(conversation, Failure):
+        return _micro_failed(state, conversation), None
+    return state, conversation
 
 
-RequestT = TypeVar("RequestT", bound=Hashable)
-ResultT = TypeVar("ResultT")
+def micro_conversation(state: Zoomed, settings: Settings) -> Conversation | Failure:
+    """The conversation that the micro answer continues."""
+    layout = SECOND_PASSES[settings.second_pass].conversation
+    return attempt(partial(layout, state.question, state.zoom, settings.prompt_set), "second_pass_error")
 
 
-def call(
-    run: Callable[[Sequence[RequestT]], list[ResultT | Failure]], requests: Sequence[RequestT]
-) -> list[ResultT | Failure]:
-    """Results of all requests. Equal requests are sent once; what an engine raises costs only the request at fault."""
-    distinct = list(dict.fromkeys(requests))
-    if not distinct:
-        return []
-    results = attempt(partial(run, distinct))
-    if isinstance(results, Failure):
-        alone = [attempt(partial(run, [request])) for request in distinct]
-        results = [result if isinstance(result, Failure) else result[0] for result in alone]
-    by_request = dict(zip(distinct, results, strict=True))
-    return [by_request[request] for request in requests]
+def _with_micro(state: Zoomed, result: Completion | Failure) -> Unzoomed | MicroOnly | Pair:
+    if isinstance(result, Failure):
+        return _micro_failed(state, result)
+    if state.macro is None:
+        return MicroOnly(state.question, result, state.grounding)
+    return Pair(state.question, state.macro, result, state.grounding, state.zoom)
 
 
-def attempt(compute: Callable[[], ResultT]) -> ResultT | Failure:
-    """What ``compute`` returns, or a Failure of kind ``engine_error`` for what it raises, logged with its traceback."""
-    try:
-        return compute()
-    except Exception as error:
-        _log.exception("the engine raised instead of returning a failure")
-        return Failure("engine_error", f"{type(error).__name__}: {error}")
+def _micro_failed(state: Zoomed, cause: Failure) -> Unzoomed:
+    return Unzoomed(state.question, state.macro, state.grounding, Fallback.MICRO_FAILED, cause)
+
+
+def macro_pass(
+    states: Sequence[Failed | Unzoomed | MicroOnly | Pair], engine: Engine
+) -> list[Failed | MacroOnly | MicroOnly | Pair]:
+    """Macro answers where none was asked for so far: with ``strategy=micro``, of the questions that fall back."""
+    missing = [state.question for state in states if isinstance(state, Unzoomed) and state.macro is None]
+    results = iter(call(engine.generate, [_macro_request(question) for question in missing]))
+    return [
+        _macro_only(state, state.macro or next(results)) if isinstance(state, Unzoomed) else state for state in states
+    ]
+
+
+def _macro_only(state: Unzoomed, macro: Completion | Failure) -> Failed | MacroOnly:
+    if isinstance(macro, Failure):
+        return Failed(state.question, macro, state.grounding, state.fallback, state.cause)
+    return MacroOnly(state.question, macro, state.grounding, state.fallback, state.cause, state.skipped_micro)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from dualfocus_eval.engines.base import Engine, Failure, Score, ScoreRequest
-from dualfocus_eval.method.conversations import macro_conversation, scoring_conversation
-from dualfocus_eval.method.letters import named_option
-from dualfocus_eval.method.passes import (
-    Work,
-    answering,
-    attempt,
-    call,
-    check,
-    first_pass,
-    macro_pass,
-    second_pass,
-)
-from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import RULES, picks, reselect
-from dualfocus_eval.method.selection.base import Candidates
-from dualfocus_eval.method.selection.deciding import settled
+from dualfocus_eval.engines.base import Engine, Failure, ScoreRequest
+from dualfocus_eval.method.calls import attempt, call
+from dualfocus_eval.method.comparison import decide
+from dualfocus_eval.method.conversations import macro_conversation
+from dualfocus_eval.method.passes import check, first_pass, macro_pass, micro_conversation, second_pass
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.selection import reselect
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.traces.record import ContextScores, Cost, Decision, Fallback, ImageInfo, Trace
+from dualfocus_eval.method.states import Decided, Failed, MacroOnly, MicroOnly, Outcome, Pair, Unzoomed, Zoomed
+from dualfocus_eval.traces.record import Cost, Decision, ImageInfo, Trace
 from dualfocus_eval.traces.store import TraceStore
 
-__all__ = ["Fallback", "Likelihood", "answer", "loglikelihood"]
+__all__ = ["Likelihood", "answer", "loglikelihood"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +48,16 @@ def answer(
     arithmetic.
     """
     known = [store.get(question) if store else None for question in questions]
-    works = [Work(question) for question, trace in zip(questions, known, strict=True) if trace is None]
+    unknown = [question for question, trace in zip(questions, known, strict=True) if trace is None]
     before = copy.deepcopy(engine.counters)
-    _two_passes(works, engine, settings)
-    cost: Cost | None = Cost.between(before, engine.counters, len(works))
+    outcomes = _two_passes(unknown, engine, settings)
+    cost = Cost.between(before, engine.counters, len(unknown))
     key = store.settings_key if store else settings_key
     arithmetic = store.arithmetic if store else {}
-    computed = []
-    for work in works:
-        computed.append(reselect(_trace(work, key, arithmetic, cost), settings.selection))
-        cost = None
+    computed = [
+        reselect(_trace(outcome, settings, key, arithmetic, None if place else cost), settings.selection)
+        for place, outcome in enumerate(outcomes)
+    ]
     if store:
         for trace in computed:
             store.put(trace)
@@ -84,10 +75,10 @@ def loglikelihood(
     """
     if settings.strategy == "dualfocus":
         raise ValueError("loglikelihood needs strategy=macro or strategy=micro: dualfocus has no single likelihood")
-    works = {question: Work(question) for question, _ in targets}
-    check(list(works.values()), settings)
-    first_pass(list(works.values()), engine, settings, macro=False)
-    requests = [_target(works[question], text, engine, settings) for question, text in targets]
+    distinct = list(dict.fromkeys(question for question, _ in targets))
+    states = first_pass([check(question, settings) for question in distinct], engine, settings, macro=False)
+    state_of = dict(zip(distinct, states, strict=True))
+    requests = [_target(state_of[question], text, engine, settings) for question, text in targets]
     scores = iter(call(engine.score, [request for request in requests if isinstance(request, ScoreRequest)]))
     results: list[Likelihood | Failure] = []
     for (question, _), request in zip(targets, requests, strict=True):
@@ -95,112 +86,76 @@ def loglikelihood(
         if isinstance(result, Failure):
             results.append(result)
         else:
-            results.append(Likelihood(result.nll, all(result.greedy), works[question].fallback))
+            state = state_of[question]
+            fallback = state.fallback if isinstance(state, Unzoomed) else None
+            results.append(Likelihood(result.nll, all(result.greedy), fallback))
     return results
 
 
-def _target(work: Work, text: str, engine: Engine, settings: Settings) -> ScoreRequest | Failure:
-    if work.error:
-        return work.error
-    context = answering(work, settings) if work.crop else macro_conversation(work.question)
+def _target(state: Failed | Unzoomed | Zoomed, text: str, engine: Engine, settings: Settings) -> ScoreRequest | Failure:
+    if isinstance(state, Failed):
+        return state.error
+    context = micro_conversation(state, settings) if isinstance(state, Zoomed) else macro_conversation(state.question)
+    if isinstance(context, Failure):
+        return context
     token_ids = attempt(partial(engine.continuation, context, text))
     return token_ids if isinstance(token_ids, Failure) else ScoreRequest(context, token_ids)
 
 
-def _two_passes(works: Sequence[Work], engine: Engine, settings: Settings) -> None:
-    check(works, settings)
-    first_pass(works, engine, settings, macro=settings.strategy != "micro")
-    second_pass(works, engine, settings)
-    # Only strategy=micro leaves questions without any candidate here: those that fall back.
-    macro_pass([work for work in works if not (work.macro or work.micro or work.error)], engine)
-    undecided = []
-    for work in works:
-        _settle(work)
-        if not work.decision and not work.error:
-            undecided.append(work)
-    if settings.scores_candidates:
-        _score(undecided, engine, settings)
-    for work in undecided:
-        _compare(work)
+def _two_passes(questions: Sequence[Question], engine: Engine, settings: Settings) -> list[Outcome]:
+    checked = [check(question, settings) for question in questions]
+    looked = first_pass(checked, engine, settings, macro=settings.strategy != "micro")
+    answered = macro_pass(second_pass(looked, engine, settings), engine)
+    decided = iter(decide([state for state in answered if isinstance(state, Pair)], engine, settings))
+    return [next(decided) if isinstance(state, Pair) else state for state in answered]
 
 
-def _settle(work: Work) -> None:
-    """Choose where no scores are needed; every rule then picks the same."""
-    if work.macro and work.micro:
-        if choice := settled(work.macro.text, work.micro.text, work.question):
-            work.selected, work.decision = choice
-            work.picks = dict.fromkeys(RULES.items, work.selected)
-    elif work.macro or work.micro:
-        work.selected, work.decision = ("macro" if work.macro else "micro"), Decision.ONLY_CANDIDATE
-
-
-def _score(works: Sequence[Work], engine: Engine, settings: Settings) -> None:
-    """Both candidates in micro context, in one call; it reuses the prefix up to the end of the crop."""
-    scored, requests = [], []
-    for work in works:
-        pair = attempt(partial(_candidates, work, engine, settings))
-        if isinstance(pair, Failure):
-            work.cause = pair
-        else:
-            scored.append(work)
-            requests += pair
-    results = iter(call(engine.score, requests))
-    for work in scored:
-        match next(results), next(results):
-            case (Score() as macro, Score() as micro):
-                kind = "option_text" if _scores_option_texts(work.question, settings) else "answer"
-                work.scores = ContextScores(kind, macro.logprobs, micro.logprobs)
-            case (Failure() as failure, _) | (_, Failure() as failure):
-                work.cause = failure
-
-
-def _scores_option_texts(question: Question, settings: Settings) -> bool:
-    return settings.option_scoring == "option_text" and question.kind is AnswerKind.OPTION and bool(question.options)
-
-
-def _candidates(work: Work, engine: Engine, settings: Settings) -> list[ScoreRequest]:
-    """Requests for the macro and the micro candidate."""
-    question = work.question
-    assert work.grounding
-    assert work.crop
-    assert work.macro
-    assert work.micro
-    context = scoring_conversation(question, work.grounding.response, work.crop, settings.prompt_set)
-    if not _scores_option_texts(question, settings):
-        return [ScoreRequest(context, candidate.token_ids) for candidate in (work.macro, work.micro)]
-    indices = [named_option(candidate.text, question.options) for candidate in (work.macro, work.micro)]
-    texts = [question.options[index] for index in indices if index is not None]
-    return [ScoreRequest(context, engine.continuation(context, text)) for text in texts]
-
-
-def _compare(work: Work) -> None:
-    """What every rule picks whose needs are known (Eq. 8)."""
-    assert work.macro
-    assert work.micro
-    assert work.grounding
-    work.picks = picks(Candidates(work.macro, work.micro, work.grounding.response, work.scores))
-    work.decision = Decision.NLL
-
-
-def _trace(work: Work, settings_key: str, arithmetic: Mapping[str, str], cost: Cost | None) -> Trace:
-    question = work.question
-    return Trace(
+def _trace(
+    outcome: Outcome, settings: Settings, settings_key: str, arithmetic: Mapping[str, str], cost: Cost | None
+) -> Trace:
+    """The record of a question; of two answers none is selected yet."""
+    question = outcome.question
+    trace = Trace(
         key=question.key,
         question_digest=question.digest,
         settings_key=settings_key,
         kind=question.kind,
         images=tuple(ImageInfo.of(picture) for picture in question.images),
-        macro=work.macro,
-        micro=work.micro,
-        grounding=work.grounding,
-        scores=work.scores,
-        picks=work.picks,
-        selected=None if work.error else work.selected,
-        decision=None if work.error else work.decision,
-        skipped_micro=work.skipped_micro,
-        fallback=work.fallback,
-        cause=work.cause,
-        error=work.error,
         cost=cost,
         arithmetic=arithmetic,
     )
+    match outcome:
+        case Failed(_, error, grounding, fallback, cause):
+            return replace(trace, error=error, grounding=grounding, fallback=fallback, cause=cause)
+        case MacroOnly(_, macro, grounding, fallback, cause, skipped_micro):
+            return replace(
+                trace,
+                macro=macro,
+                grounding=grounding,
+                selected="macro",
+                decision=Decision.ONLY_CANDIDATE,
+                skipped_micro=skipped_micro,
+                fallback=fallback,
+                cause=cause,
+            )
+        case MicroOnly(_, micro, grounding):
+            return replace(
+                trace,
+                micro=micro,
+                grounding=grounding,
+                second_pass=settings.second_pass,
+                selected="micro",
+                decision=Decision.ONLY_CANDIDATE,
+            )
+        case Decided(pair, picks, decision, scores, cause):
+            return replace(
+                trace,
+                macro=pair.macro,
+                micro=pair.micro,
+                grounding=pair.grounding,
+                second_pass=settings.second_pass,
+                scores=scores,
+                picks=picks,
+                decision=decision,
+                cause=cause,
+            )

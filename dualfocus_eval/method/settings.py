@@ -4,70 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.old_names import current_settings
-from dualfocus_eval.method.crops import CROP_VERSIONS
+from dualfocus_eval.common.validation import CLOSED, OneOf, choices_of, validated
+from dualfocus_eval.families import conventions
+from dualfocus_eval.method.boxes import FRAMES
+from dualfocus_eval.method.crops import CROP_RULES
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.prompts import PROMPT_SETS
+from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["METHOD_VERSION", "Settings", "settings_key", "stored_settings"]
+__all__ = ["METHOD_VERSION", "CropRuleName", "PromptSetName", "Settings", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
+GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items)]
+SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items)]
+RuleName = Annotated[str, OneOf(lambda: RULES.items)]
+ConventionName = Annotated[str, OneOf(conventions)]
+PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
+FrameName = Annotated[str, OneOf(lambda: FRAMES)]
+CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
+Pixels = Annotated[float, Field(ge=0)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=CLOSED)
 class Settings:
     """How questions are answered. Resolved once per run: argument > recipe > checkpoint > family > these defaults.
 
-    Raises ValueError, naming the setting and its allowed values, for a value that is not allowed.
+    Raises pydantic's ``ValidationError`` (a ValueError) for a value that is not allowed.
     """
 
     strategy: Literal["dualfocus", "macro", "micro"] = "dualfocus"
-    selection: str = "micro_context"
-    """Which rule picks the answer where the candidates differ, a name in ``method.selection.RULES``. The trace records
-    every rule whose needs are known."""
+    """Both pathways and a choice between their answers, or one of them alone."""
+    grounding: GroundingName = "text_box"
+    """How the region is chosen."""
+    second_pass: SecondPassName = "append_crop"
+    """What the model is shown of the region."""
+    selection: RuleName = "micro_context"
+    """Which rule picks the answer where the candidates differ. The trace records every rule whose needs are known."""
     score_all: bool = True
     """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
     ablation."""
-    adaptive_nll: float | None = None
-    """Skip the micro pathway when the macro answer's NLL is below this (appendix C)."""
-    prompt_set: Literal["released", "format1", "figure8"] = "released"
-    box_convention: Literal["unit", "qwen_vl", "qwen2_vl", "qwen2_5_vl"] = "unit"
-    """How the model writes a box; a name in ``method.boxes.CONVENTIONS``."""
-    box_frame: Literal["image", "padded_square"] = "image"
-    """What box coordinates are fractions of: the raw image, or the square that LLaVA-1.5 pads it to."""
-    crop: Literal["full", "released"] = "full"
-    margin: float = 25.0
+    adaptive_nll: Annotated[float, Field(ge=0)] | None = None
+    """Skip the micro pathway when the macro answer's NLL (not its perplexity) is below this (appendix C)."""
+    prompt_set: PromptSetName = "released"
+    """Texts of Q1 and Q2."""
+    box_convention: ConventionName = "unit"
+    """How the model writes a box."""
+    box_frame: FrameName = "image"
+    """What box coordinates are fractions of."""
+    crop: CropRuleName = "full"
+    """How a box becomes whole pixels."""
+    margin: Pixels = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
-    jitter: float = 0.0
+    jitter: Pixels = 0.0
     """Pixels by which the predicted box is shifted along both axes (table 5); the direction is drawn per question."""
     jitter_seed: int = 0
+    """Seed of the directions in which boxes are shifted."""
     option_scoring: Literal["answer", "option_text"] = "option_text"
     """What is scored in micro context for a multiple-choice question: the answers as generated, or the option texts."""
-    max_box_tokens: int = 64
+    max_box_tokens: Annotated[int, Field(ge=1)] = 64
+    """Longest grounding response, in tokens."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for setting in fields(self):
-            allowed = get_args(hints[setting.name])
-            value = getattr(self, setting.name)
-            if allowed and all(isinstance(choice, str) for choice in allowed) and value not in allowed:
-                raise ValueError(f"{setting.name}={value!r} is not one of: {', '.join(allowed)}")
-        if self.selection not in RULES:
-            raise ValueError(f"selection={self.selection!r} is not one of: {', '.join(RULES.items)}")
-        for name in ("margin", "jitter"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value!r} must be a finite number of pixels, 0 or more")
-        if self.max_box_tokens < 1:
-            raise ValueError(f"max_box_tokens={self.max_box_tokens!r} must be 1 or more")
-        if self.adaptive_nll is not None and not self.adaptive_nll >= 0:
-            raise ValueError(f"adaptive_nll={self.adaptive_nll!r} must be 0 or more: a mean NLL, not a perplexity")
+        needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
+        if needs_response and not GROUNDING[self.grounding].responds:
+            raise ValueError(
+                f"selection={self.selection!r} needs the model's own words for the region, which "
+                f"grounding={self.grounding!r} does not have: choose another selection rule"
+            )
 
     @property
     def scores_candidates(self) -> bool:
@@ -76,17 +91,23 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
+_EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
+"""Settings whose names other packages can add to."""
+
+
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a file holds, by today's names; a setting that did not exist then has its default.
 
-    A selection rule that is not installed here is left as it stands: what it picked is in the traces. Raises ValueError
-    or TypeError for what no version of `Settings` was.
+    The name of an extension that is not installed here is left as it stands: what came of it is in the traces. Raises
+    ``UserError`` for what no version of `Settings` was.
     """
-    values = current_settings(stored)
-    rule = values.pop("selection")
-    if not isinstance(rule, str):
-        raise TypeError(f"selection: {rule!r:.60} is not a text")
-    return asdict(Settings(**values)) | {"selection": rule}
+    values, hints = current_settings(stored), get_type_hints(Settings, include_extras=True)
+    foreign = {
+        name: values.pop(name)
+        for name in _EXTENSIBLE
+        if isinstance(values.get(name), str) and values[name] not in choices_of(hints[name])
+    }
+    return asdict(validated(Settings, values, "settings")) | foreign
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
@@ -98,7 +119,10 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     relevant |= {
         "scores_candidates": settings.scores_candidates,
         "method_version": METHOD_VERSION,
-        "crop_version": CROP_VERSIONS[settings.crop],
+        "grounding_version": GROUNDING[settings.grounding].version,
+        "second_pass_version": SECOND_PASSES[settings.second_pass].version,
+        "crop_version": CROP_RULES[settings.crop].version,
+        "box_convention": asdict(conventions()[settings.box_convention]),
     }
     text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

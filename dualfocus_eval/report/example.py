@@ -14,8 +14,8 @@ from PIL import Image
 
 from dualfocus_eval.analysis.choices import deciding_costs, decision_words
 from dualfocus_eval.analysis.runs import Run
-from dualfocus_eval.method.boxes import Box, format_box
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.common.geometry import Box, Crop
+from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.selection import label_of
 from dualfocus_eval.traces.record import Decision, Pathway
 

@@ -1,4 +1,8 @@
-"""The record of one answer: all that reports, ablations and a resumed run need, as one JSON line."""
+"""The record of one answer: all that reports, ablations and a resumed run need, as one JSON line.
+
+Names of rules, methods, outcomes and decisions are plain texts here, so that a record can be read where the package
+that brought them is not installed.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from dualfocus_eval.common.old_names import current_rule
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from dualfocus_eval.common.geometry import Box, Crop
+from dualfocus_eval.common.numbers import Flag, Integer, Logprobs, Number
 from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
-from dualfocus_eval.method.boxes import Box, BoxOutcome
-from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.traces.decoding import decoder
+from dualfocus_eval.traces.migration import migrated
 
 __all__ = [
     "TRACE_VERSION",
@@ -28,11 +34,8 @@ __all__ = [
     "TraceFormatError",
 ]
 
-TRACE_VERSION = 3
-"""2: completions carry their ``gap``, unknown in version 1. 3: traces carry their ``arithmetic``, unknown before."""
-_READABLE = (1, 2, TRACE_VERSION)
-_WITH_ARITHMETIC = 3
-
+TRACE_VERSION: Literal[4] = 4
+"""Older ones are read too; `traces.migration` says what has changed since."""
 
 Pathway = Literal["macro", "micro"]
 
@@ -53,7 +56,7 @@ class Decision(StrEnum):
 
 
 class Fallback(StrEnum):
-    """Why a question has the macro answer, beside the outcomes of an unusable box (`boxes.BoxOutcome`)."""
+    """Why a question has the macro answer, beside a grounding method's own reasons (such as `boxes.BoxOutcome`)."""
 
     NO_IMAGE = "no_image"
     SEVERAL_IMAGES = "several_images"
@@ -74,8 +77,8 @@ class ImageInfo:
     """An image of the question as the model saw it, after rotation and conversion."""
 
     digest: str
-    width: int
-    height: int
+    width: Integer
+    height: Integer
 
     @classmethod
     def of(cls, picture: Picture) -> ImageInfo:
@@ -84,12 +87,16 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A1: what the model wrote, the box in it as fractions of the raw image, and the crop in its pixels."""
+    """What a grounding method found: the box as fractions of the raw image, and the crop in its pixels."""
 
-    response: Completion
-    outcome: BoxOutcome
+    response: Completion | None
+    """The model's own text, if the method has it write one."""
+    outcome: str
+    """``ok``, another word for a usable box, or the method's reason why there is none."""
     box: Box | None = None
     crop: Crop | None = None
+    method: str = "text_box"
+    """Its name; ``text_box`` asks the model for the box."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,8 @@ class ContextScores:
 
     scored: str
     """``answer``: the answers as generated; ``option_text``: the texts of the options that they name."""
-    macro: tuple[float, ...]
-    micro: tuple[float, ...]
+    macro: Logprobs
+    micro: Logprobs
 
     @property
     def macro_nll(self) -> float:
@@ -114,13 +121,13 @@ class ContextScores:
 class Cost:
     """What the engine did for one batch of questions. It stands in the batch's first trace only, so that sums hold."""
 
-    questions: int
-    images_encoded: int
-    tokens_prefilled: int
-    tokens_reused: int
-    decode_steps: int
-    batch_halvings: int
-    seconds: Mapping[str, float]
+    questions: Integer
+    images_encoded: Integer
+    tokens_prefilled: Integer
+    tokens_reused: Integer
+    decode_steps: Integer
+    batch_halvings: Integer
+    seconds: Mapping[str, Number]
 
     @classmethod
     def between(cls, before: Counters, after: Counters, questions: int) -> Cost:
@@ -140,7 +147,7 @@ class Trace:
     """One question, answered or failed.
 
     A failed question has an ``error`` and no ``selected``. ``fallback`` says why a question that was to be answered in
-    two passes has the macro answer: an outcome of the box (`BoxOutcome`), or a `Fallback`.
+    two passes has the macro answer: a `Fallback`, or the grounding method's own reason.
     """
 
     key: str
@@ -153,12 +160,15 @@ class Trace:
     macro: Completion | None = None
     micro: Completion | None = None
     grounding: Grounding | None = None
+    second_pass: str | None = None
+    """How the micro answer's conversation was laid out; None where there is no micro answer."""
     scores: ContextScores | None = None
     picks: Mapping[str, Pathway] = field(default_factory=dict)
     """What each selection rule picks, by its name; a rule whose needs were not known is missing."""
     selected: Pathway | None = None
-    decision: Decision | None = None
-    skipped_micro: bool = False
+    decision: str | None = None
+    """`Decision`."""
+    skipped_micro: Flag = False
     """The macro answer was confident enough (``adaptive_nll``)."""
     fallback: str | None = None
     cause: Failure | None = None
@@ -167,7 +177,7 @@ class Trace:
     cost: Cost | None = None
     arithmetic: Mapping[str, str] = field(default_factory=dict)
     """`harness.environment.arithmetic_of`: versions, precision and device that computed it; empty where unknown."""
-    version: int = TRACE_VERSION
+    version: Literal[4] = TRACE_VERSION
 
     @property
     def answer(self) -> Completion | None:
@@ -185,24 +195,33 @@ class Trace:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:
-        """The inverse of `to_json`. Raises TraceFormatError, saying what is wrong, so that every field of a trace has
-        its type and no number is absurdly large."""
+        """The inverse of `to_json`, for lines of every version.
+
+        Raises TraceFormatError, naming the field at fault, so that every field of a trace has its type and no number is
+        absurdly large.
+        """
         try:
-            found = json.loads(line)
-            if found["version"] not in _READABLE:
-                raise TraceFormatError(f"trace version {found['version']!r}, this is version {TRACE_VERSION}")
-            if found["version"] < _WITH_ARITHMETIC:
-                found["arithmetic"] = {}
-            if missing := Trace.__dataclass_fields__.keys() - found.keys():
-                raise TraceFormatError(f"not a trace: it lacks {', '.join(sorted(missing))}")
-            if isinstance(picks := found.get("picks"), dict):
-                found["picks"] = {current_rule(rule): pathway for rule, pathway in picks.items()}
-            return _decoded(found)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise TraceFormatError(f"not a trace: {type(error).__name__}: {error}") from error
+            return cls(**_LINE.validate_json(line))
+        except ValidationError:
+            # An older version, half of a surrogate pair (which pydantic's parser refuses), or no trace at all.
+            return _read_again(line)
 
 
-_decoded = decoder(Trace)
+# All keys of a line are required, those of fields with a default too: a line that lacks one was damaged.
+_LINE: TypeAdapter[dict[str, Any]] = TypeAdapter(
+    with_config(ConfigDict(extra="forbid"))(TypedDict("_Line", get_type_hints(Trace, include_extras=True)))  # type: ignore[operator]
+)
+
+
+def _read_again(line: str | bytes) -> Trace:
+    try:
+        return Trace(**_LINE.validate_python(migrated(json.loads(line), TRACE_VERSION)))
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_context=False)
+        place = ".".join(map(str, first["loc"]))
+        raise TraceFormatError(f"not a trace: {place}: {first['msg']}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise TraceFormatError(f"not a trace: {type(error).__name__}: {error}") from error
 
 
 def _finite(value: Any) -> Any:

@@ -20,10 +20,10 @@ from PIL import Image
 
 from dualfocus_eval.analysis import reading
 from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.engines.base import Failure
-from dualfocus_eval.method.boxes import Box, BoxOutcome
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.selection import RULES, reselect
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.tiny.effect import SCENES

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dualfocus_eval.common.geometry import union
 from dualfocus_eval.curation.annotations import ImageData, ImageObjects, PixelBox, image_data, referents
 from dualfocus_eval.curation.names import head_nouns, is_plural, kind_of
 from dualfocus_eval.curation.run import curate
 from dualfocus_eval.curation.settings import CurationSettings
 from dualfocus_eval.curation.verdict import Excluded, Kept, Reason, covered, judge
-from dualfocus_eval.method.boxes import parse_box, union
+from dualfocus_eval.method.boxes import parse_box
 
 SIZE = (200, 150)
 names = st.sampled_from(["man", "men", "woman", "person", "cup", "red cups", "cup of tea", "", "猫", "\ud83d"])

@@ -18,7 +18,6 @@ from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import load_engine
-from tests.tiny_llava import save_tiny_llava
 
 WEIGHTS = "model.safetensors"
 SHARD = "model-00001-of-00001.safetensors"
@@ -30,15 +29,10 @@ NORM = "language_model.model.norm.weight"
 Spoil = Callable[[Path], object]
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("sound") / "checkpoint")
-
-
 @pytest.fixture
-def folder(sound: Path, tmp_path: Path) -> Path:
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
     """A copy to be spoilt."""
-    return Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
 
 
 def put(name: str, content: str | bytes) -> Spoil:
@@ -244,5 +238,5 @@ def test_a_sum_that_overflows_is_no_fault() -> None:
         assert not is_finite(large)
 
 
-def test_the_sound_checkpoint_loads(sound: Path) -> None:
-    load_engine(EngineConfig(str(sound), device="cpu"))
+def test_the_sound_checkpoint_loads(checkpoint: Path) -> None:
+    load_engine(EngineConfig(str(checkpoint), device="cpu"))

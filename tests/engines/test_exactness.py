@@ -21,7 +21,7 @@ def _expected(architecture: str, dtype: torch.dtype) -> tuple[Checkpoint, Refere
 
 
 @pytest.mark.parametrize(("batch_size", "cache"), [(1, "on"), (3, "evicting"), (16, "on"), (16, "off")])
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", FAMILIES.items)
 def test_float32_agrees_with_plain_generate(architecture: str, batch_size: int, cache: str) -> None:
     result = compare(*_expected(architecture, torch.float32), batch_size, cache, seed=batch_size)
     assert result.holds(exact=False), result
@@ -30,7 +30,7 @@ def test_float32_agrees_with_plain_generate(architecture: str, batch_size: int, 
     assert (result.evictions > 0) == (cache == "evicting")
 
 
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", FAMILIES.items)
 def test_float64_is_identical(architecture: str) -> None:
     result = compare(*_expected(architecture, torch.float64), batch_size=3, cache="on")
     assert result.holds(exact=True), result
@@ -45,7 +45,7 @@ def test_a_wrong_answer_is_noticed(checkpoint_of: Callable[..., Checkpoint]) -> 
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", FAMILIES.items)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_long_form(architecture: str, dtype: torch.dtype) -> None:
     checkpoint = random_checkpoint(architecture, dtype)

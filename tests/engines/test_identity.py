@@ -20,7 +20,6 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_digest, checkpoint_name, digest_in_memory, engine_digest
 from measurements.random_models import build
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, Change, byte, configuration, weights
-from tests.tiny_llava import save_tiny_llava
 
 
 @pytest.fixture(autouse=True)
@@ -29,15 +28,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
-
-
 @pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of the checkpoint to be changed."""
-    return Path(shutil.copytree(saved, tmp_path / "copy"))
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
@@ -85,7 +79,7 @@ def test_shards_in_folders_of_their_own_count(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def adapter(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A low-rank adapter that brings token embeddings along."""
     from peft import LoraConfig, get_peft_model
 
@@ -113,32 +107,36 @@ ADAPTER_CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", ADAPTER_CHANGES.values(), ids=ADAPTER_CHANGES.keys())
-def test_what_changes_an_adapter_changes_the_digest(saved: Path, adapter: Path, tmp_path: Path, change: Change) -> None:
+def test_what_changes_an_adapter_changes_the_digest(
+    checkpoint: Path, adapter: Path, tmp_path: Path, change: Change
+) -> None:
     copy = Path(shutil.copytree(adapter, tmp_path / "adapter"))
-    digests = {checkpoint_digest(str(saved)), checkpoint_digest(str(saved), peft=str(copy))}
+    digests = {checkpoint_digest(str(checkpoint)), checkpoint_digest(str(checkpoint), peft=str(copy))}
     change(copy)
-    digests.add(checkpoint_digest(str(saved), peft=str(copy)))
+    digests.add(checkpoint_digest(str(checkpoint), peft=str(copy)))
     assert len(digests) == 3
 
 
-def test_an_adapter_is_the_same_wherever_it_and_its_base_were_saved(saved: Path, adapter: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_the_same_wherever_it_and_its_base_were_saved(
+    checkpoint: Path, adapter: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(adapter, tmp_path / "another name"))
     configuration("adapter_config.json", base_model_name_or_path="/elsewhere", peft_version="0.1.0")(copy)
-    assert checkpoint_digest(str(saved), peft=str(copy)) == checkpoint_digest(str(saved), peft=str(adapter))
+    assert checkpoint_digest(str(checkpoint), peft=str(copy)) == checkpoint_digest(str(checkpoint), peft=str(adapter))
 
 
-def test_options_that_change_the_image_change_the_engine_s_digest(saved: Path) -> None:
-    plain = engine_digest(EngineConfig(str(saved)))
-    padded = engine_digest(EngineConfig(str(saved), image_aspect="pad"))
-    limited = {engine_digest(EngineConfig(str(saved), **{name: 9})) for name in ("min_pixels", "max_pixels")}  # type: ignore[arg-type]
-    assert plain == checkpoint_digest(str(saved))
+def test_options_that_change_the_image_change_the_engine_s_digest(checkpoint: Path) -> None:
+    plain = engine_digest(EngineConfig(str(checkpoint)))
+    padded = engine_digest(EngineConfig(str(checkpoint), image_aspect="pad"))
+    limited = {engine_digest(EngineConfig(str(checkpoint), **{name: 9})) for name in ("min_pixels", "max_pixels")}  # type: ignore[arg-type]
+    assert plain == checkpoint_digest(str(checkpoint))
     assert len({plain, padded, *limited}) == 4
-    assert engine_digest(EngineConfig(str(saved), max_conversations=3, prefix_cache_gib=0, device="cpu")) == plain
+    assert engine_digest(EngineConfig(str(checkpoint), max_conversations=3, prefix_cache_gib=0, device="cpu")) == plain
 
 
-def test_the_name_says_folder_revision_and_adapter(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_says_folder_revision_and_adapter(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoint_name(EngineConfig("owner/model", revision="v2", peft="other/lora")) == "model@v2+lora"
-    monkeypatch.chdir(saved)
+    monkeypatch.chdir(checkpoint)
     assert checkpoint_name(EngineConfig(".")) == "tiny-llava"
 
 
@@ -244,17 +242,19 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 
 @pytest.mark.usefixtures("later")
-def test_the_hub_s_own_digests_are_used(repository: Callable[..., Path], saved: Path, hashed: list[Path]) -> None:
-    repository("owner/tiny", saved)
+def test_the_hub_s_own_digests_are_used(repository: Callable[..., Path], checkpoint: Path, hashed: list[Path]) -> None:
+    repository("owner/tiny", checkpoint)
     of_hub = checkpoint_digest("owner/tiny")
     assert checkpoint_digest("owner/tiny", COMMIT) == of_hub
     assert hashed == []
-    assert checkpoint_digest(str(saved)) == of_hub
+    assert checkpoint_digest(str(checkpoint)) == of_hub
     assert len(hashed) == 1
 
 
-def test_another_revision_is_another_checkpoint(repository: Callable[..., Path], saved: Path, folder: Path) -> None:
-    repository("owner/tiny", saved)
+def test_another_revision_is_another_checkpoint(
+    repository: Callable[..., Path], checkpoint: Path, folder: Path
+) -> None:
+    repository("owner/tiny", checkpoint)
     byte(-1)(folder)
     repository("owner/tiny", folder, "v2", COMMIT[::-1])
     assert checkpoint_digest("owner/tiny", "v2") == checkpoint_digest(str(folder))
@@ -262,9 +262,9 @@ def test_another_revision_is_another_checkpoint(repository: Callable[..., Path],
 
 
 def test_a_blob_written_to_after_its_download_is_hashed(
-    repository: Callable[..., Path], saved: Path, hashed: list[Path]
+    repository: Callable[..., Path], checkpoint: Path, hashed: list[Path]
 ) -> None:
-    snapshot = repository("owner/tiny", saved)
+    snapshot = repository("owner/tiny", checkpoint)
     before = checkpoint_digest("owner/tiny")
     byte(-1)(snapshot)  # through the link, as save_pretrained into a snapshot writes
     assert checkpoint_digest("owner/tiny") != before
@@ -272,10 +272,10 @@ def test_a_blob_written_to_after_its_download_is_hashed(
 
 
 def test_an_adapter_s_repository_brings_its_base_along(
-    repository: Callable[..., Path], saved: Path, adapter: Path
+    repository: Callable[..., Path], checkpoint: Path, adapter: Path
 ) -> None:
-    base = repository("owner/tiny", saved)
-    alone = Path(shutil.copytree(adapter, saved.parent / "alone", dirs_exist_ok=True))
+    base = repository("owner/tiny", checkpoint)
+    alone = Path(shutil.copytree(adapter, checkpoint.parent / "alone", dirs_exist_ok=True))
     configuration("adapter_config.json", base_model_name_or_path="owner/tiny")(alone)
     repository("other/lora", alone)
     before = checkpoint_digest("other/lora")

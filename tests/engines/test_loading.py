@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import BertConfig, BertModel
 
 from dualfocus_eval.common.errors import CheckpointError, UserError
+from dualfocus_eval.common.validation import validated
 from dualfocus_eval.engines.base import Completion, GenerateRequest, Message, Picture
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
@@ -102,16 +103,16 @@ def test_another_architecture_is_refused_with_the_supported_ones(tmp_path: Path)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"dtype": "int8"}, "allowed: auto, float32"),
+        ({"dtype": "int8"}, "dtype: 'int8' is not one of: auto, float32"),
         ({"max_conversations": 0}, "at least 1"),
-        ({"prefix_cache_gib": -1.0}, "0 turns the cache off"),
+        ({"prefix_cache_gib": -1.0}, "prefix_cache_gib: -1.0 must be at least 0"),
         ({"device": "cpu", "device_map": "auto"}, "exclude each other"),
         ({"pretrained": ""}, "name a checkpoint"),
     ],
 )
 def test_wrong_options_name_the_right_ones(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        EngineConfig(**{"pretrained": "x", **wrong})  # type: ignore[arg-type]
+        validated(EngineConfig, {"pretrained": "x", **wrong}, "--model_args")
 
 
 def test_the_prefix_cache_is_in_proportion_to_the_model_unless_it_is_given(saved: Path) -> None:

@@ -34,7 +34,7 @@ def two_rounds(told: tuple[int, ...], image: Picture = RED, crop: Picture = BLUE
     )
 
 
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", FAMILIES.items)
 def test_ids_are_the_processors(checkpoint_of: Callable[..., Checkpoint], architecture: str) -> None:
     checkpoint = checkpoint_of(architecture)
     conversation = (Message("system", ("be brief",)), Message("user", (RED, "is there a cup")))
@@ -59,7 +59,7 @@ MESSAGES = {
 }
 
 
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", FAMILIES.items)
 @pytest.mark.parametrize("name", MESSAGES)
 def test_the_macro_prompt_is_what_the_template_makes_of_the_tasks_messages(
     checkpoint_of: Callable[..., Checkpoint], architecture: str, name: str
@@ -96,7 +96,7 @@ def text_part(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", FAMILIES.items)
 def test_a_second_round_begins_with_the_first_and_its_answer(
     checkpoint_of: Callable[..., Checkpoint], architecture: str
 ) -> None:

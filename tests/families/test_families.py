@@ -12,14 +12,14 @@ from dualfocus_eval.families import FAMILIES, family_for
 
 
 def test_every_family_is_registered_under_its_model_type() -> None:
-    assert set(FAMILIES) == {"llava", "llava_next", "qwen2_vl", "qwen2_5_vl"}
-    assert all(family_for(name, "checkpoint").model_type == name for name in FAMILIES)
+    assert set(FAMILIES.items) == {"llava", "llava_next", "qwen2_vl", "qwen2_5_vl"}
+    assert all(family_for(name, "checkpoint").model_type == name for name in FAMILIES.items)
 
 
 def test_box_conventions_follow_the_models() -> None:
-    conventions = {name: family.box_convention for name, family in FAMILIES.items()}
+    conventions = {name: family.box_convention.name for name, family in FAMILIES.items.items()}
     assert conventions == {"llava": "unit", "llava_next": "unit", "qwen2_vl": "qwen2_vl", "qwen2_5_vl": "qwen2_5_vl"}
-    assert {family.box_frame for family in FAMILIES.values()} == {"image"}
+    assert {family.box_frame for family in FAMILIES} == {"image"}
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
+from dualfocus_eval.gate.baseline_file import load_baseline
 from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, Limits, judge
+from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.method.settings import Settings
 
 ENVIRONMENT = {
     "packages": {"torch": "2.14", "dualfocus-eval": "0.1"},
@@ -188,6 +193,25 @@ def test_questions_without_a_score_are_compared_by_their_answers() -> None:
     before = [replace(answer, score=math.nan) for answer in HUNDRED]
     assert judge(baseline(before), baseline(before)).passed
     assert not judge(baseline([replace(before[0], text="no"), *before[1:]]), baseline(before)).passed
+
+
+BASELINES = sorted((resource_folder("reports") / "baselines").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
+def test_the_committed_baselines_match_a_run_under_todays_names(path: Path) -> None:
+    kept = load_baseline(path)
+    settings = resolve({}).settings
+    verdict = judge(replace(kept, provenance=replace(kept.provenance, settings=asdict(settings))), kept)
+    assert (verdict.passed, verdict.mode, verdict.moves, verdict.settings) == (True, "exact", (), ())
+
+
+def test_a_setting_that_the_baseline_does_not_have_yet_had_its_default() -> None:
+    def run_with(**settings: Any) -> Baseline:
+        return Baseline(replace(HERE, settings={"margin": 25.0} | settings), {"pope": tuple(HUNDRED)})
+
+    assert judge(run_with(**asdict(Settings())), baseline(HUNDRED)).settings == ()
+    assert judge(run_with(jitter=5.0), baseline(HUNDRED)).settings == ("jitter: 5.0 (baseline: 0.0)",)
 
 
 def test_other_settings_are_named_and_excuse_nothing() -> None:

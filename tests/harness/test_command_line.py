@@ -17,14 +17,8 @@ import yaml
 from dualfocus_eval.cli.eval import main
 from dualfocus_eval.common.errors import UserError
 from tests.integration.conftest import read_output, read_traces
-from tests.tiny_llava import save_tiny_llava
 
 TASK = "df_pope_mini_random"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint"))
 
 
 @dataclass

@@ -18,14 +18,8 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.traces.store import join_traces
-from tests.tiny_llava import save_tiny_llava
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")

@@ -17,22 +17,17 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import make_table
 
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.engines.base import Completion, Failure
 from dualfocus_eval.harness.outcomes import Outcomes
 from dualfocus_eval.harness.task_index import task_manager
-from dualfocus_eval.method.boxes import Box, BoxOutcome
+from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Trace
 from dualfocus_eval.traces.store import join_traces
-from tests.tiny_llava import save_tiny_llava
 
 POPE = resource_folder("tasks") / "pope"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from dualfocus_eval.harness.session import Session
 from dualfocus_eval.method.question import Question
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS
-from tests.tiny_llava import save_tiny_llava
 
 IN_KEY: dict[str, Any] = SETTINGS | {"image_aspect": "pad", "min_pixels": 100, "max_pixels": 100}
 """Arguments whose value is a part of the key."""
@@ -61,26 +60,21 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
-
-
-@pytest.fixture(scope="module")
-def engine(saved: Path) -> TransformersEngine:
-    return load_engine(resolve({"pretrained": str(saved)}).engine)
+def engine(checkpoint: Path) -> TransformersEngine:
+    return load_engine(resolve({"pretrained": str(checkpoint)}).engine)
 
 
 Key = Callable[..., str]
 
 
 @pytest.fixture
-def key(saved: Path, engine: TransformersEngine) -> Key:
+def key(checkpoint: Path, engine: TransformersEngine) -> Key:
     """A function from model arguments to the run's settings key. The model is loaded once, for all runs."""
 
     def key_of(**arguments: Any) -> str:
-        config = resolve({"pretrained": str(saved), **arguments})
-        checkpoint = replace(engine.checkpoint, digest=engine_digest(config.engine))
-        return Session(config, Accelerator(), TransformersEngine(checkpoint, 1, 0)).settings_key
+        config = resolve({"pretrained": str(checkpoint), **arguments})
+        loaded = replace(engine.checkpoint, digest=engine_digest(config.engine))
+        return Session(config, Accelerator(), TransformersEngine(loaded, 1, 0)).settings_key
 
     return key_of
 
@@ -111,16 +105,16 @@ def test_a_system_prompt_makes_it_another_question() -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_checkpoint_changes_the_key(key: Key, saved: Path, tmp_path: Path, name: str) -> None:
-    changed = Path(shutil.copytree(saved, tmp_path / "tiny-llava"))
+def test_a_changed_checkpoint_changes_the_key(key: Key, checkpoint: Path, tmp_path: Path, name: str) -> None:
+    changed = Path(shutil.copytree(checkpoint, tmp_path / "tiny-llava"))
     CHANGES[name](changed)
     assert key(pretrained=str(changed)) != key()
 
 
 @pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of the checkpoint to be changed."""
-    return Path(shutil.copytree(saved, tmp_path / "copy"))
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_llava import save_tiny_llava
-
 BIN = Path(sys.executable).parent
 
 
@@ -49,11 +47,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     cache = tmp_path_factory.mktemp("cache")
     private = {"XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface"), "HF_HUB_OFFLINE": "1"}
     return {**os.environ, **private, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
 
 
 Run = Callable[..., Outcome]
@@ -94,6 +87,29 @@ def runner(folder: Path, environment: Mapping[str, str]) -> Run:
         return Outcome(done.returncode, done.stdout, *(read_output(written) if read else ()))
 
     return run
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Like `run` of ``dualfocus eval``, in this process and without lmms-eval's own thousands of tasks."""
+    import lmms_eval.tasks
+    from loguru import logger
+
+    from dualfocus_eval.cli.eval import main
+
+    (tmp_path / "working").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(lmms_eval.tasks, "__file__", str(tmp_path / "none" / "__init__.py"))
+
+    def run_here(*arguments: str | Path, output: str = "output") -> Outcome:
+        written, logged = tmp_path / output, []
+        sink = logger.add(logged.append, format="{message}")
+        status = main([*map(str, arguments), "--output_path", str(written), "--log_samples"])
+        logger.remove(sink)
+        return Outcome(status, "".join([*capsys.readouterr(), *map(str, logged)]), *read_output(written))
+
+    return run_here
 
 
 def read_output(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, int], dict[str, Any]]]:

@@ -19,9 +19,9 @@ GROUPS = {"df_mini", "df_pope_mini"}
 
 
 @pytest.mark.parametrize("model", ["dualfocus", "llava_hf"])
-def test_every_mini_runs_with_no_flag_and_no_network(run: Run, checkpoint: Path, model: str) -> None:
+def test_every_mini_runs_with_no_flag_and_no_network(run_here: Run, checkpoint: Path, model: str) -> None:
     arguments = f"pretrained={checkpoint},device=cpu" + (",device_map=cpu" if model == "llava_hf" else "")
-    done = run("lmms-eval", "--model", model, "--model_args", arguments, "--tasks", "df_mini", "--limit", "3")
+    done = run_here("--model", model, "--model_args", arguments, "--tasks", "df_mini", "--limit", "3")
     assert done.status == 0, done.output
     assert set(done.results["results"]) == {*MINIS, *GROUPS}, done.output
     assert len(done.answers) == 3 * len(set(MINIS) - GROUPS)
@@ -29,7 +29,9 @@ def test_every_mini_runs_with_no_flag_and_no_network(run: Run, checkpoint: Path,
         assert 0 <= done.scores[name]["score,none"] <= 1
 
 
-def test_a_prepared_release_is_evaluated_offline(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_prepared_release_is_evaluated_offline(
+    run_here: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, root = tmp_path / "release", tmp_path / "benchmarks"
     source.mkdir()
     for number in range(2):
@@ -41,10 +43,8 @@ def test_a_prepared_release_is_evaluated_offline(run: Run, checkpoint: Path, tmp
         ]
         (source / f"coco_pope_{split}.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["data", "prepare", "pope", "--source", str(source), "--out", str(root)]) == 0
-    done = run(
-        "lmms-eval", "--model", "dualfocus", "--model_args", f"pretrained={checkpoint}", "--tasks", "df_pope",
-        "--batch_size", "4", env={"DUALFOCUS_DATA": str(root)},
-    )  # fmt: skip
+    monkeypatch.setenv("DUALFOCUS_DATA", str(root))
+    done = run_here("--model_args", f"pretrained={checkpoint}", "--tasks", "df_pope", "--batch_size", "4")
     assert done.status == 0, done.output
     assert set(done.results["results"]) == {
         "df_pope",
@@ -56,10 +56,10 @@ def test_a_prepared_release_is_evaluated_offline(run: Run, checkpoint: Path, tmp
     assert done.record["summary"]["images_encoded"] <= 2 + done.record["summary"]["both_candidates"]
 
 
-def test_a_set_that_is_missing_is_one_clear_line(run: Run, checkpoint: Path, tmp_path: Path) -> None:
-    done = run(
-        "lmms-eval", "--model", "dualfocus", "--model_args", f"pretrained={checkpoint}", "--tasks", "df_paper",
-        env={"DUALFOCUS_DATA": str(tmp_path)},
-    )  # fmt: skip
+def test_a_set_that_is_missing_is_one_clear_line(
+    run_here: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
+    done = run_here("--model_args", f"pretrained={checkpoint}", "--tasks", "df_paper")
     (line,) = [line for line in done.output.splitlines() if "Error during evaluation" in line]
     assert re.search(r"no finished \S+\. Make it with: dualfocus data prepare \S+ --source DIR", line)

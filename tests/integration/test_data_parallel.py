@@ -9,17 +9,15 @@ from tests.integration.conftest import Run, read_traces, trace_files
 TASK = ["--tasks", "df_pope_mini", "--limit", "7", "--batch_size", "2"]
 
 
-def test_two_ranks_answer_as_one(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_two_ranks_answer_as_one(run: Run, run_here: Run, checkpoint: Path, tmp_path: Path) -> None:
     # What `accelerate launch` runs for several GPUs.
     both = run(
         "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "dualfocus_eval", "eval",
         "--model_args", f"pretrained={checkpoint},dtype=float64,trace_dir={tmp_path / 'both'}", *TASK,
         env={"ACCELERATE_USE_CPU": "true"}, output="both",
     )  # fmt: skip
-    alone = run(
-        "dualfocus", "eval", "--model_args",
-        f"pretrained={checkpoint},dtype=float64,trace_dir={tmp_path / 'alone'}", *TASK, output="alone",
-    )  # fmt: skip
+    settings = f"pretrained={checkpoint},dtype=float64,trace_dir={tmp_path / 'alone'}"
+    alone = run_here("--model_args", settings, *TASK, output="alone")
     assert both.status == 0, both.output
     assert both.answers == alone.answers
     assert both.record["summary"]["questions"] == 21

@@ -15,11 +15,10 @@ LIMIT = ["--limit", "4", "--batch_size", "4"]
 
 
 def test_one_run_holds_what_runs_of_each_pathway_answer(
-    run: Run, environment: dict[str, str], checkpoint: Path, tmp_path: Path
+    run_here: Run, environment: dict[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- scores -->\n<!-- end of scores -->\n<!-- run -->\n<!-- end of run -->\n")
-    (tmp_path / "working").mkdir()
     demo = subprocess.run(
         [
             str(BIN / "dualfocus"), "demo", "--model_args", f"pretrained={checkpoint}", "--markdown", str(page),
@@ -36,10 +35,8 @@ def test_one_run_holds_what_runs_of_each_pathway_answer(
 
     pathways: tuple[Choice, ...] = ("macro", "micro")
     for pathway in pathways:
-        alone = run(
-            "dualfocus", "eval", "--model_args", f"pretrained={checkpoint},strategy={pathway}",
-            "--tasks", "df_mini", *LIMIT, output=pathway,
-        )  # fmt: skip
+        settings = f"pretrained={checkpoint},strategy={pathway}"
+        alone = run_here("--model_args", settings, "--tasks", "df_mini", *LIMIT, output=pathway)
         expected = {place: (text, alone.samples[place]["score"]) for place, text in alone.answers.items()}
         texts = rows["micro_text"].fillna(rows["macro_text"]) if pathway == "micro" else rows["macro_text"]
         answers = zip(texts.str.strip(), scores_of(rows, pathway), strict=True)

@@ -13,18 +13,18 @@ from dualfocus_eval.training.export import export
 from tests.integration.conftest import Run
 
 
-def test_llava_hf_answers_as_our_macro_pathway(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_llava_hf_answers_as_our_macro_pathway(run_here: Run, checkpoint: Path, tmp_path: Path) -> None:
     processor = AutoProcessor.from_pretrained(checkpoint)
     processor.chat_template = FAMILIES["llava"].training_template
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     exported = export(Recipe(path=Path("mine.yaml")), model, processor, tmp_path / "exported", [], torch.float32)
     shared = ["--tasks", "df_pope_mini_random", "--limit", "6", "--force_simple"]
-    theirs = run(
-        "lmms-eval", "--model", "llava_hf", "--model_args",
+    theirs = run_here(
+        "--model", "llava_hf", "--model_args",
         f"pretrained={exported},dtype=float32,device=cpu,device_map=cpu", *shared, output="theirs",
     )  # fmt: skip
-    ours = run(
-        "lmms-eval", "--model", "dualfocus", "--model_args",
+    ours = run_here(
+        "--model_args",
         f"pretrained={exported},dtype=float32,device=cpu,strategy=macro", *shared, output="ours",
     )  # fmt: skip
     assert len(theirs.answers) == 6, theirs.output

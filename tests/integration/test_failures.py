@@ -123,16 +123,16 @@ def test_a_full_disk_costs_no_answer_and_the_rest_is_stored_later(run: Run, chec
     ],
     ids=["sampling", "text for a number", "unknown task", "list"],
 )
-def test_exit_status(run: Run, checkpoint: Path, arguments: list[str], status: int, words: str) -> None:
-    done = run("dualfocus", "eval", "--model_args", f"pretrained={checkpoint}", *arguments)
+def test_exit_status(run_here: Run, checkpoint: Path, arguments: list[str], status: int, words: str) -> None:
+    done = run_here("--model_args", f"pretrained={checkpoint}", *arguments)
     assert done.status == status, done.output
     assert words in done.output
     assert "Traceback" not in done.output
 
 
-def test_a_checkpoint_that_lacks_files_is_a_plain_message(run: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_that_lacks_files_is_a_plain_message(run_here: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = run("dualfocus", "eval", "--model_args", f"pretrained={tmp_path / 'empty'}", "--tasks", "df_scenes_mini")
+    done = run_here("--model_args", f"pretrained={tmp_path / 'empty'}", "--tasks", "df_scenes_mini")
     assert done.status == 2
     assert "config.json is missing" in done.output
     assert "Traceback" not in done.output
@@ -144,7 +144,7 @@ metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
 """
 
 
-def test_likelihoods_in_either_pathway_but_not_between_them(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_likelihoods_in_either_pathway_but_not_between_them(run_here: Run, checkpoint: Path, tmp_path: Path) -> None:
     folder = write_task(
         tmp_path / "tasks",
         "multiple_choice",
@@ -156,13 +156,13 @@ def test_likelihoods_in_either_pathway_but_not_between_them(run: Run, checkpoint
     ranked = {}
     for strategy in ("macro", "micro"):
         arguments = f"pretrained={checkpoint},strategy={strategy}"
-        done = run("dualfocus", "eval", "--model_args", arguments, *shared, output=strategy)
+        done = run_here("--model_args", arguments, *shared, output=strategy)
         assert done.status == 0, done.output
         ranked[strategy] = [done.samples["mine", number]["filtered_resps"] for number in range(3)]
         assert all(float(nll) > 0 for choices in ranked[strategy] for nll, _ in choices)
         best = [min(range(2), key=lambda choice: float(choices[choice][0])) for choices in ranked[strategy]]
         assert done.scores["mine"]["acc,none"] == pytest.approx(best.count(0) / 3)
     assert ranked["macro"] != ranked["micro"]
-    refused = run("dualfocus", "eval", "--model_args", f"pretrained={checkpoint}", *shared, output="refused")
+    refused = run_here("--model_args", f"pretrained={checkpoint}", *shared, output="refused")
     assert refused.status == 2
     assert "pass --model_args strategy=macro or strategy=micro" in refused.output

@@ -35,8 +35,10 @@ def regress(folder: Path, task: str, environment: dict[str, str], *options: str 
     return done.returncode, done.stdout
 
 
-def test_the_embedded_checkpoint_answers_as_its_baseline(run: Run, tmp_path: Path, environment: dict[str, str]) -> None:
-    done = run("dualfocus", "eval", "--tasks", "df_pope_mini", "--limit", "100", "--batch_size", "16")
+def test_the_embedded_checkpoint_answers_as_its_baseline(
+    run_here: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = run_here("--tasks", "df_pope_mini", "--limit", "100", "--batch_size", "16")
     assert done.status == 0, done.output
     status, printed = regress(tmp_path / "output", "df_pope_mini", environment)
     assert status == 0, printed
@@ -60,12 +62,9 @@ def test_a_wrong_crop_is_caught(run: Run, tmp_path: Path, environment: dict[str,
 
 
 def test_a_setting_that_moves_answers_is_caught_and_named(
-    run: Run, tmp_path: Path, environment: dict[str, str]
+    run_here: Run, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    done = run(
-        "dualfocus", "eval", "--tasks", "df_textvqa_mini", "--limit", "100", "--batch_size", "16",
-        "--model_args", "margin=0",
-    )  # fmt: skip
+    done = run_here("--tasks", "df_textvqa_mini", "--limit", "100", "--batch_size", "16", "--model_args", "margin=0")
     assert done.status == 0, done.output
     status, printed = regress(tmp_path / "output", "df_textvqa_mini", environment)
     assert status == 1, printed

@@ -42,16 +42,16 @@ def test_our_tasks_run_with_no_flag_and_no_variable(run: Run, checkpoint: Path, 
 @pytest.mark.parametrize(
     ("model", "mode"), [("random", "chat"), ("random", "simple"), ("embedded", "chat")], ids=lambda value: value
 )
-def test_macro_equals_lmms_evals_own_llava(run: Run, checkpoint: Path, model: str, mode: str) -> None:
+def test_macro_equals_lmms_evals_own_llava(run_here: Run, checkpoint: Path, model: str, mode: str) -> None:
     pretrained = checkpoint if model == "random" else resource_folder("models") / EMBEDDED_CHECKPOINT
     limit = ["--limit", "30"] if model == "random" else []
     shared = ["--tasks", "df_pope_mini", *limit, *(["--force_simple"] if mode == "simple" else [])]
-    theirs = run(
-        "lmms-eval", "--model", "llava_hf", "--model_args",
+    theirs = run_here(
+        "--model", "llava_hf", "--model_args",
         f"pretrained={pretrained},dtype=float32,device=cpu,device_map=cpu", *shared, output="theirs",
     )  # fmt: skip
-    ours = run(
-        "lmms-eval", "--model", "dualfocus", "--model_args",
+    ours = run_here(
+        "--model_args",
         f"pretrained={pretrained},dtype=float32,device=cpu,strategy=macro,batch_size=7", *shared, output="ours",
     )  # fmt: skip
     assert len(theirs.answers) == (90 if model == "random" else 1080)

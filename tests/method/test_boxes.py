@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualfocus_eval.common.geometry import Box, iou, union
+from dualfocus_eval.families import conventions
 from dualfocus_eval.method.boxes import (
-    CONVENTIONS,
-    Box,
     BoxOutcome,
     format_box,
     from_padded_square,
-    iou,
     parse_box,
     to_padded_square,
-    union,
 )
 
 SIZE = (640, 480)
@@ -182,7 +180,7 @@ def test_padded_square_round_trip(box: Box, size: tuple[int, int]) -> None:
         assert math.isclose(ours, theirs, abs_tol=1e-9 * max(size))
 
 
-@given(box=boxes(0.02), size=sizes, convention=st.sampled_from(sorted(CONVENTIONS)), frame=frames, before=st.text())
+@given(box=boxes(0.02), size=sizes, convention=st.sampled_from(sorted(conventions())), frame=frames, before=st.text())
 def test_what_is_written_is_read_back(
     box: Box, size: tuple[int, int], convention: str, frame: str, before: str
 ) -> None:
@@ -191,7 +189,7 @@ def test_what_is_written_is_read_back(
     prose = "".join(character for character in before if character.isalpha() or character.isspace())
     text = format_box(box, convention, image_size=size, encoded_size=encoded, frame=frame)
     parsed = parse_box(f"{prose} {text}.", convention, image_size=size, encoded_size=encoded, frame=frame)
-    rules = CONVENTIONS[convention]
+    rules = conventions()[convention]
     step = 0.5 * 10**-rules.decimals
     scale_x, scale_y = (rules.scale, rules.scale) if rules.scale else encoded
     stretch_x = max(size) / size[0] if frame == "padded_square" else 1.0
@@ -236,7 +234,7 @@ model_texts = st.one_of(
 )
 
 
-@given(text=model_texts, convention=st.sampled_from(sorted(CONVENTIONS)), size=sizes, encoded=sizes, frame=frames)
+@given(text=model_texts, convention=st.sampled_from(sorted(conventions())), size=sizes, encoded=sizes, frame=frames)
 def test_any_text_gives_a_box_within_the_image_or_a_named_outcome(
     text: str, convention: str, size: tuple[int, int], encoded: tuple[int, int], frame: str
 ) -> None:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Picture
-from dualfocus_eval.method.boxes import Box
-from dualfocus_eval.method.crops import MIN_CROP_SIDE, Crop, crop_of, crop_picture, shifted
+from dualfocus_eval.method.crops import MIN_CROP_SIDE, crop_of, crop_picture, shifted
 from tests.method.released_crop import released_crops
 from tests.method.test_boxes import boxes, sizes
 

@@ -14,7 +14,7 @@ from dualfocus_eval.common.text import nfkc
 from dualfocus_eval.method.boxes import BoxOutcome, parse_box
 from dualfocus_eval.method.letters import named_option, option_index
 from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, stem_of
-from dualfocus_eval.method.selection import normalised
+from dualfocus_eval.method.selection.deciding import normalised
 
 SIZE = 1_000_000
 SECONDS = 60

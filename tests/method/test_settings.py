@@ -1,11 +1,17 @@
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import pytest
 
-from dualfocus_eval.method.boxes import CONVENTIONS
-from dualfocus_eval.method.crops import CROP_VERSIONS
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.registry import Registry
+from dualfocus_eval.common.validation import validated
+from dualfocus_eval.families import conventions
+from dualfocus_eval.method.crops import CROP_RULES
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
-from dualfocus_eval.method.settings import Settings, settings_key
+from dualfocus_eval.method.second_pass import SECOND_PASSES
+from dualfocus_eval.method.settings import Settings, settings_key, stored_settings
 
 
 @pytest.mark.parametrize(
@@ -13,24 +19,27 @@ from dualfocus_eval.method.settings import Settings, settings_key
     [
         ("strategy", "both", "dualfocus, macro, micro"),
         ("selection", "oracle", "own_context, micro_context, released"),
+        ("grounding", "guess", "text_box"),
+        ("second_pass", "third", "append_crop"),
         ("prompt_set", "mine", "released, format1, figure8"),
         ("box_convention", "pascal", "unit, qwen_vl"),
         ("crop", "half", "full, released"),
-        ("margin", -1.0, "0 or more"),
-        ("margin", float("nan"), "finite"),
-        ("jitter", float("inf"), "finite"),
-        ("adaptive_nll", -0.1, "0 or more"),
-        ("max_box_tokens", 0, "1 or more"),
+        ("margin", -1.0, "at least 0"),
+        ("margin", float("nan"), "at least 0"),
+        ("jitter", float("inf"), "at least 0"),
+        ("adaptive_nll", -0.1, "at least 0"),
+        ("max_box_tokens", 0, "at least 1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: object, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=name):
         Settings(**{name: value})
-    assert name in str(error.value)
+    with pytest.raises(UserError, match=f"^settings, {name}: .*{said}"):
+        validated(Settings, {name: value}, "settings")
 
 
 def test_the_names_allowed_are_the_names_known() -> None:
-    for name in CONVENTIONS:
+    for name in conventions():
         Settings(box_convention=name)
     for name in PROMPT_SETS:
         Settings(prompt_set=name)
@@ -38,6 +47,8 @@ def test_the_names_allowed_are_the_names_known() -> None:
 
 CHANGES = {
     "strategy": "micro",
+    "grounding": "elsewhere",
+    "second_pass": "otherwise",
     "adaptive_nll": 0.7,
     "prompt_set": "figure8",
     "box_convention": "qwen_vl",
@@ -51,6 +62,22 @@ CHANGES = {
 }
 
 
+@dataclass(frozen=True)
+class Named:
+    """As much of a grounding method or a second pass as the settings look at."""
+
+    name: str
+    version: int = 1
+    responds: bool = False
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GROUNDING.items, "elsewhere", Named("elsewhere"))
+    monkeypatch.setitem(SECOND_PASSES.items, "otherwise", Named("otherwise"))
+
+
+@pytest.mark.usefixtures("others")
 def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
     assert set(CHANGES) == {setting.name for setting in fields(Settings)} - {"selection", "score_all"}
     base = Settings()
@@ -75,6 +102,35 @@ def test_the_key_covers_the_callers_identity_in_any_order() -> None:
 def test_a_new_version_of_a_crop_rule_touches_the_keys_of_that_rule_only(monkeypatch: pytest.MonkeyPatch) -> None:
     full, released = Settings(), Settings(crop="released")
     before = settings_key(full, {}), settings_key(released, {})
-    monkeypatch.setitem(CROP_VERSIONS, "released", CROP_VERSIONS["released"] + 1)
+    monkeypatch.setitem(CROP_RULES, "released", replace(CROP_RULES["released"], version=3))
     assert settings_key(full, {}) == before[0]
     assert settings_key(released, {}) != before[1]
+
+
+@pytest.mark.parametrize(("name", "registry"), [("grounding", GROUNDING), ("second_pass", SECOND_PASSES)])
+@pytest.mark.usefixtures("others")
+def test_a_new_version_of_a_method_touches_its_own_keys_only(
+    name: str, registry: Registry[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Settings(**{name: CHANGES[name]})
+    before = settings_key(Settings(), {}), settings_key(other, {})
+    monkeypatch.setitem(registry.items, CHANGES[name], Named(CHANGES[name], version=2))
+    assert settings_key(Settings(), {}) == before[0]
+    assert settings_key(other, {}) != before[1]
+
+
+@pytest.mark.usefixtures("others")
+def test_a_rule_that_needs_a_response_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match=r"selection='released' needs .* grounding='elsewhere' does not"):
+        Settings(grounding="elsewhere", selection="released")
+    Settings(grounding="elsewhere", selection="micro_context")
+    Settings(grounding="elsewhere", selection="released", strategy="micro")
+
+
+def test_settings_of_older_files_and_of_extensions_are_read() -> None:
+    stored = {"wording": "figure8", "selection": "own"}
+    assert stored_settings(stored) == asdict(Settings(prompt_set="figure8", selection="own_context"))
+    foreign = {"grounding": "detector", "second_pass": "highlight", "selection": "dice", "box_convention": "odd"}
+    assert stored_settings(foreign) == asdict(Settings()) | foreign
+    with pytest.raises(UserError, match="settings, crop: 'half' is not one of"):
+        stored_settings({"crop": "half"})

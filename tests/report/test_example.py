@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dualfocus_eval.method.boxes import Box
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.report.example import draw_example
 from dualfocus_eval.tiny.effect import SCENES, choose_example
 from tests.analysis.runs import answered, run_of, scene
-from tests.tiny_llava import save_tiny_llava
 
 
 def test_the_first_question_by_id_that_zooming_saves() -> None:
@@ -27,20 +26,15 @@ def test_the_first_question_by_id_that_zooming_saves() -> None:
     without_box = answered(SCENES, scene(0, "red"), "red", None, doc_id=4)
     everything = [later, saved, unselected, both_right, without_box]
     assert choose_example(run_of(everything)) == saved.trace.key
-    assert choose_example(run_of(everything, "micro")) == unselected.trace.key
+    assert choose_example(run_of(everything, "micro_context")) == unselected.trace.key
     assert choose_example(run_of([unselected, both_right, without_box])) == unselected.trace.key
     assert choose_example(run_of([both_right, without_box])) == both_right.trace.key
     assert choose_example(run_of([without_box])) is None
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny"))
-
-
-def test_the_picture_shows_box_and_both_views(tmp_path: Path, checkpoint: str) -> None:
+def test_the_picture_shows_box_and_both_views(tmp_path: Path, checkpoint: Path) -> None:
     near = answered(SCENES, scene(1, "red"), "blue", "red", box=Box(0.1, 0.1, 0.3, 0.5))
-    run = run_of([near], pretrained=checkpoint)
+    run = run_of([near], pretrained=str(checkpoint))
     draw_example(run, near.trace.key, tmp_path / "deep" / "example.png")
     with Image.open(tmp_path / "deep" / "example.png") as picture:
         assert picture.width > 1000

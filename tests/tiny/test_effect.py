@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dualfocus_eval.analysis.measures import points, rate
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.common.tables import Cell, Number, Table
-from dualfocus_eval.method.boxes import Box
 from dualfocus_eval.report.sections.boxes import truth_overlap
 from dualfocus_eval.tiny.effect import POPE, SCENES, box_table, difference_table, run_table, score_table, summary_table
 from tests.analysis.runs import Answered, answered, run_of, scene

@@ -1,15 +1,15 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion, Counters, Failure
-from dualfocus_eval.method.boxes import Box, BoxOutcome
-from dualfocus_eval.method.crops import Crop
-from dualfocus_eval.method.selection import RULES, reselect
+from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.traces.record import (
     ContextScores,
     Cost,
@@ -22,6 +22,7 @@ from dualfocus_eval.traces.record import (
 )
 
 texts = st.text(st.characters())
+RULES = ("own_context", "micro_context", "released")
 natural = st.integers(0, 10**6)
 logprobs = st.lists(st.floats(-1e6, 0), max_size=4).map(tuple)
 completions = st.builds(
@@ -47,17 +48,19 @@ traces = st.builds(
     st.none()
     | st.builds(
         Grounding,
-        completions,
-        st.sampled_from(BoxOutcome),
+        st.none() | completions,
+        st.sampled_from(BoxOutcome) | texts,
         st.none() | st.builds(Box, unit, unit, unit, unit),
         st.none() | st.builds(Crop, natural, natural, natural, natural),
+        texts,
     ),
+    st.none() | texts,
     st.none() | st.builds(ContextScores, st.sampled_from(["answer", "option_text"]), logprobs, logprobs),
-    st.dictionaries(st.sampled_from(list(RULES.items)), pathways),
+    st.dictionaries(st.sampled_from(RULES) | texts, pathways),
     st.none() | pathways,
-    st.none() | st.sampled_from(Decision),
+    st.none() | st.sampled_from(Decision) | texts,
     st.booleans(),
-    st.none() | st.sampled_from([*BoxOutcome, *Fallback]),
+    st.none() | st.sampled_from([*BoxOutcome, *Fallback]) | texts,
     st.none() | failures,
     st.none() | failures,
     st.none()
@@ -107,43 +110,69 @@ def test_numbers_that_are_not_finite_stay_strict_json() -> None:
     assert math.isnan(back.nll)
 
 
-def test_a_trace_of_the_first_version_has_an_unknown_gap() -> None:
-    old = json.loads(answered().to_json()) | {"version": 1}
-    for pathway in ("macro", "micro"):
-        del old[pathway]["gap"]
-    trace = Trace.from_json(json.dumps(old))
-    assert trace == answered(version=1)
-    assert trace.macro is not None
-    assert trace.macro.gap is None
+def read_old(version: int) -> list[Trace]:
+    """Lines that the code of that version wrote."""
+    lines = (Path(__file__).parent / "old" / f"{version}.jsonl").read_bytes().splitlines()
+    return [Trace.from_json(line) for line in lines]
 
 
-def test_a_trace_of_the_second_version_has_an_unknown_arithmetic() -> None:
-    trace = answered(arithmetic={"torch": "2.15.0"})
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_traces_of_older_versions_are_read(version: int) -> None:
+    gap = None if version == 1 else 0.25
+    arithmetic = {} if version < 3 else {"torch": "2.15.0", "device": "cpu"}
+
+    def text(words: str, ids: tuple[int, ...], *logprobs: float) -> Completion:
+        return Completion(words, ids, logprobs, "eos", gap)
+
+    scored, letter, nowhere, failed = read_old(version)
+    grounding = Grounding(
+        text("[0.10, 0.20, 0.50, 0.60]", (40, 41, 2), -0.5, -0.25, -0.125),
+        BoxOutcome.OK,
+        Box(0.1, 0.2, 0.5, 0.6),
+        Crop(39, 39, 345, 345),
+        "text_box",
+    )
+    assert scored == Trace(
+        "set/0",
+        "d0",
+        "key",
+        "short",
+        (ImageInfo("5e", 640, 480),),
+        text("red", (40, 2), -0.5, -0.75),
+        text("blue", (40, 2), -0.25, -0.5),
+        grounding,
+        "append_crop",
+        ContextScores("answer", (-0.5, -1.0), (-0.25, -0.5)),
+        {"own_context": "micro", "micro_context": "micro", "released": "macro"},
+        "micro",
+        Decision.NLL,
+        cost=Cost(4, 6, 900, 300, 12, 0, {"vision": 0.5}),
+        arithmetic=arithmetic,
+    )
+    assert (letter.decision, letter.picks) == (Decision.ONLY_VALID_OPTION, dict.fromkeys(RULES, "macro"))
+    assert nowhere.macro is not None
+    assert math.isnan(nowhere.macro.logprobs[1])
+    assert (nowhere.fallback, nowhere.second_pass, nowhere.micro) == ("unparsable", None, None)
+    assert (failed.error, failed.selected) == (Failure("out_of_memory", "one row does not fit"), None)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_old_trace_is_written_anew_as_one_of_today(version: int) -> None:
+    for trace in read_old(version):
+        line = trace.to_json()
+        assert json.loads(line)["version"] == 4
+        assert Trace.from_json(line).to_json() == line
+
+
+def test_names_of_what_is_not_installed_are_kept() -> None:
+    trace = answered(
+        picks={"by_dice": "micro"},
+        decision="dice",
+        fallback="no_detection",
+        grounding=Grounding(None, "no_detection", method="detector"),
+        second_pass="highlight",
+    )
     assert Trace.from_json(trace.to_json()) == trace
-    old = json.loads(trace.to_json()) | {"version": 2}
-    assert Trace.from_json(json.dumps(old)) == replace(trace, arithmetic={}, version=2)
-    del old["arithmetic"]
-    assert Trace.from_json(json.dumps(old)) == replace(trace, arithmetic={}, version=2)
-    with pytest.raises(TraceFormatError, match="lacks arithmetic"):
-        Trace.from_json(json.dumps(old | {"version": 3}))
-
-
-def test_rules_are_read_by_their_old_names() -> None:
-    old = json.loads(answered().to_json())
-    old["picks"] = {"own": "micro", "micro": "macro", "released": "macro"}
-    assert Trace.from_json(json.dumps(old)) == answered()
-
-
-def test_another_rule_on_a_stored_trace() -> None:
-    trace = answered()
-    assert reselect(trace, "own_context").text == "blue"
-    assert reselect(trace, "released").text == "red"
-    without = answered(picks={"own_context": "micro"}, selected="micro")
-    failed = reselect(without, "micro_context")
-    assert (failed.text, failed.decision, failed.fallback) == ("red", Decision.NO_SCORES, "scoring_failed")
-    assert reselect(failed, "own_context") == without
-    only = answered(micro=None, picks={}, decision=Decision.ONLY_CANDIDATE, fallback="unparsable")
-    assert reselect(only, "own_context") == only
 
 
 @pytest.mark.parametrize(
@@ -156,9 +185,9 @@ def test_another_rule_on_a_stored_trace() -> None:
         "7",
         '{"version": 2}',
         answered().to_json()[:-5],
-        answered().to_json().replace('"version":3', '"version":4'),
+        answered().to_json().replace('"version":4', '"version":5'),
         answered().to_json().replace('"arithmetic":{}', '"arithmetic":[]'),
-        answered().to_json().replace('"nll"', '"dice"'),
+        answered().to_json().replace('"nll"', "7"),
         answered().to_json().replace('"kind"', '"sort"'),
         b"\xff\xfe",
     ],
@@ -175,10 +204,11 @@ PATHS = [
     ("grounding", "outcome"),
     ("grounding", "box", "x1"), ("grounding", "crop", "left"), ("scores", "scored"), ("scores", "macro", 0),
     ("picks",), ("picks", "own_context"), ("selected",), ("decision",), ("skipped_micro",), ("error",),
-    ("cost", "questions"), ("cost", "seconds"), ("cost", "seconds", "decode"),
+    ("cost", "questions"), ("second_pass",), ("grounding", "method"),
+    ("cost", "seconds"), ("cost", "seconds", "decode"),
 ]  # fmt: skip
-NULL_FITS = ("logprobs.0", "macro.0", "gap", "selected", "decision", "error")
-TEXT_FITS = ("key", "question_digest", "digest", "text", "scored")
+NULL_FITS = ("logprobs.0", "macro.0", "gap", "selected", "decision", "error", "second_pass", "response")
+TEXT_FITS = ("key", "question_digest", "digest", "text", "scored", "outcome", "decision", "second_pass", "method")
 OBJECT_FITS = ("picks", "seconds")
 FULL = replace(
     answered(),

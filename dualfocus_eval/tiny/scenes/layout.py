@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from dualfocus_eval.method.boxes import Box
+from dualfocus_eval.common.geometry import Box
 
 __all__ = [
     "COLORS",

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dualfocus_eval.method.boxes import union
+from dualfocus_eval.common.geometry import union
 from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, Item, Scene
 from dualfocus_eval.tiny.scenes.questions import SceneQuestion, with_article
 

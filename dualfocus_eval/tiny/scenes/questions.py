@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from dualfocus_eval.method.boxes import union
+from dualfocus_eval.common.geometry import union
 from dualfocus_eval.tiny.scenes.layout import (
     COLORS,
     COMMON,

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dualfocus_eval.method.boxes import union
+from dualfocus_eval.common.geometry import union
 from dualfocus_eval.tiny.scenes.layout import (
     COLORS,
     GLYPHS,

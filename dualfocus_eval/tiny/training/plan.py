@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import refuse_unknown
-from dualfocus_eval.common.validation import CLOSED, validated
+from dualfocus_eval.common.validation import CLOSED, OneOf, validated
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.tiny.training.from_nothing import ModelShape
@@ -20,14 +20,14 @@ from dualfocus_eval.training.tuning import AtLeastZero, Count, Share, TuningPlan
 __all__ = ["FRAMES", "MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
 
 Objective = Literal["patch_labels", "conversations"]
-Frame = Literal["whole", "crop", "close_up", "chart"]
-FRAMES: tuple[Frame, ...] = get_args(Frame)
+FRAMES = ("whole", "crop", "close_up", "chart")
 """Views of a scene: the whole image; one or two objects, loosely framed; one object with a mark, framed closely; and,
 like an optician's chart, a dozen marks and nothing else."""
-Kind = Literal["macro", "grounding", "dualfocus", "choice"]
-MIXTURE: tuple[Kind, ...] = get_args(Kind)
+MIXTURE = ("macro", "grounding", "dualfocus", "choice")
 """Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop; multiple choice, in
 one round or two."""
+FrameName = Annotated[str, OneOf(lambda: FRAMES)]
+MixtureName = Annotated[str, OneOf(lambda: MIXTURE)]
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -40,9 +40,9 @@ class Stage:
     """Scenes; each gives its ``frames`` for ``patch_labels``, one conversation otherwise."""
     batch_size: Count
     learning_rate: AtLeastZero
-    mix: Mapping[Kind, AtLeastZero] = field(default_factory=dict)
+    mix: Mapping[MixtureName, AtLeastZero] = field(default_factory=dict)
     """Weights of the kinds in `MIXTURE`, for ``conversations``."""
-    frames: Mapping[Frame, Annotated[StrictInt, Field(ge=0)]] = field(default_factory=dict)
+    frames: Mapping[FrameName, Annotated[StrictInt, Field(ge=0)]] = field(default_factory=dict)
     """How many frames of each kind in `FRAMES` a scene gives, for ``patch_labels``."""
     guidance: AtLeastZero = 0.0
     """Weight of the loss that teaches attention where to look, for ``conversations``; 0 leaves attention alone."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image
 
+from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Picture
-from dualfocus_eval.method.boxes import Box, format_box
-from dualfocus_eval.method.crops import Crop, crop_of, crop_picture
+from dualfocus_eval.method.boxes import format_box
+from dualfocus_eval.method.crops import crop_of, crop_picture
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.tiny.scenes.layout import PixelBox, Scene, compose, within

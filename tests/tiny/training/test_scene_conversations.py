@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_eval.method.boxes import Box, parse_box
-from dualfocus_eval.method.crops import Crop
+from dualfocus_eval.common.geometry import Box, Crop
+from dualfocus_eval.method.boxes import parse_box
 from dualfocus_eval.method.question import stem_of
 from dualfocus_eval.tiny.scenes.layout import Scene, compose
 from dualfocus_eval.tiny.scenes.multiple_choice import CHOICE_KINDS, choices_of

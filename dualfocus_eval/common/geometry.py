@@ -1,0 +1,64 @@
+"""Rectangles in images: boxes as fractions of the image, crops in its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dualfocus_eval.common.numbers import Integer, Number
+
+__all__ = ["Box", "Crop", "Size", "iou", "union"]
+
+NumberT = TypeVar("NumberT", int, float)
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle as fractions of the raw image's width and height, origin at the top left."""
+
+    x1: Number
+    y1: Number
+    x2: Number
+    y2: Number
+
+    @property
+    def area(self) -> float:
+        """Area as a fraction of the image; 0 for an inverted box."""
+        return max(0.0, self.x2 - self.x1) * max(0.0, self.y2 - self.y1)
+
+    def clipped(self) -> Box:
+        """The part within the image; zero-sized where there is none."""
+        return Box(*(min(max(value, 0.0), 1.0) for value in (self.x1, self.y1, self.x2, self.y2)))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Pixels of the original image: columns left..right and rows top..bottom, ends excluded."""
+
+    left: Integer
+    top: Integer
+    right: Integer
+    bottom: Integer
+
+    @property
+    def size(self) -> Size:
+        """(width, height) in pixels."""
+        return self.right - self.left, self.bottom - self.top
+
+
+def iou(first: Box, second: Box) -> float:
+    """Intersection over union; 0 where both are empty."""
+    overlap = Box(
+        max(first.x1, second.x1), max(first.y1, second.y1), min(first.x2, second.x2), min(first.y2, second.y2)
+    ).area
+    together = first.area + second.area - overlap
+    return overlap / together if together > 0 else 0.0
+
+
+def union(boxes: Iterable[tuple[NumberT, NumberT, NumberT, NumberT]]) -> tuple[NumberT, NumberT, NumberT, NumberT]:
+    """The smallest of boxes in pixels, (x1, y1, x2, y2), that holds all of ``boxes`` (at least one)."""
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return min(x1), min(y1), max(x2), max(y2)

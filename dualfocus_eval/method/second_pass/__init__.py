@@ -1,0 +1,12 @@
+"""The second pass: what the model is shown of the region."""
+
+from __future__ import annotations
+
+from dualfocus_eval.common.registry import Registry
+from dualfocus_eval.method.second_pass.append_crop import APPEND_CROP
+from dualfocus_eval.method.second_pass.base import SecondPass
+
+__all__ = ["SECOND_PASSES"]
+
+SECOND_PASSES: Registry[SecondPass] = Registry("dualfocus_eval.second_pass", "second pass", (APPEND_CROP,))
+"""Every second pass by name: this package's own, and those that other packages register."""

@@ -1,0 +1,148 @@
+"""A selection rule that another package registers works everywhere by itself; one that is missing costs only itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import dualfocus_eval
+from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.common.tables import Table
+from dualfocus_eval.gate.baseline import reduce_run
+from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.outcomes import Outcomes
+from dualfocus_eval.method.pipeline import answer
+from dualfocus_eval.method.selection import RULES, candidates_of, picks
+from dualfocus_eval.method.selection.base import Candidates, Need
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.report.sections.questions import question_section
+from dualfocus_eval.report.sections.selection import selection_section
+from dualfocus_eval.report.sections.strategies import strategy_section
+from dualfocus_eval.tiny.effect import SCENES, difference_table, run_table, score_table
+from dualfocus_eval.traces.record import Trace
+from tests.analysis.runs import Answered, answered, read_with, run_of, scene, write_run
+from tests.gate.gate import gate_run, question, read_gate_run
+from tests.method.test_pipeline import ask
+from tests.method.test_pipeline import rule as said_by
+from tests.scripted_engine import ScriptedEngine
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """Prefers the answer of fewer tokens."""
+
+    name: str = "shorter"
+    label: str = "how long the answers are"
+    needs: frozenset[Need] = frozenset()
+
+    def costs(self, candidates: Candidates) -> tuple[float, float] | None:
+        return float(len(candidates.macro.token_ids)), float(len(candidates.micro.token_ids))
+
+
+def test_no_module_but_its_own_names_a_rule() -> None:
+    """Apart from the default, and what becomes of old names. (``released`` is also a prompt set and a crop rule.)"""
+    root = Path(dualfocus_eval.__file__).parent
+    naming = re.compile(r"\b(own_context|micro_context)\b")
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if naming.search(path.read_text())}
+    rules = {f"method/selection/{module}.py" for module in ("own_context", "micro_context", "__init__")}
+    assert found == rules | {"method/settings.py", "common/old_names.py"}
+
+
+@pytest.fixture
+def shorter(monkeypatch: pytest.MonkeyPatch) -> str:
+    rule = Shorter()
+    monkeypatch.setitem(RULES.items, rule.name, rule)
+    return rule.name
+
+
+def rows() -> list[Answered]:
+    """Right are ``red``, shorter than ``blue``, and ``green``, longer; every rule of this package takes micro."""
+    texts = [("blue", "red"), ("blue", "green"), ("red", "blue")]
+    found = [
+        answered(SCENES, scene(i, right), macro, micro, doc_id=i, image=str(i), nlls=(2.0, 1.0))
+        for i, ((macro, micro), right) in enumerate(zip(texts, ("red", "green", "red"), strict=True))
+    ]
+    return [replace(row, trace=_with_picks(row.trace)) for row in found]
+
+
+def _with_picks(trace: Trace) -> Trace:
+    candidates = candidates_of(trace)
+    assert candidates
+    return replace(trace, picks={**dict.fromkeys(RULES.items, "micro"), **picks(candidates)})
+
+
+def cells(table: Table, column: str) -> list[str]:
+    place = table.header.index(column)
+    return [str(row[place]) for row in table.rows]
+
+
+def test_it_is_a_model_argument(shorter: str) -> None:
+    assert resolve({"selection": shorter}).settings.selection == shorter
+    assert not Settings(selection=shorter, score_all=False).scores_candidates
+
+
+def test_a_question_records_what_it_picks_and_compares(shorter: str) -> None:
+    engine = ScriptedEngine(said_by(macro="blue", micro="red"))
+    (trace,) = answer([ask()], engine, Settings(selection=shorter, score_all=False))
+    assert (trace.text, trace.picks[shorter], engine.scored) == ("red", "micro", [])
+    outcomes = Outcomes()
+    outcomes.add_trace(trace, shorter)
+    row = outcomes.rows[trace.key]
+    assert (row["rule"], row["nll_macro"], row["nll_micro"]) == (shorter, 5, 4)
+
+
+def test_it_decides_a_run_and_has_its_column_in_every_table(shorter: str) -> None:
+    run = run_of(rows(), shorter)
+    assert run.answers["selected"].tolist() == ["micro", "macro", "macro"]
+    assert run.rules == ("own_context", "micro_context", "released", shorter)
+    strategies = strategy_section(run).tables["strategies"]
+    assert cells(strategies, f"{shorter} *")[0].startswith("66.7")
+    assert cells(strategies, "own_context")[0].startswith("66.7")
+    assert any(f"{shorter}: how long the answers are." in note for note in strategies.notes)
+    selection = selection_section(run).tables
+    assert cells(selection["selection"], shorter)[0].startswith("66.7")
+    assert cells(selection["regret"], shorter)[0].startswith("+33.3")
+    questions = question_section(run).tables["questions"]
+    assert "how long the answers are" in questions.notes[-1]
+    assert cells(questions, "PPL macro")[0] != ""
+
+
+def test_it_is_in_the_tables_of_the_demonstration(shorter: str) -> None:
+    run = run_of(rows(), shorter)
+    scores = score_table(run)
+    assert dict(zip(cells(scores, "question"), cells(scores, shorter), strict=True))["all"].startswith("66.7")
+    assert f"all: {shorter} - macro" in cells(difference_table(run), "difference")
+    assert f"{shorter} (from: recipe)" in cells(run_table(run), "value")
+
+
+def test_the_gate_knows_how_close_its_choice_was(shorter: str, tmp_path: Path) -> None:
+    row = question(0, "no", micro="yes", gap=50.0)
+    run = _gate(tmp_path, [replace(row, trace=replace(row.trace, picks={shorter: "macro"}))], shorter)
+    ((answer,),) = reduce_run(run).tasks.values()
+    assert answer.gap == 1  # tokens
+
+
+def _gate(folder: Path, answers: Sequence[Answered], rule: str) -> Run:
+    return read_gate_run(gate_run(folder / "run", answers, settings={"selection": rule}), answers)
+
+
+def test_a_rule_that_is_not_installed_is_known_by_its_picks(
+    shorter: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers = rows()
+    folder = write_run(tmp_path / "run", answers, shorter)
+    monkeypatch.delitem(RULES.items, shorter)
+    run = read_with(folder, answers)
+    assert run.answers["selected"].tolist() == ["micro", "macro", "macro"]
+    assert run.rules == ("own_context", "micro_context", "released", shorter)
+    strategies = strategy_section(run).tables["strategies"]
+    assert cells(strategies, f"{shorter} *")[0].startswith("66.7")
+    assert f"Not installed here, so known only by what the traces say it picked: {shorter}." in strategies.notes
+    questions = question_section(run).tables["questions"]
+    assert set(cells(questions, "PPL macro")) == {""}
+    assert "not installed" in questions.notes[-1]
+    assert cells(selection_section(run).tables["selection"], shorter)[0].startswith("66.7")
