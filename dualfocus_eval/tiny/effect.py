@@ -74,10 +74,10 @@ def score_table(run: Run) -> Table:
             tuple(row(task, "f1", f"F1 {task.rpartition('_')[2]}", interval=True) for task in POPE),
         ),
         notes=(
-            f"{_INTERVALS}; for F1 by a jackknife over groups of images. Details are "
-            f"{', '.join(DETAIL_KINDS)}; global is the rest. The rule that decides, named by the "
-            f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. A question without a "
-            "usable box counts in the column micro with its macro answer. Oracle: either candidate is right.",
+            f"{_INTERVALS}; for F1 by a jackknife over groups of images. Details are {', '.join(DETAIL_KINDS)}; "
+            "global covers the rest. The deciding rule, from the "
+            f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. Without a usable box, "
+            "a question counts in the column micro with its macro answer. Oracle: either candidate is right.",
             *rule_notes(run.rules),
         ),
     )
@@ -111,11 +111,7 @@ def box_table(run: Run) -> Table:
         title="Boxes of detail questions",
         header=("question", "n", "parsed %", "mean IoU", "IoU > 0.5 %"),
         sections=(tuple(rows), (_boxes("details", scenes[_kind_is(run, DETAIL_KINDS)]),)),
-        notes=(
-            "IoU with the box of the object that the question is about; a text without a usable box counts as 0. "
-            + _INTERVALS
-            + ".",
-        ),
+        notes=("IoU with the box of the object in question; an unusable box counts as 0. " + _INTERVALS + ".",),
     )
 
 
