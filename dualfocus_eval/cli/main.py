@@ -15,6 +15,7 @@ from dualfocus_eval.common.output import lasting_output
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
+    "ask": "ask a question about images: the box, both answers, the selection and its reason",
     "eval": "evaluate a model with lmms-eval, keep its traces, and end with a true exit status",
     "tasks": "list this package's tasks and what they need",
     "models": "print the recipes' folder, or a recipe's expected scores and cost",
