@@ -21,6 +21,14 @@ def test_targets_and_recipes_exist(page: Path) -> None:
     assert set(re.findall(r"recipe=([\w-][\w.-]*)", text)) <= {*recipe_names(), "NAME", "RECIPE", "mine.yaml"}
 
 
+def test_the_modules_that_are_named_exist() -> None:
+    package = ROOT / "dualfocus_eval"
+    for page in PAGES:
+        named = re.findall(r"`((?:[\w]+/)+(?:[\w]+\.py)?)`", page.read_text(encoding="utf-8"))
+        missing = [name for name in named if not ((ROOT / name).exists() or (package / name).exists())]
+        assert set(missing) <= {"data/", "runs/"}, page.name
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
