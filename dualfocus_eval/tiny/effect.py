@@ -48,7 +48,7 @@ def effect_tables(run: Run) -> dict[str, Table]:
 def summary_table(run: Run) -> Table:
     """One pass, two passes and their bound, by level of question: what the README shows."""
     shown: dict[str, Choice] = {"one pass (macro)": "macro", "two passes (selected)": "selected", "oracle": "oracle"}
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for level, label in _LEVELS.items():
         found = [metric(run, SCENES, level, choice) for choice in shown.values()]
         rows.append((label, found[0][0], *(number for _, number in found)))
