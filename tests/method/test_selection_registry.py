@@ -121,7 +121,7 @@ def test_it_is_in_the_tables_of_the_demonstration(shorter: str) -> None:
 
 def test_the_gate_knows_how_close_its_choice_was(shorter: str, tmp_path: Path) -> None:
     row = question(0, "no", micro="yes", gap=50.0)
-    run = _gate(tmp_path, [replace(row, trace=replace(row.trace, picks={shorter: "macro"}))], shorter)
+    run = _gate(tmp_path, [replace(row, trace=replace(row.trace, picks=dict.fromkeys(RULES.items, "macro")))], shorter)
     ((answer,),) = reduce_run(run).tasks.values()
     assert answer.gap == 1  # tokens
 
