@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["FLAGS", "Flag", "refuse_flags", "without_effect"]
+__all__ = ["FLAGS", "refuse_flags", "without_effect"]
 
 Effect = Literal["works", "refused", "no effect"]
 
