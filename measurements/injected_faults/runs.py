@@ -233,7 +233,7 @@ _BASELINES: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
     ("rows of the baseline are missing", "baseline", lambda b: changed_json(b, _one_row)),
     (
         "the baseline was edited",
-        "is not as it was written",
+        "was changed after it was written",
         lambda b: changed_json(b, lambda c: c.update(checkpoint="other")),
     ),
 )
