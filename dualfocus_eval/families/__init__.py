@@ -27,9 +27,8 @@ def family_for(model_type: str, checkpoint: str) -> Family:
     """The family of a checkpoint by its configuration's ``model_type``; ``CheckpointError`` when there is none."""
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    raise CheckpointError(
-        f"{checkpoint}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES.items)}"
-    )
+    reason = f"cannot be used: {FAMILIES.missing[model_type]}" if model_type in FAMILIES.missing else "is not supported"
+    raise CheckpointError(f"{checkpoint}: model_type {model_type!r} {reason}; supported are {', '.join(FAMILIES.items)}")
 
 
 def conventions() -> Mapping[str, Convention]:

@@ -27,9 +27,9 @@ METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
-GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items)]
-SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items)]
-RuleName = Annotated[str, OneOf(lambda: RULES.items)]
+GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items, lambda: GROUNDING.missing)]
+SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items, lambda: SECOND_PASSES.missing)]
+RuleName = Annotated[str, OneOf(lambda: RULES.items, lambda: RULES.missing)]
 ConventionName = Annotated[str, OneOf(conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
