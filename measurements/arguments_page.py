@@ -40,7 +40,7 @@ def _table(kind: type[Any]) -> str:
     rows = ["| argument | values | default | meaning | also set by |", "|---|---|---|---|---|"]
     for entry in fields(kind):
         if entry.name in ARGUMENTS:
-            meaning = " ".join(described[entry.name]["description"].split())
+            meaning = " ".join(described[entry.name]["description"].replace("``", "`").split())
             cells = (f"`{entry.name}`", allowed(hints[entry.name]), _default(entry), meaning, _also(entry.name))
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
@@ -51,7 +51,9 @@ def _default(entry: Field[Any]) -> str:
         return "the embedded checkpoint"
     if entry.default is MISSING or entry.default is None:
         return "none"
-    return f"`{str(entry.default).lower() if isinstance(entry.default, bool) else entry.default}`"
+    if isinstance(entry.default, bool):
+        return f"`{str(entry.default).lower()}`"
+    return f"`{entry.default:g}`" if isinstance(entry.default, float) else f"`{entry.default}`"
 
 
 def _also(name: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.traces.record import Trace
-from dualfocus_eval.traces.store import LoadCounts, join_traces
+from dualfocus_eval.traces.trace_files import LoadCounts, join_traces
 
 __all__ = ["differences", "main"]
 

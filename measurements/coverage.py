@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dualfocus_eval.analysis.intervals import Estimate, Floats, bootstrap, mcnemar, mean_difference, rate
+from dualfocus_eval.analysis.intervals import Estimate, Floats, bootstrap, mean_difference, rate
+from dualfocus_eval.analysis.paired_tests import mcnemar
 from dualfocus_eval.common.tables import fill_page
 
 __all__ = ["Population", "covered", "rejected"]

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 from dualfocus_eval.engines.base import Completion, Score
+from dualfocus_eval.engines.checkpoint import Checkpoint, prepare
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import TransformersEngine
-from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint, prepare
+from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.families import FAMILIES
 from measurements.plain_reference import Reference, reference
 from measurements.random_models import build

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from dualfocus_eval.engines.base import Counters
+from dualfocus_eval.engines.checkpoint import Checkpoint, prepare
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.loading import Checkpoint, prepare
 from dualfocus_eval.engines.rendering import Renderer
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.conversations import macro_conversation

@@ -29,8 +29,8 @@ from transformers import (
 
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Picture
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.in_process import TransformersEngine
-from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dualfocus_eval.engines.base import Completion, Conversation, GenerateRequest, Message, Picture, ScoreRequest
-from dualfocus_eval.engines.loading import Checkpoint
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from measurements.random_models import WORDS
 
 __all__ = ["Reference", "reference"]

@@ -22,7 +22,7 @@ from PIL import Image
 
 from dualfocus_eval.common.tables import fill_page
 from dualfocus_eval.method.marks import IMAGE_MARK
-from dualfocus_eval.method.question import POST_PROMPTS, stem_of
+from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
 from measurements.stems_rows import IMAGE_STYLES, OPTION_STYLES, QUESTION, made_up_row
 from measurements.stems_tasks import TaskSource, read_tasks, tasks_folder, time_limit
 

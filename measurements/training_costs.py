@@ -22,12 +22,11 @@ from transformers import LlavaConfig, Qwen2_5_VLConfig
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.tables import Table, fill_page, to_markdown
 from dualfocus_eval.recipe import Recipe, load_recipe
-from dualfocus_eval.tiny.training.plan import train_plan
 from dualfocus_eval.training.costs import UTILISATION, StageCost, gpu_hours, stage_cost
 from dualfocus_eval.training.flops import Load
 from dualfocus_eval.training.memory import Sharding, training_memory
 from dualfocus_eval.training.sizes import ModelSize, model_size
-from dualfocus_eval.training.tuning import TuningPlan, TuningStage
+from dualfocus_eval.training.tuning import TuningStage, tuning_plan
 
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 GPU, DEVICES, SHARDING = "H100", 8, "fsdp"
@@ -74,8 +73,7 @@ def _llama(width: int, mlp: int, layers: int) -> dict[str, Any]:
 def estimate(name: str) -> tuple[Recipe, ModelSize, TuningStage, StageCost]:
     """The only stage of recipe ``name``, and what it costs."""
     recipe = load_recipe(name)
-    plan = train_plan(recipe)
-    assert isinstance(plan, TuningPlan)
+    plan = tuning_plan(recipe)
     (stage,) = plan.stages
     config = ARCHITECTURES[name]()
     size = model_size(config)

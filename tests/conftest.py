@@ -36,7 +36,6 @@ QUICK_FOLDERS = (
 )
 NOT_QUICK = (
     "common/test_output.py",
-    "method/test_imports.py",
     "report/test_example.py",
     "traces/test_store.py::test_every_answer_that_was_put_survives_kill_9",
 )

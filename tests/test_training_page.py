@@ -13,9 +13,9 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from dualfocus_eval.cli.main import main
+from dualfocus_eval.cli.train import plan_of
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.recipe import load_recipe, recipe_names
-from dualfocus_eval.tiny.training.plan import train_plan
 from dualfocus_eval.training.tuning import TuningPlan
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: py
         words = ["dualfocus", *launch.training_script_args]
     options = understood(words[1:])
     if words[1] == "train":
-        assert train_plan(load_recipe(options.recipe)).stages
+        assert plan_of(load_recipe(options.recipe)).stages
     if getattr(options, "recipe", None) and words[1] != "train":
         load_recipe(options.recipe)
 
@@ -103,7 +103,7 @@ def test_what_training_reads_is_written_or_listed(text: str, tmp_path: Path, mon
     assert trained
     for line in trained:
         options = understood(line)
-        plan = train_plan(load_recipe(options.recipe))
+        plan = plan_of(load_recipe(options.recipe))
         assert isinstance(plan, TuningPlan)
         assert not plan.base.startswith("./") or plan.base.removeprefix("./") in converted
         for source in (source for stage in plan.stages for source in stage.data):

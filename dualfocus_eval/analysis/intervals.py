@@ -1,31 +1,25 @@
-"""Intervals and tests that know that questions about one image are not independent.
+"""Intervals that know that questions about one image are not independent.
 
-Everywhere ``clusters`` names the image of each question, in any type that can be a key; what is resampled, counted
-and exchanged are whole images. docs/statistics.md says what was checked, and how.
+Everywhere ``clusters`` names the image of each question, in any type that can be a key; what is resampled and
+counted are whole images. docs/statistics.md says what was checked, and how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "EXACT_UP_TO",
     "GROUPS",
-    "LEVEL",
-    "RESAMPLES",
     "Estimate",
-    "PairedTest",
     "are_shares",
     "bootstrap",
-    "holm",
+    "by_cluster",
     "jackknife",
-    "mcnemar",
     "mean",
     "mean_difference",
     "rate",
@@ -36,8 +30,6 @@ LEVEL = 0.95
 RESAMPLES = 2_000
 GROUPS = 20
 """Groups of images that the jackknife leaves out in turn."""
-EXACT_UP_TO = 1_000
-"""McNemar's test is exact up to so many images that speak for one side, and normal above."""
 
 _ROUNDING = 1e-9
 """A share may be as much below 0 or above 1."""
@@ -61,18 +53,6 @@ class Estimate:
         return (self.high - self.low) / 2
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """What two answers to the same questions say about each other."""
-
-    better: int
-    """Questions whose second answer scores higher."""
-    worse: int
-    p_two_sided: float
-    p_worse: float
-    """One-sided: how often chance alone would let the second come out as much worse as it did, or more."""
-
-
 def rate(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
     """The mean of scores between 0 and 1, with Wilson's interval on the effective sample size.
 
@@ -84,7 +64,7 @@ def rate(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
 
     Raises ``ValueError`` for scores that are no shares (`are_shares`).
     """
-    values, sums, counts = _by_cluster(scores, clusters)
+    values, sums, counts = by_cluster(scores, clusters)
     if not len(values):
         return _NOTHING
     if not are_shares(values):
@@ -109,7 +89,7 @@ def mean(scores: ArrayLike, clusters: ArrayLike) -> Estimate:
 
     The interval is NaN where the scores tell nothing of their spread: with one image, or all images equal.
     """
-    values, sums, counts = _by_cluster(scores, clusters)
+    values, sums, counts = by_cluster(scores, clusters)
     if not len(values):
         return _NOTHING
     value, images = float(values.mean()), len(counts)
@@ -126,7 +106,7 @@ def mean_difference(before: ArrayLike, after: ArrayLike, clusters: ArrayLike) ->
     Where no question differs, the interval says how often questions of other images could differ: Wilson's bound
     for 0 of so many images, on either side. With one image it is -1 to 1, the differences' own range.
     """
-    values, sums, counts = _by_cluster(np.subtract(after, before, dtype=float), clusters)
+    values, sums, counts = by_cluster(np.subtract(after, before, dtype=float), clusters)
     if not len(values):
         return _NOTHING
     mean, images = float(values.mean()), len(counts)
@@ -192,44 +172,10 @@ def jackknife(clusters: ArrayLike, statistic: Callable[[NDArray[np.bool_]], floa
     return Estimate(value, value - margin, value + margin)
 
 
-def mcnemar(before: ArrayLike, after: ArrayLike, clusters: ArrayLike) -> PairedTest:
-    """McNemar's test with the questions of an image kept together.
-
-    Each image's differences (questions that got better less questions that got worse) are added; if nothing but
-    chance is at work, the sum of each image has either sign equally often. Up to `EXACT_UP_TO` images the distribution
-    of the total over all signs is exact, and with one differing question per image it is the exact binomial of
-    McNemar's test; above, the total over the root of the sum of squares is taken as normal (Yang et al. 2010).
-    """
-    signs = np.sign(np.subtract(after, before, dtype=float))
-    _, sums, _ = _by_cluster(signs, clusters)
-    sums = sums[sums != 0]
-    total = float(sums.sum())
-    if not len(sums):
-        lower, upper = 1.0, 1.0
-    elif len(sums) <= EXACT_UP_TO:
-        lower, upper = _sign_flip_tails(sums.astype(int), int(total))
-    else:
-        from scipy.stats import norm
-
-        score = total / float(np.sqrt((sums**2).sum()))
-        lower, upper = float(norm.cdf(score)), float(norm.sf(score))
-    return PairedTest(int((signs > 0).sum()), int((signs < 0).sum()), min(1.0, 2 * min(lower, upper)), lower)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number by Holm's step-down method, in the order given."""
-    adjusted = [0.0] * len(p_values)
-    worst = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = worst
-    return adjusted
-
-
 _NOTHING = Estimate(np.nan, np.nan, np.nan)
 
 
-def _by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats, Floats]:
+def by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """The values; their sum and their number per cluster."""
     flat: Floats = np.asarray(values, dtype=float)
     codes: NDArray[np.intp] = pd.factorize(np.asarray(clusters))[0]
@@ -259,15 +205,3 @@ def _wilson(mean: float, size: float, quantile: float) -> tuple[float, float]:
     half = float(np.sqrt(square * (mean * (1 - mean) + square / 4))) / (1 + square)
     # At 0 and 1 rounding may leave the mean itself outside.
     return max(0.0, min(mean, middle - half)), min(1.0, max(mean, middle + half))
-
-
-def _sign_flip_tails(sums: NDArray[Any], total: int) -> tuple[float, float]:
-    """P(T <= total) and P(T >= total), T being the sum of ``sums`` with every sign drawn by a fair coin."""
-    sizes = np.abs(sums)
-    reach = int(sizes.sum())
-    chance = np.zeros(2 * reach + 1)  # of T = index - reach
-    chance[reach] = 1.0
-    for size in sizes:
-        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
-    at = total + reach
-    return min(1.0, float(chance[: at + 1].sum())), min(1.0, float(chance[at:].sum()))

@@ -18,7 +18,7 @@ from dualfocus_eval.analysis.choices import Choice
 from dualfocus_eval.analysis.rows import OTHER_PICKS, TRACE_TYPES, no_trace, pick_column, pick_of, rule_types
 from dualfocus_eval.analysis.runs import Fault, Metrics
 from dualfocus_eval.analysis.scoring import document_reader, main_metric, own_scoring, run_argument, score_of
-from dualfocus_eval.traces.decoding import LARGEST
+from dualfocus_eval.common.numbers import LARGEST
 from dualfocus_eval.traces.record import Decision
 
 __all__ = ["TraceRows", "answers_table", "read_task"]

@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.intervals import (
-    Estimate,
-    PairedTest,
-    are_shares,
-    bootstrap,
-    holm,
-    mcnemar,
-    mean,
-    mean_difference,
-)
+from dualfocus_eval.analysis.intervals import Estimate, are_shares, bootstrap, mean, mean_difference
+from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["Comparison", "Pairs", "changed_settings", "compare_categories", "compare_tasks", "describe", "pair_runs"]
+__all__ = ["Comparison", "changed_settings", "compare_categories", "compare_tasks", "describe", "pair_runs"]
 
 
 @dataclass(frozen=True)

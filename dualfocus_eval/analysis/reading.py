@@ -22,7 +22,7 @@ from dualfocus_eval.analysis.scoring import included_folders, load_tasks, predic
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.garbage import uncollected
 from dualfocus_eval.method.settings import stored_settings
-from dualfocus_eval.traces.store import LoadCounts, completeness, read_traces, trace_files
+from dualfocus_eval.traces.trace_files import LoadCounts, completeness, read_traces, trace_files
 
 __all__ = ["read_run"]
 

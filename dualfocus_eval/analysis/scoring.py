@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from dualfocus_eval.common.errors import first_line
+from dualfocus_eval.common.numbers import LARGEST
 from dualfocus_eval.harness.outcomes import FAILED_METRIC
-from dualfocus_eval.traces.decoding import LARGEST
 
 __all__ = [
     "UNSCORED_METRIC", "document_reader", "included_folders", "load_tasks", "main_metric", "own_scoring",

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     from dualfocus_eval.analysis.reading import read_run
     from dualfocus_eval.analysis.runs import print_faults
     from dualfocus_eval.common.tables import print_line, print_table
-    from dualfocus_eval.report.comparison import comparison_table, flip_tables, flips_of, write_flips
+    from dualfocus_eval.report.run_comparison import comparison_table, flip_tables, flips_of, write_flips
 
     first, second = read_run(chosen.first), read_run(chosen.second)
     compared = pair_runs(first, second)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualfocus_eval.cli.recipes import given_recipe
 from dualfocus_eval.convert.source import claimable, read_source
-from dualfocus_eval.recipe import load_recipe
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "llava-1.5-7b-base for checkpoints without DualFocus training, whose boxes are relative to the padded square)",
     )
     options = parser.parse_args(argv)
-    recipe = load_recipe(options.recipe)
+    recipe = given_recipe(options.recipe)
     source = read_source(options.source)
     claimable(options.out)
     from dualfocus_eval.convert.llava import convert

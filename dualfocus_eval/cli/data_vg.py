@@ -26,14 +26,14 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from dualfocus_eval.cli.recipes import given_recipe
     from dualfocus_eval.common.processes import usable_processors
     from dualfocus_eval.common.tables import print_table
     from dualfocus_eval.curation.run import curate
     from dualfocus_eval.curation.settings import curation_settings
     from dualfocus_eval.curation.tally import funnel_table, paper_table, write_report
-    from dualfocus_eval.recipe import load_recipe
 
-    recipe = load_recipe(options.recipe) if options.recipe else None
+    recipe = given_recipe(options.recipe) if options.recipe else None
     settings = curation_settings(recipe, {"margin": options.margin, "overlap": options.overlap})
     workers = usable_processors() if options.workers is None else options.workers
     if workers < 1:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml import YAMLError
 
+from dualfocus_eval.cli.model_args import plain_arguments
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.common.files import check_writable
@@ -40,10 +40,10 @@ def main(argv: Sequence[str]) -> int:
     forwarded = list(argv)
     if not chosen.model and not any(run.get("model") for run in runs):
         forwarded += ["--model", "dualfocus"]
-    _plain_arguments("--gen_kwargs", chosen.gen_kwargs)
+    plain_arguments("--gen_kwargs", chosen.gen_kwargs)
     for run in runs:
         if (chosen.model or run.get("model")) in (None, "dualfocus"):
-            check(_plain_arguments("--model_args", chosen.model_args or run.get("model_args") or ""))
+            check(plain_arguments("--model_args", chosen.model_args or run.get("model_args") or ""))
         if output := chosen.output_path or run.get("output_path"):
             _check_writable(Path(output))
     outcome = run_lmms_eval(forwarded)
@@ -95,19 +95,6 @@ def _parser() -> argparse.ArgumentParser:
         "model arguments (without either: into the user's cache)",
     )
     return parser
-
-
-def _plain_arguments(flag: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The flag's arguments as far as they can be told without lmms-eval's parser, which takes seconds to import."""
-    if not isinstance(given, str):
-        return dict(given)
-    if re.search(r"[\"'{\[]", given):
-        return {}
-    parts = [part.partition("=") for part in given.split(",") if part]
-    for name, equals, _ in parts:
-        if not equals:
-            raise UserError(f"{flag}: {name!r} is not NAME=VALUE")
-    return {name.strip(): value for name, _, value in parts}
 
 
 def _check_writable(folder: Path) -> None:

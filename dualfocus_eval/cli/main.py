@@ -15,6 +15,7 @@ from dualfocus_eval.common.output import lasting_output
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
+    "ask": "ask one question about images: the box, both answers, what was selected and why",
     "eval": "evaluate a model: lmms-eval with a place for traces and a true exit status",
     "tasks": "list this package's tasks and what each needs",
     "models": "print the folder of this package's recipes, or what one of them promises and costs",

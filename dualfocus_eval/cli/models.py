@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from dualfocus_eval.cli.recipes import given_recipe
 from dualfocus_eval.common.resources import resource_folder
-from dualfocus_eval.recipe import Recipe, load_recipe
+from dualfocus_eval.recipe import Recipe
 
 __all__ = ["main"]
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         print(resource_folder("models"))
     else:
-        _show(load_recipe(name))
+        _show(given_recipe(name))
     return 0
 
 

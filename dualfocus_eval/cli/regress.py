@@ -129,8 +129,9 @@ def _judge(chosen: argparse.Namespace) -> int:
     from dualfocus_eval.gate.baseline import reduce_run
     from dualfocus_eval.gate.baseline_file import load_baseline
     from dualfocus_eval.gate.github import announce
-    from dualfocus_eval.gate.judging import Limits, judge
+    from dualfocus_eval.gate.judging import judge
     from dualfocus_eval.gate.junit import verdict_xml
+    from dualfocus_eval.gate.verdict import Limits
     from dualfocus_eval.gate.verdict_text import headline, move_table, task_table
 
     baseline = load_baseline(chosen.baseline)

@@ -9,16 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dualfocus_eval.cli.recipes import given_recipe
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import check_writable
 from dualfocus_eval.harness.arguments import check
-from dualfocus_eval.recipe import Recipe, load_recipe
+from dualfocus_eval.recipe import Recipe
 
 if TYPE_CHECKING:
     from dualfocus_eval.tiny.training.plan import TrainPlan
     from dualfocus_eval.training.tuning import TuningPlan
 
-__all__ = ["main"]
+__all__ = ["main", "plan_of"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,13 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.report_to != "none" and find_spec(options.report_to) is None:
         raise UserError(f"--report-to {options.report_to}: install it with `pip install {options.report_to}`")
-    recipe = load_recipe(options.recipe)
+    recipe = given_recipe(options.recipe)
     # The settings that the checkpoint will answer under; its name does not matter yet.
     check({"recipe": str(recipe.path), "pretrained": "trained"})
-    from dualfocus_eval.tiny.training.plan import train_plan
     from dualfocus_eval.training.tuning import TuningPlan
 
-    plan, out = train_plan(recipe), options.out or Path("runs") / recipe.path.stem
+    plan, out = plan_of(recipe), options.out or Path("runs") / recipe.path.stem
     if options.dry_run:
         return _dry_run(recipe, plan, options.data, out)
     _check_writable(out)
@@ -62,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"checkpoint: {train(recipe, plan, out)}")
     return 0
+
+
+def plan_of(recipe: Recipe) -> TrainPlan | TuningPlan:
+    """The validated plan of ``recipe``: with ``base`` from a checkpoint, without it from nothing.
+
+    Raises ``UserError`` naming the key that is wrong.
+    """
+    from dualfocus_eval.tiny.training.plan import train_plan
+    from dualfocus_eval.training.tuning import tuning_plan
+
+    return tuning_plan(recipe) if "base" in recipe.train else train_plan(recipe)
 
 
 def _dry_run(recipe: Recipe, plan: TrainPlan | TuningPlan, data: Path, out: Path) -> int:
@@ -89,13 +100,12 @@ def _check_writable(out: Path) -> None:
 @contextmanager
 def _memory_named(out: Path) -> Iterator[None]:
     """Out of memory is a matter of the recipe, and not a crash."""
-    from accelerate.utils.memory import should_reduce_batch_size
-    from torch import OutOfMemoryError
+    from dualfocus_eval.engines.device_memory import is_out_of_memory
 
     try:
         yield
-    except (OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not (isinstance(error, OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             "out of memory: lower micro_batch_size or set gradient_checkpointing: true in the recipe, which do not "

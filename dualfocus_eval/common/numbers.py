@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, GetPydanticSchema, Strict
 from pydantic_core import core_schema
 
-__all__ = ["LARGEST", "Flag", "Integer", "Logprobs", "Number", "TokenIds"]
+__all__ = ["Flag", "Integer", "Logprobs", "Number", "TokenIds"]
 
 LARGEST = 2**53
 """Numbers beyond it are damage: integers stop being exact as floats there, and sums of greater ones overflow."""

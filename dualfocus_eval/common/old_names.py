@@ -7,7 +7,7 @@ from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["OLD_RULES", "OLD_SETTINGS", "current_rule", "current_settings", "renamed"]
+__all__ = ["current_rule", "current_settings", "renamed"]
 
 OLD_RULES: Mapping[str, str] = {"own": "own_context", "micro": "micro_context"}
 """Selection rules."""

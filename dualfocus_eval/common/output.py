@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["Output", "lasting_output"]
+__all__ = ["lasting_output"]
 
 
 class Output(io.FileIO):

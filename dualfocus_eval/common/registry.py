@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from dualfocus_eval.common.errors import UserError, first_line
 from dualfocus_eval.common.naming import unknown_name
 
-__all__ = ["Named", "Registry"]
+__all__ = ["Registry"]
 
 
 class Named(Protocol):

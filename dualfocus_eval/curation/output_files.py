@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from dualfocus_eval.curation.filtering import Excluded
 from dualfocus_eval.curation.samples import Sample
-from dualfocus_eval.curation.verdict import Excluded
 
-__all__ = ["EXCLUDED", "SAMPLES_JSON", "SAMPLES_TABLE", "OutputFiles"]
+__all__ = ["OutputFiles"]
 
 SAMPLES_JSON, SAMPLES_TABLE, EXCLUDED = "samples.json", "samples.parquet", "excluded.parquet"
 ROWS_AT_ONCE = 20_000

@@ -9,7 +9,7 @@ from pathlib import Path
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.geometry import Crop
 from dualfocus_eval.curation.annotations import ImageData
-from dualfocus_eval.curation.verdict import Reason
+from dualfocus_eval.curation.reasons import Reason
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.crops import crop_picture
 from dualfocus_eval.method.images import image_head, prepare_picture

@@ -21,7 +21,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.curation.annotations import ImageData, ImageObjects, PixelBox, image_data, region_box
 from dualfocus_eval.curation.elements import Element, ElementIndex, Unreadable, as_id, index_elements, parse_json
 
-__all__ = ["Image", "RegionMap", "Release", "ReleaseReader", "open_release"]
+__all__ = ["Image", "Release", "ReleaseReader", "open_release"]
 
 QUESTIONS, OBJECTS, REGIONS, IMAGES = "question_answers", "objects", "region_descriptions", "image_data"
 MAPPING = "qa_to_region_mapping"

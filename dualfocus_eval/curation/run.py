@@ -21,6 +21,7 @@ from dualfocus_eval.common.files import sole_writer
 from dualfocus_eval.common.garbage import uncollected
 from dualfocus_eval.curation.annotations import ImageData
 from dualfocus_eval.curation.elements import Unreadable
+from dualfocus_eval.curation.filtering import Excluded, Kept, judge
 from dualfocus_eval.curation.output_files import OutputFiles
 from dualfocus_eval.curation.pictures import (
     CROPS,
@@ -30,11 +31,11 @@ from dualfocus_eval.curation.pictures import (
     find_images,
     locate,
 )
+from dualfocus_eval.curation.reasons import Reason
 from dualfocus_eval.curation.release import QUESTIONS, Image, Release, ReleaseReader, open_release
 from dualfocus_eval.curation.samples import Sample, sample_of
 from dualfocus_eval.curation.settings import CurationSettings
 from dualfocus_eval.curation.tally import Tally
-from dualfocus_eval.curation.verdict import Excluded, Kept, Reason, judge
 
 __all__ = ["curate"]
 

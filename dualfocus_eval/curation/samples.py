@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from dualfocus_eval.curation.filtering import IMAGE_MARK, Kept
 from dualfocus_eval.curation.pictures import crop_path
-from dualfocus_eval.curation.verdict import IMAGE_MARK, Kept
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt
 from dualfocus_eval.method.question import Question

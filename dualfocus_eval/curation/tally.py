@@ -12,10 +12,11 @@ from typing import Any
 from dualfocus_eval.common.files import replacing
 from dualfocus_eval.common.tables import Table, to_markdown
 from dualfocus_eval.curation.elements import Unreadable
+from dualfocus_eval.curation.filtering import Excluded
+from dualfocus_eval.curation.reasons import EXCLUSIONS, FAULTS, Reason
 from dualfocus_eval.curation.release import Release
 from dualfocus_eval.curation.samples import Sample
 from dualfocus_eval.curation.settings import CurationSettings
-from dualfocus_eval.curation.verdict import EXCLUSIONS, FAULTS, Excluded, Reason
 
 __all__ = ["PAPER", "Tally", "funnel_table", "paper_table", "write_report"]
 

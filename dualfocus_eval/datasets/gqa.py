@@ -11,7 +11,7 @@ from dualfocus_eval.datasets.base import Benchmark, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError, identifier, mapping, optional_text, required, text
 from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_members, read_row
 
-__all__ = ["GQA", "QUESTIONS", "SPLIT", "STRUCTURAL", "check_question", "load_questions", "place_of"]
+__all__ = ["GQA", "QUESTIONS", "SPLIT", "STRUCTURAL", "check_question", "load_questions"]
 
 QUESTIONS, SPLIT = "testdev_balanced_questions.json", "testdev"
 STRUCTURAL = ("query", "verify", "choose", "logical", "compare")

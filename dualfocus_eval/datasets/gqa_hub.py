@@ -16,7 +16,7 @@ from dualfocus_eval.datasets.gqa import SPLIT
 from dualfocus_eval.datasets.gqa_mcq import Annotation
 from dualfocus_eval.datasets.prepared import image_of, undecoded
 
-__all__ = ["HUB", "IMAGES", "INSTRUCTIONS", "hub_annotations", "open_image", "reference", "with_image_references"]
+__all__ = ["hub_annotations", "open_image", "reference", "with_image_references"]
 
 HUB = "lmms-lab-encoder/GQA"
 IMAGES, INSTRUCTIONS = "testdev_balanced_images", "testdev_balanced_instructions"

@@ -15,9 +15,9 @@ from dualfocus_eval.datasets.fields import FieldError, identifier, required, tex
 from dualfocus_eval.datasets.gqa import QUESTIONS, SPLIT, STRUCTURAL, check_question
 from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_members, json_records, read_row
 from dualfocus_eval.method.letters import option_index
-from dualfocus_eval.method.question import stem_of, without_post_prompts
+from dualfocus_eval.method.stems import stem_of, without_post_prompts
 
-__all__ = ["GQA_MCQ", "PUBLISHED", "Annotation", "gqa_match_form", "read_record"]
+__all__ = ["GQA_MCQ", "Annotation", "gqa_match_form", "read_record"]
 
 PUBLISHED = "llava_gqa_testdev_balanced_mcq.jsonl"
 

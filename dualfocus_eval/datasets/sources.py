@@ -16,7 +16,7 @@ from dualfocus_eval.datasets.base import ImageFile, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError
 from dualfocus_eval.method.images import IMAGE_SUFFIXES
 
-__all__ = ["ImageFolder", "MissingImageError", "find_file", "json_items", "json_members", "json_records", "read_row"]
+__all__ = ["ImageFolder", "find_file", "json_items", "json_members", "json_records", "read_row"]
 
 CHUNK = 1 << 20
 """Characters read at once of a large JSON file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
+from dualfocus_eval.engines.adapter_names import PREFIX, in_todays_names
 from dualfocus_eval.engines.checkpoint_files import (
     check_weights,
     checkpoint_file,
@@ -22,16 +22,9 @@ from dualfocus_eval.families import Family
 
 __all__ = ["merge_adapter"]
 
-_PREFIX = "base_model.model."
-"""What peft puts before the names of the model's own weights."""
 _UNUSED = ("non_lora_trainables.bin", "non_lora_trainables.safetensors")
-_ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv2d, torch.nn.Conv3d)
-"""The modules that a LoRA may stand beside."""
 _FACTOR = re.compile(r"\.lora_(embedding_)?[AB]\b")
 """In the names of the two factors whose product a LoRA adds to a weight."""
-
-OldNames = Mapping[str, str]
-"""Prefixes of today's module names, and what they were when an adapter was saved; see `Family.older_names`."""
 
 
 def merge_adapter(model: Any, adapter: str, family: Family) -> Any:
@@ -46,7 +39,7 @@ def merge_adapter(model: Any, adapter: str, family: Family) -> Any:
     config, file = _read(adapter)
     weights = load_file(file)
     try:
-        config, weights = _in_todays_names(model, config, weights, family)
+        config, weights = in_todays_names(model, config, weights, family)
         tuned = get_peft_model(model, config)
         _refuse_tied(tuned, adapter)
         _load(tuned, weights, adapter)
@@ -111,74 +104,6 @@ def _shown(value: Any) -> str:
     return repr(value)[:80]
 
 
-def _in_todays_names(
-    model: Any, config: Any, weights: Mapping[str, torch.Tensor], family: Family
-) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Configuration and weights with the names that the model's modules have today.
-
-    The first naming under which the modules that the configuration asks for are those of the file; without one both
-    stay as they are, and what does not fit is named when the weights are loaded.
-    """
-    from peft import PeftType
-
-    if config.peft_type != PeftType.LORA or not config.target_modules:
-        return config, dict(weights)
-    modules = [name for name, module in model.named_modules() if isinstance(module, _ADAPTED)]
-    unchanged = {name: name for name in modules}
-    if _modules_of(weights) == set(_targets(config, unchanged)):
-        return config, dict(weights)
-    for names in family.older_names:
-        renamed = {_PREFIX + _today(key.removeprefix(_PREFIX), names): value for key, value in weights.items()}
-        then = {name: old for name in modules if (old := _then(name, names)) is not None}
-        # The configuration may have been brought up to date without the weights.
-        for matched in (then, {name: name for name in then}):
-            targets = _targets(config, matched)
-            if targets and _modules_of(renamed) == set(targets):
-                return _retargeted(config, targets), renamed
-    return config, dict(weights)
-
-
-def _modules_of(weights: Mapping[str, torch.Tensor]) -> set[str]:
-    """The modules that a LoRA file has weights for."""
-    return {key.removeprefix(_PREFIX).partition(".lora_")[0] for key in weights if ".lora_" in key}
-
-
-def _targets(config: Any, names: Mapping[str, str]) -> dict[str, str]:
-    """The modules that ``config`` asks for among ``names``: today's name, and the one that it is to match by."""
-    from peft.tuners.tuners_utils import check_target_module_exists
-
-    return {today: then for today, then in names.items() if check_target_module_exists(config, then)}
-
-
-def _retargeted(config: Any, targets: Mapping[str, str]) -> Any:
-    """``config`` for exactly ``targets``, with the ranks and alphas that it gave them under their names of then."""
-    from peft.utils.other import get_pattern_key
-
-    changed = copy.copy(config)
-    changed.target_modules = set(targets)
-    changed.exclude_modules = changed.layers_to_transform = changed.layers_pattern = None
-    for field in ("rank_pattern", "alpha_pattern"):
-        pattern = getattr(config, field) or {}
-        found = {today: pattern.get(get_pattern_key(list(pattern), then)) for today, then in targets.items()}
-        setattr(changed, field, {re.escape(today): value for today, value in found.items() if value is not None})
-    return changed
-
-
-def _then(module: str, names: OldNames) -> str | None:
-    """What ``module`` was called, or None where it was not part of the model."""
-    for today, then in names.items():
-        if f"{module}.".startswith(today):
-            return (then + f"{module}.".removeprefix(today)).removesuffix(".")
-    return None
-
-
-def _today(key: str, names: OldNames) -> str:
-    for today, then in names.items():
-        if key.startswith(then):
-            return today + key.removeprefix(then)
-    return key
-
-
 def _refuse_tied(tuned: Any, adapter: str) -> None:
     """Merging into a weight that embedding and head share would change the one that was not trained."""
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -191,7 +116,7 @@ def _refuse_tied(tuned: Any, adapter: str) -> None:
     for name, layer in layers.items():
         if any(layer is end for end in ends):
             raise CheckpointError(
-                f"{adapter}: it changes {name.removeprefix(_PREFIX)}, whose weight the model shares between embedding "
+                f"{adapter}: it changes {name.removeprefix(PREFIX)}, whose weight the model shares between embedding "
                 "and head; merge it into a copy of the base without tie_word_embeddings and evaluate that"
             )
 

@@ -117,6 +117,11 @@ class Completion:
         """Mean negative log-likelihood per generated token (Eq. 7 before the exponential)."""
         return mean_nll(self.logprobs)
 
+    @property
+    def perplexity(self) -> float:
+        """exp(NLL), Eq. 7; 1 is certain, NaN without tokens."""
+        return math.exp(self.nll)
+
 
 @dataclass(frozen=True)
 class Score:

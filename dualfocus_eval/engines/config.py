@@ -39,8 +39,8 @@ class EngineConfig:
     max_conversations: Annotated[int, Field(ge=1)] = 16
     """Most conversations in one forward pass."""
     prefix_cache_gib: Annotated[float, Field(ge=0)] | None = None
-    """Budget of the key/value prefix cache; 0 turns reuse off. None: 16 times the weights' bytes, at most 2 GiB and at
-    most an eighth of the memory that is free when the model is loaded."""
+    """Budget of the key/value prefix cache; 0 turns reuse off. By default 16 times the weights' bytes, at most 2 GiB
+    and at most an eighth of the memory that is free when the model is loaded."""
     min_pixels: int | None = None
     """Smallest area to which the processor resizes an image; only for families that have such a limit (Qwen-VL)."""
     max_pixels: int | None = None

@@ -12,9 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import psutil
 import torch
 
 from dualfocus_eval.common.errors import first_line
@@ -28,17 +27,19 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.device_memory import is_out_of_memory, prefix_cache_bytes
 from dualfocus_eval.engines.greedy import Decoder
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.loading import Checkpoint, load_checkpoint
+from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
-from dualfocus_eval.engines.prefix_cache import GIB, PrefixCache, default_budget
+from dualfocus_eval.engines.prefix_cache import PrefixCache
 from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
 from dualfocus_eval.families import Family
 
-__all__ = ["EngineConfig", "TransformersEngine", "load_engine", "prefix_cache_bytes"]
+__all__ = ["TransformersEngine", "load_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class TransformersEngine:
                 self._look_at_the_first(found)
                 results.update(found)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 problem = first_line(error)
             if problem is not None:
@@ -239,30 +240,9 @@ def load_engine(config: EngineConfig) -> TransformersEngine:
     return TransformersEngine(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
 
 
-def prefix_cache_bytes(config: EngineConfig, model: Any) -> int:
-    """The prefix cache's budget: ``prefix_cache_gib``, or the default for ``model`` and the memory that is free now."""
-    if config.prefix_cache_gib is not None:
-        return int(config.prefix_cache_gib * GIB)
-    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    return default_budget(weights, _free_memory(model.device))
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return int(psutil.virtual_memory().available)
-
-
 def _asks(request: GenerateRequest) -> bool:
     return request.max_new_tokens > 0
 
 
 def _root(prompt: Prompt) -> str:
     return prompt.boundaries[0].key if prompt.boundaries else ""
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        sign in text for sign in ("not enough memory", "DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC")
-    )

@@ -16,7 +16,7 @@ from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 from dualfocus_eval.engines.rendering import Boundary, Prompt
 
-__all__ = ["BatchRow", "Prefilled", "Prefiller", "similar_lengths"]
+__all__ = ["BatchRow", "Prefilled", "Prefiller"]
 
 T = TypeVar("T")
 

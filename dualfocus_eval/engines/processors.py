@@ -15,12 +15,12 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.image_inputs import ImageEncoder, image_inputs
 from dualfocus_eval.families import Family
 
-__all__ = ["check_image_tokens", "load_processor", "padding_processor"]
+__all__ = ["check_image_tokens", "padding_processor", "read_processor"]
 
 _SETTINGS = "processor_config.json"
 
 
-def load_processor(config: EngineConfig, model_config: Any, family: Family) -> Any:
+def read_processor(config: EngineConfig, model_config: Any, family: Family) -> Any:
     """The processor that ``config`` asks for, tried on one picture and one conversation.
 
     Raises ``CheckpointError`` for one that cannot be used, ``UserError`` for options that do not apply to it.

@@ -16,7 +16,7 @@ from dualfocus_eval.families.llava import LLAVA
 from dualfocus_eval.families.llava_next import LLAVA_NEXT
 from dualfocus_eval.families.qwen_vl import QWEN2_5_VL, QWEN2_VL
 
-__all__ = ["FAMILIES", "Family", "ImageInputs", "conventions", "family_for"]
+__all__ = ["FAMILIES", "Family", "ImageInputs", "family_for"]
 
 FAMILIES: Registry[Family] = Registry(
     "dualfocus_eval.families", "model family", (LLAVA, LLAVA_NEXT, QWEN2_VL, QWEN2_5_VL)

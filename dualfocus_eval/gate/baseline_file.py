@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dualfocus_eval.common.escaping import github_message, markdown
 from dualfocus_eval.common.tables import to_markdown
-from dualfocus_eval.gate.judging import Verdict
+from dualfocus_eval.gate.verdict import Verdict
 from dualfocus_eval.gate.verdict_text import headline, move_line, move_table, ranked_moves, task_table
 
 __all__ = ["announce", "announce_error"]

@@ -5,112 +5,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
-from dualfocus_eval.analysis.intervals import PairedTest, holm, mcnemar
+from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
+from dualfocus_eval.gate.verdict import Limits, Mode, Move, TaskVerdict, Verdict, direction_of
 from dualfocus_eval.harness.environment import COMPUTING
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["SIGNIFICANT", "TIE", "Limits", "Mode", "Move", "TaskVerdict", "Verdict", "judge"]
+__all__ = ["SIGNIFICANT", "TIE", "judge"]
 
 TIE = 1e-3
 """In nats: in another environment a decision closer than this may go the other way."""
 SIGNIFICANT = 0.05
 """A score has got worse where McNemar's one-sided test, adjusted for the number of tasks, gives less than this."""
 
-Mode = Literal["exact", "near", "score", "drop"]
-"""``exact``: no answer may get worse (float32, the baseline's own environment). ``near``: those may whose closest call
-is a tie (float32 elsewhere). ``score``: any answer may (other precisions). In these the scores are tested. ``drop``:
-any answer may, and a score may fall by so many points (``--max-drop``). In none may an answer or its score be lost."""
-
 _OF_A_SAMPLE = re.compile(r"[0-9a-f]{16}")
 """The digest of a checkpoint as earlier versions made it; it has 32 digits today."""
 
 _ROUNDING = 1e-9
 _DECIDING = ("platform", "processor", "threads", "device", "dtype", "attention", "batch_size")
-
-
-Direction = Literal["better", "worse", "as good", "not known", "lost"]
-"""``lost``: a question that failed or has no score any more. ``not known``: a question that never had a score."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """A question whose answer or score is not the baseline's."""
-
-    task: str
-    before: Answer
-    after: Answer
-    allowed: bool
-
-    @property
-    def key(self) -> str:
-        return f"{self.task}/{self.before.doc_id}"
-
-    @property
-    def direction(self) -> Direction:
-        return _direction(self.before, self.after)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the user sets, in points and per cent of a task's mean score."""
-
-    max_drop: float | None = None
-    """Every task's score may fall by so many points; single answers and significance then decide nothing."""
-    min_scores: Mapping[str, float] = field(default_factory=dict)
-    """By task: below it the score is too low, whatever the baseline's is."""
-
-
-@dataclass(frozen=True)
-class TaskVerdict:
-    """One task: its mean scores, what moved, and whether the score has got worse."""
-
-    name: str
-    keys: tuple[str, ...]
-    before: float
-    after: float
-    moves: tuple[Move, ...]
-    test: PairedTest
-    p_worse: float
-    """Adjusted for the number of tasks (Holm)."""
-    shortfalls: tuple[str, ...] = ()
-    """Why its score is too low."""
-
-    @property
-    def passed(self) -> bool:
-        return not self.shortfalls and all(move.allowed for move in self.moves)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All that `judge` found."""
-
-    mode: Mode
-    differences: tuple[str, ...]
-    """Of the environment, as far as it decides the mode."""
-    settings: tuple[str, ...]
-    """Settings that differ. They do not excuse anything."""
-    tasks: tuple[TaskVerdict, ...]
-    unjudged: tuple[str, ...]
-    """Tasks of the run that the baseline does not have."""
-
-    @property
-    def passed(self) -> bool:
-        return all(task.passed for task in self.tasks)
-
-    @property
-    def moves(self) -> tuple[Move, ...]:
-        return tuple(move for task in self.tasks for move in task.moves)
-
-    @property
-    def questions(self) -> int:
-        return sum(len(task.keys) for task in self.tasks)
 
 
 def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None) -> Verdict:
@@ -266,21 +184,10 @@ def _moves(task: str, pairs: _Pairs, mode: Mode) -> tuple[Move, ...]:
 
 
 def _may_move(before: Answer, after: Answer, mode: Mode) -> bool:
-    direction = _direction(before, after)
+    direction = direction_of(before, after)
     if direction in ("worse", "not known"):
         return mode in ("score", "drop") or (mode == "near" and before.gap < TIE)
     return direction != "lost"
-
-
-def _direction(before: Answer, after: Answer) -> Direction:
-    failed = after.text is None and before.text is not None
-    if failed or (math.isnan(after.score) and not math.isnan(before.score)):
-        return "lost"
-    if math.isnan(before.score):
-        return "not known"
-    if after.score == before.score:
-        return "as good"
-    return "better" if after.score > before.score else "worse"
 
 
 def _equal(first: float, second: float) -> bool:

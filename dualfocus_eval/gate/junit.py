@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as Xml
 
 from dualfocus_eval.common.escaping import xml_text
-from dualfocus_eval.gate.judging import Verdict
+from dualfocus_eval.gate.verdict import Verdict
 from dualfocus_eval.gate.verdict_text import move_line
 
 __all__ = ["error_xml", "verdict_xml"]

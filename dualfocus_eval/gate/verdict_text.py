@@ -8,7 +8,8 @@ import math
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.common.tables import Number, Table
 from dualfocus_eval.gate.baseline import Answer
-from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, Mode, Move, Verdict
+from dualfocus_eval.gate.judging import SIGNIFICANT, TIE
+from dualfocus_eval.gate.verdict import Mode, Move, Verdict
 
 __all__ = ["headline", "move_line", "move_table", "ranked_moves", "task_table"]
 

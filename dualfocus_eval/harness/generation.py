@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.stop_texts import named_stop_texts
 
 __all__ = ["GenerationLimits", "read_generation_kwargs"]
-
-T = TypeVar("T")
 
 DEFAULT_MAX_NEW_TOKENS = 1024
 """What lmms-eval's own ``llava_hf`` takes where a task says nothing."""

@@ -9,7 +9,7 @@ import functools
 import os
 from typing import Any
 
-__all__ = ["VARIABLE", "ask", "judge_model"]
+__all__ = ["ask", "judge_model"]
 
 VARIABLE = "DUALFOCUS_JUDGE"
 

@@ -17,7 +17,7 @@ from dualfocus_eval.common.errors import UserError, first_line
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.harness.flags import refuse_flags
 
-__all__ = ["Outcome", "run_lmms_eval"]
+__all__ = ["run_lmms_eval"]
 
 OK, INCOMPLETE, MISUSED, BROKEN = 0, 1, 2, 3
 _COMMAND_LINE = "lmms_eval.__main__"

@@ -14,9 +14,10 @@ from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.method.images import IMAGE_SUFFIXES, prepare_picture, strict_decoding
 from dualfocus_eval.method.marks import IMAGE_MARK, cut_at_marks
-from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
+from dualfocus_eval.method.question import AnswerKind, Question
+from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
 
-__all__ = ["UnusableDocumentError", "chat_question", "open_picture", "simple_question"]
+__all__ = ["chat_question", "simple_question"]
 
 
 class UnusableDocumentError(Exception):

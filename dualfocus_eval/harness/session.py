@@ -18,13 +18,13 @@ from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.environment import arithmetic_of, environment_of
+from dualfocus_eval.harness.environment import environment_of
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
+from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.method.settings import settings_key
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
@@ -49,8 +49,8 @@ class Session:
         self._checkpoint = self._engine.identity
         model = self._engine.checkpoint.model
         self._environment = environment_of(model)
-        self.arithmetic = arithmetic_of(model, adapter=config.engine.peft is not None)
-        self.settings_key = settings_key(config.settings, {"checkpoint": self._engine.checkpoint.digest})
+        self._key = StoreKey.of(config, self._engine)
+        self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
         self._prefix_cache_gib = self._engine.prefix_cache.budget / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
@@ -79,15 +79,7 @@ class Session:
     def store(self) -> TraceStore:
         """This rank's traces; opened at the first question."""
         if self._store is None:
-            try:
-                self._store = TraceStore(
-                    self.trace_folder,
-                    self.settings_key,
-                    arithmetic=self.arithmetic,
-                    rank=self._accelerator.process_index,
-                )
-            except OSError as error:
-                raise UserError(f"trace folder {self.trace_folder} cannot be used: {error}") from error
+            self._store = self._key.open_store(self.trace_folder, self._accelerator.process_index)
             self._not_reused = self._store.not_reused
             if self._not_reused and self._accelerator.is_main_process:
                 logger.warning(one_line("; ".join(self._not_reused)))

@@ -97,10 +97,6 @@ class Summary:
                 setattr(total, name, getattr(total, name) + value)
         return total
 
-    @property
-    def failed(self) -> int:
-        return self.failures.total()
-
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for the results file."""
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}

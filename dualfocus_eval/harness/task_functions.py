@@ -7,7 +7,10 @@ from typing import Any
 
 from dualfocus_eval.datasets.prepared import image_of, undecoded
 
-__all__ = ["LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "mean_score", "undecoded"]
+__all__ = [
+    "LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "lettered_prompt", "mean_score",
+    "undecoded",
+]  # fmt: skip
 
 WORD_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."
@@ -16,6 +19,12 @@ LETTER_HINT = "Answer with the option's letter from the given choices directly."
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
     """The row's one image, in RGB. Raises ``OSError`` for one that cannot be read."""
     return [image_of(doc["image"])]
+
+
+def lettered_prompt(question: str, options: Mapping[str, str]) -> str:
+    """A multiple-choice question as every task of ours lays it out: the options by letter, then the format hint."""
+    lines = (f"{letter}. {text}" for letter, text in options.items())
+    return "\n".join([question.strip(), *lines, LETTER_HINT])
 
 
 def answer_text(results: Sequence[Any]) -> str:

@@ -13,7 +13,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.datasets import BENCHMARKS
 from dualfocus_eval.harness.structure import read_structure
 
-__all__ = ["TaskEntry", "list_tasks"]
+__all__ = ["list_tasks"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.traces.store import LoadCounts, read_traces
+from dualfocus_eval.traces.trace_files import LoadCounts, read_traces
 
 __all__ = ["file_faults"]
 

@@ -17,16 +17,7 @@ from dualfocus_eval.common.text import nfkc
 from dualfocus_eval.families import conventions
 from dualfocus_eval.families.conventions import Convention
 
-__all__ = [
-    "FRAMES",
-    "BoxOutcome",
-    "Frame",
-    "ParsedBox",
-    "format_box",
-    "from_padded_square",
-    "parse_box",
-    "to_padded_square",
-]
+__all__ = ["FRAMES", "BoxOutcome", "format_box", "from_padded_square", "parse_box", "to_padded_square"]
 
 
 class BoxOutcome(StrEnum):

@@ -12,7 +12,7 @@ import numpy as np
 from dualfocus_eval.common.geometry import Box, Crop, Size
 from dualfocus_eval.engines.base import Picture
 
-__all__ = ["CROP_RULES", "MIN_CROP_SIDE", "CropRule", "crop_of", "crop_picture", "shifted"]
+__all__ = ["CROP_RULES", "MIN_CROP_SIDE", "crop_of", "crop_picture", "shifted"]
 
 
 @dataclass(frozen=True)

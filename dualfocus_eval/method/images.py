@@ -17,7 +17,10 @@ from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageErr
 from dualfocus_eval.common.files import open_regular
 from dualfocus_eval.engines.base import Failure, Picture
 
-__all__ = ["FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageHead", "image_head", "prepare_picture", "strict_decoding"]
+__all__ = [
+    "FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageHead", "image_head", "prepare_picture", "shows_several_frames",
+    "strict_decoding",
+]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What an image file may be, whatever its name ends with, in Pillow's names. Of all that Pillow reads, some start
@@ -83,6 +86,16 @@ def image_head(source: Source) -> ImageHead | Failure:
             return ImageHead(image.size, _orientation(image))
     except Exception as error:
         return _failure(source, "", error)
+
+
+def shows_several_frames(source: Source) -> bool:
+    """Whether it is an animation or has several pages, of which `prepare_picture` takes the first; False where it
+    cannot be opened. The further images of a camera's JPEG (MPO), such as a preview, do not count."""
+    try:
+        with _opened(source) as image:
+            return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # as in `prepare_picture`, which names what is wrong
+        return False
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dualfocus_eval.method.question import Question
 
-__all__ = ["PROMPT_SETS", "PromptSet", "grounding_prompt", "micro_prompt", "scoring_prompt"]
+__all__ = ["PROMPT_SETS", "grounding_prompt", "micro_prompt", "scoring_prompt"]
 
 _SHORT_ANSWER = "Answer the question using a single word or phrase"
 

@@ -17,18 +17,17 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.selection import label_of
+from dualfocus_eval.report.answer_figure import BOX, Caption, Panel, answer_figure, png_bytes
 from dualfocus_eval.traces.record import Decision, Pathway
 
 __all__ = ["draw_example"]
 
 _PATHWAYS: tuple[Pathway, Pathway] = ("macro", "micro")
-_INK, _MUTED, _BOX, _RIGHT, _WRONG = "#1b1f24", "#6a737d", "#d6336c", "#1a7f37", "#b42318"
+_RIGHT, _WRONG = "#1a7f37", "#b42318"
 
 
 def draw_example(run: Run, key: str, path: Path) -> None:
     """Write the picture of one question as a PNG to ``path``. Raises ValueError for one without two candidates."""
-    from matplotlib.figure import Figure
-
     assert run.record
     row = run.answers[run.answers["key"] == key].iloc[0]
     if math.isnan(row["box_x1"]) or not isinstance(row["macro_text"], str) or not isinstance(row["micro_text"], str):
@@ -39,35 +38,22 @@ def draw_example(run: Run, key: str, path: Path) -> None:
     box = Box(*(float(row[f"box_{corner}"]) for corner in ("x1", "y1", "x2", "y2")))
     crop = Crop(*(int(row[f"crop_{side}"]) for side in ("left", "top", "right", "bottom")))
     view = _encoder_view(run.record["engine"])
-    panels = (image, view(image), view(image.crop((crop.left, crop.top, crop.right, crop.bottom))))
-
-    figure = Figure(figsize=(11, 5.4), dpi=110, facecolor="white")
-    widths = [panel.width / panel.height for panel in panels]
-    grid = {"left": 0.03, "right": 0.97, "top": 0.82, "bottom": 0.25, "wspace": 0.1, "width_ratios": widths}
-    axes = figure.subplots(1, 3, gridspec_kw=grid)
-    question = shorten(doc["question"], 80, placeholder=" ...")
-    figure.text(0.03, 0.94, question, parse_math=False, fontsize=18, weight="bold", color=_INK, va="center")
-    for axis, panel in zip(axes, panels, strict=True):
-        axis.imshow(np.asarray(panel), interpolation="nearest")
-        axis.set(xticks=[], yticks=[], anchor="NW")
-        axis.spines[:].set_edgecolor("#d0d7de")
-    _outline(axes[0], box, crop, image.size)
-    _above(axes[0], f"image, {image.width} x {image.height} pixels")
-    _above(axes[1], f"what the macro pass sees, {_size(panels[1])}")
-    _above(axes[2], f"what the micro pass adds, {_size(panels[2])}")
-    _below(axes[0], "box", format_box(box, image_size=image.size), _BOX, "dashed: the sub-region", 13)
-    for axis, pathway, nll in zip(axes[1:], _PATHWAYS, deciding_costs(row, rule), strict=True):
+    images = (image, view(image), view(image.crop((crop.left, crop.top, crop.right, crop.bottom))))
+    captions = [Caption("box", format_box(box, image_size=image.size), "dashed: the sub-region", BOX, 13)]
+    for pathway, nll in zip(_PATHWAYS, deciding_costs(row, rule), strict=True):
         selected = " (selected)" if row["selected"] == pathway else ""
         color = _RIGHT if row[f"score_{pathway}"] > 0 else _WRONG
         shown = shorten(row[f"{pathway}_text"].strip(), 22, placeholder=" ...") or "(nothing)"
-        _below(axis, f"{pathway} answer{selected}", shown, color, _perplexity(nll, row, pathway, rule), 18)
-    figure.text(
-        0.97, 0.03,
-        f"right answer: {doc['answer']}.  {_decided(row, rule)}",
-        parse_math=False, fontsize=9.5, color=_MUTED, ha="right", va="center",
-    )  # fmt: skip
+        captions.append(Caption(f"{pathway} answer{selected}", shown, _perplexity(nll, row, pathway, rule), color))
+    titles = (
+        f"image, {image.width} x {image.height} pixels",
+        f"what the macro pass sees, {_size(images[1])}",
+        f"what the micro pass adds, {_size(images[2])}",
+    )
+    panels = [Panel(*panel) for panel in zip(images, titles, captions, strict=True)]
+    footer = f"right answer: {doc['answer']}.  {_decided(row, rule)}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    path.write_bytes(png_bytes(answer_figure(doc["question"], panels, footer, box=box, crop=crop)))
 
 
 def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: str) -> str:
@@ -82,34 +68,6 @@ def _decided(row: pd.Series, rule: str) -> str:
         compared = label_of(rule)
         return f"Rule {rule}: the lower perplexity is selected" + (f" ({compared})." if compared else ".")
     return f"Selected, not by perplexity: {decision_words(row)}."
-
-
-def _outline(axis: Any, box: Box, crop: Crop, size: tuple[int, int]) -> None:
-    from matplotlib.patches import Rectangle
-
-    width, height = size
-    corner, sides = (box.x1 * width, box.y1 * height), ((box.x2 - box.x1) * width, (box.y2 - box.y1) * height)
-    axis.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=_BOX, linewidth=2.5))
-    axis.add_patch(
-        Rectangle((crop.left, crop.top), *crop.size, fill=False, edgecolor=_BOX, linewidth=1.2, linestyle=(0, (4, 3)))
-    )
-
-
-def _above(axis: Any, text: str) -> None:
-    axis.set_title(text, fontsize=10, color=_MUTED, loc="left")
-
-
-def _below(axis: Any, label: str, value: str, color: str, remark: str, size: int) -> None:
-    place = {
-        "xycoords": "axes fraction",
-        "textcoords": "offset points",
-        "va": "baseline",
-        "annotation_clip": False,
-        "parse_math": False,
-    }
-    axis.annotate(label, (0, 0), xytext=(0, -16), fontsize=10, color=_MUTED, **place)
-    axis.annotate(value, (0, 0), xytext=(0, -38), fontsize=size, weight="bold", color=color, **place)
-    axis.annotate(remark, (0, 0), xytext=(0, -57), fontsize=11, color=_INK, **place)
 
 
 def _size(image: Image.Image) -> str:

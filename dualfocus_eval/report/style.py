@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["COLORS", "GREY", "INK", "PLAIN_TEXT", "bare", "panels"]
+__all__ = ["COLORS", "GREY", "PLAIN_TEXT", "panels"]
 
 INK, GREY = "#1b1f24", "#8b949e"
 COLORS = {"macro": "#5b7aa6", "micro": "#d08c3f", "selected": "#1a7f5a", "oracle": "#8b949e"}

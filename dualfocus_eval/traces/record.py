@@ -22,7 +22,6 @@ from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, 
 from dualfocus_eval.traces.migration import migrated
 
 __all__ = [
-    "TRACE_VERSION",
     "ContextScores",
     "Cost",
     "Decision",

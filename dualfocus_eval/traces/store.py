@@ -7,24 +7,16 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
-from dualfocus_eval.common.files import check_regular, open_regular, try_lock
-from dualfocus_eval.method.question import Question
-from dualfocus_eval.traces.record import Trace, TraceFormatError
+from dualfocus_eval.common.files import check_regular, try_lock
+from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.traces.trace_files import COMPLETE, LoadCounts, completeness, join_traces
 
-__all__ = [
-    "LoadCounts",
-    "StoreInUseError",
-    "TraceStore",
-    "completeness",
-    "join_traces",
-    "read_traces",
-    "trace_files",
-]
+__all__ = ["StoreInUseError", "TraceStore"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,21 +25,18 @@ class StoreInUseError(OSError):
     """Another live process writes this rank's file."""
 
 
-@dataclass
-class LoadCounts:
-    """What reading the files of all ranks found."""
+class Identified(Protocol):
+    """A question, as the store tells it from others."""
 
-    loaded: int = 0
-    other_settings: int = 0
-    """Traces of other settings, checkpoints or versions of the method: not reused."""
-    other_arithmetic: int = 0
-    """Traces of these settings that other versions, another precision or another device computed."""
-    damaged: int = 0
-    """Lines that are no trace of this version."""
-    truncated: int = 0
-    """Files whose last line was cut off, as by a kill or a full disk; that question is answered again."""
-    unreadable: int = 0
-    """Files, or folders of a trace file's name, that cannot be read."""
+    @property
+    def key(self) -> str:
+        """Unique within a run and stable across runs."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all that can change the answer, texts and images."""
+        ...
 
 
 class TraceStore:
@@ -83,7 +72,7 @@ class TraceStore:
         self._answered: dict[tuple[str, str], Trace] = {}
         foreign: dict[tuple[str, str], Mapping[str, str]] = {}
         for trace in join_traces(self.folder, settings_key, counts=self.counts):
-            if completeness(trace) < _COMPLETE:
+            if completeness(trace) < COMPLETE:
                 continue
             if trace.arithmetic == self.arithmetic:
                 self._answered[trace.key, trace.question_digest] = trace
@@ -105,7 +94,7 @@ class TraceStore:
         """Answers that were stored, vanished from the disk in mid-run and were written anew."""
         return max(0, self._vanished - self.unwritten)
 
-    def get(self, question: Question) -> Trace | None:
+    def get(self, question: Identified) -> Trace | None:
         """The stored answer to exactly this question (text and images).
 
         What an engine's failure led to (an error, or a fallback with a cause) is not reused but tried again.
@@ -116,7 +105,7 @@ class TraceStore:
 
     def put(self, trace: Trace) -> None:
         """Append ``trace``; never raises for a disk that is full or broken."""
-        kept = self._answered if completeness(trace) == _COMPLETE else self._impaired
+        kept = self._answered if completeness(trace) == COMPLETE else self._impaired
         kept[trace.key, trace.question_digest] = trace
         self._unwritten.append(_line(trace))
         self._write_out()
@@ -193,82 +182,12 @@ def _line(trace: Trace) -> bytes:
     return trace.to_json().encode() + b"\n"
 
 
-def trace_files(folder: Path | str) -> list[Path]:
-    """The trace files of all ranks, in order."""
-    return sorted(Path(folder).glob("traces.rank*.jsonl"))
-
-
 def _difference(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
     if not theirs:
         return "are not reused: they do not say which versions and which device computed them"
     names = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
     here, there = (", ".join(f"{name} {of.get(name, '(none)')}" for name in names) for of in (ours, theirs))
     return f"of {there} are not reused: this run has {here}"
-
-
-def join_traces(
-    source: Path | str | Iterable[Path], settings_key: str | None = None, *, counts: LoadCounts | None = None
-) -> Iterator[Trace]:
-    """One trace per question and arithmetic from the files of all ranks in a folder (or from the files given).
-
-    Of several traces of a question the last one counts that no failure of the engine impaired; an impaired or failed
-    one only where there is no better. Lines that are damaged, cut off or (with ``settings_key``) of other settings are
-    left out and counted in ``counts``.
-    """
-    counts = counts if counts is not None else LoadCounts()
-    traces: dict[tuple[object, ...], Trace] = {}
-    for trace in read_traces(source, settings_key, counts):
-        identity = (trace.settings_key, trace.key, trace.question_digest, *sorted(trace.arithmetic.items()))
-        if identity not in traces or completeness(trace) >= completeness(traces[identity]):
-            traces[identity] = trace
-    counts.loaded += len(traces)
-    yield from traces.values()
-
-
-def read_traces(
-    source: Path | str | Iterable[Path],
-    settings_key: str | None,
-    counts: LoadCounts,
-    arithmetic: Mapping[str, str] | None = None,
-) -> Iterator[Trace]:
-    """Every trace in the order of the files, one in memory at a time; duplicates are left to the caller.
-
-    With ``settings_key`` and ``arithmetic``, those of others are left out and counted.
-    """
-    for path in trace_files(source) if isinstance(source, str | Path) else source:
-        for trace in _read(path, counts):
-            if settings_key is not None and trace.settings_key != settings_key:
-                counts.other_settings += 1
-            elif arithmetic is not None and trace.arithmetic != arithmetic:
-                counts.other_arithmetic += 1
-            else:
-                yield trace
-
-
-_COMPLETE = 2
-
-
-def completeness(trace: Trace) -> int:
-    """0: failed; 1: answered, but an engine's failure took something away; 2: as good as it gets."""
-    return 0 if trace.error else 1 if trace.cause else _COMPLETE
-
-
-def _read(path: Path, counts: LoadCounts) -> Iterator[Trace]:
-    try:
-        with open_regular(path) as file:
-            for line in file:
-                if not line.strip():
-                    continue
-                try:
-                    yield Trace.from_json(line)
-                except TraceFormatError:
-                    if line.endswith(b"\n"):
-                        counts.damaged += 1
-                    else:
-                        counts.truncated += 1
-    except OSError as error:
-        _log.warning("%s cannot be read: %s", path, error.strerror)
-        counts.unreadable += 1
 
 
 def _open_locked(path: Path) -> int:

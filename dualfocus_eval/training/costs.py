@@ -11,7 +11,7 @@ from dualfocus_eval.training.memory import SHARDINGS, Memory, trainable, trainin
 from dualfocus_eval.training.sizes import ModelSize
 from dualfocus_eval.training.tuning import TuningStage
 
-__all__ = ["PEAKS", "UTILISATION", "StageCost", "cost_table", "gpu_hours", "memory_tables", "stage_cost"]
+__all__ = ["UTILISATION", "StageCost", "cost_table", "gpu_hours", "memory_tables", "stage_cost"]
 
 PEAKS = {"A100": 312e12, "H100": 989e12}
 """Operations per second in bf16 without sparsity, by the makers' data sheets."""

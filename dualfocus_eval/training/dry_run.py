@@ -16,9 +16,9 @@ from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.training.batches import EpochSamples, Example
 from dualfocus_eval.training.costs import StageCost, cost_table, memory_tables, stage_cost
 from dualfocus_eval.training.encoding import IGNORED, training_processor
-from dualfocus_eval.training.finetune import Mixed, check_plan, mix
+from dualfocus_eval.training.finetune import check_plan
 from dualfocus_eval.training.flops import Load
-from dualfocus_eval.training.mixture import FILLER
+from dualfocus_eval.training.mixture import FILLER, Mixed, mix
 from dualfocus_eval.training.showing import show_samples
 from dualfocus_eval.training.sizes import model_size
 from dualfocus_eval.training.tuning import TuningPlan, TuningStage

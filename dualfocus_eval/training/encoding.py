@@ -18,7 +18,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.families import Family
 from dualfocus_eval.training.records import Record
 
-__all__ = ["IGNORED", "Encoded", "Rendered", "encode", "render", "training_processor"]
+__all__ = ["IGNORED", "Encoded", "encode", "render", "training_processor"]
 
 IGNORED = -100
 """Label of a token that is no target."""

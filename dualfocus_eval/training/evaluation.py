@@ -14,8 +14,9 @@ import torch
 from accelerate import Accelerator
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.in_process import TransformersEngine, prefix_cache_bytes
-from dualfocus_eval.engines.loading import prepare
+from dualfocus_eval.engines.checkpoint import prepare
+from dualfocus_eval.engines.device_memory import prefix_cache_bytes
+from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.harness.model import DualFocusChat

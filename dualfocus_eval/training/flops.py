@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dualfocus_eval.training.sizes import ModelSize
 from dualfocus_eval.training.tuning import TuningStage
 
-__all__ = ["Flops", "Load", "training_flops"]
+__all__ = ["Load", "training_flops"]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,52 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = ["FILLER", "GROUPS", "epoch", "shares"]
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.training.samples import Samples, measure
+from dualfocus_eval.training.tuning import TuningStage
+
+__all__ = ["FILLER", "Mixed", "epoch", "mix", "shares"]
 
 FILLER = -1
 """Stands for no sample, so that the last batch is as large as the others."""
 GROUPS = 50
 """Batches among which samples are sorted by length: enough to save padding, few enough to leave the order random."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """The samples of one stage's epoch."""
+
+    samples: tuple[Samples, ...]
+    chosen: list[tuple[int, int]]
+    """(source, row), as many times as the epoch has it."""
+    order: list[int]
+    """Positions in ``chosen``."""
+    too_long: int
+    """How many were left out for their length."""
+
+
+def mix(stage: TuningStage, seed: int, data: Path, processor: Any, folder: Path) -> Mixed:
+    """The epoch of ``stage`` over files below ``data``; what is measured is kept in ``folder``.
+
+    ``processor`` comes from `training_processor`. Raises ``UserError`` where nothing is left to train on.
+    """
+    samples = tuple(measure(source, data, processor, folder) for source in stage.data)
+    lengths = [found.column("length") for found in samples]
+    drawn = shares([len(found) for found in samples], [source.weight for source in stage.data], seed)
+    chosen = [(source, row) for source, row in drawn if lengths[source][row] <= stage.max_length]
+    if not drawn:
+        raise UserError(f"stage {stage.name}: the weights leave no sample of {sum(map(len, samples))}; raise them")
+    if not chosen:
+        raise UserError(f"stage {stage.name}: all samples are longer than max_length {stage.max_length}; raise it")
+    order = epoch(
+        [int(lengths[source][row]) for source, row in chosen], stage.batch_size, seed, grouped=stage.group_by_length
+    )
+    return Mixed(samples, chosen, order, len(drawn) - len(chosen))
 
 
 def shares(sizes: Sequence[int], weights: Sequence[float], seed: int) -> list[tuple[int, int]]:

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,43 +16,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import open_regular, replacing, sha256_of
-from dualfocus_eval.common.processes import usable_processors
 from dualfocus_eval.datasets.base import Rejected
-from dualfocus_eval.engines.base import Failure
-from dualfocus_eval.engines.image_inputs import image_inputs
-from dualfocus_eval.method.images import image_head
-from dualfocus_eval.training.encoding import IGNORED, encode
+from dualfocus_eval.training.measuring import AT_ONCE, ImageFiles, Measured, is_readable, measured_rows
 from dualfocus_eval.training.records import Record, Turn, read_records
 from dualfocus_eval.training.tuning import Source
 
-__all__ = ["ImageFiles", "Samples", "locate", "measure"]
+__all__ = ["Samples", "locate", "measure"]
 
-AT_ONCE = 256
-"""Samples that a process measures at a time."""
-ALONE = 4096
-"""Up to so many samples, starting other processes costs more than it saves."""
 _FORMAT = "2"
 """Of what is kept: of another it is measured again."""
 _SCHEMA = pa.schema(
     {"record": pa.string(), "length": pa.int32(), "targets": pa.int32(), "grounding": pa.int32()}
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """Where a source's images are."""
-
-    images: Path
-    sub_images: Path
-
-    def paths(self, record: Record) -> list[Path]:
-        """The record's images, in order."""
-        whole = [self.images / name for name in record.images]
-        return whole if record.sub_image is None else [*whole, self.sub_images / record.sub_image]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +82,9 @@ def measure(source: Source, data: Path, processor: Any, folder: Path) -> Samples
     name = f"{path.stem}-{_key(sha256, str(files.images.resolve()), processor)}"
     table, faults = folder / f"{name}.arrow", folder / f"{name}.faults.json"
     kept = _kept(table, faults)
-    if kept is None or any(_readable(Path(fault["image"])) for fault in kept[1] if "image" in fault):
+    if kept is None or any(is_readable(Path(fault["image"])) for fault in kept[1] if "image" in fault):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(_measured(read_records(path), files, processor), table, faults)
+        _write(measured_rows(read_records(path), files, processor), table, faults)
         kept = _kept(table, faults)
     if kept is None:
         raise OSError(f"{table} was changed while it was read")
@@ -142,17 +116,6 @@ def _kept(table: Path, faults: Path) -> tuple[pa.Table, list[dict[str, str]]] | 
         return None
 
 
-@dataclass(frozen=True)
-class _Unreadable(Rejected):
-    """A sample that is left out for the state of a file, which may change."""
-
-    image: str
-
-
-Measured = tuple[str, int, int, int] | Rejected
-"""A row of the table."""
-
-
 def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
     """Both files at once or not at all: the second is what says that the first is whole."""
     left_out: list[dict[str, str]] = []
@@ -173,86 +136,3 @@ def _write(rows: Iterable[Measured], table: Path, faults: Path) -> None:
             )
     with replacing(faults) as partial:
         partial.write_text(json.dumps({"kept": count, "left_out": left_out}), encoding="utf-8")
-
-
-def _measured(rows: Iterator[Record | Rejected], files: ImageFiles, processor: Any) -> Iterator[Measured]:
-    """In the order of ``rows``, by as many processes as there are processors where that pays."""
-    worker = _Worker(files, processor)
-    for row in islice(rows, ALONE):
-        yield worker.measured(row)
-    blocks = iter(lambda: list(islice(rows, AT_ONCE)), [])
-    waiting: deque[Future[list[Measured]]] = deque()
-    first = next(blocks, None)
-    if first is None:
-        return
-    # Spawned: a fork would copy the threads of whoever calls this in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(usable_processors(), context, initializer=_start, initargs=(files, processor)) as pool:
-        waiting.append(pool.submit(_run, first))
-        for block in blocks:
-            waiting.append(pool.submit(_run, block))
-            if len(waiting) > 3 * usable_processors():
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-class _Worker:
-    def __init__(self, files: ImageFiles, processor: Any) -> None:
-        self.files, self.processor = files, processor
-        self.tokens: dict[tuple[int, int], int] = {}
-
-    def measured(self, row: Record | Rejected) -> Measured:
-        if isinstance(row, Rejected):
-            return row
-        try:
-            tokens = [self._tokens(_size(path)) for path in self.files.paths(row)]
-            encoded = encode(self.processor, row, tokens)
-        except _ImageError as error:
-            return _Unreadable(row.place, str(error), str(error.path))
-        except ValueError as error:
-            return Rejected(row.place, str(error))
-        targets = int((encoded.labels != IGNORED).sum())
-        return json.dumps(asdict(row)), len(encoded.labels), targets, int(encoded.grounding.sum())
-
-    def _tokens(self, size: tuple[int, int]) -> int:
-        """How many tokens an image of ``size`` takes; any image will do to find out."""
-        if size not in self.tokens:
-            self.tokens[size] = image_inputs(self.processor, Image.new("RGB", size)).tokens
-        return self.tokens[size]
-
-
-class _ImageError(ValueError):
-    def __init__(self, path: Path, reason: str) -> None:
-        name = str(path)
-        super().__init__(f"image {name if name.isprintable() else repr(name)} {reason}")
-        self.path = path
-
-
-def _readable(path: Path) -> bool:
-    try:
-        _size(path)
-    except _ImageError:
-        return False
-    return True
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height as shown, from the file's head. Raises `_ImageError` where it is missing or no image."""
-    head = image_head(path)
-    if isinstance(head, Failure):
-        reason = head.message.removeprefix(f"{path}: ")
-        raise _ImageError(path, f"is no readable image: {reason}" if os.path.exists(path) else "is missing")
-    return head.size
-
-
-_worker: _Worker
-
-
-def _start(files: ImageFiles, processor: Any) -> None:
-    global _worker
-    _worker = _Worker(files, processor)
-
-
-def _run(rows: Sequence[Record | Rejected]) -> list[Measured]:
-    return [_worker.measured(row) for row in rows]

@@ -14,7 +14,7 @@ from dualfocus_eval.families import family_for
 from dualfocus_eval.training.parts import part_of
 from dualfocus_eval.training.tuning import Part
 
-__all__ = ["Attention", "ModelSize", "model_size"]
+__all__ = ["ModelSize", "model_size"]
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.validation import CLOSED, validated
+from dualfocus_eval.recipe import Recipe
 
-__all__ = ["PARTS", "Evaluation", "Lora", "Part", "Source", "TuningPlan", "TuningStage", "tuning_plan"]
+__all__ = ["Evaluation", "Lora", "Part", "Source", "TuningPlan", "TuningStage", "tuning_plan"]
 
 Count = Annotated[StrictInt, Field(ge=1)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
@@ -135,8 +135,12 @@ class TuningPlan:
             raise ValueError(f"stages: two have the name {twice[0]!r}")
 
 
-def tuning_plan(section: Mapping[str, Any], where: str) -> TuningPlan:
-    """The validated plan of a ``train`` section with ``base``. Raises ``UserError`` naming the key that is wrong."""
+def tuning_plan(recipe: Recipe) -> TuningPlan:
+    """The validated plan of a recipe whose ``train`` section has a ``base``.
+
+    Raises ``UserError`` naming the key that is wrong.
+    """
+    section, where = recipe.train, f"recipe {recipe.path}, train"
     excluded = [key for key in ("model", "scenes") if key in section]
     if excluded:
         raise UserError(f"{where}: base (start from a checkpoint) and {excluded[0]} (from nothing) exclude each other")

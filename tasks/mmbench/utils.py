@@ -11,7 +11,7 @@ from typing import Any
 
 from dualfocus_eval.datasets.mmbench import LETTERS, ROTATION
 from dualfocus_eval.harness.llm_judge import ask, judge_model
-from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, doc_to_visual, is_blank, undecoded
+from dualfocus_eval.harness.task_functions import answer_text, doc_to_visual, is_blank, lettered_prompt, undecoded
 
 __all__ = [
     "circular",
@@ -76,9 +76,9 @@ Reply with the letter of that option and nothing else; with {none} if it meant n
 
 
 def doc_to_text(doc: dict) -> str:
-    lines = [doc["question"].strip(), *_option_lines(options(doc)), LETTER_HINT]
+    prompt = lettered_prompt(doc["question"], options(doc))
     hint = doc.get("hint")
-    return "\n".join(lines if is_blank(hint) else [hint.strip(), *lines])
+    return prompt if is_blank(hint) else f"{hint.strip()}\n{prompt}"
 
 
 def options(doc: dict) -> dict[str, str]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualfocus_eval.harness.task_functions import LETTER_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.harness.task_functions import (
+    answer_text,
+    count,
+    doc_to_visual,
+    lettered_prompt,
+    mean_score,
+    undecoded,
+)
 from dualfocus_eval.method.letters import named_option
 
 __all__ = ["count", "doc_to_text", "doc_to_visual", "image_questions", "mean_score", "process_results"]
@@ -33,8 +40,7 @@ def options(doc: dict) -> tuple[str, ...]:
 
 
 def doc_to_text(doc: dict) -> str:
-    lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, options(doc), strict=True)]
-    return "\n".join([doc["question"].strip(), *lines, LETTER_HINT])
+    return lettered_prompt(doc["question"], dict(zip(LETTERS, options(doc), strict=True)))
 
 
 def read_answer(text: str, texts: tuple[str, ...]) -> str:

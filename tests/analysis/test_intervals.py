@@ -10,7 +10,8 @@ from lmms_eval.api.metrics import clustered_stderr
 from scipy import stats
 
 from dualfocus_eval.analysis import intervals
-from dualfocus_eval.analysis.intervals import GROUPS, bootstrap, holm, jackknife, mcnemar, mean, mean_difference, rate
+from dualfocus_eval.analysis.intervals import GROUPS, bootstrap, jackknife, mean, mean_difference, rate
+from dualfocus_eval.analysis.paired_tests import holm, mcnemar
 from measurements.coverage import Population, covered, difference_of, rate_of, rejected
 
 answers = st.lists(st.tuples(st.booleans(), st.sampled_from("abcdefgh")), min_size=1, max_size=40)
@@ -174,7 +175,7 @@ def test_images_are_flipped_whole(sums: list[int]) -> None:
 def test_the_normal_form_continues_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after, images = Population(0.5, 900, 6, 0.3).draw_pair(np.random.default_rng(5))
     exact = mcnemar(before, after, images)
-    monkeypatch.setattr(intervals, "EXACT_UP_TO", 10)
+    monkeypatch.setattr("dualfocus_eval.analysis.paired_tests.EXACT_UP_TO", 10)
     normal = mcnemar(before, after, images)
     assert normal.p_two_sided == pytest.approx(exact.p_two_sided, abs=0.03)
     assert normal.p_worse == pytest.approx(exact.p_worse, abs=0.03)

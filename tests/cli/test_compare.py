@@ -16,7 +16,7 @@ from dualfocus_eval.analysis.pairing import compare_categories, compare_tasks, p
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.report.comparison import comparison_table
+from dualfocus_eval.report.run_comparison import comparison_table
 from dualfocus_eval.tiny.effect import SCENES
 from tests.analysis.runs import Answered, answered, failing, scene
 from tests.gate.gate import TASK, asked, gate_run, question, read_gate_run

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from dualfocus_eval.analysis.intervals import PairedTest
+from dualfocus_eval.analysis.paired_tests import PairedTest
 from dualfocus_eval.cli import regress
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.engines.base import Failure
@@ -19,6 +19,7 @@ from dualfocus_eval.gate import judging
 from dualfocus_eval.gate.baseline import Answer
 from dualfocus_eval.gate.baseline_file import load_baseline, save_baseline
 from dualfocus_eval.gate.junit import error_xml, verdict_xml
+from dualfocus_eval.gate.verdict import Move, TaskVerdict, Verdict
 from tests.analysis.runs import Answered
 from tests.gate.gate import MADE_BY, TASK, asked, documents, gate_run
 
@@ -173,10 +174,10 @@ def test_no_word_of_a_baseline_or_a_run_is_a_command(
 def test_no_name_breaks_the_xml_of_a_verdict() -> None:
     """Nor does a message."""
     name, answer = "a\x1b\ud800\ufffe<b>", Answer(0, "digest", "\x00", 1.0, 0.5)
-    move = judging.Move(name, answer, replace(answer, text=None), False)
+    move = Move(name, answer, replace(answer, text=None), False)
     nothing = PairedTest(0, 0, 1.0, 1.0)
-    task = judging.TaskVerdict(name, (move.key,), 1.0, 0.0, (move,), nothing, 1.0, (f"{name} is too low",))
-    for content in (verdict_xml(judging.Verdict("exact", (), (), (task,), ())), error_xml(name)):
+    task = TaskVerdict(name, (move.key,), 1.0, 0.0, (move,), nothing, 1.0, (f"{name} is too low",))
+    for content in (verdict_xml(Verdict("exact", (), (), (task,), ())), error_xml(name)):
         texts = [
             text for element in Xml.fromstring(content).iter() for text in (element.get("name"), element.get("message"))
         ]

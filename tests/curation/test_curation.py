@@ -15,8 +15,8 @@ from PIL import Image
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.files import sole_writer
 from dualfocus_eval.common.geometry import Box
+from dualfocus_eval.curation.reasons import EXCLUSIONS, FAULTS, Reason
 from dualfocus_eval.curation.tally import PAPER
-from dualfocus_eval.curation.verdict import EXCLUSIONS, FAULTS, Reason
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.crops import crop_of

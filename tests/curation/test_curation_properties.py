@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from dualfocus_eval.common.geometry import union
 from dualfocus_eval.curation.annotations import ImageData, ImageObjects, PixelBox, image_data, referents
+from dualfocus_eval.curation.filtering import Excluded, Kept, covered, judge
 from dualfocus_eval.curation.names import head_nouns, is_plural, kind_of
+from dualfocus_eval.curation.reasons import Reason
 from dualfocus_eval.curation.run import curate
 from dualfocus_eval.curation.settings import CurationSettings
-from dualfocus_eval.curation.verdict import Excluded, Kept, Reason, covered, judge
 from dualfocus_eval.method.boxes import parse_box
 
 SIZE = (200, 150)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualfocus_eval.cli.main import main
-from dualfocus_eval.datasets.gqa_choices import build_choices
+from dualfocus_eval.datasets.gqa_choices.build import build_choices
 from dualfocus_eval.datasets.gqa_choices.sameness import may_both_be_right
 from dualfocus_eval.datasets.gqa_mcq import read_record
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from dualfocus_eval.engines.loading import Checkpoint
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from measurements.exactness import random_checkpoint
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from dualfocus_eval.engines.loading import Checkpoint
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.families import FAMILIES
 from measurements.exactness import compare, random_checkpoint
 from measurements.plain_reference import Reference, reference

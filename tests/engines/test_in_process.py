@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Message, Picture, Score, ScoreRequest
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.in_process import TransformersEngine
-from dualfocus_eval.engines.loading import Checkpoint
 
 MIB = 1 << 20
 
@@ -231,7 +231,7 @@ def test_a_continuation_is_the_text_and_the_end_token(checkpoint_of: Any) -> Non
 
 
 def test_the_identity_changes_with_the_weights(llava: Checkpoint) -> None:
-    from dualfocus_eval.engines.loading import prepare
+    from dualfocus_eval.engines.checkpoint import prepare
     from measurements.random_models import build
 
     same = prepare(*build("llava", torch.float32), llava.family, "llava")

@@ -14,9 +14,9 @@ from transformers import BertConfig, BertModel
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.validation import validated
 from dualfocus_eval.engines.base import Completion, GenerateRequest, Message, Picture
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
-from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.engines.prefix_cache import GIB, default_budget
 
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Message, Picture, Score, ScoreRequest
+from dualfocus_eval.engines.checkpoint import prepare
 from dualfocus_eval.engines.in_process import TransformersEngine
-from dualfocus_eval.engines.loading import prepare
 from dualfocus_eval.families import FAMILIES
 from measurements.random_models import build
 

@@ -12,9 +12,10 @@ from PIL import Image
 
 from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.engines.base import GenerateRequest, Message, Picture
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
-from dualfocus_eval.engines.loading import Checkpoint, load_processor
+from dualfocus_eval.engines.loading import load_processor
 
 SETTINGS = "processor_config.json"
 REQUEST = GenerateRequest((Message("user", (Picture(Image.new("RGB", (40, 30), "red")), "is there a red cup")),), 4)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation, Counters, Message, Picture
+from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.loading import Checkpoint
 from dualfocus_eval.engines.rendering import Renderer, RenderingError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.generation import GenerationLimits

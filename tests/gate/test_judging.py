@@ -14,7 +14,8 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.gate.baseline_file import load_baseline
-from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, Limits, judge
+from dualfocus_eval.gate.judging import SIGNIFICANT, TIE, judge
+from dualfocus_eval.gate.verdict import Limits
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.method.settings import Settings
 

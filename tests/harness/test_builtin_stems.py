@@ -12,7 +12,7 @@ import pytest
 from lmms_eval.utils import load_yaml_config
 
 from dualfocus_eval.method.marks import IMAGE_MARK
-from dualfocus_eval.method.question import POST_PROMPTS, stem_of
+from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
 
 _SPEC = importlib.util.find_spec("lmms_eval")
 assert _SPEC is not None

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from datasets import Dataset, Features, Image, Value
 from lmms_eval.api.instance import Instance, unwrap_generation_output
+from lmms_eval.tasks import TaskManager
 from PIL import Image as PILImage
 
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.model import DualFocusChat, DualFocusSimple
 from dualfocus_eval.harness.session import Session
-from dualfocus_eval.traces.store import join_traces
+from dualfocus_eval.traces.trace_files import join_traces
 
 WORDS = ("red cup", "blue ball", "tree", "street", "kitchen", "table")
 
@@ -174,6 +176,22 @@ def test_a_flag_without_effect_is_in_log_summary_and_record(
     ]
     assert [line.strip() for line in heard if "no effect" in line] == warnings
     assert f"warning: {warnings[0]}" in capsys.readouterr().out
+
+
+def test_a_limit_that_cuts_rows_apart_is_warned_of_in_a_group_and_under_any_name(
+    model: DualFocusChat, tmp_path: Path
+) -> None:
+    ours = resource_folder("tasks") / "mmbench"
+    data = f"dataset_kwargs: {{data_files: {{test: {ours / 'data' / 'mini.parquet'}}}}}"
+    (tmp_path / "circles.yaml").write_text(f"include: {ours / 'df_mmbench_en_mini.yaml'}\ntask: circles\n{data}\n")
+    (tmp_path / "everything.yaml").write_text("group: everything\ntask: [circles]\n")
+    manager = TaskManager("ERROR", str(tmp_path), include_defaults=False, model_name="dualfocus")
+    ((_, tasks),) = manager.load_task_or_group("everything", task_type="chat").items()
+    tasks["circles"].args = argparse.Namespace(tasks="everything", limit=2)
+    tasks["circles"].build_all_requests(limit=2, rank=0, world_size=1)
+    model._take_flags(tasks["circles"].instances)
+    (warning,) = model.session.record["warnings"]
+    assert warning == "--limit cuts rows of circles apart that belong together, which inflates the score"
 
 
 @pytest.mark.parametrize("flags", [{"use_cache": "cache"}, {"num_fewshot": 2}, {"fewshot_as_multiturn": True}])

@@ -25,7 +25,7 @@ from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.traces.record import ContextScores, Decision, Fallback, Grounding, Trace
-from dualfocus_eval.traces.store import join_traces
+from dualfocus_eval.traces.trace_files import join_traces
 
 POPE = resource_folder("tasks") / "pope"
 
@@ -120,7 +120,7 @@ def answered(**fields: Any) -> Trace:
     micro = Completion("blue", (2, 0), (-0.2, -0.6), "eos")
     grounding = Grounding(Completion("[0,0,1,1]", (3, 0), (-0.1, -0.1), "eos"), BoxOutcome.OK, Box(0, 0.1, 0.5, 1))
     scores = ContextScores("answer", (-1.0, -2.0), (-3.0, -math.inf))
-    trace = Trace("t/4", "digest", "key", "short", (), macro, micro, grounding, scores, selected="macro")
+    trace = Trace("t/4", "digest", "key", "short", (), macro, micro, grounding, scores=scores, selected="macro")
     return replace(trace, **fields)
 
 

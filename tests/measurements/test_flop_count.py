@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dualfocus_eval.engines.loading import prepare
+from dualfocus_eval.engines.checkpoint import prepare
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.pipeline import answer
 from measurements.flop_count import count_flops

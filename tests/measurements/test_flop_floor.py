@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualfocus_eval.engines.base import Counters
+from dualfocus_eval.engines.checkpoint import prepare
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.loading import prepare
 from dualfocus_eval.engines.rendering import Prompt, Renderer
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.conversations import macro_conversation

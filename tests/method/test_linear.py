@@ -13,8 +13,9 @@ import pytest
 from dualfocus_eval.common.text import nfkc
 from dualfocus_eval.method.boxes import BoxOutcome, parse_box
 from dualfocus_eval.method.letters import named_option, option_index
-from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, stem_of
+from dualfocus_eval.method.question import AnswerKind
 from dualfocus_eval.method.selection.deciding import normalised
+from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
 
 SIZE = 1_000_000
 SECONDS = 60

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dualfocus_eval.engines.base import Failure, Picture
-from dualfocus_eval.method.question import POST_PROMPTS, AnswerKind, Question, stem_of
+from dualfocus_eval.method.question import AnswerKind, Question
+from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from dualfocus_eval.engines.base import Completion, Failure
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.traces.record import Trace
-from dualfocus_eval.traces.store import StoreInUseError, TraceStore, join_traces
+from dualfocus_eval.traces.store import StoreInUseError, TraceStore
+from dualfocus_eval.traces.trace_files import join_traces
 from tests.full_disk import file_size_limit
 
 KEY = "settings"
@@ -184,7 +185,7 @@ def test_no_space_left_is_named(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # The store takes no device for a file, and /dev/full is endless to read.
         patch.setattr("dualfocus_eval.traces.store.check_regular", lambda path: None)
-        patch.setattr("dualfocus_eval.traces.store.trace_files", lambda folder: [])
+        patch.setattr("dualfocus_eval.traces.trace_files.trace_files", lambda folder: [])
         store = TraceStore(tmp_path, KEY)
     store.put(trace_of(ask(0)))
     store.close()

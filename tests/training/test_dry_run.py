@@ -17,7 +17,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.recipe import load_recipe
 from dualfocus_eval.training.dry_run import dry_run
-from dualfocus_eval.training.tuning import TuningPlan, tuning_plan
+from dualfocus_eval.training.tuning import tuning_plan
 from measurements.random_models import build
 from tests.tiny.training.test_stages import RECIPE as SCRATCH
 
@@ -96,9 +96,8 @@ def test_it_counts_estimates_and_shows_without_loading_weights(
 def test_boxes_and_answers_are_of_different_colours(folder: Path, tmp_path: Path) -> None:
     console = Console(record=True, force_terminal=True, color_system="truecolor", width=120)
     recipe = load_recipe(folder / "mine.yaml")
-    plan: TuningPlan = tuning_plan(recipe.train, "mine")
     with console.capture() as captured:
-        dry_run(recipe, plan, folder, tmp_path, console)
+        dry_run(recipe, tuning_plan(recipe), folder, tmp_path, console)
     shown = captured.get()
     assert re.search(r"\x1b\[1;35m\[ \[0\.25", shown)
     assert re.search(r"\x1b\[1;32m\[ a red cup", shown)

@@ -21,7 +21,7 @@ from dualfocus_eval.cli.train import main
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.recipe import load_recipe
-from dualfocus_eval.training.finetune import _load
+from dualfocus_eval.training.stage import load_base
 from dualfocus_eval.training.trainer import TuningTrainer
 from tests.training.samples import save_base, text_only, write_data, write_recipe
 
@@ -187,7 +187,8 @@ def test_adapters_are_not_merged_into_another_base(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = iter(["as it was loaded", "as it is now"])
-    monkeypatch.setattr("dualfocus_eval.training.finetune.base_digest", lambda _: next(digests))
+    for module in ("finetune", "stage"):
+        monkeypatch.setattr(f"dualfocus_eval.training.{module}.base_digest", lambda _: next(digests))
     with pytest.raises(UserError, match="qwen2_5_vl has changed since"):
         train(folder, "moved", "qwen2_5_vl", lora={"rank": 2, "alpha": 4})
     assert not (folder / "moved" / "1-tune" / "model.safetensors").exists()
@@ -327,7 +328,7 @@ def test_weights_to_export_are_whole_even_under_zero3(folder: Path) -> None:
     set_hf_deepspeed_config(settings)
     assert is_deepspeed_zero3_enabled()
     path = write_recipe(folder / "zero.yaml", folder / "llava")
-    model, _, _ = _load(str(folder / "llava"), load_recipe(path), None)
+    model, _, _ = load_base(str(folder / "llava"), load_recipe(path), None)
     assert not is_deepspeed_zero3_enabled()
     assert all(weight.numel() for weight in model.parameters())
 

@@ -144,7 +144,7 @@ def test_measures_are_kept_for_the_next_run(data: Path, tmp_path: Path, monkeypa
     source = Source("train.json", "images")
     first = measure(source, data, processor, tmp_path)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    monkeypatch.setattr("dualfocus_eval.training.samples.encode", None)
+    monkeypatch.setattr("dualfocus_eval.training.measuring.encode", None)
     again = measure(source, data, processor, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     assert again.table.equals(first.table)
@@ -153,7 +153,7 @@ def test_measures_are_kept_for_the_next_run(data: Path, tmp_path: Path, monkeypa
 def test_measuring_in_processes_gives_the_same(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     processor = training_processor(build("llava")[1], FAMILIES["llava"], "x")
     alone = measure(Source("train.json", "images"), data, processor, tmp_path / "alone")
-    monkeypatch.setattr("dualfocus_eval.training.samples.ALONE", 2)
-    monkeypatch.setattr("dualfocus_eval.training.samples.AT_ONCE", 2)
+    monkeypatch.setattr("dualfocus_eval.training.measuring.ALONE", 2)
+    monkeypatch.setattr("dualfocus_eval.training.measuring.AT_ONCE", 2)
     shared = measure(Source("train.json", "images"), data, processor, tmp_path / "shared")
     assert shared.table.to_pylist() == alone.table.to_pylist()

@@ -12,8 +12,8 @@ import pytest
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.geometry import Box, Crop
+from dualfocus_eval.curation.filtering import Kept
 from dualfocus_eval.curation.samples import sample_of
-from dualfocus_eval.curation.verdict import Kept
 from dualfocus_eval.datasets.base import Rejected
 from dualfocus_eval.training.records import Record, Turn, read_record, read_records
 from tests.training.samples import BOX, Q1, Q2, conversation, plain, record, text_only, two_rounds

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.cli.train import main
+from dualfocus_eval.cli.train import main, plan_of
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.recipe import load_recipe
-from dualfocus_eval.tiny.training.plan import train_plan
 from dualfocus_eval.training.tuning import Evaluation, Lora, Source, TuningPlan
 
 GOOD = """
@@ -43,7 +42,7 @@ train:
 def plan(folder: Path, text: str) -> TuningPlan:
     path = folder / "recipe.yaml"
     path.write_text(text)
-    found = train_plan(load_recipe(path))
+    found = plan_of(load_recipe(path))
     assert isinstance(found, TuningPlan)
     return found
 
@@ -113,3 +112,11 @@ def test_a_wrong_recipe_is_refused_without_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "Did you mean rank?" in done.stderr
+
+
+def test_an_old_name_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text("inference: {wording: format1}" + GOOD.replace("rank", "ranks"))
+    with pytest.raises(UserError, match="Did you mean rank"):
+        main([str(tmp_path / "r.yaml")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: recipe {tmp_path / 'r.yaml'}, inference: wording is now called prompt_set")

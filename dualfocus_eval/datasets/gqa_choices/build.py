@@ -13,7 +13,7 @@ from dualfocus_eval.datasets.fields import FieldError
 from dualfocus_eval.datasets.gqa_choices.distractor_model import DistractorModel, UnusableReplyError
 from dualfocus_eval.datasets.gqa_choices.rules import GqaQuestion, Pool, fixed_options, read_question
 
-__all__ = ["Built", "build_choices"]
+__all__ = ["build_choices"]
 
 REQUESTS_AT_ONCE = 8
 

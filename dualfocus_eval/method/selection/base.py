@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from dualfocus_eval.engines.base import Completion
-from dualfocus_eval.traces.record import ContextScores
+
+if TYPE_CHECKING:
+    from dualfocus_eval.traces.record import ContextScores
 
 __all__ = ["Candidates", "Need", "SelectionRule"]
 

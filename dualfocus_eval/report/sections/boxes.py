@@ -16,7 +16,7 @@ from dualfocus_eval.report.section import Drawing, Section
 from dualfocus_eval.report.sections.strategies import INTERVALS, STAR
 from dualfocus_eval.report.style import COLORS, panels
 
-__all__ = ["SIZE_CLASSES", "box_section", "object_size", "truth_overlap"]
+__all__ = ["box_section", "truth_overlap"]
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 SIZE_CLASSES = 5

@@ -19,7 +19,7 @@ from dualfocus_eval.report.sections.strategies import INTERVALS
 from dualfocus_eval.report.style import COLORS, GREY, panels
 from dualfocus_eval.traces.record import Pathway
 
-__all__ = ["auroc", "confidence_section", "reliability"]
+__all__ = ["confidence_section"]
 
 _PATHWAYS: tuple[Pathway, ...] = ("macro", "micro")
 _BINS = 10

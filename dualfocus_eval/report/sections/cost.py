@@ -11,7 +11,7 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["cost_section", "second_pass_share", "totals"]
+__all__ = ["cost_section", "second_pass_share"]
 
 _CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
 

@@ -16,7 +16,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["BENCHMARKS", "main_section", "published_section", "published_tables"]
+__all__ = ["main_section", "published_section", "published_tables"]
 
 BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "SEED-IMG": ("df_seed_img", "df_seed_img_mini"),

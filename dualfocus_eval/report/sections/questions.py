@@ -18,7 +18,7 @@ from dualfocus_eval.method.images import prepare_picture, strict_decoding
 from dualfocus_eval.method.selection import label_of
 from dualfocus_eval.report.section import Drawing, Section
 
-__all__ = ["question_section", "shortened"]
+__all__ = ["question_section"]
 
 _EACH = 6
 _PICTURES = 3

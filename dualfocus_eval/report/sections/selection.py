@@ -15,7 +15,7 @@ from dualfocus_eval.common.tables import Cell, Table
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.strategies import INTERVALS
 
-__all__ = ["four_way", "selection_section"]
+__all__ = ["selection_section"]
 
 
 def selection_section(run: Run) -> Section:

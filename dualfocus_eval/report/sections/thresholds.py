@@ -19,15 +19,7 @@ from dualfocus_eval.report.section import Drawing, Section
 from dualfocus_eval.report.sections.cost import second_pass_share
 from dualfocus_eval.report.style import COLORS, GREY, panels
 
-__all__ = [
-    "PUBLISHED",
-    "TOLERANCES",
-    "Curve",
-    "adaptive_curve",
-    "cheapest_within",
-    "kept_points",
-    "threshold_section",
-]
+__all__ = ["Curve", "adaptive_curve", "cheapest_within", "kept_points", "threshold_section"]
 
 TOLERANCES = (0.1, 0.5)
 """Points of the score that may be lost for the thresholds that the report names."""

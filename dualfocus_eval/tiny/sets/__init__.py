@@ -9,9 +9,9 @@ from dualfocus_eval.tiny.sets.table import HELD_OUT_SEED
 
 __all__ = ["HELD_OUT_SEED", "write_minis"]
 
-MINIS = (scenes, pope, gqa, mmbench, seed, textvqa)
+_WRITERS = (scenes.write, pope.write, gqa.write, mmbench.write, seed.write, textvqa.write)
 
 
 def write_minis(tasks: Path) -> list[Path]:
     """Render every set into ``tasks/*/data`` and return the files written."""
-    return [path for mini in MINIS for path in mini.write(tasks)]
+    return [path for write in _WRITERS for path in write(tasks)]

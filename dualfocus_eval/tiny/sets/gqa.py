@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.datasets.gqa import GQA
-from dualfocus_eval.datasets.gqa_choices import build_choices
+from dualfocus_eval.datasets.gqa_choices.build import build_choices
 from dualfocus_eval.datasets.gqa_mcq import GQA_MCQ, read_record
 from dualfocus_eval.tiny.scenes.layout import COLORS, Item, Scene
 from dualfocus_eval.tiny.scenes.questions import absent_objects, ask, balanced, with_article
 from dualfocus_eval.tiny.sets.table import held_out, stored_image, write_table
 
-__all__ = ["annotate", "write"]
+__all__ = ["write"]
 
 FIRST_SCENE, SCENES = 3000, 60
 SEED, CHOICES = 0, 4

@@ -22,11 +22,12 @@ from torch.utils.data import Dataset
 
 from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.tiny.scenes.questions import NOUNS
-from dualfocus_eval.tiny.training.patch_labels import IGNORED, resized, single_token
+from dualfocus_eval.tiny.training.patch_labeller import single_token
+from dualfocus_eval.tiny.training.patch_labels import resized
 from dualfocus_eval.tiny.training.scene_conversations import Evidence, SceneSample
-from dualfocus_eval.training.encoding import render
+from dualfocus_eval.training.encoding import IGNORED, render
 
-__all__ = ["IGNORED", "ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
+__all__ = ["ConversationCollator", "PatchCollator", "Prepared", "SampleEncoder"]
 
 
 class Prepared(Dataset[dict[str, Any]]):

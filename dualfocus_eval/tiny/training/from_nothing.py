@@ -13,7 +13,7 @@ from dualfocus_eval.training.tuning import Count
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 
-__all__ = ["CHAT_TEMPLATE", "ModelShape", "build_config", "build_model", "build_processor", "build_tokenizer"]
+__all__ = ["ModelShape", "build_config", "build_model", "build_processor", "build_tokenizer"]
 
 # The generation markers make transformers return a mask of the assistant's own tokens: the answer and its end token.
 CHAT_TEMPLATE = (

@@ -15,7 +15,7 @@ from dualfocus_eval.common.validation import CLOSED, OneOf, validated
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.tiny.training.from_nothing import ModelShape
-from dualfocus_eval.training.tuning import AtLeastZero, Count, Share, TuningPlan, tuning_plan
+from dualfocus_eval.training.tuning import AtLeastZero, Count, Share
 
 __all__ = ["FRAMES", "MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
 
@@ -83,8 +83,8 @@ class TrainPlan:
             raise ValueError("stages must be a list of at least one stage")
 
 
-def train_plan(recipe: Recipe) -> TrainPlan | TuningPlan:
-    """The validated plan of ``recipe``: from nothing, or with ``base`` from a checkpoint.
+def train_plan(recipe: Recipe) -> TrainPlan:
+    """The validated plan of a recipe that trains from nothing.
 
     Raises ``UserError`` naming the key that is wrong.
     """
@@ -92,8 +92,6 @@ def train_plan(recipe: Recipe) -> TrainPlan | TuningPlan:
     if not recipe.train:
         raise UserError(f"recipe {recipe.path} has no train section: it only says how a checkpoint answers")
     section = dict(recipe.train)
-    if "base" in section:
-        return tuning_plan(section, where)
     given = section.get("stages")
     if isinstance(given, list) and any(isinstance(s, dict) and s.get("objective") == "instructions" for s in given):
         raise UserError(f"{where}: objective instructions needs a checkpoint to start from: train.base")

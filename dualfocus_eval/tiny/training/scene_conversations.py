@@ -27,17 +27,7 @@ from dualfocus_eval.tiny.scenes.multiple_choice import (
 from dualfocus_eval.tiny.scenes.questions import ANSWERS, SceneQuestion, ask, balanced
 from dualfocus_eval.tiny.scenes.render import paint
 
-__all__ = [
-    "ASPECTS",
-    "FORMAT_HINT",
-    "LETTER_HINT",
-    "Evidence",
-    "SceneConversations",
-    "SceneSample",
-    "SceneTurn",
-    "as_question",
-    "region_box",
-]
+__all__ = ["ASPECTS", "FORMAT_HINT", "LETTER_HINT", "Evidence", "SceneConversations", "SceneSample", "as_question"]
 
 FORMAT_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."

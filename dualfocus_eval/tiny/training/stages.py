@@ -19,7 +19,8 @@ from dualfocus_eval.tiny.training.collator import ConversationCollator, PatchCol
 from dualfocus_eval.tiny.training.corpus import PHRASES, scene_corpus
 from dualfocus_eval.tiny.training.from_nothing import build_model, build_processor, build_tokenizer
 from dualfocus_eval.tiny.training.guidance import GuidedLoss, hand_over
-from dualfocus_eval.tiny.training.patch_labels import PatchFrames, PatchLabeller, slot_maps, whiten_patches
+from dualfocus_eval.tiny.training.patch_labeller import PatchLabeller, slot_maps, whiten_patches
+from dualfocus_eval.tiny.training.patch_labels import PatchFrames
 from dualfocus_eval.tiny.training.plan import Stage, TrainPlan
 from dualfocus_eval.tiny.training.scene_conversations import SceneConversations
 from dualfocus_eval.training.checkpoints import discard_incomplete, last_checkpoint

@@ -1,0 +1,87 @@
+"""A loaded model with all that the engine needs to know about it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from dualfocus_eval.common.errors import CheckpointError, first_line
+from dualfocus_eval.engines.identity import digest_in_memory
+from dualfocus_eval.families import Family
+
+__all__ = ["Checkpoint", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded model with all that the engine needs to know about it."""
+
+    model: Any
+    processor: Any
+    family: Family
+    generation_config: Any
+    """The checkpoint's own, for greedy decoding."""
+    end_ids: frozenset[int]
+    default_end_id: int
+    layers: int
+    max_positions: int
+    reusable: bool
+    """Whether the key/value states of a prompt's beginning may serve another prompt."""
+    name: str
+    """What to call it; no part of its identity."""
+    digest: str
+    """`identity.engine_digest`: of everything in it that can change an answer."""
+
+
+def prepare(model: Any, processor: Any, family: Family, name: str, digest: str | None = None) -> Checkpoint:
+    """A ``Checkpoint`` of a model and processor in memory.
+
+    Without the ``digest`` of the files that they were loaded from, all the weights are hashed.
+    """
+    model.eval().requires_grad_(False)
+    text_config = model.config.get_text_config()
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
+    settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
+    return Checkpoint(
+        model=model,
+        processor=processor,
+        family=family,
+        generation_config=settings,
+        end_ids=frozenset(end_ids),
+        default_end_id=end_ids[0],
+        layers=text_config.num_hidden_layers,
+        max_positions=text_config.max_position_embeddings,
+        reusable=family.prefix_reuse and kinds == {DynamicLayer},
+        name=name,
+        digest=digest or digest_in_memory(model, processor),
+    )
+
+
+def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:
+    """The checkpoint's own settings, for greedy decoding, and the tokens that end an answer."""
+    settings = copy.deepcopy(model.generation_config)
+    settings.do_sample = False
+    ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
+    end_ids = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+    if not end_ids:
+        raise CheckpointError(f"{name}: neither generation_config.json nor the tokenizer names an end token")
+    rows = model.get_input_embeddings().weight.shape[0]
+    for end in end_ids:
+        if type(end) is not int or not 0 <= end < rows:
+            raise CheckpointError(
+                f"{name}: eos_token_id in generation_config.json has {end!r}, but token ids are whole numbers from 0 "
+                f"to {rows - 1}"
+            )
+    settings.eos_token_id = end_ids
+    try:
+        model._prepare_special_tokens(settings, kwargs_has_attention_mask=True, device=model.device)
+        model._get_logits_processor(copy.copy(settings), input_ids_seq_length=1, device=model.device)
+    except Exception as error:  # a wrong type of a setting shows only where transformers uses it
+        raise CheckpointError(f"{name}: generation_config.json cannot be used: {first_line(error)}") from error
+    return settings, end_ids

@@ -1,0 +1,41 @@
+"""Which stored answers a loaded model may reuse, and the store that holds them: the same for evaluation and API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.environment import arithmetic_of
+from dualfocus_eval.method.settings import settings_key
+from dualfocus_eval.traces.store import TraceStore
+
+__all__ = ["StoreKey"]
+
+
+@dataclass(frozen=True)
+class StoreKey:
+    """What a stored answer must share with a model and its settings."""
+
+    settings_key: str
+    """`method.settings.settings_key`: digest of the settings and the checkpoint."""
+    arithmetic: Mapping[str, str]
+    """`harness.environment.arithmetic_of`: versions, precision and device."""
+
+    @classmethod
+    def of(cls, config: RunConfig, engine: TransformersEngine) -> StoreKey:
+        checkpoint = engine.checkpoint
+        return cls(
+            settings_key(config.settings, {"checkpoint": checkpoint.digest}),
+            arithmetic_of(checkpoint.model, adapter=config.engine.peft is not None),
+        )
+
+    def open_store(self, folder: Path, rank: int = 0) -> TraceStore:
+        """The store in ``folder``, which is made if need be. Raises ``UserError`` where it cannot be used."""
+        try:
+            return TraceStore(folder, self.settings_key, arithmetic=self.arithmetic, rank=rank)
+        except OSError as error:
+            raise UserError(f"trace folder {folder} cannot be used: {error}") from error
