@@ -21,7 +21,7 @@ from dualfocus_eval.analysis.runs import Fault, Run
 from dualfocus_eval.analysis.scoring import included_folders, load_tasks, predicted_only, run_argument
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.garbage import uncollected
-from dualfocus_eval.method.settings import stored_settings
+from dualfocus_eval.method.settings import not_installed, stored_settings
 from dualfocus_eval.traces.trace_files import LoadCounts, completeness, read_traces, trace_files
 
 __all__ = ["read_run"]
@@ -143,6 +143,10 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
         return None, [
             Fault(1, f"record of --model dualfocus cannot be used ({why}): only the run's own scores are known")
         ]
+    if foreign := not_installed(record["settings"]):
+        names = ", ".join(f"{setting}={name}" for setting, name in foreign.items())
+        what = f"of the run's extensions not installed here ({names}): the report has what the traces say of them"
+        return record, [Fault(len(foreign), what, harmless=True)]
     return record, []
 
 
