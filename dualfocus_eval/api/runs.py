@@ -18,8 +18,8 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate import judging
 from dualfocus_eval.gate.baseline import reduce_run
 from dualfocus_eval.gate.baseline_file import load_baseline
-from dualfocus_eval.gate.judging import Limits, Verdict
 from dualfocus_eval.gate.packaged import packaged_baseline
+from dualfocus_eval.gate.verdict import Limits, Verdict
 
 __all__ = ["FinishedRun", "RunComparison", "compare", "judge", "read_run"]
 
@@ -104,7 +104,7 @@ def read_run(place: Place) -> FinishedRun:
 
 def compare(a: FinishedRun | Place, b: FinishedRun | Place) -> RunComparison:
     """Compare two runs question by question. Raises ``UserError`` where no question is in both."""
-    from dualfocus_eval.report.comparison import flips_of
+    from dualfocus_eval.report.run_comparison import flips_of
 
     first, second = _run(a), _run(b)
     pairs = pair_runs(first, second)
