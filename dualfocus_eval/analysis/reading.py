@@ -40,10 +40,10 @@ def read_run(place: Path, *, only: bool = False) -> Run:
 
 def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     results = _read_json(path)
-    record, unusable = _record(results)
+    record, remarks = _record(results)
     samples = _sample_files(path, results)
-    rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), unusable)
-    faults += reading
+    rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), [])
+    faults += remarks + reading
     traced = record if rows.newest else None
     included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
     scored = not predicted_only(results)
@@ -122,7 +122,7 @@ _IF_THERE: Mapping[str, type] = {
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
-    """What our model left in the results; None, with the reason, where that is nothing or cannot be used."""
+    """What our model left in the results, and remarks on it; None where that is nothing or cannot be used."""
     record = results.get("dualfocus") or run_argument(results, "dualfocus")  # earlier versions: among the arguments
     if not isinstance(record, dict):
         what = "run is not of --model dualfocus: there are no traces, only its own scores"

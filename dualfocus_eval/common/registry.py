@@ -47,7 +47,7 @@ class Registry(Generic[T]):
             except Exception as error:  # another package's code may raise anything
                 missing[entry.name] = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
                 warnings.warn(
-                    f"{self.what} {entry.name!r} is skipped: {missing[entry.name]}", RuntimeWarning, stacklevel=2
+                    f"{self.what} {entry.name!r} is skipped: {missing[entry.name]}", RuntimeWarning, stacklevel=3
                 )
         return found, missing
 
