@@ -110,7 +110,7 @@ class Model:
         )
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
-        """Answer questions whose images are opened already; answers in their order."""
+        """Answer questions whose images are opened already (`api.asking.ask_about`); answers in their order."""
         groups: dict[Any, list[int]] = {}
         for place, one in enumerate(asked):
             groups.setdefault(one.question.images, []).append(place)

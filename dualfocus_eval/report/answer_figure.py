@@ -20,7 +20,8 @@ __all__ = ["BOX", "Caption", "Panel", "answer_figure", "png_bytes"]
 BOX = "#d6336c"
 """The colour of the box and of what is said of it."""
 _MUTED, _FRAME = "#6a737d", "#d0d7de"
-_LONGEST_TITLE, _LONGEST_FOOTER = 80, 160
+_LARGE_TITLE, _LONGEST_TITLE, _LONGEST_FOOTER = 56, 76, 150
+"""Characters that fit the figure's width."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def answer_figure(
     grid = {"left": 0.03, "right": 0.97, "top": 0.82, "bottom": 0.25, "wspace": 0.1, "width_ratios": widths}
     axes = figure.subplots(1, len(panels), squeeze=False, gridspec_kw=grid)[0]
     shown = shorten(figure_text(title), _LONGEST_TITLE, placeholder=" ...")
-    figure.text(0.03, 0.94, shown, parse_math=False, fontsize=18, weight="bold", color=INK, va="center")
+    size = 18 if len(shown) <= _LARGE_TITLE else 14
+    figure.text(0.03, 0.94, shown, parse_math=False, fontsize=size, weight="bold", color=INK, va="center")
     for axis, panel in zip(axes, panels, strict=True):
         axis.imshow(np.asarray(panel.image), interpolation="nearest")
         axis.set(xticks=[], yticks=[], anchor="NW")

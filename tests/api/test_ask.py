@@ -166,6 +166,12 @@ def test_one_pathway_alone_and_one_that_needs_no_second_pass(scenes: Scenes) -> 
     assert "confident enough" in sure.why
 
 
+def test_the_system_prompt_is_that_of_the_arguments(scenes: Scenes) -> None:
+    answer = df.load(system_prompt="You are brief.").ask(scenes[0]["image"]["bytes"], scenes[0]["question"])
+    assert answer.question.system == "You are brief."
+    assert answer.trace.question_digest == answer.question.digest
+
+
 def test_an_image_may_come_as_anything_that_shows_it(photo: Path, model: df.Model) -> None:
     question = "What color is the label on the ball?"
     pixels = Image.open(photo).convert("RGB")
