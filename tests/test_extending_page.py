@@ -1,4 +1,4 @@
-"""docs/extending.md shows the files of the example package as they are; tests/integration/test_extension.py runs them."""
+"""docs/extending.md shows the files of the example package as they are (tests/integration/test_extension.py)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion
-from dualfocus_eval.method.selection import RULES, costs_of
+from dualfocus_eval.method.selection import RULES, costs_of, picks_of
 from dualfocus_eval.traces.record import Pathway, Trace
 
 __all__ = [
@@ -112,7 +112,7 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
 
 def _rules(trace: Trace) -> Iterator[Any]:
     """What each installed rule picks, and the costs of both candidates that it compares."""
-    picks: Mapping[str, Pathway | None] = trace.picks or dict.fromkeys(RULES.items, trace.selected)
+    picks: Mapping[str, Pathway | None] = picks_of(trace) or dict.fromkeys(RULES.items, trace.selected)
     costs = costs_of(trace)
     for rule in RULES.items:
         yield picks.get(rule)

@@ -19,7 +19,7 @@ from dualfocus_eval.common.tables import print_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Failures", "Fault", "Metrics", "Run", "print_faults"]
+__all__ = ["Fault", "Metrics", "Run", "print_faults"]
 
 Metrics = Mapping[str, Any]
 """A task's ``process_results`` for one answer: a record for each of its metrics."""

@@ -118,7 +118,7 @@ class Answer:
 
         Only under the rule that compares each answer in its own pathway are they those of `macro` and `micro`.
         """
-        costs = costs_of(self.trace).get(self.rule) if self.trace.decision is Decision.NLL else None
+        costs = costs_of(self.trace).get(self.rule) if self.trace.decision == Decision.NLL else None
         return (math.exp(costs[0]), math.exp(costs[1])) if costs else None
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import string
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -101,9 +100,9 @@ def _open(image: Any, name: str) -> Picture | Failure:
     source = _from_array(image, name) if isinstance(image, np.ndarray) else image
     if not isinstance(source, str | os.PathLike | bytes | Image.Image):
         raise UserError(f"{name}: a {type(image).__name__} is no image: give a path, bytes, a PIL image or an array")
-    if shows_several_frames(source):
-        used = "current" if isinstance(source, Image.Image) else "first"
-        warnings.warn(f"{name} is an animation or has several pages: only its {used} frame is used", stacklevel=4)
+    # An opened PIL image shows the frame that its owner chose; of a file nobody chose one.
+    if not isinstance(source, Image.Image) and shows_several_frames(source):
+        return Failure("several_frames", f"{name} is an animation or has several pages: save one frame as an image")
     return prepare_picture(source, name)
 
 

@@ -72,11 +72,11 @@ class Model:
         """Answer ``question`` about ``image``.
 
         ``image`` is the path of a file, its bytes, a PIL image, or an array of shape (height, width, 3) in uint8. It is
-        opened as an evaluation opens it: rotated as its EXIF data say, transparent parts on white; of an animation the
-        first frame counts, with a warning. ``question`` is the bare question: the format hint of the tasks ("Answer the
-        question using a single word or phrase.") is added. With two or more different ``options`` it is a
-        multiple-choice question, lettered in their order, and the answer is a letter. An answer ends after
-        ``max_new_tokens`` tokens.
+        opened as an evaluation opens it: rotated as its EXIF data say, transparent parts on white. The file of an
+        animation is refused; of a PIL image the current frame counts. ``question`` is the bare question: the format
+        hint of the tasks ("Answer the question using a single word or phrase.") is added. With two or more different
+        ``options`` it is a multiple-choice question, lettered in their order, and the answer is a letter. An answer
+        ends after ``max_new_tokens`` tokens.
 
         Raises ``UserError`` for an empty question, options that cannot be told apart, an image that cannot be opened,
         and a question that the model could not answer.

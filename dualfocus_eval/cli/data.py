@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dualfocus_eval.cli.commands import command, command_parser
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["main"]
 
 COMMANDS = {
     "prepare": "an official release, as the df tasks read it from $DUALFOCUS_DATA",

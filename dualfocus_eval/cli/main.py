@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import UserError, first_line
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.common.output import lasting_output
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["main"]
 
 COMMANDS = {
     "ask": "ask one question about images: the box, both answers, what was selected and why",

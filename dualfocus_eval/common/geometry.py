@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dualfocus_eval.common.numbers import Integer, Number
 
-__all__ = ["Box", "Crop", "Size", "iou", "union"]
+__all__ = ["Box", "Crop", "Size", "union"]
 
 NumberT = TypeVar("NumberT", int, float)
 Size = tuple[int, int]
@@ -47,15 +47,6 @@ class Crop:
     def size(self) -> Size:
         """(width, height) in pixels."""
         return self.right - self.left, self.bottom - self.top
-
-
-def iou(first: Box, second: Box) -> float:
-    """Intersection over union; 0 where both are empty."""
-    overlap = Box(
-        max(first.x1, second.x1), max(first.y1, second.y1), min(first.x2, second.x2), min(first.y2, second.y2)
-    ).area
-    together = first.area + second.area - overlap
-    return overlap / together if together > 0 else 0.0
 
 
 def union(boxes: Iterable[tuple[NumberT, NumberT, NumberT, NumberT]]) -> tuple[NumberT, NumberT, NumberT, NumberT]:

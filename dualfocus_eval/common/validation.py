@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import unknown_name
 
-__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "mistake", "partial", "validated"]
+__all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "partial", "validated"]
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 """For what users write: no unknown keys, no NaN, and the docstring under a field describes it."""
@@ -39,7 +39,7 @@ Location = tuple[str | int, ...]
 
 _LONGEST = 80
 """Characters of a value in a message."""
-_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
 _KINDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 _OUT_OF_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "finite_number")
@@ -77,7 +77,7 @@ def validated(kind: type[T], values: Any, where: str) -> T:
     try:
         found: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
-        raise mistake(error, kind, where) from None
+        raise _mistake(error, kind, where) from None
     return found
 
 
@@ -108,7 +108,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
+def _mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
     """The first mistake of ``error`` in one line, and how many more there are; an unknown key comes first."""
     found = sorted(error.errors(include_url=False), key=lambda entry: entry["type"] not in _UNKNOWN)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -117,15 +117,20 @@ def mistake(error: ValidationError, kind: type[Any], where: str) -> UserError:
 
 def _told(entry: Mapping[str, Any], kind: type[Any], where: str) -> str:
     location: Location = entry["loc"]
-    if location and location[-1] == "[key]":  # of a mapping whose keys are listed
-        known = choices_of(get_args(_bare(_hint_at(kind, location[:-2])))[0])
-        return f"{_place(where, location[:-2])}: {unknown_name(location[-2], known, 'key')}"
-    if entry["type"] in _UNKNOWN:
-        known = list(get_type_hints(_bare(_hint_at(kind, location[:-1]))))
-        return f"{_place(where, location[:-1])}: {unknown_name(location[-1], known, 'key')}"
+    named_in_mapping = bool(location) and location[-1] == "[key]"
+    if named_in_mapping or entry["type"] in _UNKNOWN:
+        *parents, name = location[:-1] if named_in_mapping else location
+        known = _keys(_bare(_hint_at(kind, tuple(parents))))
+        wrong = unknown_name(name, known, "key") if known else f"key {name} is no text"
+        return f"{_place(where, tuple(parents))}: {wrong}"
     if entry["type"] == "missing":
         return f"{_place(where, location[:-1])}: {location[-1]} is missing"
     return f"{_place(where, location)}: {_reason(entry, _hint_at(kind, location))}"
+
+
+def _keys(bare: Any) -> Sequence[str]:
+    """The keys that a model or a mapping may have; none where any text is a key."""
+    return choices_of(get_args(bare)[0]) if get_origin(bare) in (dict, Mapping) else list(get_type_hints(bare))
 
 
 def _place(where: str, location: Location) -> str:

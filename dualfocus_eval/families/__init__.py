@@ -16,7 +16,7 @@ from dualfocus_eval.families.llava import LLAVA
 from dualfocus_eval.families.llava_next import LLAVA_NEXT
 from dualfocus_eval.families.qwen_vl import QWEN2_5_VL, QWEN2_VL
 
-__all__ = ["FAMILIES", "Family", "ImageInputs", "family_for"]
+__all__ = ["FAMILIES", "Family", "ImageInputs", "box_conventions", "family_for"]
 
 FAMILIES: Registry[Family] = Registry(
     "dualfocus_eval.families", "model family", (LLAVA, LLAVA_NEXT, QWEN2_VL, QWEN2_5_VL)
@@ -33,7 +33,7 @@ def family_for(model_type: str, checkpoint: str) -> Family:
     raise CheckpointError(f"{checkpoint}: model_type {model_type!r} {reason}; supported are {known}")
 
 
-def conventions() -> Mapping[str, Convention]:
+def box_conventions() -> Mapping[str, Convention]:
     """Every box convention by name: the published ones and those that families bring.
 
     Raises ``UserError`` where a family brings another convention under a name that is taken: its boxes would be misread

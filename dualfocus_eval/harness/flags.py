@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["FLAGS", "Flag", "refuse_flags", "without_effect"]
+__all__ = ["FLAGS", "refuse_flags", "without_effect"]
 
 Effect = Literal["works", "refused", "no effect"]
 
@@ -47,7 +47,7 @@ FLAGS: Mapping[str, Flag] = {
     "config": _works("a YAML file of these arguments, or a list of several runs"),
     "model": _works("`dualfocus`; the default of `dualfocus eval`"),
     "tasks": _works("names of tasks and groups; `dualfocus tasks` lists ours, `lmms-eval tasks list` all"),
-    "model_args": _works("checked by name, type and value; the README lists them"),
+    "model_args": _works("checked by name, type and value; docs/arguments.md lists them"),
     "launcher_args": _works("starts a server for a judge; the model is not concerned"),
     "num_fewshot": _refused("examples would not be shown: lmms-eval hands out questions about images without them"),
     "fewshot_as_multiturn": _refused("examples would not be shown: lmms-eval hands out questions without them"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictBool
+from pydantic import BeforeValidator, StrictBool
 from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.validation import CLOSED, validated
@@ -35,8 +35,12 @@ class Structure:
     answer: AnswerKind | None = None
     grouped_rows: StrictBool = False
     """Whether several rows make one question, as in circular evaluation, so that a part of the rows scores too high."""
-    prepared: Annotated[str, Field(pattern="^[^/]+/[^/]+$")] | None = None
+    prepared: str | None = None
     """``BENCHMARK/SPLIT`` of the prepared files (`dualfocus data prepare`)."""
+
+    def __post_init__(self) -> None:
+        if self.prepared is not None and self.prepared.count("/") != 1:
+            raise ValueError(f"prepared={self.prepared!r} is not BENCHMARK/SPLIT")
 
     def stem_of(self, doc: Mapping[str, Any]) -> str | None:
         """The bare question; None where the document does not say."""

@@ -63,7 +63,7 @@ class Summary:
         self.skipped_micro += trace.skipped_micro
         if trace.macro and trace.micro:
             self.both_candidates += 1
-            self.agreeing += trace.decision is Decision.AGREEMENT
+            self.agreeing += trace.decision == Decision.AGREEMENT
         self.selected[trace.selected or "none"] += 1
 
     def add_scores(self, targets: Sequence[tuple[Question, str]], results: Sequence[Likelihood | Failure]) -> None:

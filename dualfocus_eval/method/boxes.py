@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from dualfocus_eval.common.geometry import Box, Size
 from dualfocus_eval.common.text import nfkc
-from dualfocus_eval.families import conventions
+from dualfocus_eval.families import box_conventions
 from dualfocus_eval.families.conventions import Convention
 
 __all__ = ["FRAMES", "BoxOutcome", "format_box", "from_padded_square", "parse_box", "to_padded_square"]
@@ -153,7 +153,7 @@ FRAMES: Mapping[str, Frame] = {
 
 
 def _convention(name: str) -> Convention:
-    known = conventions()
+    known = box_conventions()
     if name not in known:
         raise ValueError(f"box convention {name!r} is not one of: {', '.join(known)}")
     return known[name]

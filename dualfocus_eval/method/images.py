@@ -18,7 +18,7 @@ from dualfocus_eval.common.files import open_regular
 from dualfocus_eval.engines.base import Failure, Picture
 
 __all__ = [
-    "FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageHead", "image_head", "prepare_picture", "shows_several_frames",
+    "FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "image_head", "prepare_picture", "shows_several_frames",
     "strict_decoding",
 ]  # fmt: skip
 

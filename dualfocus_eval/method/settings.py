@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.old_names import current_settings
 from dualfocus_eval.common.validation import CLOSED, OneOf, choices_of, validated
-from dualfocus_eval.families import conventions
+from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
@@ -21,15 +21,7 @@ from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = [
-    "METHOD_VERSION",
-    "CropRuleName",
-    "PromptSetName",
-    "Settings",
-    "not_installed",
-    "settings_key",
-    "stored_settings",
-]
+__all__ = ["CropRuleName", "PromptSetName", "Settings", "not_installed", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -38,7 +30,7 @@ stored before it are not reused. 2: letters are read in more forms, and option t
 GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items, lambda: GROUNDING.missing)]
 SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items, lambda: SECOND_PASSES.missing)]
 RuleName = Annotated[str, OneOf(lambda: RULES.items, lambda: RULES.missing)]
-ConventionName = Annotated[str, OneOf(conventions)]
+ConventionName = Annotated[str, OneOf(box_conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
 CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
@@ -134,7 +126,7 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
         "grounding_version": GROUNDING[settings.grounding].version,
         "second_pass_version": SECOND_PASSES[settings.second_pass].version,
         "crop_version": CROP_RULES[settings.crop].version,
-        "box_convention": asdict(conventions()[settings.box_convention]),
+        "box_convention": asdict(box_conventions()[settings.box_convention]),
     }
     text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

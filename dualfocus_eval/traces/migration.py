@@ -3,8 +3,7 @@
 - 2: completions carry their ``gap``, which is unknown in version 1.
 - 3: traces carry their ``arithmetic``, which is unknown before.
 - 4: ``grounding`` names its method, and its ``response`` (``a1`` before) may be missing; ``second_pass`` is named;
-  the selection rules ``own`` and ``micro`` are called ``own_context`` and ``micro_context``, and the decisions speak of
-  options instead of letters.
+  selection rules have today's names (`common.old_names`), and decisions speak of options instead of letters.
 """
 
 from __future__ import annotations

@@ -91,8 +91,6 @@ class TuningStage:
     def __post_init__(self) -> None:
         if PurePath(self.name).name != self.name:
             raise ValueError(f"name {self.name!r} must be usable as a folder's name")
-        if not self.data:
-            raise ValueError("data needs at least one file")
         if set(self.freeze) == set(PARTS):
             raise ValueError("freeze leaves nothing to train")
         if self.lora is not None and "language_model" in self.freeze:
@@ -130,6 +128,9 @@ class TuningPlan:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("stages must be a list of at least one stage")
+        for number, stage in enumerate(self.stages, 1):
+            if not stage.data:
+                raise ValueError(f"stages {number}, data: at least one file is needed")
         names = [stage.name for stage in self.stages]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"stages: two have the name {twice[0]!r}")

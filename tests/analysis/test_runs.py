@@ -299,6 +299,20 @@ def test_a_record_that_cannot_be_used_is_named(
     assert "record of --model dualfocus cannot be used" in " ".join(faults(run, harmless=False))
 
 
+def test_a_run_of_the_version_before_is_read_by_todays_names(tmp_path: Path, two: Sequence[Answered]) -> None:
+    path = write_run(tmp_path / "run", two) / "1_results.json"
+    results = json.loads(path.read_text())
+    record = results["config"]["resolved_cli_args"]["dualfocus"]
+    today = dict(record["settings"])
+    old = {name: today[name] for name in today if name not in ("prompt_set", "grounding", "second_pass")}
+    record["settings"] = old | {"wording": today["prompt_set"], "selection": "own"}
+    path.write_text(json.dumps(results))
+    run = read_with(path, two)
+    assert run.settings == today | {"selection": "own_context"}
+    assert run.answers["selected"].tolist() == ["micro", "micro"]
+    assert "own_context *" in run.shown_choices.values()
+
+
 def test_the_record_stands_in_the_results_and_in_earlier_ones_among_the_arguments(
     tmp_path: Path, two: Sequence[Answered]
 ) -> None:

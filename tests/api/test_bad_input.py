@@ -80,13 +80,18 @@ def test_an_image_that_cannot_be_opened_raises_or_costs_no_other(
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
-def test_an_animation_is_its_first_frame_with_a_warning(tmp_path: Path, suffix: str) -> None:
+def test_an_animation_is_named_unless_its_owner_chose_a_frame(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     path = tmp_path / f"moving.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {}))
-    with pytest.warns(UserWarning, match=rf"moving\.{suffix} is an animation or has several pages: only its first"):
-        asked = ask_about(path, QuestionText.of("What?"))
-    assert asked.question.images[0].pixels.getpixel((0, 0)) == (255, 0, 0)
+    failure = ask_about(path, QuestionText.of("What?")).question.failure
+    assert failure
+    assert failure.kind == "several_frames"
+    assert f"moving.{suffix} is an animation or has several pages" in failure.message
+    with Image.open(path) as moving:
+        moving.seek(1)
+        asked = ask_about(moving, QuestionText.of("What?"))
+    assert asked.question.images[0].pixels.getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_a_batch_names_the_question_at_fault(model: df.Model) -> None:

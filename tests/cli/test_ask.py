@@ -83,15 +83,15 @@ def test_of_several_images_a_bad_one_costs_no_other(photo: Path, capsys: pytest.
     assert main(["ask", *images, *QUESTION, "--out", str(photo.with_name("out.png"))]) == 1
     said = capsys.readouterr()
     assert said.err.splitlines() == [
-        f"dualfocus ask: {moving} is an animation or has several pages: only its first frame is used",
         f"dualfocus ask: {missing}: No such file or directory",
+        f"dualfocus ask: {moving} is an animation or has several pages: save one frame as an image",
     ]
-    assert said.out.count("selected: ") == 2
-    assert sorted(path.name for path in photo.parent.glob("out*")) == ["out-2.png", "out-3.png"]
+    assert said.out.count("selected: ") == 1
+    assert sorted(path.name for path in photo.parent.glob("out*")) == ["out-3.png"]
     assert main(["ask", *images, *QUESTION, "--json"]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["image"] for line in lines] == images
-    assert [bool(line["failure"]) for line in lines] == [True, False, False]
+    assert [bool(line["failure"]) for line in lines] == [True, True, False]
 
 
 @pytest.mark.usefixtures("not_loaded")
@@ -100,6 +100,7 @@ def test_of_several_images_a_bad_one_costs_no_other(photo: Path, capsys: pytest.
     [
         (["missing.png", *QUESTION], "missing.png: No such file or directory"),
         (["text.jpg", *QUESTION], "text.jpg: no image in one of the formats"),
+        (["moving.gif", *QUESTION], "moving.gif is an animation or has several pages"),
         ([".", *QUESTION], ".: it is not a regular file"),
         (["text.jpg", "missing.png", *QUESTION], "text.jpg: no image in one of"),
         (["photo.png", "--question", " "], "the question is empty"),
@@ -119,6 +120,8 @@ def test_mistakes_are_one_line_and_load_no_model(
 ) -> None:
     monkeypatch.chdir(photo.parent)
     Path("text.jpg").write_text("not an image")
+    frames = [Image.new("RGB", (60, 60), color) for color in ("red", "blue")]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
     assert main(["ask", *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == ""

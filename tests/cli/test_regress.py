@@ -234,7 +234,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     content["tasks"][TASK][0] = [0]
     baseline.write_text(json.dumps(content))
     assert main(["regress", str(tmp_path / "good"), "--baseline", str(baseline)]) == 2
-    assert "is no baseline" in capsys.readouterr().err
+    assert f"tasks, {TASK} 1: question is missing" in capsys.readouterr().err
 
 
 def test_an_unforeseen_error_is_not_a_regression(

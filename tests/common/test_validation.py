@@ -29,6 +29,7 @@ class Outer:
     colour: Colour = "red"
     inner: tuple[Inner, ...] = ()
     mix: Mapping[Literal["a", "b"], StrictInt] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -43,7 +44,10 @@ class Outer:
         ({"name": ""}, "here: name is empty"),
         ({"name": 3}, "here, name: 3 is not text"),
         ({"name": None}, "here, name: a value is needed"),
-        ({"nam": "x"}, "here: unknown key 'nam'. Did you mean name? Known: colour, inner, mix, name. (and 1 more)"),
+        (
+            {"nam": "x"},
+            "here: unknown key 'nam'. Did you mean name? Known: colour, inner, mix, name, notes. (and 1 more)",
+        ),
         ({"name": "x", "colour": "green"}, "here, colour: 'green' is not one of: red, blue"),
         ({"name": "x", "colour": "mauve"}, "here, colour: 'mauve' cannot be used: it is sold out"),
         ({"name": "x", "inner": "y"}, "here, inner: expected a list, found 'y'"),
@@ -53,6 +57,9 @@ class Outer:
         ({"name": "x", "inner": [{"rank": 1, "rate": "2e-5"}]}, "rate: '2e-5' is not a number; write 2.0e-5 for 2e-5"),
         ({"name": "x", "inner": [{"ranks": 1}]}, "here, inner 1: unknown key 'ranks'. Did you mean rank?"),
         ({"name": "x", "mix": {"c": 1}}, "here, mix: unknown key 'c'. Known: a, b."),
+        ({"name": "x", 1: 2}, "here: unknown key '1'. Known: colour, inner, mix, name, notes."),
+        ({"name": "x", "mix": {1: 1}}, "here, mix: unknown key '1'. Known: a, b."),
+        ({"name": "x", "notes": {1: 1}}, "here, notes: key 1 is no text"),
         ({"name": "x", "mix": {"a": True}}, "here, mix, a: True is not a whole number"),
         ({"name": "x" * 200, "colour": "x" * 200}, f"here, colour: '{'x' * 76}... is not one of: red, blue"),
     ],

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from dualfocus_eval.common.errors import CheckpointError
-from dualfocus_eval.families import FAMILIES, family_for
+from dualfocus_eval.common.errors import CheckpointError, UserError
+from dualfocus_eval.common.geometry import Box
+from dualfocus_eval.families import FAMILIES, conventions, family_for
+from dualfocus_eval.families.conventions import Convention
+from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.method.boxes import format_box, parse_box
+from dualfocus_eval.method.settings import Settings, settings_key
 
 
 def test_every_family_is_registered_under_its_model_type() -> None:
@@ -25,6 +32,40 @@ def test_box_conventions_follow_the_models() -> None:
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     with pytest.raises(CheckpointError, match=r"some/model: model_type 'blip' .* llava, llava_next"):
         family_for("blip", "some/model")
+
+
+CORNERS = Convention("corners", "<{} {} {} {}>", scale=100.0, decimals=0, smallest=1.0)
+
+
+def register(monkeypatch: pytest.MonkeyPatch, convention: Convention) -> None:
+    family = replace(FAMILIES["llava"], model_type="mine", box_convention=convention, prompt_set="figure8")
+    monkeypatch.setitem(FAMILIES.items, "mine", family)
+
+
+def test_a_family_brings_its_box_convention(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    register(monkeypatch, CORNERS)
+    assert family_for("mine", "checkpoint").model_type == "mine"
+    box = Box(0.1, 0.2, 0.5, 0.6)
+    text = format_box(box, "corners", image_size=(640, 480))
+    assert text == "<10 20 50 60>"
+    assert parse_box(text, "corners", image_size=(640, 480)).box == box
+    (tmp_path / "config.json").write_text('{"model_type": "mine"}')
+    run = resolve({"pretrained": str(tmp_path)})
+    assert (run.settings.box_convention, run.settings.prompt_set) == ("corners", "figure8")
+    assert run.sources["box_convention"] == "family"
+
+
+def test_the_convention_itself_is_in_the_key_of_stored_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, CORNERS)
+    key = settings_key(Settings(box_convention="corners"), {})
+    register(monkeypatch, replace(CORNERS, scale=1000.0))
+    assert settings_key(Settings(box_convention="corners"), {}) != key
+
+
+def test_two_conventions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, replace(CORNERS, name="unit"))
+    with pytest.raises(UserError, match="model family 'mine' brings a box convention named 'unit'"):
+        conventions()
 
 
 def test_nothing_heavy_is_imported() -> None:

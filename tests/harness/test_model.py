@@ -178,6 +178,20 @@ def test_a_flag_without_effect_is_in_log_summary_and_record(
     assert f"warning: {warnings[0]}" in capsys.readouterr().out
 
 
+def test_an_old_name_is_warned_of_in_summary_and_record(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = DualFocusChat(pretrained=str(checkpoint), wording="format1", selection="own")
+    assert (model.session.config.settings.prompt_set, model.session.config.settings.selection) == (
+        "format1",
+        "own_context",
+    )
+    warnings = finished(model)["dualfocus"]["warnings"]
+    assert [warning.partition(";")[0] for warning in warnings] == [
+        "--model_args: wording is now called prompt_set",
+        "--model_args: selection=own is now called own_context",
+    ]
+    assert f"warning: {warnings[0]}" in capsys.readouterr().out
+
+
 def test_a_limit_that_cuts_rows_apart_is_warned_of_in_a_group_and_under_any_name(
     model: DualFocusChat, tmp_path: Path
 ) -> None:

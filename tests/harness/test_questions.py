@@ -151,6 +151,9 @@ def test_a_blank_option_between_others_keeps_its_letter() -> None:
     ("declared", "message"),
     [
         ({"answer": "maybe"}, r"task t, metadata\.dualfocus, answer: 'maybe' is not one of: yes_no"),
+        ({"options": 3}, r"task t, metadata\.dualfocus, options: expected a list, found 3"),
+        ({"grouped_rows": "yes"}, r"task t, metadata\.dualfocus, grouped_rows: 'yes' is not true or false"),
+        ({"prepared": "pope"}, r"task t, metadata\.dualfocus: prepared='pope' is not BENCHMARK/SPLIT"),
         ({"steem": "question"}, r"task t, metadata\.dualfocus: unknown key 'steem'\. Did you mean stem\?"),
         ("question", r"task t, metadata\.dualfocus: expected keys with values"),
     ],

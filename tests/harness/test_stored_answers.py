@@ -24,6 +24,7 @@ from dualfocus_eval.harness.session import Session
 from dualfocus_eval.method.question import Question
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS
+from tests.method.test_settings import others  # noqa: F401  # a fixture
 
 IN_KEY: dict[str, Any] = SETTINGS | {"image_aspect": "pad", "min_pixels": 100, "max_pixels": 100}
 """Arguments whose value is a part of the key."""
@@ -84,6 +85,7 @@ def test_of_every_argument_it_is_decided_whether_it_can_change_an_answer() -> No
     assert sorted(name for kind in kinds for name in kind) == sorted(ARGUMENTS)
 
 
+@pytest.mark.usefixtures("others")
 @pytest.mark.parametrize("name", IN_KEY)
 def test_an_argument_that_can_change_an_answer_changes_the_key(key: Key, name: str) -> None:
     assert key(**{name: IN_KEY[name]}) != key()

@@ -7,6 +7,11 @@ import io
 from rich.console import Console
 
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
+from dualfocus_eval.method.pipeline import answer
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.traces.record import Trace
+from tests.method.test_pipeline import ask, rule
+from tests.scripted_engine import ScriptedEngine
 
 
 def test_what_comes_from_files_does_not_act_on_the_terminal() -> None:
@@ -20,3 +25,12 @@ def test_what_comes_from_files_does_not_act_on_the_terminal() -> None:
     assert "runs/[bold]\\x0a" in shown
     assert "\x1b[2J" not in shown
     assert not any(line.lstrip().startswith(("::", "##[")) for line in shown.splitlines())
+
+
+def test_a_stored_trace_counts_like_a_new_one() -> None:
+    new, stored = Summary(), Summary()
+    for trace in answer([ask()], ScriptedEngine(rule(macro="Blue.", micro="blue")), Settings()):
+        new.add_trace(trace)
+        stored.add_trace(Trace.from_json(trace.to_json()))
+    assert new.agreeing == 1
+    assert new.as_dict() == stored.as_dict()

@@ -93,7 +93,6 @@ def runner(folder: Path, environment: Mapping[str, str]) -> Run:
 def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Like `run` of ``dualfocus eval``, in this process and without lmms-eval's own thousands of tasks."""
     import lmms_eval.tasks
-    from loguru import logger
 
     from dualfocus_eval.cli.eval import main
 
@@ -103,11 +102,12 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setattr(lmms_eval.tasks, "__file__", str(tmp_path / "none" / "__init__.py"))
 
     def run_here(*arguments: str | Path, output: str = "output") -> Outcome:
-        written, logged = tmp_path / output, []
-        sink = logger.add(logged.append, format="{message}")
-        status = main([*map(str, arguments), "--output_path", str(written), "--log_samples"])
-        logger.remove(sink)
-        return Outcome(status, "".join([*capsys.readouterr(), *map(str, logged)]), *read_output(written))
+        written = tmp_path / output
+        try:
+            status = main([*map(str, arguments), "--output_path", str(written), "--log_samples"])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return Outcome(status, "".join(capsys.readouterr()), *read_output(written))
 
     return run_here
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -6,11 +7,11 @@ from hypothesis import strategies as st
 
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.question import AnswerKind, Question
-from dualfocus_eval.method.selection import costs, picks
+from dualfocus_eval.method.selection import RULES, costs, picks, picks_of, reselect
 from dualfocus_eval.method.selection.base import Candidates
 from dualfocus_eval.method.selection.deciding import is_confident, lower_nll, normalised, settled
 from dualfocus_eval.method.selection.released import RELEASED
-from dualfocus_eval.traces.record import ContextScores, Decision
+from dualfocus_eval.traces.record import ContextScores, Decision, Trace
 
 
 def generated(*logprobs: float) -> Completion:
@@ -153,3 +154,41 @@ def test_a_letter_in_any_form_is_as_valid_as_the_other_candidates() -> None:
 
 def test_without_known_options_there_is_no_letter_rule() -> None:
     assert settled("Blue", "B", ask(AnswerKind.OPTION)) is None
+
+
+def pair(**changes: object) -> Trace:
+    """A trace of two candidates that were compared, macro's answer being the surer one in its own pathway."""
+    trace = Trace(
+        "q",
+        "digest",
+        "key",
+        "short",
+        (),
+        replace(generated(-0.1), text="red"),
+        replace(generated(-0.2), text="blue"),
+        picks={"own_context": "macro", "micro_context": "micro", "released": "micro"},
+        selected="macro",
+        decision=Decision.NLL,
+    )
+    return replace(trace, **changes)
+
+
+def test_another_rule_on_a_stored_trace() -> None:
+    trace = pair()
+    assert reselect(trace, "own_context").text == "red"
+    assert reselect(trace, "released").text == "blue"
+    without = pair(picks={"own_context": "macro"})
+    failed = reselect(without, "micro_context")
+    assert (failed.text, failed.decision, failed.fallback) == ("red", Decision.NO_SCORES, "scoring_failed")
+    assert reselect(Trace.from_json(failed.to_json()), "own_context") == without
+    only = pair(micro=None, picks={}, decision=Decision.ONLY_CANDIDATE, fallback="unparsable")
+    assert reselect(only, "own_context") == only
+
+
+def test_a_rule_that_was_installed_after_the_run_picks_from_what_is_recorded() -> None:
+    before = pair(picks={"dice": "micro"})
+    assert picks_of(before) == {"dice": "micro", "own_context": "macro"}
+    assert reselect(before, "own_context").text == "red"
+    assert reselect(before, "dice").text == "blue"
+    settled_before = pair(picks={"dice": "micro"}, decision=Decision.ONLY_VALID_OPTION)
+    assert picks_of(settled_before) == {"dice": "micro", **dict.fromkeys(RULES.items, "micro")}

@@ -47,9 +47,9 @@ class Shorter:
 def test_no_module_but_its_own_names_a_rule() -> None:
     """Apart from the default, and what becomes of old names. (``released`` is also a prompt set and a crop rule.)"""
     root = Path(dualfocus_eval.__file__).parent
-    naming = re.compile(r"\b(own_context|micro_context)\b")
+    naming = re.compile(r"['\"](own_context|micro_context)['\"]")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if naming.search(path.read_text())}
-    rules = {f"method/selection/{module}.py" for module in ("own_context", "micro_context", "__init__")}
+    rules = {f"method/selection/{module}.py" for module in ("own_context", "micro_context")}
     assert found == rules | {"method/settings.py", "common/old_names.py"}
 
 
@@ -122,7 +122,7 @@ def test_it_is_in_the_tables_of_the_demonstration(shorter: str) -> None:
 
 def test_the_gate_knows_how_close_its_choice_was(shorter: str, tmp_path: Path) -> None:
     row = question(0, "no", micro="yes", gap=50.0)
-    run = _gate(tmp_path, [replace(row, trace=replace(row.trace, picks={shorter: "macro"}))], shorter)
+    run = _gate(tmp_path, [replace(row, trace=replace(row.trace, picks=dict.fromkeys(RULES.items, "macro")))], shorter)
     ((answer,),) = reduce_run(run).tasks.values()
     assert answer.gap == 1  # tokens
 

@@ -6,7 +6,7 @@ import pytest
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.registry import Registry
 from dualfocus_eval.common.validation import validated
-from dualfocus_eval.families import conventions
+from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
@@ -39,7 +39,7 @@ def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: object, 
 
 
 def test_the_names_allowed_are_the_names_known() -> None:
-    for name in conventions():
+    for name in box_conventions():
         Settings(box_convention=name)
     for name in PROMPT_SETS:
         Settings(prompt_set=name)

@@ -30,7 +30,7 @@ from dualfocus_eval.report.sections.published import published_tables
 from dualfocus_eval.report.sections.strategies import STAR
 from dualfocus_eval.report.writing import report_run, sections_of
 from dualfocus_eval.tiny.effect import POPE, SCENES
-from dualfocus_eval.traces.record import Cost
+from dualfocus_eval.traces.record import Cost, Trace
 from tests.analysis.runs import Answered, answered, failing, read_with, run_of, scene, write_run
 from tests.gate.gate import asked, gate_run
 
@@ -231,6 +231,26 @@ def test_every_kind_of_run_is_reported(tmp_path: Path, change: dict[str, str]) -
     sections = {section.name: section for section in sections_of(read_with(folder, answers))}
     assert ("oracle" in sections["strategies"].tables["strategies"].header) == ("score_all" in change)
     assert sections["adaptive"].empty == ("score_all" not in change)
+
+
+def test_a_run_whose_regions_came_without_words_is_reported_without_the_rules_that_need_them(tmp_path: Path) -> None:
+    answers = [replace(answer, trace=_found_otherwise(answer.trace)) for answer in some()]
+    run = run_of(answers)
+    page = report_run(run, tmp_path / "out").read_text()
+    header = {section.name: section for section in sections_of(run)}["strategies"].tables["strategies"].header
+    assert [name for name in header if name.startswith(("own_context", "micro_context", "released"))] == [
+        "own_context *",
+        "micro_context",
+    ]
+    assert "centre" not in page
+
+
+def _found_otherwise(trace: Trace) -> Trace:
+    """The same question grounded by a method of another package, which has the model write nothing."""
+    if trace.grounding is None:
+        return trace
+    picks = {name: pathway for name, pathway in trace.picks.items() if name != "released"}
+    return replace(trace, picks=picks, grounding=replace(trace.grounding, response=None, method="centre"))
 
 
 def test_a_run_of_another_model_and_one_without_samples_are_reported(tmp_path: Path) -> None:

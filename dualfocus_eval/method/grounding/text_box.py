@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dualfocus_eval.engines.base import Conversation, Engine, Failure, GenerateRequest, Message
-from dualfocus_eval.families import conventions
+from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import parse_box
 from dualfocus_eval.method.calls import attempt
 from dualfocus_eval.method.conversations import system_turn
@@ -48,7 +48,7 @@ def _region(item: GroundingInput, engine: Engine, settings: GroundingSettings) -
     if isinstance(reply, Failure):
         return NoRegion(Fallback.GROUNDING_FAILED, cause=reply)
     (picture,) = item.question.images
-    in_pixels = conventions()[settings.box_convention].scale is None
+    in_pixels = box_conventions()[settings.box_convention].scale is None
     encoded = attempt(partial(engine.encoded_size, picture)) if in_pixels else None
     if isinstance(encoded, Failure):
         return NoRegion(Fallback.GROUNDING_FAILED, cause=encoded)

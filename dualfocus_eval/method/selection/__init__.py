@@ -16,7 +16,7 @@ from dualfocus_eval.method.selection.own_context import OWN_CONTEXT
 from dualfocus_eval.method.selection.released import RELEASED
 from dualfocus_eval.traces.record import Decision, Fallback, Pathway, Trace
 
-__all__ = ["RULES", "candidates_of", "costs", "costs_of", "label_of", "picks", "reselect"]
+__all__ = ["RULES", "candidates_of", "costs", "costs_of", "label_of", "picks", "picks_of", "reselect"]
 
 RULES: Registry[SelectionRule] = Registry(
     "dualfocus_eval.selection", "selection rule", (OWN_CONTEXT, MICRO_CONTEXT, RELEASED)
@@ -53,6 +53,20 @@ def costs_of(trace: Trace) -> Mapping[str, tuple[float, float]]:
     return costs(candidates) if candidates else {}
 
 
+def picks_of(trace: Trace) -> Mapping[str, Pathway]:
+    """What each rule picks of a trace's two candidates: as recorded, and for a rule that was installed since, what it
+    makes of the recorded log-probabilities. Empty where there is only one candidate."""
+    added = [name for name in RULES.items if name not in trace.picks]
+    candidates = candidates_of(trace) if trace.picks and added else None
+    if candidates is None:
+        return trace.picks
+    if trace.decision in (Decision.NLL, Decision.NO_SCORES):
+        found = picks(candidates)
+    else:  # settled without scores, in the same way for every rule
+        found = dict.fromkeys(RULES.items, next(iter(trace.picks.values())))
+    return {**trace.picks, **{name: found[name] for name in added if name in found}}
+
+
 def reselect(trace: Trace, rule: str) -> Trace:
     """The same trace decided by the rule of that name; unchanged where there was only one candidate.
 
@@ -60,7 +74,8 @@ def reselect(trace: Trace, rule: str) -> Trace:
     """
     if not trace.picks:
         return trace
-    if rule not in trace.picks:
+    found = picks_of(trace)
+    if rule not in found:
         return replace(trace, selected="macro", decision=Decision.NO_SCORES, fallback=Fallback.SCORING_FAILED)
-    decision = Decision.NLL if trace.decision is Decision.NO_SCORES else trace.decision
-    return replace(trace, selected=trace.picks[rule], decision=decision, fallback=None)
+    decision = Decision.NLL if trace.decision == Decision.NO_SCORES else trace.decision
+    return replace(trace, picks=found, selected=found[rule], decision=decision, fallback=None)

@@ -17,7 +17,7 @@ from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.tiny.training.from_nothing import ModelShape
 from dualfocus_eval.training.tuning import AtLeastZero, Count, Share
 
-__all__ = ["FRAMES", "MIXTURE", "Objective", "Stage", "TrainPlan", "train_plan"]
+__all__ = ["FRAMES", "MIXTURE", "Stage", "TrainPlan", "train_plan"]
 
 Objective = Literal["patch_labels", "conversations"]
 FRAMES = ("whole", "crop", "close_up", "chart")

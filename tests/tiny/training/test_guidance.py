@@ -13,7 +13,7 @@ from dualfocus_eval.tiny.training.collator import ConversationCollator, SampleEn
 from dualfocus_eval.tiny.training.from_nothing import build_model
 from dualfocus_eval.tiny.training.guidance import GUIDES, LOUDNESS, GuidedLoss, hand_over
 from dualfocus_eval.tiny.training.scene_conversations import SceneConversations
-from tests.training.conftest import SHAPE
+from tests.tiny.training.conftest import SHAPE
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from dualfocus_eval.tiny.training.corpus import scene_corpus
 from dualfocus_eval.tiny.training.plan import MIXTURE
 from dualfocus_eval.tiny.training.scene_conversations import LETTER_HINT, SceneConversations, SceneSample, _seen
 from dualfocus_eval.training.encoding import IGNORED
-from tests.training.conftest import SHAPE
+from tests.tiny.training.conftest import SHAPE
 
 
 def conversations(kind: str, samples: int = 12) -> SceneConversations:

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from dualfocus_eval.cli.train import main
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.arguments import resolve
-from tests.training.conftest import SHAPE
+from tests.tiny.training.conftest import SHAPE
 
 RECIPE = f"""
 inference: {{margin: 12, selection: own_context}}
