@@ -130,10 +130,11 @@ def test_the_gate_knows_how_close_its_choice_was(shorter: str, tmp_path: Path) -
 def test_the_gate_does_not_know_how_close_the_choice_of_a_rule_was_that_is_not_installed(
     shorter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [replace(question(0, "no", micro="yes"), doc_id=0), question(1, "no", gap=0.25)]
-    rows[0] = replace(rows[0], trace=replace(rows[0].trace, picks={shorter: "macro"}))
+    row = question(0, "no", micro="yes")
+    rows = [replace(row, trace=replace(row.trace, picks={shorter: "micro"})), question(1, "no", gap=0.25)]
+    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
     monkeypatch.delitem(RULES.items, shorter)
-    ((by_rule, other),) = reduce_run(_gate(tmp_path, rows, shorter)).tasks.values()
+    ((by_rule, other),) = reduce_run(read_gate_run(folder, rows)).tasks.values()
     assert math.isnan(by_rule.gap)
     assert other.gap == 0.25
 
