@@ -19,6 +19,14 @@ SLOW = (
     "integration/test_training_page.py",
     # A wheel is built and installed.
     "integration/test_wheel.py",
+    # Four runs of lmms-eval as processes, on a disk that fills.
+    "integration/test_failures.py::test_a_full_disk",
+    # `accelerate launch` on CPUs, beside torchrun.
+    "integration/test_data_parallel.py::test_accelerate_launch",
+    # Hundreds of questions each; the gate's verdict on a sound run stays in `make test`.
+    "integration/test_gate.py::test_a_wrong_crop",
+    "integration/test_gate.py::test_a_setting",
+    "integration/test_lmms_eval.py::test_macro_equals_lmms_evals_own_llava[embedded",
 )
 """Beginnings of names (``FILE::TEST[PARAMETER]``), files being below this folder."""
 

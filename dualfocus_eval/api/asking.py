@@ -13,8 +13,9 @@ from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure, Picture
-from dualfocus_eval.harness.task_functions import WORD_HINT, lettered_prompt
+from dualfocus_eval.harness.task_functions import lettered_prompt
 from dualfocus_eval.method.images import prepare_picture, shows_several_frames
+from dualfocus_eval.method.prompts import WORD_HINT
 from dualfocus_eval.method.question import AnswerKind, Question
 
 __all__ = ["Asked", "ImageSource", "QuestionText", "ask_about"]

@@ -14,11 +14,11 @@ from dualfocus_eval.curation.names import is_plural, kind_of, stem, words
 from dualfocus_eval.curation.reasons import STICKS_OUT, Reason
 from dualfocus_eval.curation.settings import CurationSettings
 from dualfocus_eval.method.crops import crop_of
+from dualfocus_eval.method.marks import IMAGE_MARK
 
 __all__ = ["Excluded", "Kept", "covered", "judge"]
 
 
-IMAGE_MARK = "<image>"
 """Stands for an image in LLaVA's data; in a question's own text it would stand for one that is not there."""
 
 

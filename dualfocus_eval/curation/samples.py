@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from dualfocus_eval.curation.filtering import IMAGE_MARK, Kept
+from dualfocus_eval.curation.filtering import Kept
 from dualfocus_eval.curation.pictures import crop_path
 from dualfocus_eval.method.boxes import format_box
+from dualfocus_eval.method.marks import IMAGE_MARK
 from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt
 from dualfocus_eval.method.question import Question
 

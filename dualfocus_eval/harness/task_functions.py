@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualfocus_eval.datasets.prepared import image_of, undecoded
+from dualfocus_eval.method.prompts import LETTER_HINT
 
 __all__ = [
-    "LETTER_HINT", "WORD_HINT", "answer_text", "count", "doc_to_visual", "is_blank", "lettered_prompt", "mean_score",
+    "answer_text", "count", "doc_to_visual", "is_blank", "lettered_prompt", "mean_score",
     "undecoded",
 ]  # fmt: skip
-
-WORD_HINT = "Answer the question using a single word or phrase."
-LETTER_HINT = "Answer with the option's letter from the given choices directly."
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:

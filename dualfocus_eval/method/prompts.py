@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from dualfocus_eval.method.question import Question
 
-__all__ = ["PROMPT_SETS", "grounding_prompt", "micro_prompt", "scoring_prompt"]
+__all__ = ["LETTER_HINT", "PROMPT_SETS", "WORD_HINT", "grounding_prompt", "micro_prompt", "scoring_prompt"]
 
-_SHORT_ANSWER = "Answer the question using a single word or phrase"
+WORD_HINT = "Answer the question using a single word or phrase."
+LETTER_HINT = "Answer with the option's letter from the given choices directly."
+"""The format hints of LLaVA-1.5, for short answers and for multiple choice: in tasks, training and scoring."""
 
 
 @dataclass(frozen=True)
@@ -55,4 +57,4 @@ def micro_prompt(question: Question, prompt_set: str) -> str:
 
 def scoring_prompt(question: Question, prompt_set: str) -> str:
     """The prompt under which both candidates are scored: Q2's instruction, the stem, and a fixed format hint."""
-    return f"{PROMPT_SETS[prompt_set].micro}: {question.stem} {_SHORT_ANSWER}"
+    return f"{PROMPT_SETS[prompt_set].micro}: {question.stem} {WORD_HINT.removesuffix('.')}"

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dualfocus_eval.method.marks import IMAGE_MARK
+from dualfocus_eval.method.prompts import LETTER_HINT, WORD_HINT
 
 __all__ = ["POST_PROMPTS", "stem_of", "without_post_prompts"]
 
 POST_PROMPTS = (
-    "Answer the question using a single word or phrase.",
+    WORD_HINT,
     "Please answer the question using a single word or phrase.",
-    "Answer with the option's letter from the given choices directly.",
+    LETTER_HINT,
     "Answer the option letter directly.",
     "Please answer directly with only the letter of the correct option and nothing else.",
     "Please answer directly with a single word or number.",

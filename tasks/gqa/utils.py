@@ -13,8 +13,9 @@ from dualfocus_eval.datasets.gqa import STRUCTURAL
 from dualfocus_eval.datasets.gqa_hub import hub_annotations, open_image, reference, with_image_references
 from dualfocus_eval.datasets.gqa_mcq import GQA_MCQ, gqa_match_form, read_record
 from dualfocus_eval.datasets.prepared import undecoded
-from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT, answer_text, count, mean_score
+from dualfocus_eval.harness.task_functions import answer_text, count, mean_score
 from dualfocus_eval.method.letters import option_index
+from dualfocus_eval.method.prompts import LETTER_HINT, WORD_HINT
 
 __all__ = [
     "count",

@@ -6,7 +6,8 @@ computes (clustered) standard errors for these and for no others.
 
 from __future__ import annotations
 
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.harness.task_functions import answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.method.prompts import WORD_HINT
 
 __all__ = [
     "count",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import string
 
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.harness.task_functions import answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.method.prompts import WORD_HINT
 
 __all__ = ["count", "doc_to_text", "doc_to_visual", "mean_score", "process_results", "undecoded"]
 

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.harness.task_functions import answer_text, count, doc_to_visual, mean_score, undecoded
+from dualfocus_eval.method.prompts import WORD_HINT
 
 __all__ = [
     "collect_submission",

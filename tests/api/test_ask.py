@@ -20,8 +20,8 @@ import dualfocus_eval as df
 from dualfocus_eval.api.answer import _FALLBACK_WORDS
 from dualfocus_eval.api.asking import QuestionText, ask_about
 from dualfocus_eval.harness.model import DualFocusChat
-from dualfocus_eval.harness.task_functions import LETTER_HINT, WORD_HINT
 from dualfocus_eval.method.boxes import BoxOutcome
+from dualfocus_eval.method.prompts import LETTER_HINT, WORD_HINT
 from dualfocus_eval.traces.record import Fallback, Trace
 from dualfocus_eval.traces.store import join_traces
 

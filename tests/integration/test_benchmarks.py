@@ -61,5 +61,6 @@ def test_a_set_that_is_missing_is_one_clear_line(
 ) -> None:
     monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
     done = run_here("--model_args", f"pretrained={checkpoint}", "--tasks", "df_paper")
-    (line,) = [line for line in done.output.splitlines() if "Error during evaluation" in line]
+    assert done.status == 2
+    (line,) = [line for line in done.output.splitlines() if line.startswith("dualfocus eval: error")]
     assert re.search(r"no finished \S+\. Make it with: dualfocus data prepare \S+ --source DIR", line)

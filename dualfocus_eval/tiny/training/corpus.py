@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from dualfocus_eval.method.prompts import PROMPT_SETS, micro_prompt
+from dualfocus_eval.method.prompts import LETTER_HINT, PROMPT_SETS, WORD_HINT, micro_prompt
 from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, compose
 from dualfocus_eval.tiny.scenes.questions import ask
 from dualfocus_eval.tiny.training.patch_labels import SLOTS
-from dualfocus_eval.tiny.training.scene_conversations import FORMAT_HINT, as_question
+from dualfocus_eval.tiny.training.scene_conversations import as_question
 
 __all__ = ["PHRASES", "scene_corpus"]
 
 PHRASES = (
     *dict.fromkeys(text for prompt_set in PROMPT_SETS.values() for text in (prompt_set.grounding, prompt_set.micro)),
-    FORMAT_HINT.removesuffix("."),
+    WORD_HINT.removesuffix("."),
 )
 """The instructions that every prompt repeats."""
 SCENES = 400
@@ -27,7 +27,7 @@ def scene_corpus(prompt_set: str) -> Iterator[str]:
     rng = random.Random("dualfocus-corpus")
     yield from (
         "USER: \nASSISTANT: [0.00, 0.00, 1.00, 1.00]",
-        "Answer with the option's letter from the given choices directly.",
+        LETTER_HINT,
     )
     for words in SLOTS.values():
         yield from words

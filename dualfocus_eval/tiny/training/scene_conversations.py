@@ -13,7 +13,7 @@ from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.crops import crop_of, crop_picture
-from dualfocus_eval.method.prompts import grounding_prompt, micro_prompt, scoring_prompt
+from dualfocus_eval.method.prompts import LETTER_HINT, WORD_HINT, grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.tiny.scenes.layout import PixelBox, Scene, compose, within
 from dualfocus_eval.tiny.scenes.multiple_choice import (
@@ -27,10 +27,8 @@ from dualfocus_eval.tiny.scenes.multiple_choice import (
 from dualfocus_eval.tiny.scenes.questions import ANSWERS, SceneQuestion, ask, balanced
 from dualfocus_eval.tiny.scenes.render import paint
 
-__all__ = ["ASPECTS", "FORMAT_HINT", "LETTER_HINT", "Evidence", "SceneConversations", "SceneSample", "as_question"]
+__all__ = ["ASPECTS", "Evidence", "SceneConversations", "SceneSample", "as_question"]
 
-FORMAT_HINT = "Answer the question using a single word or phrase."
-LETTER_HINT = "Answer with the option's letter from the given choices directly."
 TOKENS = "Reference OCR token:"
 WRONG_BOX_SHARE = 0.1
 """Share of two-round samples whose box is not the question's, so that a bad crop costs confidence in the answer."""
@@ -156,7 +154,7 @@ def _as_it_is(scene: Scene, entry: SceneQuestion, rng: random.Random) -> Posed:
     if entry.kind == "text" and rng.random() < TOKENS_SHARE:
         written = [item.mark.shape for item in scene.items if item.mark is not None and item.mark.kind == "label"]
         rng.shuffle(written)
-        question = replace(question, prompt=f"{entry.question}\n{TOKENS} {', '.join(written)}\n{FORMAT_HINT}")
+        question = replace(question, prompt=f"{entry.question}\n{TOKENS} {', '.join(written)}\n{WORD_HINT}")
     return Posed(entry, question)
 
 
@@ -183,7 +181,7 @@ def _aspect(entry: SceneQuestion) -> int:
 
 def as_question(entry: SceneQuestion) -> Question:
     """The question as the harness poses it: the task's prompt with LLaVA's format hint."""
-    return Question(key="", prompt=f"{entry.question}\n{FORMAT_HINT}", stem=entry.question, images=())
+    return Question(key="", prompt=f"{entry.question}\n{WORD_HINT}", stem=entry.question, images=())
 
 
 def as_choice(choice: SceneChoice, rng: random.Random) -> Posed:

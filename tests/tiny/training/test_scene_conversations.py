@@ -12,6 +12,7 @@ import torch
 
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.method.boxes import parse_box
+from dualfocus_eval.method.prompts import LETTER_HINT
 from dualfocus_eval.method.stems import stem_of
 from dualfocus_eval.tiny.scenes.layout import Scene, compose
 from dualfocus_eval.tiny.scenes.multiple_choice import CHOICE_KINDS, choices_of
@@ -19,7 +20,7 @@ from dualfocus_eval.tiny.scenes.questions import NOUNS, ask
 from dualfocus_eval.tiny.training.collator import ConversationCollator, Prepared, SampleEncoder
 from dualfocus_eval.tiny.training.corpus import scene_corpus
 from dualfocus_eval.tiny.training.plan import MIXTURE
-from dualfocus_eval.tiny.training.scene_conversations import LETTER_HINT, SceneConversations, SceneSample, _seen
+from dualfocus_eval.tiny.training.scene_conversations import SceneConversations, SceneSample, _seen
 from dualfocus_eval.training.encoding import IGNORED
 from tests.tiny.training.conftest import SHAPE
 
