@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from dualfocus_eval.harness.task_functions import WORD_HINT, answer_text, mean_score
+from dualfocus_eval.harness.task_functions import answer_text, mean_score
+from dualfocus_eval.method.prompts import WORD_HINT
 
 __all__ = ["doc_to_text", "doc_to_visual", "mean_score", "process_results"]
 
