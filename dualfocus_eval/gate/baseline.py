@@ -82,7 +82,7 @@ def reduce_run(run: Run, *, resumed: bool = False) -> Baseline:
         raise UserError(f"{run.path}: the run was made with --predict_only: it has no scores; run again without it")
     if not _is_whole(run):
         faults = "; ".join(str(fault) for fault in run.faults if not fault.harmless)
-        raise UserError(f"{run.path}: the run is not whole: {faults}")
+        raise UserError(f"{run.path}: the run is incomplete: {faults}")
     found = int(record["summary"].get("resumed", 0))
     if found and not resumed:
         raise UserError(

@@ -154,7 +154,7 @@ def test_a_rule_that_is_not_installed_is_known_by_its_picks(
     assert run.rules == ("own_context", "micro_context", "released", shorter)
     strategies = strategy_section(run).tables["strategies"]
     assert cells(strategies, f"{shorter} *")[0].startswith("66.7")
-    assert f"Not installed here, so known only by what the traces say it picked: {shorter}." in strategies.notes
+    assert f"Not installed here, and known only by the picks in the traces: {shorter}." in strategies.notes
     questions = question_section(run).tables["questions"]
     assert set(cells(questions, "PPL macro")) == {""}
     assert "not installed" in questions.notes[-1]
