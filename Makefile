@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect golden test test-quick test-all test-install lint format prove bench tiny baselines clean
+.PHONY: help setup demo effect golden test test-quick test-all test-install lint format docs prove bench tiny baselines clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## Answer the embedded benchmarks, show the scores, write a report. LIMIT=40 takes a minute.
 	$(BIN)/dualfocus demo --output_path build/demo $(if $(LIMIT),--limit $(LIMIT))
 
-effect: $(INSTALLED)  ## Measure the embedded checkpoint anew and fill the tables and pictures of README and docs.
+effect: $(INSTALLED)  ## Answer the embedded sets again and renew the tables and pictures of README and docs.
 	rm -rf build/effect
 	$(BIN)/dualfocus demo --output_path build/effect --pictures docs/figures --markdown README.md docs/effect.md
 
@@ -49,6 +49,9 @@ format: $(INSTALLED)  ## Reformat the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(INSTALLED)  ## Build the documentation site into build/site; any warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 prove: $(INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
 	$(BIN)/python -m measurements.exactness --checkpoint models/dualfocus-tiny --write
 	$(BIN)/python -m measurements.coverage --write
@@ -66,11 +69,11 @@ bench: $(INSTALLED)  ## Measure speed and memory and write the figures into docs
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml
 
-golden: $(INSTALLED)  ## Write the golden tables of reports anew; read the difference before you commit it.
+golden: $(INSTALLED)  ## Renew the golden tables of reports; read the difference before you commit it.
 	$(BIN)/python -m tests.golden.reports
 
 # One thread, so that the same numbers come out on machines with more or fewer cores.
-baselines: $(INSTALLED)  ## Answer the minis anew and make that the baselines which the tests judge by.
+baselines: $(INSTALLED)  ## Answer the embedded sets again and renew the baselines that the tests use.
 	for task in df_pope_mini df_textvqa_mini; do \
 		rm -rf build/baselines/$$task && OMP_NUM_THREADS=1 $(BIN)/dualfocus eval --tasks $$task --limit 100 \
 			--batch_size 16 --output_path build/baselines/$$task --log_samples && $(BIN)/dualfocus regress \

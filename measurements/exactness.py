@@ -1,6 +1,6 @@
 """Proof that batching, ordering and prefix reuse change no answer.
 
-    python -m measurements.exactness --write                    # all architectures, docs/exactness.md
+    python -m measurements.exactness --write                      # all architectures, docs/exactness.md and .csv
     python -m measurements.exactness --checkpoint FOLDER --write  # and a real checkpoint
 
 The reference shares no code with the engine: per conversation one plain ``model.generate`` over what the checkpoint's
@@ -27,6 +27,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.families import FAMILIES
+from measurements.exactness_page import PAGE, Row, write_rows
 from measurements.plain_reference import Reference, reference
 from measurements.random_models import build
 
@@ -35,7 +36,6 @@ TOLERANCE = 1e-4
 MAX_PARTED = 0.01
 BATCH_SIZES = (1, 3, 16)
 CACHES = ("off", "on", "evicting")
-TABLE = Path(__file__).parent.parent / "docs" / "exactness.md"
 
 
 @dataclass
@@ -57,6 +57,11 @@ class Agreement:
         """Whether the contract holds; ``exact`` (float64) allows no parting at all."""
         parted = 0 if exact else math.floor(MAX_PARTED * self.rows)
         return not self.wrong and self.worst <= TOLERANCE and self.parted <= parted
+
+    def row(self, model: str, dtype: str, batch: int, cache: str) -> Row:
+        """It as a row of the table."""
+        found = (self.rows, self.tokens, self.worst, self.parted, len(self.wrong), self.reused, self.evictions)
+        return Row(model, dtype, batch, cache, *found)
 
 
 def compare(checkpoint: Checkpoint, expected: Reference, batch_size: int, cache: str, seed: int = 0) -> Agreement:
@@ -125,15 +130,10 @@ def main() -> int:
     parser.add_argument("--checkpoint", action="append", default=[], help="a checkpoint folder to include")
     parser.add_argument("--questions", type=int, default=70, help="questions; each is three conversations and a score")
     parser.add_argument("--architectures", default=",".join(FAMILIES.items), help="random models to include")
-    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and the rows beside it")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [
-        "| model | dtype | batch | prefix cache | rows | tokens | largest difference | parted at a tie | differing "
-        "| prompt tokens reused | evictions |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(lines))
+    rows: list[Row] = []
     sound = True
     for name in [*filter(None, options.architectures.split(",")), *options.checkpoint]:
         for dtype in ("float32", "float64", "bfloat16"):
@@ -149,18 +149,13 @@ def main() -> int:
                 result = compare(checkpoint, expected, batch_size, cache, seed=number)
                 sound &= not promised or result.holds(exact=dtype == "float64")
                 sound &= cache != "evicting" or result.evictions > 0
-                lines.append(
-                    f"| {Path(name).name} | {dtype} | {batch_size} | {cache} | {result.rows} | {result.tokens} "
-                    f"| {result.worst:.1e} | {result.parted} | {len(result.wrong)} "
-                    f"| {result.reused:.0%} | {result.evictions} |"
-                )
-                print(lines[-1], flush=True)
+                rows.append(result.row(Path(name).name, dtype, batch_size, cache))
+                print(rows[-1], flush=True)
                 if promised:
                     for line in result.wrong[:3]:
                         print("   ", line, file=sys.stderr)
     if options.write:
-        intro = TABLE.read_text().split("<!-- table -->")[0]
-        TABLE.write_text(intro + "<!-- table -->\n\n" + "\n".join(lines) + "\n")
+        write_rows(rows)
     print("holds" if sound else "DOES NOT HOLD")
     return 0 if sound else 1
 

@@ -137,9 +137,9 @@ def page(results: Sequence[Comparison], model: Any, options: argparse.Namespace,
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lmms-eval"))
     images = ", ".join(f"{r.images} with {r.per_image}" for r in results)
     problems = [problem for result in results for problem in result.problems]
-    same = "All gave the same answers, token for token, and scores that agree to 0.001."
+    same = "All systems gave the same answers, token for token, and scores that agree to 0.001."
     if problems:
-        same = "**Not all gave the same answers:**\n" + "\n".join(f"- {problem}" for problem in problems)
+        same = "**The systems gave different answers:**\n" + "\n".join(f"- {problem}" for problem in problems)
     elif not results[0].naive.wall:
         same = "Operations only: nothing was timed, and answers were not compared."
     elif model.dtype != torch.float32:
@@ -148,7 +148,7 @@ def page(results: Sequence[Comparison], model: Any, options: argparse.Namespace,
     loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
     return f"""# Performance
 
-Written by `{COMMAND}`, which measures and writes this page; nothing here is typed by hand.
+`{COMMAND}` measures and writes this page. No number here is typed by hand.
 
 {NEWLINE.join(table(results))}
 
@@ -158,29 +158,29 @@ Written by `{COMMAND}`, which measures and writes this page; nothing here is typ
 
 ## What was measured
 
-- **dualfocus**: the pipeline over the in-process engine; macro answer, box, crop, micro answer, both candidates scored.
-  A batch is a number of questions. Its prefix cache starts each round empty.
-- **{NAIVE}**: the same work in plain transformers, one conversation at a time (`measurements/naive.py`). It has
-  transformers' key/value cache within an answer, and computes the output layer only where it is asked for.
-- **{SINGLE}**: lmms-eval's own model class on the same weights; one answer, no box, no crop, no scores.
-- **floor**: each distinct picture through the vision encoder once, each distinct token position (same tokens and
-  pictures before it) through the decoder once with strictly causal attention, one output layer per prediction
-  (`measurements/flop_floor.py`). Nothing exact can do with fewer operations.
+- **dualfocus**: the pipeline over the in-process engine, with macro answer, box, crop, micro answer, and both
+  candidates scored. A batch is a number of questions. The prefix cache is empty at the start of each round.
+- **{NAIVE}**: the same work in plain transformers, one conversation at a time (`measurements/naive.py`). It uses
+  transformers' key/value cache within an answer, and computes the output layer only where it is needed.
+- **{SINGLE}**: lmms-eval's own model class on the same weights, with one answer, no box, no crop and no scores.
+- **floor**: each distinct image through the vision encoder once, each distinct token position (same tokens and images
+  before it) through the decoder once with strictly causal attention, and one output layer per prediction
+  (`measurements/flop_floor.py`). No exact method needs fewer operations.
 
-Operations are those that torch's `FlopCounterMode` counts, attention included; it counts masked attention in full, the
-floor only what is attended to. They depend on lengths alone, so they are counted without being done
-(`measurements/flop_count.py`). Times are medians over rounds, ratios medians of each round's ratio; within a round the
-systems take turns question by question, so that other work on the machine hits all alike. CPU seconds leave out the
-time in which the process waited for a core. {NAIVE} and {SINGLE} treat every question like any other and answer one
-of {options.sample}.
+torch's `FlopCounterMode` counts the operations, attention included. It counts masked attention in full; the floor
+counts only what is attended to. Operations depend only on lengths, so they are counted without being executed
+(`measurements/flop_count.py`). Times are medians over rounds, and ratios are medians of each round's ratio. Within a
+round, the systems take turns question by question, so that other work on the machine affects all of them equally. CPU
+seconds exclude the time in which the process waited for a core. {NAIVE} and {SINGLE} treat all questions alike and
+answer one of {options.sample}.
 
 - Model: random LLaVA, {parameters:,.0f} M parameters, {str(model.dtype).removeprefix("torch.")}; vision encoder of
   {vision.num_hidden_layers} layers of {vision.hidden_size}, decoder of {text.num_hidden_layers} layers of
   {text.hidden_size}, vocabulary {text.vocab_size}; an image of {vision.image_size} pixels makes
   {model.config.image_seq_length} tokens.
-- Answers of {ANSWER_TOKENS} tokens, boxes of {BOX_TOKENS}; the end token's output weight is zero, so that nothing ends
-  earlier. Random weights write no box: what they generate is kept token for token and read as a given box, in both
-  two-pass systems. The micro answer's last token is changed in both, so that the candidates differ and are scored.
+- Answers of {ANSWER_TOKENS} tokens, boxes of {BOX_TOKENS}; the end token's output weight is zero, so that no answer
+  ends earlier. Random weights write no box, so both two-pass systems keep the generated tokens and read them as a
+  fixed box. Both change the micro answer's last token, so that the candidates differ and are scored.
 - Images: {images} questions; seed {options.seed}, the weights' seed 0; {len(results[0].naive.wall)} timed rounds.
 - Machine: {machine(options.device)}; load average (1, 5, 15 minutes) {loads} at the end of {minutes:.0f} minutes.
 - {versions}, Python {platform.python_version()}.

@@ -101,7 +101,7 @@ def table(found: list[Finding]) -> list[str]:
 def _cell(verdict: str) -> str:
     kind, _, left = verdict.partition(": ")
     if kind == "no question":
-        return "a prompt in which no column's question stands (captions, boxes)"
+        return "a prompt without a question column (captions, boxes)"
     return "the question" if kind == "clean" else "`{}`".format(left.replace("|", "\\|").replace("`", "'"))
 
 
@@ -112,9 +112,9 @@ def summary(found: list[Finding]) -> str:
     folders = ", ".join(f"{folder} ({number})" for folder, number in sorted(missing.items()))
     return (
         f"Of {counts['clean'] + counts['left']:,} tasks that ask a question about one image, {counts['clean']:,} leave "
-        f"nothing but the question in Q1, {counts['left']:,} leave more. {counts['no question']:,} have prompts "
-        f"in which no column's question stands; {counts['not one image']:,} show no image, several, or a video. "
-        f"Not rendered were {counts['no prompt']:,}: {folders}."
+        f"only the question in Q1, and {counts['left']:,} leave more. {counts['no question']:,} have prompts without a "
+        f"question column. {counts['not one image']:,} show no image, several, or a video. "
+        f"{counts['no prompt']:,} were not rendered: {folders}."
     )
 
 

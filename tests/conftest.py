@@ -23,6 +23,9 @@ SLOW = (
     "integration/test_failures.py::test_a_full_disk",
     # `accelerate launch` on CPUs, beside torchrun.
     "integration/test_data_parallel.py::test_accelerate_launch",
+    # Pages of measurements that stay as they are: stems of lmms-eval's own tasks, memory of a conversion.
+    "measurements/test_stems.py::test_the_page_is_current",
+    "measurements/test_convert_memory.py",
     # Hundreds of questions each; the gate's verdict on a sound run stays in `make test`.
     "integration/test_gate.py::test_a_wrong_crop",
     "integration/test_gate.py::test_a_setting",

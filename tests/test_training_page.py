@@ -1,5 +1,5 @@
-"""docs/training.md and README's section on training: every command is one that the real parsers take, its recipe is
-valid, and what it reads is what an earlier command writes or what the page tells to put there."""
+"""The commands in README and docs: every one is one that the real parsers take, and its recipe is valid. What
+docs/training.md reads is what an earlier command writes or what the page tells to put there."""
 
 from __future__ import annotations
 
@@ -20,18 +20,25 @@ from dualfocus_eval.training.tuning import TuningPlan
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "training.md").read_text()
-SECTION = (ROOT / "README.md").read_text().split("### Training\n")[1].split("\n### ")[0]
-HEREDOC = re.compile(r"^    cat > (\S+) <<END\n(.*?)^    END\n", re.DOTALL | re.MULTILINE)
+HEREDOC = re.compile(r"^cat > (\S+) <<END\n(.*?)^END\n", re.DOTALL | re.MULTILINE)
 
 
 def commands(text: str) -> list[str]:
+    """The commands in the shell blocks of a page, a continued line as one."""
     return [
         line.replace("$(dualfocus models)", str(resource_folder("models")))
-        for line in re.findall(r"^    ((?:dualfocus|accelerate) .*?)(?: +#.*)?$", HEREDOC.sub("", text), re.MULTILINE)
+        for block in re.findall(r"^```bash\n(.*?)^```", text.replace(" \\\n", " "), re.DOTALL | re.MULTILINE)
+        for line in re.findall(r"^((?:dualfocus|accelerate) .*?)(?: +#.*)?$", HEREDOC.sub("", block), re.MULTILINE)
     ]
 
 
-COMMANDS = [*commands(PAGE), *commands(SECTION)]
+COMMANDS = list(
+    dict.fromkeys(
+        command
+        for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+        for command in commands(page.read_text(encoding="utf-8"))
+    )
+)
 
 
 class Parsed(BaseException):
@@ -88,15 +95,14 @@ def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: py
 
 def write_recipes(folder: Path) -> None:
     for name, content in HEREDOC.findall(PAGE):
-        (folder / name).write_text(re.sub("^    ", "", content, flags=re.MULTILINE))
+        (folder / name).write_text(content)
 
 
-@pytest.mark.parametrize("text", [PAGE, SECTION], ids=["page", "readme"])
-def test_what_training_reads_is_written_or_listed(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_training_reads_is_written_or_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_recipes(tmp_path)
     listed = "".join(re.findall(r"^\|.*", PAGE, re.MULTILINE)) + "".join(re.findall(r"`data/[^`]+`", PAGE))
-    words = [shlex.split(command) for command in commands(text)]
+    words = [shlex.split(command) for command in commands(PAGE)]
     made = [understood(line[1:]) for line in words if line[1:3] == ["data", "vg"]]
     converted = [line[4] for line in words if line[1:3] == ["convert", "llava"]]
     trained = [line[line.index("train") :] for line in words if "train" in line]
@@ -113,6 +119,7 @@ def test_what_training_reads_is_written_or_listed(text: str, tmp_path: Path, mon
 
 
 def test_the_page_has_commands_for_every_trained_recipe() -> None:
+    shown = [*COMMANDS, *re.findall("`([^`\n]+)`", PAGE)]
     for name in recipe_names():
         if load_recipe(name).train:
-            assert any(f"train {name}" in line for line in [*COMMANDS, *re.findall("`([^`]+)`", PAGE)])
+            assert any(f"train {name}" in line for line in shown)

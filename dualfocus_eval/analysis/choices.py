@@ -70,7 +70,7 @@ def rule_notes(rules: Iterable[str]) -> tuple[str, ...]:
     missing = ", ".join(rule for rule, label in labels.items() if not label)
     notes = (
         f"A rule selects the answer with the lower perplexity. {compared}" if compared else "",
-        f"Not installed here, so known only by what the traces say it picked: {missing}." if missing else "",
+        f"Not installed here, and known only by the picks in the traces: {missing}." if missing else "",
     )
     return tuple(note for note in notes if note)
 

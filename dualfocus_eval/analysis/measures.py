@@ -95,7 +95,11 @@ def is_share(run: Run, task: str, name: str) -> bool:
 def scale_notes(names: Sequence[str]) -> tuple[str, ...]:
     """What a table in per cent says of the tasks or metrics in it that are no shares."""
     listed = ", ".join(names)
-    return (f"No shares, so not in per cent but as the task's own scoring gives them: {listed}.",) if names else ()
+    return (
+        (f"These scores are not shares, so they are shown as the task gives them, not in percent: {listed}.",)
+        if names
+        else ()
+    )
 
 
 def shown(found: Estimate, *, share: bool, unit: str = "%") -> Number:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     if changed := changed_settings(first, second):
         print_line("settings: " + ", ".join(changed), console)
     if compared.left_out:
-        said = f"compared are the {len(pairs):,} questions that both runs have; left out: {describe(compared.left_out)}"
+        said = f"comparing the {len(pairs):,} questions that both runs have; left out: {describe(compared.left_out)}"
         print_line(said, console, "yellow")
     tables = [comparison_table("Tasks", "task", compare_tasks(pairs))]
     categories = compare_categories(pairs, first, second)
@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus compare",
         description="Compare two runs question by question: the difference with a bootstrap interval over images, "
-        "McNemar's test, Holm's correction for several tasks or categories, and the questions that flipped. "
-        "Compared are the questions that both runs answered; how many are left out, and why, is said.",
-        epilog="exit status: 0 done; 1 done, but a run has lost samples of questions that it asked, or some failed; 2 "
+        "McNemar's test, Holm's correction for several tasks or categories, and the questions whose result changed. "
+        "Only questions that both runs answered are compared; the output says how many are left out, and why.",
+        epilog="exit status: 0 done; 1 done, but a run has lost samples of its questions, or questions failed; 2 "
         "nothing to compare; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")
     parser.add_argument("second", type=Path, metavar="B", help="another run of the same questions, by any model")
-    parser.add_argument("--flips", type=Path, metavar="FILE", help="write every flip as CSV")
+    parser.add_argument("--flips", type=Path, metavar="FILE", help="write every question whose score changed, as CSV")
     return parser

@@ -13,14 +13,18 @@ __all__ = ["main"]
 
 _LLAVA = """
 SRC is a folder with config.json, weights (safetensors or .bin, one file or sharded) and tokenizer.model or
-tokenizer.json, as LLaVA-1.5, ShareGPT4V and DualFocus were released. OUT must not exist, or be empty. The work is done
-in OUT.unfinished-conversion, which takes OUT's name when all is written; what a killed run left is cleared by the next.
+tokenizer.json, as released for LLaVA-1.5, ShareGPT4V and DualFocus. OUT must not exist, or must be empty. Files are
+written to OUT.unfinished-conversion, which is renamed to OUT when it is complete. The next run removes what an
+interrupted run left.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert and print where the checkpoint is; 0 when it was written. Raises ``UserError`` for what cannot be."""
-    parser = argparse.ArgumentParser(prog="dualfocus convert", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dualfocus convert",
+        description="Convert checkpoints from the original LLaVA layout to the hub's llava-hf layout.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     llava = commands.add_parser("llava", help="LLaVA-1.5, ShareGPT4V and DualFocus checkpoints", description=_LLAVA)
     llava.add_argument("source", type=Path, metavar="SRC", help="folder of the checkpoint")
@@ -29,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--vision-tower",
         type=Path,
         metavar="PATH",
-        help="folder of the CLIP vision tower, for checkpoints that leave it out; one that has its own weights takes "
-        "only config.json from here",
+        help="folder of the CLIP vision tower, for checkpoints without one; for a checkpoint with its own vision "
+        "weights, only config.json is read from here",
     )
     llava.add_argument(
         "--recipe",
         default="released",
-        help="whose inference settings go into dualfocus.json (default: %(default)s, for the DualFocus checkpoints; "
-        "llava-1.5-7b-base for checkpoints without DualFocus training, whose boxes are relative to the padded square)",
+        help="recipe whose inference settings are written to dualfocus.json (default: %(default)s, for DualFocus "
+        "checkpoints; use llava-1.5-7b-base for checkpoints without DualFocus training)",
     )
     options = parser.parse_args(argv)
     recipe = given_recipe(options.recipe)

@@ -9,16 +9,20 @@ from dualfocus_eval.cli.commands import command, command_parser
 __all__ = ["main"]
 
 COMMANDS = {
-    "prepare": "an official release, as the df tasks read it from $DUALFOCUS_DATA",
-    "verify": "check prepared benchmarks against manifest and published counts",
-    "gqa-mcq": "a multiple-choice set out of GQA's own annotations",
-    "vg": "training samples out of Visual Genome's own files",
-    "scenes": "scenes with questions in Visual Genome's annotation format",
-    "minis": "the embedded sets of the _mini tasks, bit for bit",
+    "prepare": "convert an official release into what the df tasks read",
+    "verify": "check prepared benchmarks against their manifest and published counts",
+    "gqa-mcq": "build a multiple-choice set from GQA's annotations",
+    "vg": "build training samples from Visual Genome's files",
+    "scenes": "render scenes with questions, in Visual Genome's format",
+    "minis": "regenerate the embedded sets, bit for bit",
 }
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one data command; 0 when everything was written. Raises ``UserError`` for a wrong argument."""
-    chosen = command_parser("dualfocus data", "Prepare and make data.", COMMANDS).parse_args(argv[:1]).command
+    chosen = (
+        command_parser("dualfocus data", "Prepare benchmarks and build training data.", COMMANDS)
+        .parse_args(argv[:1])
+        .command
+    )
     return command(f"data {chosen}")(argv[1:])

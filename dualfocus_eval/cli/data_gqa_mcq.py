@@ -27,12 +27,20 @@ def main(argv: Sequence[str]) -> int:
 
     Raises ``UserError`` for a wrong argument, an unreadable file, and a model's server that cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="dualfocus data gqa-mcq", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dualfocus data gqa-mcq", description="Build a multiple-choice set from GQA's annotations."
+    )
     parser.add_argument("--questions", type=Path, required=True, help="GQA's testdev_balanced_questions.json")
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines file to write, for `prepare gqa-mcq`")
-    parser.add_argument("--seed", type=int, default=0, help="of wrong answers and of places (default: %(default)s)")
-    parser.add_argument("--choices", type=int, default=4, help="options per question, at most (default: %(default)s)")
-    parser.add_argument("--model", help="ask this model of $OPENAI_BASE_URL for wrong answers (default: by rule)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON Lines file to write; `data prepare gqa-mcq` reads it"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of wrong options and positions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--choices", type=int, default=4, help="maximum number of options per question (default: %(default)s)"
+    )
+    parser.add_argument("--model", help="ask this model at $OPENAI_BASE_URL for wrong options (default: by rule)")
     options = parser.parse_args(argv)
     questions, out, choices, model = options.questions, options.out, options.choices, options.model
     from rich.progress import Progress
@@ -49,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     _write(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in built.records))
     print(one_line(f"{out}: {len(built.records)} questions, {built.short} of them with fewer than {choices} options"))
     if model:
-        print(f"{built.fallbacks} questions by rule, because the reply of {model} was of no use")
+        print(f"{built.fallbacks} questions by rule, because the reply of {model} could not be used")
     left_out = [*(Rejected(f"{questions.name}, {entry.where}", entry.reason) for entry in built.left_out), *faults]
     for entry in left_out:
         print(one_line(f"left out {entry.where}: {entry.reason}"), file=sys.stderr)

@@ -15,8 +15,10 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """Write every set and name it; 0. Raises ``UserError`` for a folder that cannot be written."""
-    parser = argparse.ArgumentParser(prog="dualfocus data minis", description=__doc__)
-    parser.add_argument("--out", type=Path, help="tasks folder to write to (default: the package's own)")
+    parser = argparse.ArgumentParser(
+        prog="dualfocus data minis", description="Regenerate the embedded sets of the _mini tasks, bit for bit."
+    )
+    parser.add_argument("--out", type=Path, help="tasks folder to write to (default: the package's)")
     folder: Path = parser.parse_args(argv).out or resource_folder("tasks")
     from dualfocus_eval.tiny.sets import write_minis
 

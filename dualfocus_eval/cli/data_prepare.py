@@ -19,7 +19,9 @@ def main(argv: Sequence[str]) -> int:
 
     Raises ``UserError`` for an unknown benchmark, and for files that are missing or cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="dualfocus data prepare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dualfocus data prepare", description="Convert an official release into what the df tasks read."
+    )
     parser.add_argument("benchmark", help=f"one of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--source", type=Path, required=True, help="folder of the official files, images included")
     add_root(parser)

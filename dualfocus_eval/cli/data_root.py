@@ -20,5 +20,5 @@ def chosen_root(out: Path | None) -> Path:
     """The folder that was given, or that of the environment. Raises ``UserError`` without either."""
     root = out or data_root()
     if root is None:
-        raise UserError(f"where to? Set {VARIABLE} to the folder of prepared benchmarks, or give --out")
+        raise UserError(f"no folder of prepared benchmarks: set {VARIABLE}, or pass --out")
     return root

@@ -14,10 +14,12 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """Write the scenes; 0. Raises ``UserError`` for a number of images below 1."""
-    parser = argparse.ArgumentParser(prog="dualfocus data scenes", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dualfocus data scenes", description="Render scenes with questions, in Visual Genome's format."
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--count", type=int, default=1000, help="number of images (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which endless series of scenes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.count < 1:
         raise UserError(f"--count {options.count}: must be 1 or more")

@@ -18,8 +18,11 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """Check each benchmark; 0 when all are whole, 1 otherwise. Raises ``UserError`` where there is none to check."""
-    parser = argparse.ArgumentParser(prog="dualfocus data verify", description=__doc__)
-    parser.add_argument("benchmarks", nargs="*", help="which (default: all that are there)")
+    parser = argparse.ArgumentParser(
+        prog="dualfocus data verify",
+        description="Check prepared benchmarks against their manifest and published counts.",
+    )
+    parser.add_argument("benchmarks", nargs="*", help="names (default: every prepared benchmark)")
     add_root(parser)
     options = parser.parse_args(argv)
     root = chosen_root(options.out)
@@ -27,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
         benchmark for name, benchmark in BENCHMARKS.items() if (root / name).is_dir()
     ]
     if not chosen:
-        raise UserError(f"{root} holds no prepared benchmark: `dualfocus data prepare NAME --source DIR` makes one")
+        raise UserError(
+            f"{root} contains no prepared benchmark; make one with `dualfocus data prepare NAME --source DIR`"
+        )
     whole = [_is_whole(benchmark, root) for benchmark in chosen]
     return 0 if all(whole) else 1
 
@@ -41,5 +46,5 @@ def _is_whole(benchmark: Benchmark, root: Path) -> bool:
         return False
     missing = [split for split in benchmark.counts if not prepared_table(root, benchmark.name, split)]
     rest = f"; not prepared: {', '.join(missing)}" if missing else ""
-    print(one_line(f"{root / benchmark.name}: whole, as published{rest}"))
+    print(one_line(f"{root / benchmark.name}: complete, as published{rest}"))
     return True

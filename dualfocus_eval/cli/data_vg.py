@@ -13,7 +13,7 @@ from dualfocus_eval.common.escaping import one_line
 
 __all__ = ["main"]
 
-_OVERLAP = "share of an object's area that must lie in the box, else the object is outside"
+_OVERLAP = "share of an object's area that must lie inside the box for the object to count as inside"
 _PARTS = "question_answers.json, objects.json, image_data.json, region_descriptions.json, qa_to_region_mapping.json"
 
 
@@ -56,21 +56,23 @@ def main(argv: Sequence[str]) -> int:
     print_table(funnel_table(tally), console)
     print_table(paper_table(tally), console)
     for name in tally.release.missing:
-        print(f"{name} is not there: questions have only the objects that they refer to", file=sys.stderr)
+        print(f"{name} is missing: only questions that refer to objects get a box", file=sys.stderr)
     faults = [f"{fault.where}: {fault.reason}" for fault in tally.faults]
     list_faults(faults, "... and {} more, in report.json".format)
     if tally.read == 0:
         raise UserError(f"{options.source / 'question_answers.json'} has no question that can be read")
-    print(one_line(f"{options.out}: {tally.samples} samples, report.md says what became of the other questions"))
+    print(one_line(f"{options.out}: {tally.samples} samples, report.md explains what happened to the other questions"))
     return 1 if tally.unreadable else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dualfocus data vg", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dualfocus data vg", description="Build DualFocus training samples from Visual Genome's files."
+    )
     parser.add_argument("--source", type=Path, required=True, help=f"folder of the release's {_PARTS}")
     parser.add_argument("--out", type=Path, required=True, help="folder to write samples, exclusions and report to")
-    parser.add_argument("--images", type=Path, help="folder with VG_100K and VG_100K_2: cut the sub-regions now")
-    parser.add_argument("--recipe", help="recipe whose prompt_set, crop, margin and curation section are used")
+    parser.add_argument("--images", type=Path, help="folder with VG_100K and VG_100K_2; also cuts the sub-regions")
+    parser.add_argument("--recipe", help="recipe that gives prompt_set, crop, margin and the curation section")
     parser.add_argument("--margin", type=float, help="pixels around the squared box (default: the recipe's, or 25)")
     parser.add_argument("--overlap", type=float, help=f"{_OVERLAP} (default: the recipe's, or 0.5)")
     parser.add_argument("--workers", type=int, help="processes (default: one per processor)")

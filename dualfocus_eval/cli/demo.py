@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import UserError
 __all__ = ["main"]
 
 PICTURES = ("example.png", "strategies.png", "categories_df_seed_img_mini.png")
-"""What README shows."""
+"""What README and docs/reports.md show."""
 TASKS = "df_mini"
 _NEEDED = "strategy=dualfocus,score_all=true,adaptive_nll=none"
 """Both candidates of every question, scored for every rule."""
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = _parser().parse_args(argv)
     for name in (part.partition("=")[0] for part in _NEEDED.split(",")):
         if f"{name}=" in chosen.model_args:
-            raise UserError(f"--model_args: the demonstration compares all rules and sets {name} itself; leave it out")
+            raise UserError(f"--model_args: the demo compares all rules and sets {name} itself; leave it out")
     for page in chosen.markdown:
         if not page.is_file():
             raise UserError(f"--markdown: no page {page}; it must exist and have a place to fill")
@@ -38,15 +38,15 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus demo",
-        description="Answer the embedded benchmarks in two passes (one run of lmms-eval), print what macro, micro, "
-        "each selection rule and the oracle score per kind of question, and write a report.",
+        description="Answer the embedded benchmarks in two passes (one run of lmms-eval), print the scores of macro, "
+        "micro, each selection rule and the oracle per kind of question, and write a report.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--output_path",
         type=Path,
         metavar="FOLDER",
-        help="results, traces and report (default: in the user's cache); answers found there are not computed again",
+        help="folder for results, traces and report (default: in the user's cache); answers stored there are reused",
     )
     parser.add_argument(
         "--model_args",
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
     parser.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help=f"copy {', '.join(PICTURES)} of the report there"
+        "--pictures", type=Path, metavar="FOLDER", help=f"also copy {', '.join(PICTURES)} to this folder"
     )
     parser.add_argument(
         "--markdown",
@@ -67,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PAGE",
-        help="pages to fill with the tables where they have a place, <!-- scores --><!-- end of scores --> "
-        "(likewise differences, boxes, run)",
+        help="Markdown pages whose marked places are filled with the tables, e.g. "
+        "<!-- scores --><!-- end of scores --> (also summary, differences, boxes, run)",
     )
     return parser
 

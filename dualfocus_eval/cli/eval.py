@@ -24,8 +24,9 @@ __all__ = ["main"]
 
 _EPILOG = """All other options are lmms-eval's own (`lmms-eval eval --help`), e.g. --log_samples or --gen_kwargs.
 
-exit status: 0 every question was answered, stored and written; 1 some failed, or answers, results or samples could
-not be stored, the last lines say how many and why; 2 the command was wrong; 3 the run broke before it was scored."""
+exit status: 0 every question was answered, stored and written; 1 questions failed, or answers, results or samples
+could not be stored (the last lines say how many and why); 2 the command is wrong; 3 the run stopped before it was
+scored."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -74,25 +75,25 @@ def _read_config(path: str) -> list[dict[str, Any]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus eval",
-        description="Evaluate a model with lmms-eval, the model `dualfocus` if no other is named.",
+        description="Evaluate a model with lmms-eval. The default model is `dualfocus`.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--tasks", metavar="NAMES", help="tasks and groups, separated by commas")
-    parser.add_argument("--model", metavar="NAME", help="a model of lmms-eval (default: dualfocus)")
+    parser.add_argument("--model", metavar="NAME", help="any model of lmms-eval (default: dualfocus)")
     parser.add_argument(
         "--model_args", default="", metavar="NAME=VALUE,...", help="e.g. pretrained=FOLDER,strategy=macro"
     )
     parser.add_argument(
-        "--gen_kwargs", default="", metavar="NAME=VALUE,...", help="override the tasks' own, e.g. max_new_tokens=32"
+        "--gen_kwargs", default="", metavar="NAME=VALUE,...", help="overrides the tasks' values, e.g. max_new_tokens=32"
     )
-    parser.add_argument("--config", metavar="FILE", help="lmms-eval's YAML file of arguments")
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of lmms-eval arguments")
     parser.add_argument(
         "--output_path",
         metavar="FOLDER",
-        help="where lmms-eval writes results; the traces go into its folder traces unless trace_dir is among the "
-        "model arguments (without either: into the user's cache)",
+        help="where results are written. Traces go to its subfolder traces, or to the model argument trace_dir "
+        "(default: the user's cache)",
     )
     return parser
 

@@ -15,17 +15,17 @@ from dualfocus_eval.common.output import lasting_output
 __all__ = ["main"]
 
 COMMANDS = {
-    "ask": "ask one question about images: the box, both answers, what was selected and why",
-    "eval": "evaluate a model: lmms-eval with a place for traces and a true exit status",
-    "tasks": "list this package's tasks and what each needs",
-    "models": "print the folder of this package's recipes, or what one of them promises and costs",
-    "data": "prepare official benchmarks, verify them; scenes, minis, gqa-mcq, vg",
+    "ask": "ask a question about images: the box, both answers, the selection and its reason",
+    "eval": "evaluate a model with lmms-eval, keep its traces, and end with a true exit status",
+    "tasks": "list this package's tasks and what they need",
+    "models": "print the recipes' folder, or a recipe's expected scores and cost",
+    "data": "prepare and verify benchmarks; build training samples",
     "train": "train a model from its recipe",
-    "convert": "make a checkpoint in the original LLaVA layout one that loads here",
-    "report": "a finished run as a page, tables and figures: categories, rules, thresholds, boxes, cost",
+    "convert": "convert a checkpoint from the original LLaVA layout",
+    "report": "turn a finished run into a page, tables and figures",
     "compare": "compare two runs question by question",
-    "regress": "judge a run by a committed baseline, for CI",
-    "demo": "answer the embedded benchmarks in two passes and show the scores",
+    "regress": "judge a run against a committed baseline, for CI",
+    "demo": "answer the embedded benchmarks and show the effect of two passes",
 }
 
 MISUSED, CRASHED, INTERRUPTED = 2, 3, 130
@@ -54,7 +54,7 @@ def _run(chosen: str, argv: Sequence[str]) -> int:
         print(one_line(f"{name}: error: {error}"), file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
-        kept = "; what dualfocus answered is stored, the same command goes on from there"
+        kept = "; the answers so far are stored, and the same command resumes there"
         print(f"{name}: interrupted{kept if chosen in ('eval', 'demo') else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # whatever a defect raises must not look like status 1

@@ -15,15 +15,18 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the folder of the recipes, or one recipe's published scores and what its training is estimated to cost.
 
-    Raises ``UserError`` for a recipe that there is none of.
+    Raises ``UserError`` for an unknown recipe.
     """
     parser = argparse.ArgumentParser(
         prog="dualfocus models",
-        description="Print the folder of this package's recipes; its folder accelerate has configurations for training "
-        'in several processes: accelerate launch --config_file "$(dualfocus models)/accelerate/fsdp.yaml" ...',
+        description="Print the folder of this package's recipes. Its subfolder accelerate has configurations for "
+        "training with several processes: "
+        'accelerate launch --config_file "$(dualfocus models)/accelerate/fsdp.yaml" ...',
     )
     parser.add_argument(
-        "recipe", nargs="?", help="print this recipe's expected scores and estimated cost instead; a name or a file"
+        "recipe",
+        nargs="?",
+        help="print the expected scores and estimated cost of this recipe (a name or a file) instead",
     )
     name = parser.parse_args(argv).recipe
     if name is None:
@@ -48,7 +51,7 @@ def _show(recipe: Recipe) -> None:
             (str(key).replace("_", " "), value if isinstance(value, int) else str(value))
             for key, value in recipe.estimate.items()
         )
-        note = "By formula, from the published sizes of models and data; --dry-run counts the data that are there."
+        note = "Estimated from the published sizes of models and data; train --dry-run counts your data."
         print_table(Table("Training", ("", "estimate"), (costs,), (note,)), console)
     if not recipe.expected and not recipe.estimate:
-        print("It has neither expected scores nor an estimate.")
+        print("This recipe has neither expected scores nor an estimate.")

@@ -18,14 +18,15 @@ PASSED, REGRESSED, NOT_JUDGED = 0, 1, 2
 _SHOWN = 20
 
 _EPILOG = """In float32 and the baseline's own environment (processor, threads, device, attention implementation,
-batch size, versions of torch, torchvision, transformers, tokenizers, pillow, numpy) no answer may get worse. In another
-environment one may whose closest call was below 0.001 nats: two best tokens, or two candidates between which likelihood
-chose. In both, a task's score must not be worse at the 5% level. A question that failed, or has no score any more, is
-lost, and that is always a regression. Answers that moved and are as good or better are shown.
+batch size, versions of torch, torchvision, transformers, tokenizers, pillow, numpy), no answer may get worse. In
+another environment, an answer may get worse if its smallest margin was below 0.001 nats: between the two best tokens,
+or between two candidates that likelihood decided. In both, a task's score must not be worse at the 5% level. A question
+that failed or has lost its score counts as lost, which is always a regression. Changed answers that score the same or
+better are shown.
 
-exit status: 0 within tolerance; 1 regression: something got worse or was lost; 2 it cannot be judged (several runs in
-the folder, missing tasks, other questions, another checkpoint, a run that is not whole, a baseline that was changed
-since it was written); 3 an error in dualfocus-eval itself. GitHub Actions gets annotations and a step summary."""
+exit status: 0 within tolerance; 1 regression: something got worse or was lost; 2 no verdict (several runs in the
+folder, missing tasks, other questions, another checkpoint, an incomplete run, an edited baseline); 3 an error in
+dualfocus-eval itself. Under GitHub Actions, annotations and a step summary are written."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="the baseline; or the name of one that comes with the package, e.g. df_pope_mini",
+        help="a baseline file, or the name of an included baseline, e.g. df_pope_mini",
     )
     parser.add_argument("--update", action="store_true", help="write the baseline from this run instead of judging it")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the verdict as JUnit XML")
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-drop",
         type=_percent,
         metavar="POINTS",
-        help="judge by scores alone: a task's may fall by so many points, and single answers may get worse",
+        help="judge by scores alone: a task's score may fall by this many points, and single answers may get worse",
     )
     parser.add_argument(
         "--min-score",
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TASK=VALUE",
-        help="also refuse a score of this task, on the baseline's questions, below VALUE percent; once for each task",
+        help="fail if this task's score on the baseline's questions is below VALUE percent; repeat for each task",
     )
     return parser
 

@@ -47,17 +47,17 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus report",
-        description="From one finished run, without running it again: strategies, scores per category, "
-        "selection, perplexities, adaptive thresholds, boxes and cost, as a page, Markdown, CSV, JSON and figures.",
-        epilog="exit status: 0 done; 1 done, but something of a run could not be used (the page lists it); 2 nothing "
+        description="Turn a finished run into a page, Markdown, CSV, JSON and figures, without running the model "
+        "again: strategies, scores per category, selection, perplexities, adaptive thresholds, boxes and cost.",
+        epilog="exit status: 0 done; 1 done, but part of a run could not be used (the page lists it); 2 nothing "
         "to report; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="the --output_path of a run made with --log_samples, or its "
-        "*_results.json; runs of other models are reported as far as they go",
+        "*_results.json; runs of other models are reported as far as possible",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the report to")
     return parser
 
 

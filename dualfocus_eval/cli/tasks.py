@@ -15,11 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the tasks, or the folder that they lie in."""
     parser = argparse.ArgumentParser(
         prog="dualfocus tasks",
-        description="List this package's tasks: name, questions, and what each needs. Evaluation finds them by itself; "
-        "only lmms-eval's subcommand needs to be told: lmms-eval tasks list --include-path "
+        description="List this package's tasks: name, number of questions, and what each needs. Evaluation finds them "
+        "by itself. For lmms-eval's own list, pass their folder: lmms-eval tasks list --include-path "
         '"$(dualfocus tasks --path)"',
     )
-    parser.add_argument("--path", action="store_true", help="print their folder instead")
+    parser.add_argument("--path", action="store_true", help="print the folder of the tasks instead")
     if parser.parse_args(argv).path:
         print(resource_folder("tasks"))
         return 0

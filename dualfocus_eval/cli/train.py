@@ -28,18 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises ``UserError`` for a wrong recipe, for data or a base that do not fit it, for a folder that cannot be written,
     for a loss that is not finite, and where memory runs out.
     """
-    parser = argparse.ArgumentParser(prog="dualfocus train", description=__doc__)
-    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with the package")
-    parser.add_argument("--data", type=Path, default=Path(), help="folder of the recipe's data files (default: here)")
-    parser.add_argument("--out", type=Path, help="folder for stages and checkpoint (default: runs/<recipe>)")
+    parser = argparse.ArgumentParser(prog="dualfocus train", description="Train a model from its recipe.")
+    parser.add_argument("recipe", help="a recipe file, or the name of an included recipe")
     parser.add_argument(
-        "--report-to", default="none", choices=("none", "tensorboard", "wandb"), help="where losses are shown"
+        "--data", type=Path, default=Path(), help="folder of the recipe's data files (default: the current folder)"
+    )
+    parser.add_argument("--out", type=Path, help="folder for stages and the checkpoint (default: runs/<recipe>)")
+    parser.add_argument(
+        "--report-to",
+        default="none",
+        choices=("none", "tensorboard", "wandb"),
+        help="where losses and scores are reported (default: none)",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="train nothing: print samples, tokens, steps, FLOPs, GPU hours, memory per device, and what three samples "
-        "are trained on",
+        help="do not train: print samples, tokens, steps, FLOPs, GPU hours and memory per device, and show which "
+        "tokens of three samples contribute to the loss",
     )
     options = parser.parse_args(argv)
     if options.report_to != "none" and find_spec(options.report_to) is None:
@@ -109,5 +114,5 @@ def _memory_named(out: Path) -> Iterator[None]:
             raise
         raise UserError(
             "out of memory: lower micro_batch_size or set gradient_checkpointing: true in the recipe, which do not "
-            f"change what is trained; the same command then goes on from the last checkpoint in {out}"
+            f"change the result; the same command then resumes from the last checkpoint in {out}"
         ) from error

@@ -32,9 +32,10 @@ def family_for(model_type: str, checkpoint: str) -> Family:
     _refuse_taken_name(FAMILIES.items.get(model_type))
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    raise CheckpointError(
-        f"{checkpoint}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES.items)}"
-    )
+    missing = FAMILIES.missing.get(model_type)
+    reason = f"cannot be used: {missing}" if missing else "is not supported"
+    known = ", ".join(FAMILIES.items)
+    raise CheckpointError(f"{checkpoint}: model_type {model_type!r} {reason}; supported are {known}")
 
 
 def _refuse_taken_name(family: Family | None) -> None:

@@ -134,8 +134,8 @@ def load_baseline(path: Path) -> Baseline:
         faults = ["what it says of its run and its contents, or the order of its questions, was changed"]
     if faults:
         raise UserError(
-            f"baseline {path} is not as it was written: {'; '.join(faults)}; take it back from version control, or "
-            "make it anew from a good run with --update"
+            f"baseline {path} was changed after it was written: {'; '.join(faults)}; restore it from version control, "
+            "or make a new one from a good run with --update"
         )
     # Only now: the digest is of the names under which it was written.
     settings = current_settings(file.settings)
@@ -154,7 +154,7 @@ def _read(path: Path) -> _File:
     try:
         return validated(_File, content, f"baseline {path}")
     except UserError as error:
-        raise UserError(f"{error}; make it anew from a good run with --update") from None
+        raise UserError(f"{error}; make a new one from a good run with --update") from None
 
 
 def _faults(promised: Mapping[str, Sequence[int]], rows: Mapping[str, Sequence[_Row]]) -> Iterator[str]:

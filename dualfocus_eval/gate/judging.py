@@ -71,7 +71,7 @@ def _refuse_other_checkpoint(run: Baseline, baseline: Baseline) -> None:
     # A folder may have another name; the digest at the end says what is in it.
     run_digest, baseline_digest = (of.checkpoint.rpartition("-")[2] for of in (here, there))
     for what, digest, renew in (
-        ("baseline", baseline_digest, "make it anew from a good run with --update"),
+        ("baseline", baseline_digest, "make a new one from a good run with --update"),
         ("run", run_digest, "run again"),
     ):
         if _OF_A_SAMPLE.fullmatch(digest):

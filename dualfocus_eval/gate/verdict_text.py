@@ -15,9 +15,9 @@ __all__ = ["headline", "move_line", "move_table", "ranked_moves", "task_table"]
 
 _MODES: dict[Mode, str] = {
     "exact": "the baseline's own environment: no answer may get worse",
-    "near": f"another environment: an answer may get worse whose closest call was below {TIE} nats",
-    "score": "not float32: any answer may get worse, the scores are tested",
-    "drop": "--max-drop: any answer may get worse, the scores may fall so far",
+    "near": f"another environment: an answer may get worse if its smallest margin was below {TIE} nats",
+    "score": "not float32: any answer may get worse; the scores are tested",
+    "drop": "--max-drop: any answer may get worse, and scores may fall by this much",
 }
 
 
@@ -26,7 +26,9 @@ def headline(verdict: Verdict) -> str:
     moved, forbidden = len(verdict.moves), sum(not move.allowed for move in verdict.moves)
     if verdict.passed:
         worse = sum(move.direction in ("worse", "not known") for move in verdict.moves)
-        found = f"{moved:,} answers moved, {f'{worse:,} for the worse, as they may' if worse else 'none for the worse'}"
+        found = (
+            f"{moved:,} answers changed, {f'{worse:,} for the worse, as allowed' if worse else 'none for the worse'}"
+        )
         return f"passed: {verdict.questions:,} questions, " + (found if moved else "every answer is the baseline's")
     parts = [f"{forbidden:,} of {verdict.questions:,} answers got worse or were lost"] if forbidden else []
     parts += [f"the score of {task.name} {shortfall}" for task in verdict.tasks for shortfall in task.shortfalls]
@@ -53,11 +55,9 @@ def task_table(verdict: Verdict) -> Table:
         notes.append("settings differ: " + "; ".join(verdict.settings))
     if verdict.unjudged:
         notes.append("not in the baseline, not judged: " + ", ".join(verdict.unjudged))
-    decides = (
-        "; decides nothing here" if verdict.mode == "drop" else f"; a score got worse where it is below {SIGNIFICANT}"
-    )
+    decides = "; not used here" if verdict.mode == "drop" else f"; a score got worse if p is below {SIGNIFICANT}"
     notes.append(f"p: McNemar's test, one-sided, whole images, adjusted for the number of tasks (Holm){decides}")
-    header = ("task", "n", "baseline %", "run %", "points", "moved", "worse or lost", "p worse")
+    header = ("task", "n", "baseline %", "run %", "points", "changed", "worse or lost", "p worse")
     return Table("Regression", header, (rows,), tuple(notes))
 
 
@@ -70,7 +70,7 @@ def move_table(verdict: Verdict, most: int) -> Table:
     )
     notes = (f"and {len(moves) - most:,} more",) if len(moves) > most else ()
     return Table(
-        "Answers that moved", ("question", "baseline", "run", "now", "closest call", "allowed"), (rows,), notes
+        "Changed answers", ("question", "baseline", "run", "now", "smallest margin", "allowed"), (rows,), notes
     )
 
 
@@ -81,7 +81,9 @@ def ranked_moves(verdict: Verdict) -> list[Move]:
 
 def move_line(move: Move) -> str:
     """One answer that moved, on one line."""
-    return f"{move.key}: {_text(move.before)} -> {_text(move.after)}, {move.direction}, closest call {_gap(move)} nats"
+    return (
+        f"{move.key}: {_text(move.before)} -> {_text(move.after)}, {move.direction}, smallest margin {_gap(move)} nats"
+    )
 
 
 def _gap(move: Move) -> str:

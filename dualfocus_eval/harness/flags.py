@@ -41,70 +41,70 @@ def _no_effect(note: str, *idle: Any) -> Flag:
 
 
 _POWER = _works("plans the size of a benchmark and ends before a model is loaded")
-_LOGGED = _works("lmms-eval's own; needs its package and an account")
+_LOGGED = _works("a feature of lmms-eval; needs its package and an account")
 
 FLAGS: Mapping[str, Flag] = {
     "config": _works("a YAML file of these arguments, or a list of several runs"),
     "model": _works("`dualfocus`; the default of `dualfocus eval`"),
-    "tasks": _works("names of tasks and groups; `dualfocus tasks` lists ours, `lmms-eval tasks list` all"),
+    "tasks": _works("names of tasks and groups; `dualfocus tasks` lists this package's, `lmms-eval --tasks list` all"),
     "model_args": _works("checked by name, type and value; docs/arguments.md lists them"),
-    "launcher_args": _works("starts a server for a judge; the model is not concerned"),
-    "num_fewshot": _refused("examples would not be shown: lmms-eval hands out questions about images without them"),
-    "fewshot_as_multiturn": _refused("examples would not be shown: lmms-eval hands out questions without them"),
-    "batch_size": _works("questions answered together; `auto` is refused, give a number"),
-    "max_batch_size": _no_effect("a batch that does not fit into memory is halved by itself"),
-    "device": _works("as the model argument `device`, which wins"),
-    "output_path": _works("results and samples; with `dualfocus eval` the traces, too"),
+    "launcher_args": _works("starts a server for a judge; the model is not affected"),
+    "num_fewshot": _refused("examples would not be shown: lmms-eval passes questions about images without them"),
+    "fewshot_as_multiturn": _refused("examples would not be shown: lmms-eval passes questions without them"),
+    "batch_size": _works("questions answered together; `auto` is refused, pass a number"),
+    "max_batch_size": _no_effect("a batch that does not fit into memory is halved automatically"),
+    "device": _works("like the model argument `device`, which takes precedence"),
+    "output_path": _works("results and samples; with `dualfocus eval` also traces"),
     "limit": _works(
-        "the first questions of each task: all (-1), a whole number of 1 or more, or a share below 1. A share is "
-        "taken of the first task, and the other tasks get as many questions; a warning says so, as of a limit "
-        "that cuts rows apart which belong together (MMBench's circular evaluation)"
+        "only the first questions of each task: a whole number of 1 or more, a share below 1, or all (-1). A share "
+        "refers to the first task, and the other tasks get the same number of questions; a warning says so. A limit "
+        "that separates rows of one question, as in MMBench, is warned of too"
     ),
-    "offset": _works("begins with this question; a warning as for `limit`"),
+    "offset": _works("starts with this question; the same warning as for `limit`"),
     "use_cache": _refused(
-        "lmms-eval's response cache does not know the checkpoint's content, and its answers leave no trace; drop the "
-        "flag: dualfocus stores every answer as it comes and resumes from there (trace_dir=FOLDER)"
+        "lmms-eval's response cache does not check the checkpoint's content, and its answers leave no trace; drop the "
+        "flag: dualfocus stores every answer and resumes from there (trace_dir=FOLDER)"
     ),
     "cache_requests": _no_effect(
-        "requests are always built anew: lmms-eval 0.7.3 stores them without the functions that read a question's "
+        "requests are always built again: lmms-eval 0.7.3 stores them without the functions that read a question's "
         "images, and does not notice when the task changes"
     ),
-    "check_integrity": _refused("it runs lmms-eval's own test files, which its package does not have"),
+    "check_integrity": _refused("it runs lmms-eval's own test files, which its package does not contain"),
     "write_out": _works("prints the first contexts; deprecated by lmms-eval"),
     "log_samples": _works("one file of samples per task; reports need it"),
     "wandb_log_samples": _LOGGED,
     "swanlab_log_samples": _LOGGED,
     "log_samples_suffix": _no_effect("lmms-eval 0.7.3 never reads it", "model_outputs"),
-    "system_instruction": _works("the conversation's system turn, as the model argument `system_prompt`; give one"),
-    "apply_chat_template": _works("the checkpoint's chat template is applied with and without it"),
+    "system_instruction": _works("the system turn, like the model argument `system_prompt`; pass only one of them"),
+    "apply_chat_template": _works("the checkpoint's chat template is always applied"),
     "show_config": _works("prints the results with the tasks' configurations"),
-    "include_path": _works("a folder of tasks; a name there wins over ours"),
+    "include_path": _works("a folder of tasks; its names take precedence over this package's"),
     "gen_kwargs": _works(
-        "`max_new_tokens` and `until`; what is not greedy decoding is refused, a name without effect is warned of"
+        "`max_new_tokens` and `until`; anything but greedy decoding is refused, and names without effect are warned of"
     ),
     "reasoning_tags": _works("lmms-eval removes the tagged text before it scores"),
     "verbosity": _works("how much lmms-eval logs"),
     "wandb_args": _LOGGED,
     "swanlab_args": _LOGGED,
-    "timezone": _works("of the time stamps in the results' file names"),
+    "timezone": _works("the time zone of the time stamps in results' file names"),
     "hf_hub_log_args": _works("uploads results and samples to the hub"),
     "predict_only": _works("answers without scores; it implies `log_samples`"),
-    "seed": _works("seeds sampled examples and lmms-eval's own random numbers; answers do not depend on it"),
+    "seed": _works("seeds lmms-eval's random numbers; answers do not depend on it"),
     "trust_remote_code": _no_effect(
-        "lmms-eval 0.7.3 never reads it; for the checkpoint's code there is --model_args trust_remote_code=true"
+        "lmms-eval 0.7.3 never reads it; for the checkpoint's code, use --model_args trust_remote_code=true"
     ),
-    "process_with_media": _works("hands documents with their images to the scorer"),
-    "process_docs_parallel": _works("how many threads score"),
+    "process_with_media": _works("passes documents with their images to the scorer"),
+    "process_docs_parallel": _works("number of threads that score"),
     "agentic_trace_mode": _no_effect("tasks of several steps (`generate_until_agentic`) are refused", "basic"),
-    "force_simple": _works("asks with the tasks' visuals and texts in place of their messages"),
-    "tui": _refused("it is a program of its own: `lmms-eval tui`"),
+    "force_simple": _works("uses the tasks' visuals and texts instead of their messages"),
+    "tui": _refused("it is a separate program: `lmms-eval tui`"),
     "repeats": _no_effect(
-        "decoding is greedy: a question is answered once, that answer counts for every repetition, and measures of "
-        "stability mean nothing",
+        "decoding is greedy: a question is answered once, the answer counts for every repetition, and measures of "
+        "stability have no meaning",
         1,
     ),
-    "baseline": _works("lmms-eval's paired t-test; `dualfocus compare` and `regress` judge by question"),
-    "max_tokens": _no_effect("the budget is for servers that charge by the token; limit the questions with --limit"),
+    "baseline": _works("lmms-eval's paired t-test; `dualfocus compare` and `regress` compare per question"),
+    "max_tokens": _no_effect("the budget is for servers that charge per token; limit the questions with --limit"),
     "power_analysis": _POWER,
     "effect_size": _POWER,
     "alpha": _POWER,

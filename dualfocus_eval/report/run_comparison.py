@@ -41,11 +41,11 @@ def comparison_table(title: str, unit: str, comparisons: Sequence[Comparison]) -
     tested = sum(found.questions > 0 for found in comparisons)
     unscored = "; ".join(f"{found.name}: {found.unscored:,}" for found in comparisons if found.unscored)
     notes = (
-        "B - A in points with its 95% interval (bootstrap over whole images); p: McNemar's test, two-sided, by image; "
-        f"p Holm: adjusted for the number of rows ({tested}).",
-        "Compared is the score of each question: MMBench by row, not by circular question, and POPE by accuracy.",
+        "B - A in points with its 95% interval (bootstrap over whole images). p: McNemar's test, two-sided, by "
+        f"image. p Holm: adjusted for the number of rows ({tested}).",
+        "The score of each question is compared: MMBench by row, not by circular question, and POPE by accuracy.",
         *scale_notes([found.name for found in comparisons if not found.share]),
-        *([f"Not compared, since a run has no score of them: {unscored}."] if unscored else ()),
+        *([f"Not compared, because a run has no score: {unscored}."] if unscored else ()),
     )
     header = (unit, "n", "images", "A %", "B %", "B - A", "B better", "B worse", "p", "p Holm")
     return Table(title, header, (rows,), notes)

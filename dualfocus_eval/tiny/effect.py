@@ -24,21 +24,35 @@ __all__ = [
     "effect_tables",
     "run_table",
     "score_table",
+    "summary_table",
 ]
 
 SCENES = "df_scenes_mini"
 POPE = tuple(f"df_pope_mini_{split}" for split in NEGATIVES)
+_LEVELS = {"detail": "details", "global": "global", "accuracy": "all"}
+"""How the tables call the levels of questions, which are metrics of the task."""
 _INTERVALS = "In brackets: 95% interval, clustered by image"
 
 
 def effect_tables(run: Run) -> dict[str, Table]:
     """Every table, by the name of the place in a page that it fills."""
     return {
+        "summary": summary_table(run),
         "scores": score_table(run),
         "differences": difference_table(run),
         "boxes": box_table(run),
         "run": run_table(run),
     }
+
+
+def summary_table(run: Run) -> Table:
+    """One pass, two passes and their bound, by level of question: what the README shows."""
+    shown: dict[str, Choice] = {"one pass (macro)": "macro", "two passes (selected)": "selected", "oracle": "oracle"}
+    rows: list[tuple[Cell, ...]] = []
+    for level, label in _LEVELS.items():
+        found = [metric(run, SCENES, level, choice) for choice in shown.values()]
+        rows.append((label, found[0][0], *(number for _, number in found)))
+    return Table("Percent right", ("questions", "n", *shown), (tuple(rows),), ())
 
 
 def score_table(run: Run) -> Table:
@@ -50,21 +64,20 @@ def score_table(run: Run) -> Table:
         numbers = [number if interval else Number(number.value, unit="%") for _, number in found]
         return (label, max(n for n, _ in found), *numbers)
 
-    levels = {"detail": "details", "global": "global", "accuracy": "all"}
     deciding = run.settings["selection"]
     return Table(
         title="Scores: % right; for POPE, F1",
         header=("question", "n", *map(heading, shown)),
         sections=(
             tuple(row(SCENES, kind, kind, interval=False) for kind in KINDS),
-            tuple(row(SCENES, level, label, interval=True) for level, label in levels.items()),
+            tuple(row(SCENES, level, label, interval=True) for level, label in _LEVELS.items()),
             tuple(row(task, "f1", f"F1 {task.rpartition('_')[2]}", interval=True) for task in POPE),
         ),
         notes=(
-            f"{_INTERVALS}; for F1 by a jackknife over groups of images. Details are "
-            f"{', '.join(DETAIL_KINDS)}; global is the rest. The rule that decides, named by the "
-            f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. A question without a "
-            "usable box counts in the column micro with its macro answer. Oracle: either candidate is right.",
+            f"{_INTERVALS}; for F1 by a jackknife over groups of images. Details are {', '.join(DETAIL_KINDS)}; "
+            "global covers the rest. The deciding rule, from the "
+            f"{run.record['settings_from']['selection'] if run.record else ''}: {deciding}. Without a usable box, "
+            "a question counts in the column micro with its macro answer. Oracle: either candidate is right.",
             *rule_notes(run.rules),
         ),
     )
@@ -98,11 +111,7 @@ def box_table(run: Run) -> Table:
         title="Boxes of detail questions",
         header=("question", "n", "parsed %", "mean IoU", "IoU > 0.5 %"),
         sections=(tuple(rows), (_boxes("details", scenes[_kind_is(run, DETAIL_KINDS)]),)),
-        notes=(
-            "IoU with the box of the object that the question is about; a text without a usable box counts as 0. "
-            + _INTERVALS
-            + ".",
-        ),
+        notes=("IoU with the box of the object in question; an unusable box counts as 0. " + _INTERVALS + ".",),
     )
 
 

@@ -52,7 +52,7 @@ def _data() -> Iterator[Case]:
     yield Case("data prepare", "the disk is full", 2, "root", _prepared(lambda source: None, before=disk_of(100)))
     yield Case(
         "data verify",
-        "a prepared table was changed",
+        "a prepared table was modified",
         1,
         "random",
         _verified(lambda root: cut(root / "pope" / "random.parquet")),
@@ -67,7 +67,7 @@ def _data() -> Iterator[Case]:
         "question_answers.json",
         lambda f, s: Command(["data", "vg", "--source", ".", "--out", "vg"]),
     )
-    yield Case("data vg", "a file breaks off", 1, "question_answers.json", _curated)
+    yield Case("data vg", "a file is truncated", 1, "question_answers.json", _curated)
 
 
 def _release(folder: Path) -> Path:
@@ -127,7 +127,7 @@ def _piped(source: Path) -> None:
 
 _RELEASES: tuple[tuple[str, int, str, Callable[[Path], Any]], ...] = (
     ("no official files", 2, "source", lambda source: shutil.rmtree(source)),
-    ("a line is no JSON", 1, "coco_pope_random.json", _text(b"{broken\n")),
+    ("a line is not JSON", 1, "coco_pope_random.json", _text(b"{broken\n")),
     ("a question is null", 1, "coco_pope_random.json", _row(text=None)),
     ("a question is a list", 1, "coco_pope_random.json", _row(text=["a"])),
     ("an answer is true", 1, "coco_pope_random.json", _row(label=True)),
@@ -164,7 +164,7 @@ def _training() -> Iterator[Case]:
         yield Case("train", fault, 2, said, _trained(lambda data: None, stage))
     yield Case("train", "unknown recipe", 2, "nosuch", lambda f, s: Command(["train", "nosuch"]))
     yield Case("train", "unknown key in the recipe", 2, "trian", _unknown_key)
-    yield Case("train", "the base's weights are cut off", 2, "model.safetensors", _cut_base)
+    yield Case("train", "the base's weights are truncated", 2, "model.safetensors", _cut_base)
     yield Case("train", "--out is a file", 2, "out", _out_is_a_file)
 
 
@@ -219,18 +219,18 @@ def _pipe(data: Path) -> None:
 
 _SAMPLES: tuple[tuple[str, int, str, Callable[[Path], Any]], ...] = (
     ("no data file", 2, "d.json", lambda data: (data / "d.json").unlink()),
-    ("the data file is no JSON", 2, "d.json", lambda data: (data / "d.json").write_text("no JSON")),
+    ("the data file is not JSON", 2, "d.json", lambda data: (data / "d.json").write_text("no JSON")),
     ("the data file is a named pipe", 2, "d.json", _pipe),
     ("a sample's image is missing", 1, "1", _first(_sample("red") | {"image": "b.png"})),
     ("a sample's answer is null", 1, "1", _first(_sample(None))),
     ("a sample's question is a list", 1, "1", _first(_sample("red", ["what"]))),
-    ("a sample is no object", 1, "1", _first("text")),
+    ("a sample is not an object", 1, "1", _first("text")),
     ("two lists in one file", 1, "d.json", _two_lists),
 )
 _STAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("the loss is no longer finite", "learning_rate", {"learning_rate": 1e30}),
     ("unknown objective", "objective", {"objective": "nosuch"}),
-    ("a batch of no samples", "batch_size", {"batch_size": 0}),
+    ("a batch size of 0", "batch_size", {"batch_size": 0}),
 )
 
 
@@ -276,15 +276,15 @@ _ORIGINALS: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ("no such folder", "original", lambda source: shutil.rmtree(source)),
     ("config.json is missing", "config.json", lambda source: (source / "config.json").unlink()),
     (
-        "config.json has text for a number",
+        "config.json has text instead of a number",
         "hidden_size",
         lambda source: changed_json(source / "config.json", lambda c: c.update(hidden_size="wide")),
     ),
     ("a weight file is missing", "safetensors", lambda source: sorted(source.glob("*.safetensors"))[0].unlink()),
-    ("a weight file is cut off", "safetensors", lambda source: cut(sorted(source.glob("*.safetensors"))[0])),
+    ("a weight file is truncated", "safetensors", lambda source: cut(sorted(source.glob("*.safetensors"))[0])),
     ("a weight is missing", "embed_tokens", _shard(lambda w: w.pop("model.embed_tokens.weight"))),
     ("a weight is NaN", "finite", _shard(_nan)),
-    ("tokenizer.json is cut off", "tokenizer", lambda source: cut(source / "tokenizer.json")),
+    ("tokenizer.json is truncated", "tokenizer", lambda source: cut(source / "tokenizer.json")),
 )
 
 

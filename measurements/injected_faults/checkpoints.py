@@ -104,7 +104,7 @@ def _poisoned(value: float) -> Callable[[dict[str, torch.Tensor]], None]:
 
 _SPOILT: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ("an empty folder", "config.json is missing", _without("*")),
-    ("config.json is no JSON", "config.json", _written("config.json", b"{")),
+    ("config.json is not JSON", "config.json", _written("config.json", b"{")),
     ("config.json is a list", "config.json", _written("config.json", b"[]")),
     ("unknown model_type", "model type", _config(lambda c: c.update(model_type="elsewhere"))),
     (
@@ -114,19 +114,19 @@ _SPOILT: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
     ),
     ("weights are missing", "model.safetensors", _without(WEIGHTS)),
     ("weights are a pickle", "pickle", _pickled),
-    ("weights are cut off", "model.safetensors", lambda c: cut(c / WEIGHTS)),
+    ("weights are truncated", "model.safetensors", lambda c: cut(c / WEIGHTS)),
     ("weights are an empty file", "model.safetensors", _written(WEIGHTS, b"")),
-    ("bytes behind the weights", "model.safetensors", _trailing),
+    ("extra bytes after the weights", "model.safetensors", _trailing),
     ("a weight is NaN", "NaN or infinite", _weights(_poisoned(float("nan")))),
     ("a weight is infinite", "NaN or infinite", _weights(_poisoned(float("inf")))),
     ("a weight is missing", _NAMED, _weights(lambda w: w.pop(HEAD))),
-    ("a weight of another shape", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD][:7].clone()}))),
+    ("a weight of the wrong shape", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD][:7].clone()}))),
     ("a weight that the model does not have", "elsewhere", _weights(lambda w: w.update(elsewhere=torch.ones(2)))),
-    ("weights are whole numbers", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD].to(torch.int32)}))),
+    ("weights are integers", _NAMED, _weights(lambda w: w.update({HEAD: w[HEAD].to(torch.int32)}))),
     ("the index is empty", "index", _indexed({})),
     ("the index names a pickle", "index", _indexed({HEAD: "pytorch_model.bin"})),
     ("the index names a file outside", "index", _indexed({HEAD: "../other.safetensors"})),
-    ("tokenizer.json is cut off", "cannot be loaded", lambda c: cut(c / "tokenizer.json")),
+    ("tokenizer.json is truncated", "cannot be loaded", lambda c: cut(c / "tokenizer.json")),
     ("no processor", "processor", _without("processor_config.json", "preprocessor_config.json")),
     (
         "the processor counts other image tokens than the model",
@@ -169,10 +169,10 @@ def _adapted(spoil: Callable[[Path], object]) -> Broken:
 
 _TENSORS = "adapter_model.safetensors"
 _ADAPTERS: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
-    ("cut off", "adapter", lambda a: cut(a / _TENSORS)),
-    ("its configuration is no JSON", "adapter", lambda a: (a / "adapter_config.json").write_text("{")),
+    ("truncated", "adapter", lambda a: cut(a / _TENSORS)),
+    ("its configuration is not JSON", "adapter", lambda a: (a / "adapter_config.json").write_text("{")),
     (
-        "names that do not fit the model",
+        "names that do not match the model",
         "adapter",
         lambda a: changed_weights(
             a / _TENSORS, lambda w: [w.update({k.replace("layers", "blocks"): w.pop(k)}) for k in list(w)]

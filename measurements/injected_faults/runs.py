@@ -52,12 +52,12 @@ _MISTAKES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("no task", "--tasks is missing", ()),
     ("unknown task", "Tasks not found", ("--tasks", "no_such_task")),
     ("unknown model argument", "Did you mean selection?", (*POPE, "--model_args", "selektion=own")),
-    ("model argument of another type", "batch_size", (*POPE, "--model_args", "batch_size=many")),
+    ("model argument of the wrong type", "batch_size", (*POPE, "--model_args", "batch_size=many")),
     ("unknown dtype", "dtype", (*POPE, "--model_args", "dtype=float31")),
     ("no such checkpoint", "no such folder", (*POPE, "--model_args", "pretrained=./nowhere")),
     ("sampling", "temperature", (*POPE, "--gen_kwargs", "temperature=0.7")),
-    ("text for a number in --gen_kwargs", "max_new_tokens", (*POPE, "--gen_kwargs", "max_new_tokens=many")),
-    ("--config names no file", "no-such.yaml", ("--config", "no-such.yaml")),
+    ("text instead of a number in --gen_kwargs", "max_new_tokens", (*POPE, "--gen_kwargs", "max_new_tokens=many")),
+    ("--config names a missing file", "no-such.yaml", ("--config", "no-such.yaml")),
     ("the trace folder is a file", "trace", (*POPE, "--model_args", "trace_dir=/dev/null/traces")),
 )
 
@@ -67,13 +67,13 @@ def _asked(*more: str) -> Broken:
 
 
 def _on_the_way() -> Iterator[Case]:
-    yield Case("eval", "--config is no YAML", 2, "bad.yaml", _bad_config)
+    yield Case("eval", "--config is not YAML", 2, "bad.yaml", _bad_config)
     yield Case("eval", "one of three images is damaged", 1, "bad_image", _images(_PNG, b"no image", _PNG))
     yield Case("eval", "two of three images are damaged", 1, "2 of 3", _images(_PNG, b"no image", _PNG[:60]))
     # lmms-eval itself opens the first image of a task while it loads it; ours hand theirs over undecoded.
     yield Case("eval", "the first image of a user's task is damaged", 3, "before it was scored", _images(b"no image"))
     yield Case(
-        "eval", "PostScript under a picture's name", 1, "bad_image", _images(_PNG, b"%!PS-Adobe-3.0 EPSF\n", _PNG)
+        "eval", "PostScript with an image's file name", 1, "bad_image", _images(_PNG, b"%!PS-Adobe-3.0 EPSF\n", _PNG)
     )
     yield Case("eval", "an empty question", 1, "empty_question", _images(_PNG, question=" "))
     yield Case("eval", "the disk is full: traces", 1, "could not be stored", _disk(600))
@@ -86,7 +86,7 @@ def _on_the_way() -> Iterator[Case]:
         "df_pope_mini_random",
         _sound_eval(environment={"PYTHONIOENCODING": "ascii"}),
     )
-    yield Case("eval", "the reader of a pipe goes away", 0, "", _sound_eval(reader=("head", "-c", "1")))
+    yield Case("eval", "the reader closes the pipe", 0, "", _sound_eval(reader=("head", "-c", "1")))
 
 
 _file = io.BytesIO()
@@ -146,7 +146,9 @@ def _afterwards() -> Iterator[Case]:
     yield Case("compare", "no such run", 2, "nowhere", lambda f, s: Command(["compare", s.run, "nowhere"]))
     for fault, said, spoil in _BASELINES:
         yield Case("regress", fault, 2, said, _judged(spoil))
-    yield Case("regress", "results.json is cut off", 2, "results", _read(_cut_results, "regress", "run", "--baseline"))
+    yield Case(
+        "regress", "results.json is truncated", 2, "results", _read(_cut_results, "regress", "run", "--baseline")
+    )
     for fault, status, said, arguments in _JUDGED:
         yield Case("regress", fault, status, said, _judging(*arguments))
 
@@ -186,12 +188,12 @@ def _forget_traces(run: Path) -> None:
 
 # Whatever becomes of the traces, `compare` has all that it needs: the scores are in the samples.
 _DAMAGES: tuple[tuple[str, int, int, str, Callable[[Path], object]], ...] = (
-    ("results.json is cut off", 2, 2, "results", _cut_results),
+    ("results.json is truncated", 2, 2, "results", _cut_results),
     ("results.json is missing", 2, 2, "results", lambda run: _results(run).unlink()),
     ("the samples are missing", 1, 2, "samples", lambda run: _samples(run).unlink()),
-    ("the samples are cut off", 1, 1, "sample", lambda run: cut(_samples(run), 0.7)),
-    ("a trace is cut off", 1, 0, "trace", lambda run: cut(_traces(run), 0.9)),
-    ("the traces are all of another run", 1, 0, "trace", _foreign_traces),
+    ("the samples are truncated", 1, 1, "sample", lambda run: cut(_samples(run), 0.7)),
+    ("a trace is truncated", 1, 0, "trace", lambda run: cut(_traces(run), 0.9)),
+    ("all traces belong to another run", 1, 0, "trace", _foreign_traces),
     ("the traces are missing", 1, 0, "trace", _lose_traces),
 )
 
@@ -226,12 +228,12 @@ def _one_row(content: dict[str, Any]) -> None:
 
 
 _BASELINES: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
-    ("the baseline is cut off", "baseline", lambda b: cut(b)),
-    ("the baseline is no object", "baseline", lambda b: b.write_text("[]")),
-    ("the baseline has lost rows", "baseline", lambda b: changed_json(b, _one_row)),
+    ("the baseline is truncated", "baseline", lambda b: cut(b)),
+    ("the baseline is not an object", "baseline", lambda b: b.write_text("[]")),
+    ("rows of the baseline are missing", "baseline", lambda b: changed_json(b, _one_row)),
     (
         "the baseline was edited",
-        "is not as it was written",
+        "was changed after it was written",
         lambda b: changed_json(b, lambda c: c.update(checkpoint="other")),
     ),
 )
@@ -249,6 +251,6 @@ _FLOOR = ("--max-drop", "100", "--min-score", f"{TASK_NAME}=60")
 _JUDGED: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
     ("answers got worse", 1, "regression", ("moved", "its own")),
     ("a score below --min-score", 1, TASK_NAME, ("moved", "its own", *_FLOOR)),
-    ("the baseline is of other tasks", 2, "df_pope_mini", ("sound", "df_pope_mini")),
+    ("the baseline covers other tasks", 2, "df_pope_mini", ("sound", "df_pope_mini")),
     ("no such baseline", 2, "nowhere.json", ("sound", "nowhere.json")),
 )

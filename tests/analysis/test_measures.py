@@ -152,7 +152,7 @@ def test_a_report_says_of_scores_that_are_no_shares_what_they_are() -> None:
         cells = [str(cell) for row in tables[name].rows for cell in row if isinstance(cell, Number)]
         assert not [text for text in cells if "nan" in text or len(text.partition(".")[0].strip("-+")) > 3], name
     for name in ("strategies", "regret", "adaptive"):
-        assert any(SCENES in note and "not in per cent" in note for note in tables[name].notes), name
+        assert any(SCENES in note and "not in percent" in note for note in tables[name].notes), name
     assert "calibration" not in tables
     assert "strategies" not in sections["strategies"].figures
     for section in sections.values():

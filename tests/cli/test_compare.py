@@ -99,7 +99,7 @@ def test_scores_that_are_no_shares_are_compared_as_they_are(tmp_path: Path) -> N
     (found,) = compare_tasks(pairs)
     table = comparison_table("Tasks", "task", [found])
     assert [str(cell).partition(" ")[0] for cell in table.rows[0][3:6]] == ["1.62", "2.25", "+0.62"]
-    assert any("not in per cent" in note for note in table.notes)
+    assert any("not in percent" in note for note in table.notes)
     (same,) = compare_tasks(pairs.assign(score_second=pairs["score_first"]))
     assert (same.difference.value, math.isnan(same.difference.low)) == (0.0, True)
 

@@ -61,8 +61,8 @@ def test_help_and_mistakes_are_answered_without_heavy_imports(argv: list[str], s
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("eval", "interrupted; what dualfocus answered is stored, the same command goes on from there"),
-        ("demo", "interrupted; what dualfocus answered is stored, the same command goes on from there"),
+        ("eval", "interrupted; the answers so far are stored, and the same command resumes there"),
+        ("demo", "interrupted; the answers so far are stored, and the same command resumes there"),
         ("report", "interrupted"),
     ],
 )

@@ -297,7 +297,7 @@ def test_limits_of_the_user(baseline: Path, tmp_path: Path, capsys: pytest.Captu
     run = bad_run(tmp_path, wrong(0))
     judged = ["regress", run, "--baseline", str(baseline)]
     for limits, status, said in (
-        (["--max-drop", "10"], 0, "1 for the worse, as they may"),
+        (["--max-drop", "10"], 0, "1 for the worse, as allowed"),
         (["--max-drop", "5"], 1, f"the score of {TASK} fell by 8.3 points: 100.0% -> 91.7%, allowed 5"),
         (["--max-drop", "10", "--min-score", f"{TASK}=92"], 1, f"the score of {TASK} is 91.7%, below 92%"),
     ):

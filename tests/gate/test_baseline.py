@@ -144,7 +144,7 @@ def test_a_baseline_that_was_changed_is_refused_by_name(
     assert load_baseline(path).questions == 12
     change(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"is not as it was written: .*{message}"):
+    with pytest.raises(UserError, match=f"was changed after it was written: .*{message}"):
         load_baseline(path)
 
 
@@ -167,7 +167,7 @@ def test_a_baseline_of_a_resumed_run_says_so(tmp_path: Path) -> None:
     traces = folder / "traces" / "traces.rank0000.jsonl"
     first, second = traces.read_text().splitlines()
     traces.write_text(first.replace("these settings", "others") + "\n" + second + "\n")
-    with pytest.raises(UserError, match="the run is not whole"):
+    with pytest.raises(UserError, match="the run is incomplete"):
         reduce_run(read_gate_run(folder, rows), resumed=True)
 
 
@@ -244,9 +244,9 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_cut_the_last_line, "the run is not whole: .*cut off"),
-        (_lose_a_sample, "the run is not whole: 1 questions are missing from the sample file"),
-        (_leave_the_traces_out, "the run is not whole: .*trace folder is missing"),
+        (_cut_the_last_line, "the run is incomplete: .*cut off"),
+        (_lose_a_sample, "the run is incomplete: 1 questions are missing from the sample file"),
+        (_leave_the_traces_out, "the run is incomplete: .*trace folder is missing"),
         (_edit(lambda arguments: arguments.pop("dualfocus")), "not written by --model dualfocus"),
         (_edit(lambda arguments: arguments["dualfocus"].pop("environment")), "does not say what ran it; run again"),
         (
@@ -278,8 +278,8 @@ def _with_contents(questions: int, doc_ids: str) -> str:
     [
         (None, "there is no baseline .*--update"),
         ("{", "cannot be read"),
-        ("[]", "baseline.json: expected keys with values, found list; make it anew"),
-        ('{"format": 2}', "baseline.json: checkpoint is missing .and 7 more.; make it anew"),
+        ("[]", "baseline.json: expected keys with values, found list; make a new one"),
+        ('{"format": 2}', "baseline.json: checkpoint is missing .and 7 more.; make a new one"),
         (json.dumps(EMPTY), "has no questions"),
         ('{"format": 1}', "has format 1, this is 2; renew it"),
         ("\ufeff" + json.dumps(EMPTY), "has no questions"),

@@ -236,7 +236,11 @@ SAMPLE, WHOLE = "tiny-0123456789abcdef", "tiny-0123456789abcdef0123456789abcdef"
 @pytest.mark.parametrize(
     ("run", "kept", "message"),
     [
-        (WHOLE, SAMPLE, "the baseline names its checkpoint by a sample .* make it anew from a good run with --update"),
+        (
+            WHOLE,
+            SAMPLE,
+            "the baseline names its checkpoint by a sample .* make a new one from a good run with --update",
+        ),
         (SAMPLE, SAMPLE, "the baseline names its checkpoint by a sample"),
         (SAMPLE, WHOLE, "the run names its checkpoint by a sample of its weights .* run again"),
     ],

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_from_annotations_to_scores_on_one_cpu(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "training.md").read_text()
-    block = re.search(r"<!-- one cpu -->\n(.*?)<!-- end of one cpu -->", page, re.DOTALL)
+    block = re.search(r"<!-- one cpu -->\n```bash\n(.*?)```", page, re.DOTALL)
     assert block
-    script = re.sub("^    ", "", block[1], flags=re.MULTILINE).replace("--count 30", "--count 2")
+    script = block[1].replace("--count 30", "--count 2")
     script = script.replace("--tasks df_scenes_mini", "--tasks df_scenes_mini --limit 3")
     called = f'set -e\ndualfocus() {{ "{sys.executable}" -m dualfocus_eval "$@"; }}\n{script}'
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -169,6 +170,18 @@ def test_the_gate_knows_how_close_its_choice_was(shorter: str, tmp_path: Path) -
     assert answer.gap == 1  # tokens
 
 
+def test_the_gate_does_not_know_how_close_the_choice_of_a_rule_was_that_is_not_installed(
+    shorter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = question(0, "no", micro="yes")
+    rows = [replace(row, trace=replace(row.trace, picks={shorter: "micro"})), question(1, "no", gap=0.25)]
+    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
+    monkeypatch.delitem(RULES.items, shorter)
+    ((by_rule, other),) = reduce_run(read_gate_run(folder, rows)).tasks.values()
+    assert math.isnan(by_rule.gap)
+    assert other.gap == 0.25
+
+
 def _gate(folder: Path, answers: Sequence[Answered], rule: str) -> Run:
     return read_gate_run(gate_run(folder / "run", answers, settings={"selection": rule}), answers)
 
@@ -184,7 +197,7 @@ def test_a_rule_that_is_not_installed_is_known_by_its_picks(
     assert run.rules == ("own_context", "micro_context", "released", shorter)
     strategies = strategy_section(run).tables["strategies"]
     assert cells(strategies, f"{shorter} *")[0].startswith("66.7")
-    assert f"Not installed here, so known only by what the traces say it picked: {shorter}." in strategies.notes
+    assert f"Not installed here, and known only by the picks in the traces: {shorter}." in strategies.notes
     questions = question_section(run).tables["questions"]
     assert set(cells(questions, "PPL macro")) == {""}
     assert "not installed" in questions.notes[-1]

@@ -7,7 +7,7 @@ from dualfocus_eval.analysis.measures import points, rate
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.sections.boxes import truth_overlap
-from dualfocus_eval.tiny.effect import POPE, SCENES, box_table, difference_table, run_table, score_table
+from dualfocus_eval.tiny.effect import POPE, SCENES, box_table, difference_table, run_table, score_table, summary_table
 from tests.analysis.runs import Answered, answered, run_of, scene
 
 CHOICES = ("macro", "micro", "own_context", "micro_context", "released", "oracle")
@@ -54,6 +54,14 @@ def test_scores_by_kind_and_level(answers: list[Answered]) -> None:
     assert row(table, "scene")["n"] == 0
     assert str(row(table, "scene")["macro"]) == ""
     assert details["micro"] == rate([float(i < 7) for i in range(10)], run.answers["cluster"].iloc[:10])
+
+
+def test_the_summary_has_the_scores_of_one_pass_and_of_two(answers: list[Answered]) -> None:
+    run = run_of(answers)
+    for level in ("details", "global", "all"):
+        short, full = row(summary_table(run), level), row(score_table(run), level)
+        assert (short["n"], short["one pass (macro)"], short["oracle"]) == (full["n"], full["macro"], full["oracle"])
+        assert short["two passes (selected)"] == full[run.settings["selection"]]
 
 
 def test_differences_are_paired_and_clustered(answers: list[Answered]) -> None:

@@ -20,6 +20,7 @@ from dualfocus_eval.cli.main import main as dualfocus
 from dualfocus_eval.cli.train import main
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.model import DualFocusChat
+from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.recipe import load_recipe
 from dualfocus_eval.training.stage import load_base
 from dualfocus_eval.training.trainer import TuningTrainer
@@ -63,7 +64,8 @@ def answers(checkpoint: Path, traces: Path) -> dict[str, str]:
     from lmms_eval.evaluator import simple_evaluate
 
     model = DualFocusChat(pretrained=str(checkpoint), dtype="float32", trace_dir=str(traces), batch_size=2)
-    simple_evaluate(model, tasks=["df_pope_mini"], limit=QUESTIONS, log_samples=False)
+    tasks = ["df_pope_mini"]
+    simple_evaluate(model, tasks=tasks, limit=QUESTIONS, log_samples=False, task_manager=task_manager(tasks))
     return traced(traces)
 
 

@@ -27,9 +27,9 @@ _PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected")
 def box_section(run: Run) -> Section:
     """Parsing, areas, overlap with the true boxes where the documents have them, and scores by object size."""
     text = (
-        "A question without a usable box gets the macro answer. Areas are shares of the image in per cent, before the "
-        "box is made square and enlarged. IoU is with the box of the object that the question is about, where the task "
-        "has one; a text without a usable box counts as 0."
+        "A question without a usable box gets the macro answer. Areas are percentages of the image, before the "
+        "box is made square and enlarged. IoU is with the box of the object in question, if the task has one; an "
+        "unusable box counts as 0."
     )
     asked = {task: rows[rows["outcome"].notna()] for task in run.task_names if len(rows := run.of(task))}
     asked = {task: rows for task, rows in asked.items() if len(rows)}
@@ -48,12 +48,12 @@ def box_section(run: Run) -> Section:
     )
     table = Table("Boxes", header, (tuple(_box_row(task, rows) for task, rows in asked.items()),), (INTERVALS,))
     tables = {"boxes": table}
-    figures = {"box_areas": Drawing("Box areas as shares of the image; log scale.", lambda: _draw_areas(asked))}
+    figures = {"box_areas": Drawing("Box areas as shares of the image, on a log scale.", lambda: _draw_areas(asked))}
     known = {task: rows[rows["truth_x1"].notna()] for task, rows in asked.items() if rows["truth_x1"].notna().any()}
     if known and "micro" in run.choices:
         sizes = tuple(tuple(_size_rows(run, task, rows)) for task, rows in known.items())
         heading = ("task", "object size", "n", *run.shown_choices.values())
-        size = "Object size: the square root of the object's share of the image, in per cent of its side."
+        size = "Object size: the square root of the object's share of the image, in percent of its side."
         tables["object_size"] = Table("Scores by object size (%)", heading, sizes, (f"{INTERVALS} {STAR}", size))
         figures["object_size"] = Drawing("Score by object size (%); 95% intervals.", lambda: _draw_sizes(known))
     return Section("boxes", "Boxes", text, tables, figures)

@@ -40,7 +40,7 @@ def category_section(run: Run) -> Section:
         tables[f"categories_{task}"] = Table(f"{task}: categories{unit}", header, sections, notes)
         if "micro" in choices:
             figures[f"categories_{task}"] = Drawing(f"{task} by category{unit}", _drawing(run, task, groups, unit))
-    text = "Scores per category, as in the paper's figure 4. Small categories have wide intervals: read them."
+    text = "Scores per category, as in the paper's figure 4. Small categories have wide intervals."
     return Section("categories", "Categories", text, tables, figures)
 
 

@@ -32,9 +32,10 @@ def confidence_section(run: Run) -> Section:
     """Distributions of PPL per task and category, and the calibration of both pathways."""
     text = (
         "PPL is the exponential of the mean negative log-likelihood per answer token, end token included, in the "
-        "candidate's own pathway. Confidence is 1 / PPL. AUROC: how well confidence tells right from wrong answers, 50 "
-        "is chance. Calibration error: mean distance between confidence and share right over ten bins of equally many "
-        "questions. An answer is right from a score of 0.5; scores that are no shares say nothing of it."
+        "candidate's own pathway. Confidence is 1 / PPL. AUROC shows how well confidence separates right from "
+        "wrong answers; 50 is chance. Calibration error is the mean distance between confidence and the share of "
+        "right answers, over ten bins with equally many questions. An answer is right from a score of 0.5; scores "
+        "that are not shares are left out."
     )
     spread, calibration = [], []
     for task in run.task_names:
@@ -54,15 +55,18 @@ def confidence_section(run: Run) -> Section:
         "perplexity": Table("PPL by category", ("task", "category", "pathway", *quantiles), (tuple(spread),)),
     }
     if calibration:
-        few = f"AUROC is left out where fewer than {_FEWEST} answers are right, or fewer than {_FEWEST} wrong."
+        few = f"AUROC is omitted with fewer than {_FEWEST} right or fewer than {_FEWEST} wrong answers."
         notes = (INTERVALS, few)
         tables = {"calibration": Table("Calibration", header, (tuple(calibration),), notes)} | tables
-    caption = "PPL of macro and micro answers; the line in each box is the median, whiskers span 5% to 95%."
+    caption = "PPL of macro and micro answers. The line in each box is the median; whiskers span 5% to 95%."
     figures = {
         "perplexity": Drawing(caption, lambda: _draw_spread(run)),
     }
     if calibration:
-        perfect = "Share right against confidence, in ten bins of equally many questions; the diagonal is perfect."
+        perfect = (
+            "Share of right answers against confidence, in ten bins with equally many questions. The "
+            "diagonal is perfect."
+        )
         figures["reliability"] = Drawing(perfect, lambda: _draw_reliability(run))
     return Section("confidence", "Perplexity and calibration", text, tables, figures)
 

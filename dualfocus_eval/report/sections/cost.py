@@ -25,8 +25,8 @@ def totals(run: Run) -> dict[str, float]:
 def cost_section(run: Run) -> Section:
     """Work and time, in all and per question."""
     text = (
-        "Counted by the engine while it answered; answers taken over from an earlier run count with what they "
-        "cost then. Time is that of the engine's phases, without model loading, decoding of image files and scoring."
+        "Counted by the engine during the run. Answers reused from an earlier run count with their original cost. "
+        "Times are those of the engine's phases, without model loading, image decoding and scoring."
     )
     spent = totals(run)
     questions = spent["questions"]
@@ -54,7 +54,7 @@ def cost_section(run: Run) -> Section:
         (name, Number(value, unit="s"), Number(1000 * value / questions, unit="ms"))
         for name, value in [(phase, spent[f"seconds_{phase}"]) for phase in PHASES] + [("all phases", seconds)]
     ]
-    notes = (f"Of all prompt tokens, {reuse} % were reused from a cached prefix and not computed again.",)
+    notes = (f"{reuse}% of all prompt tokens were reused from a cached prefix.",)
     tables = {
         "work": Table(
             f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (tuple(work),), notes

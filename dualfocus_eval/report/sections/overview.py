@@ -43,9 +43,7 @@ def run_section(run: Run) -> Section:
 
 def official_section(run: Run) -> Section:
     """lmms-eval's own numbers, unchanged."""
-    text = (
-        "As they stand in the results file, for the answers that the run selected; shares from 0 to 1, counts as such."
-    )
+    text = "As in the results file, for the answers that the run selected. Shares are from 0 to 1."
     table = official_table(run)
     return Section("official", "lmms-eval's results", text, {"official": table} if table.rows else {})
 

@@ -45,8 +45,8 @@ def _content() -> Mapping[str, Sequence[Mapping[str, Any]]]:
 def main_section(run: Run) -> Section:
     """Tables 1 and 2 in one, the run's own rows below the published ones."""
     text = (
-        "Rows marked published are the paper's (tables 1 and 2), measured by its authors on the full benchmarks. The "
-        "rows of this run are measured."
+        "Rows marked published are the paper's (tables 1 and 2), measured by its authors on the full benchmarks. "
+        "The rows of this run were measured here."
     )
     found = {column: task for column, tasks in BENCHMARKS.items() if (task := _first(run, tasks))}
     if not found:
@@ -57,7 +57,9 @@ def main_section(run: Run) -> Section:
     own = [_own_row(run, choice, found) for choice in choices]
     notes = ["This run's columns: " + "; ".join(f"{column}: {task}" for column, task in found.items()) + "."]
     if len(choices) > 1 and not traced.all():
-        notes.append("Some questions have no trace: `selected` is about all, macro and micro about the traced ones.")
+        notes.append(
+            "Some questions have no trace: `selected` covers all questions, macro and micro only the traced ones."
+        )
     minis = [task for task in found.values() if task.endswith("_mini")]
     if minis:
         notes.append(
@@ -66,7 +68,7 @@ def main_section(run: Run) -> Section:
         )
     limit = (run.results.get("config") or {}).get("limit")
     if limit:
-        notes.append(f"This run had --limit {limit}: published numbers are of the full benchmarks.")
+        notes.append(f"This run had --limit {limit}; published numbers are for the full benchmarks.")
     header = ("model", "LLM", "origin", *BENCHMARKS)
     table = Table("Main results (%)", header, (tuple(published), tuple(own)), tuple(notes))
     return Section("main", "Beside the paper", text, {"main": table})
@@ -75,8 +77,8 @@ def main_section(run: Run) -> Section:
 def published_section() -> Section:
     """Every table of the paper, and figure 4, as far as its numbers are known here."""
     text = (
-        "Published by the paper's authors, not measured here. Tables 1, 2, 3, 5 and 7 are complete; of the others only "
-        f"what the paper's text states is known here, the rest says so ({_UNKNOWN})."
+        "Published by the paper's authors, not measured here. Tables 1, 2, 3, 5 and 7 are complete. Of the other "
+        f"tables, only the numbers in the paper's text are known here; the rest is marked {_UNKNOWN}."
     )
     tables = {f"published_{table['table']}": _table(table, f"Table {table['table']}") for table in published_tables()}
     tables |= {

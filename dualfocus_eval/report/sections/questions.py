@@ -28,8 +28,8 @@ _LONGEST = 200
 def question_section(run: Run) -> Section:
     """The first questions of each kind, in the order of the run; pictures of some where images can be opened."""
     text = (
-        "The first questions of this run where the run's selection gained and where it lost against macro alone, and "
-        f"where it missed a better candidate. Texts are cut after {_LONGEST} characters."
+        "The first questions of this run in which the selection gained against macro alone, lost against it, or "
+        f"missed a better candidate. Texts are cut after {_LONGEST} characters."
     )
     if "micro" not in run.choices:
         return Section("questions", "Questions to look at", text)
@@ -43,20 +43,20 @@ def question_section(run: Run) -> Section:
     names = ("kind", "question", "prompt", "right", "macro", "micro")
     header = (*names, "decided by", "PPL macro", "PPL micro", "selected")
     counts = "; ".join(f"{name}: {len(rows):,}" for name, rows in kinds.items())
-    label = label_of(rule) or "what is not known here, since the rule is not installed"
+    label = label_of(rule) or "a quantity unknown here, since the rule is not installed"
     compared = (
-        f"Rule {rule}: the answer with the lower perplexity is selected, of equal ones micro; PPL is that of "
-        f"{label}. It is left out where something else decided. Of multiple choice the texts of the options "
-        "that the answers name are compared, if option_scoring says so."
+        f"Rule {rule}: the answer with the lower perplexity is selected; on a tie, the micro answer. PPL is that "
+        f"of {label}. It is omitted if something else decided. In multiple choice, the texts of the options that "
+        "the answers name are compared, if option_scoring says so."
     )
     table = Table("Questions", header, sections, (f"In all: {counts}.", compared))
     shown, unopened = _pictures(run, kinds)
     figures = {}
     if shown:
-        caption = "Left: the image with the box and, dashed, the sub-region; right: the sub-region, as it was cut out."
+        caption = "Left: the image with the box and, dashed, the sub-region. Right: the sub-region."
         figures["questions"] = Drawing(caption, lambda: _draw(shown))
     if unopened:
-        text += f" {unopened} images could not be opened, so they are not shown."
+        text += f" {unopened} images could not be opened and are not shown."
     return Section("questions", "Questions to look at", text, {"questions": table}, figures)
 
 

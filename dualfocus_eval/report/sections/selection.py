@@ -21,8 +21,8 @@ __all__ = ["selection_section"]
 def selection_section(run: Run) -> Section:
     """The four-way split, and each rule's accuracy and regret, task by task."""
     text = (
-        "Selection matters only where one candidate scores higher than the other. A rule's accuracy is how often it "
-        "then takes the better one; its regret is what the oracle would gain over it."
+        "Selection matters only if one candidate scores higher than the other. A rule's accuracy is how often it "
+        "then picks the better one. Its regret is what the oracle would gain over it."
     )
     if "oracle" not in run.choices:
         return Section("selection", "Selection", text)
@@ -44,15 +44,19 @@ def selection_section(run: Run) -> Section:
     if not split:
         return Section("selection", "Selection", text)
     own = [task for task in run.task_names if not are_shares(run.of(task)[["score_macro", "score_micro"]])]
-    scores = "Scores other than 0 and 1 (TextVQA): only the higher one counts as right; of equal ones above 0 both do."
+    scores = (
+        "For scores other than 0 and 1 (TextVQA), only the higher one counts as right; if both are equal and "
+        "above 0, both do."
+    )
     alone = (
-        "A question without a micro answer counts with its macro answer as both; `same answer` is of those with two."
+        "A question without a micro answer counts with its macro answer on both sides; `same answer` covers "
+        "questions with two."
     )
     header = ("task", "n", "both right", "macro only", "micro only", "neither", "with two answers", "same answer")
     tables = {
         "split": Table("Who is right (% of questions)", header, (tuple(split),), (INTERVALS, scores, alone)),
         "selection": Table(
-            "Accuracy of selection where one candidate scores higher (%)",
+            "Accuracy of selection if one candidate scores higher (%)",
             ("task", "n", "images", *run.rules),
             (tuple(accuracy),),
             (INTERVALS, *rule_notes(run.rules)),

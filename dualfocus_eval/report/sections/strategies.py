@@ -26,9 +26,9 @@ def strategy_section(run: Run) -> Section:
     """Each task's main metric under every choice."""
     names = [name for name in run.task_names if run.main_metric(name)]
     text = (
-        "Each task's main metric, by its own scoring, for every way to take the answer. All columns are about the same "
-        "questions and candidates of one run. micro: a question without a usable box counts with its macro answer. "
-        "oracle: the better of both candidates, an upper bound."
+        "Each task's main metric, by its own scoring, for every way to choose the answer. All columns cover the "
+        "same questions and candidates of one run. micro: a question without a usable box counts with its macro "
+        "answer. oracle: the better of both candidates, an upper bound."
     )
     rows: list[tuple[Cell, ...]] = []
     for name in names:
@@ -49,7 +49,7 @@ def strategy_section(run: Run) -> Section:
     drawn = [name for name in shares if name in run.tasks]
     if drawn and "oracle" in run.choices:
         caption = (
-            "Each task's main metric (%) under macro, micro, the selection that decided, and the oracle; 95% intervals."
+            "Each task's main metric (%) under macro, micro, the run's selection, and the oracle, with 95% intervals."
         )
         figures["strategies"] = Drawing(caption, lambda: _draw(run, drawn))
     return Section("strategies", "Strategies", text, tables, figures)
@@ -60,16 +60,15 @@ def _rotations(run: Run, names: list[str]) -> list[str]:
     notes = []
     for name in (name for name in names if run.main_metric(name) == "circular"):
         incomplete = metric(run, name, "incomplete", "selected")[1].value
-        missing = f"; not asked under all, which flatters them: {incomplete:.0f}" if incomplete > 0 else ""
-        notes.append(f"{name}: n counts rows; a question is a row per rotation of its options{missing}.")
+        missing = f"; without all rotations, which inflates the score: {incomplete:.0f}" if incomplete > 0 else ""
+        notes.append(f"{name}: n counts rows; a question has one row per rotation of its options{missing}.")
     return notes
 
 
 def _unloaded(run: Run, names: list[str]) -> list[str]:
     unloaded = ", ".join(name for name in names if name not in run.tasks)
-    return (
-        [f"Cannot be scored again here, so lmms-eval's own score of what was selected: {unloaded}."] if unloaded else []
-    )
+    note = f"Cannot be scored again here; shown is lmms-eval's own score of the selected answers: {unloaded}."
+    return [note] if unloaded else []
 
 
 def official_table(run: Run) -> Table:
@@ -97,7 +96,7 @@ def pope_section(run: Run) -> Section:
     header = ("task", "answer", "n", "accuracy", "precision", "recall", "F1", "yes ratio")
     notes = (
         *choice_notes(run, run.shown_choices.values()),
-        "Precision, recall and F1: intervals by a jackknife over groups of images.",
+        "Intervals of precision, recall and F1 come from a jackknife over groups of images.",
         "The yes ratio is that of the predictions.",
     )
     tables = {"pope": Table("POPE (%)", header, tuple(groups), notes)} if groups else {}
@@ -107,7 +106,7 @@ def pope_section(run: Run) -> Section:
 def choice_notes(run: Run, headings: Iterable[str]) -> tuple[str, ...]:
     """What the reader must know of choices under these headings."""
     partial = len(run.choices) > 1 and not run.answers["traced"].all()
-    only = "Some questions have no trace: `selected` and n are about all, the other choices about the traced ones."
+    only = "Some questions have no trace: `selected` and n cover all questions, the other choices only the traced ones."
     intervals = f"{INTERVALS} {STAR}" if any("*" in heading for heading in headings) else INTERVALS
     return (intervals, only) if partial else (intervals,)
 

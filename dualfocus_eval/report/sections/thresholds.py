@@ -106,12 +106,13 @@ def kept_points(curve: Curve) -> np.ndarray:
 def threshold_section(run: Run) -> Section:
     """For each task the full run, the cheapest thresholds within `TOLERANCES`, and macro alone; the curve as data."""
     text = (
-        "The micro pass is skipped where the macro answer's NLL is below the threshold (model argument adaptive_nll); "
-        "the box is asked for all the same. The paper's thresholds of table 9 (0.7, 0.8) are read as NLL, since a PPL "
-        "is never below 1. Scores are means over questions (for MMBench: rows, not circular). A threshold chosen on "
-        "the questions that it is judged by looks better than it is: choose it on one set and use it on another. Time "
-        "saved is an estimate from the task's crops and tokens and the run's seconds per phase. Generated tokens are "
-        "those of boxes, macro and micro answers; prompt tokens saved are not known, since engines count them by batch."
+        "The micro pass is skipped if the macro answer's NLL is below the threshold (model argument "
+        "adaptive_nll); grounding takes place all the same. The paper's thresholds of table 9 (0.7, 0.8) are read "
+        "as NLL, since a PPL is never below 1. Scores are means over questions (for MMBench over rows, not "
+        "circular). A threshold that is chosen on the questions it is judged by looks better than it is: choose "
+        "it on one set and use it on another. Time saved is an estimate from the task's crops and tokens and the "
+        "run's seconds per phase. Generated tokens are those of boxes, macro and micro answers. Prompt tokens "
+        "saved are not known, since engines count them per batch."
     )
     if "oracle" not in run.choices:
         return Section("adaptive", "Adaptive inference", text)
@@ -129,8 +130,8 @@ def threshold_section(run: Run) -> Section:
     data = ("task", "NLL", "micro passes skipped %", "score %", "generated tokens saved %", "Pareto front")
     points = tuple(tuple(_points(task, curve, shares[task])) for task, curve in curves.items())
     caption = (
-        "Score against the share of micro passes skipped. Dots: the Pareto front; squares: the cheapest thresholds "
-        "within 0.1 and 0.5 points of the full run."
+        "Score against the share of skipped micro passes. Dots: the Pareto front. Squares: the cheapest "
+        "thresholds within 0.1 and 0.5 points of the full run."
     )
     return Section(
         "adaptive",
