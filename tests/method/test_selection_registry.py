@@ -175,8 +175,8 @@ def test_the_gate_does_not_know_how_close_the_choice_of_a_rule_was_that_is_not_i
 ) -> None:
     row = question(0, "no", micro="yes")
     rows = [replace(row, trace=replace(row.trace, picks={shorter: "micro"})), question(1, "no", gap=0.25)]
-    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
     monkeypatch.delitem(RULES.items, shorter)
+    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
     ((by_rule, other),) = reduce_run(read_gate_run(folder, rows)).tasks.values()
     assert math.isnan(by_rule.gap)
     assert other.gap == 0.25
