@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -26,11 +27,11 @@ TEMPLATE = (
 """Takes plain strings too, which lmms-eval's llava_hf passes for simple tasks."""
 
 
-def save_tiny_llava(folder: Path, seed: int = 0) -> Path:
+def save_tiny_llava(folder: Path, seed: int = 0, *, architecture: str = "llava", boxes: Sequence[str] = BOXES) -> Path:
     """Write the checkpoint (model, processor, chat template) to ``folder`` and return it."""
-    model, processor = build("llava", seed=seed)
+    model, processor = build(architecture, seed=seed)
     tokenizer = processor.tokenizer
-    tokenizer.add_tokens([f" {box}" for box in BOXES])
+    tokenizer.add_tokens([f" {box}" for box in boxes])
     generator = torch.Generator().manual_seed(seed + 1)
     old = model.get_input_embeddings().weight.shape[0]
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

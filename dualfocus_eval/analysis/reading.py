@@ -21,7 +21,7 @@ from dualfocus_eval.analysis.runs import Fault, Run
 from dualfocus_eval.analysis.scoring import included_folders, load_tasks, predicted_only, run_argument
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.garbage import uncollected
-from dualfocus_eval.method.settings import stored_settings
+from dualfocus_eval.method.settings import not_installed, stored_settings
 from dualfocus_eval.traces.trace_files import LoadCounts, completeness, read_traces, trace_files
 
 __all__ = ["read_run"]
@@ -40,10 +40,10 @@ def read_run(place: Path, *, only: bool = False) -> Run:
 
 def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     results = _read_json(path)
-    record, unusable = _record(results)
+    record, remarks = _record(results)
     samples = _sample_files(path, results)
-    rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), unusable)
-    faults += reading
+    rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), [])
+    faults += remarks + reading
     traced = record if rows.newest else None
     included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
     scored = not predicted_only(results)
@@ -122,7 +122,7 @@ _IF_THERE: Mapping[str, type] = {
 
 
 def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Fault]]:
-    """What our model left in the results; None, with the reason, where that is nothing or cannot be used."""
+    """What our model left in the results, and remarks on it; None where that is nothing or cannot be used."""
     record = results.get("dualfocus") or run_argument(results, "dualfocus")  # earlier versions: among the arguments
     if not isinstance(record, dict):
         what = "run is not of --model dualfocus: there are no traces, only its own scores"
@@ -143,6 +143,10 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
         return None, [
             Fault(1, f"record of --model dualfocus cannot be used ({why}): only the run's own scores are known")
         ]
+    if foreign := not_installed(record["settings"]):
+        names = ", ".join(f"{setting}={name}" for setting, name in foreign.items())
+        what = f"of the run's extensions not installed here ({names}): the report has what the traces say of them"
+        return record, [Fault(len(foreign), what, harmless=True)]
     return record, []
 
 

@@ -27,9 +27,9 @@ T = TypeVar("T", bound=Named)
 class Registry(Generic[T]):
     """The implementations of one seam by name, built-in ones first.
 
-    ``group`` is the entry-point group in which another package registers its own; an entry point's value is the object
-    itself. One that fails to import is skipped with a warning that names it, and asking for it by the entry point's
-    name says why it is missing.
+    ``group`` is the entry-point group in which another package registers its own; an entry point has the name of the
+    object that it refers to. One that cannot be used is skipped with a warning that names it, and asking for it by name
+    says why it is missing.
     """
 
     def __init__(self, group: str, what: str, built_in: tuple[T, ...]) -> None:
@@ -43,16 +43,28 @@ class Registry(Generic[T]):
         missing: dict[str, str] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda entry: entry.name):
             try:
-                item: T = entry.load()
-                if item.name in found:
-                    raise UserError(f"the name {item.name!r} is taken")
-                found[item.name] = item
+                found[entry.name] = self._checked(entry.load(), entry.name, found)
             except Exception as error:  # another package's code may raise anything
                 missing[entry.name] = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
                 warnings.warn(
-                    f"{self.what} {entry.name!r} is skipped: {missing[entry.name]}", RuntimeWarning, stacklevel=2
+                    f"{self.what} {entry.name!r} is skipped: {missing[entry.name]}", RuntimeWarning, stacklevel=3
                 )
         return found, missing
+
+    @staticmethod
+    def _checked(item: T, name: str, found: Mapping[str, T]) -> T:
+        if isinstance(item, type):
+            raise UserError(f"{item.__name__} is a class; register an object of it")
+        if item.name != name:
+            raise UserError(f"it is called {item.name!r}; give the entry point the same name")
+        if name in found:
+            raise UserError(f"the name {name!r} is taken")
+        return item
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Why each of the entry points that cannot be used is left out, by name."""
+        return self._loaded[1]
 
     @property
     def items(self) -> Mapping[str, T]:
@@ -71,5 +83,5 @@ class Registry(Generic[T]):
         if name in found:
             return found[name]
         if name in missing:
-            raise UserError(f"{self.what} {name!r} could not be imported: {missing[name]}")
+            raise UserError(f"{self.what} {name!r} cannot be used: {missing[name]}")
         raise UserError(unknown_name(name, found, self.what))

@@ -54,15 +54,19 @@ class OneOf:
     """
 
     names: Callable[[], Iterable[str]]
+    missing: Callable[[], Mapping[str, str]] = dict
+    """Names that would be allowed, and why each cannot be used."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, handler(source))
 
     def _known(self, value: str) -> str:
         names = list(self.names())
-        if value not in names:
-            raise ValueError(f"{value!r} is not one of: {', '.join(names)}")
-        return value
+        if value in names:
+            return value
+        if value in (missing := self.missing()):
+            raise ValueError(f"{value!r} cannot be used: {missing[value]}")
+        raise ValueError(f"{_shown(value)} is not one of: {', '.join(names)}")
 
 
 def validated(kind: type[T], values: Any, where: str) -> T:
@@ -140,10 +144,10 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
     shown = _shown(value)
     if value is None:
         return "a value is needed"
-    if choices := choices_of(hint):
-        return f"{shown} is not one of: {', '.join(choices)}"
     if entry["type"] == "value_error":
         return str(entry["ctx"]["error"])
+    if choices := choices_of(hint):
+        return f"{shown} is not one of: {', '.join(choices)}"
     if entry["type"] in _OUT_OF_BOUNDS:
         return f"{shown} must be {' and '.join(_bounds(hint)) or 'a finite number'}"
     if get_origin(bare) is tuple:

@@ -27,9 +27,10 @@ def family_for(model_type: str, checkpoint: str) -> Family:
     """The family of a checkpoint by its configuration's ``model_type``; ``CheckpointError`` when there is none."""
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    raise CheckpointError(
-        f"{checkpoint}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES.items)}"
-    )
+    missing = FAMILIES.missing.get(model_type)
+    reason = f"cannot be used: {missing}" if missing else "is not supported"
+    known = ", ".join(FAMILIES.items)
+    raise CheckpointError(f"{checkpoint}: model_type {model_type!r} {reason}; supported are {known}")
 
 
 def box_conventions() -> Mapping[str, Convention]:

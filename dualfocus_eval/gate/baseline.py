@@ -137,9 +137,13 @@ def _closest_calls(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Series
     threshold below which the micro pathway is skipped."""
     calls = pd.DataFrame({"tokens": rows["gap"]})
     macro, micro = cost_columns(settings["selection"])
-    margin = (rows[macro] - rows[micro]).abs()
-    calls["selection"] = margin.where(rows["decision"] == "nll")
+    by_rule = rows["decision"] == "nll"
+    known = rows["gap"].notna()
+    if macro in rows:
+        calls["selection"] = (rows[macro] - rows[micro]).abs().where(by_rule)
+    else:  # the rule is not installed here: how close its choices were is not known
+        known &= ~by_rule
     if settings["adaptive_nll"] is not None:
         calls["adaptive"] = (rows["macro_nll"] - settings["adaptive_nll"]).abs()
     # Of an unknown token nothing can be said, however far apart the candidates are.
-    return calls.min(axis=1).where(rows["gap"].notna())
+    return calls.min(axis=1).where(known)

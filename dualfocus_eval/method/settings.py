@@ -21,15 +21,15 @@ from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["CropRuleName", "PromptSetName", "Settings", "settings_key", "stored_settings"]
+__all__ = ["CropRuleName", "PromptSetName", "Settings", "not_installed", "settings_key", "stored_settings"]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
 stored before it are not reused. 2: letters are read in more forms, and option texts are scored for them."""
 
-GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items)]
-SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items)]
-RuleName = Annotated[str, OneOf(lambda: RULES.items)]
+GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items, lambda: GROUNDING.missing)]
+SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items, lambda: SECOND_PASSES.missing)]
+RuleName = Annotated[str, OneOf(lambda: RULES.items, lambda: RULES.missing)]
 ConventionName = Annotated[str, OneOf(box_conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
@@ -95,19 +95,23 @@ _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
 """Settings whose names other packages can add to."""
 
 
+def not_installed(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Those of ``settings`` that name an extension which is not installed here, with its name."""
+    hints = get_type_hints(Settings, include_extras=True)
+    named = {name: settings[name] for name in _EXTENSIBLE if isinstance(settings.get(name), str)}
+    return {name: value for name, value in named.items() if value not in choices_of(hints[name])}
+
+
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a file holds, by today's names; a setting that did not exist then has its default.
 
     The name of an extension that is not installed here is left as it stands: what came of it is in the traces. Raises
     ``UserError`` for what no version of `Settings` was.
     """
-    values, hints = current_settings(stored), get_type_hints(Settings, include_extras=True)
-    foreign = {
-        name: values.pop(name)
-        for name in _EXTENSIBLE
-        if isinstance(values.get(name), str) and values[name] not in choices_of(hints[name])
-    }
-    return asdict(validated(Settings, values, "settings")) | foreign
+    values = current_settings(stored)
+    foreign = not_installed(values)
+    known = {name: value for name, value in values.items() if name not in foreign}
+    return asdict(validated(Settings, known, "settings")) | foreign
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.validation import CLOSED, OneOf, allowed, partial, validated
 
 NAMES = ["red", "blue"]
-Colour = Annotated[str, OneOf(lambda: NAMES)]
+Colour = Annotated[str, OneOf(lambda: NAMES, lambda: {"mauve": "it is sold out"})]
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -49,6 +49,7 @@ class Outer:
             "here: unknown key 'nam'. Did you mean name? Known: colour, inner, mix, name, notes. (and 1 more)",
         ),
         ({"name": "x", "colour": "green"}, "here, colour: 'green' is not one of: red, blue"),
+        ({"name": "x", "colour": "mauve"}, "here, colour: 'mauve' cannot be used: it is sold out"),
         ({"name": "x", "inner": "y"}, "here, inner: expected a list, found 'y'"),
         ({"name": "x", "inner": [{"rank": 1}, {"rank": 0}]}, "here, inner 2, rank: 0 must be at least 1"),
         ({"name": "x", "inner": [{"rank": 1.0}]}, "here, inner 1, rank: 1.0 is not a whole number"),

@@ -11,7 +11,7 @@ import pytest
 
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.geometry import Box
-from dualfocus_eval.families import FAMILIES, conventions, family_for
+from dualfocus_eval.families import FAMILIES, box_conventions, family_for
 from dualfocus_eval.families.conventions import Convention
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.method.boxes import format_box, parse_box
@@ -65,7 +65,7 @@ def test_the_convention_itself_is_in_the_key_of_stored_answers(monkeypatch: pyte
 def test_two_conventions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, replace(CORNERS, name="unit"))
     with pytest.raises(UserError, match="model family 'mine' brings a box convention named 'unit'"):
-        conventions()
+        box_conventions()
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -90,3 +90,13 @@ def test_a_clean_environment_gets_releases_that_work_together(
         "--output_path", tmp_path / "run", "--log_samples", cwd=tmp_path, env=private,
     )  # fmt: skip
     succeed(bin_folder / "dualfocus", "regress", tmp_path / "run", "--baseline", "df_pope_mini", cwd=tmp_path)
+    # A package that extends this one, as docs/extending.md has it.
+    extension = CHECKOUT / "tests" / "extension"
+    succeed(bin_folder / "pip", "install", "--quiet", "--no-deps", extension, cwd=tmp_path, env=dict(os.environ))
+    succeed(
+        bin_folder / "lmms-eval", "--model", "dualfocus", "--tasks", "df_pope_mini", "--limit", "8", "--model_args",
+        "grounding=center,selection=total_nll", "--output_path", tmp_path / "extended", "--log_samples", cwd=tmp_path,
+        env=private,
+    )  # fmt: skip
+    succeed(bin_folder / "dualfocus", "report", tmp_path / "extended", "--out", tmp_path / "report", cwd=tmp_path)
+    assert "total_nll * |" in (tmp_path / "report" / "report.md").read_text()

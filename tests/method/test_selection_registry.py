@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,18 @@ def test_the_gate_knows_how_close_its_choice_was(shorter: str, tmp_path: Path) -
     run = _gate(tmp_path, [replace(row, trace=replace(row.trace, picks=dict.fromkeys(RULES.items, "macro")))], shorter)
     ((answer,),) = reduce_run(run).tasks.values()
     assert answer.gap == 1  # tokens
+
+
+def test_the_gate_does_not_know_how_close_the_choice_of_a_rule_was_that_is_not_installed(
+    shorter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = question(0, "no", micro="yes")
+    rows = [replace(row, trace=replace(row.trace, picks={shorter: "micro"})), question(1, "no", gap=0.25)]
+    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
+    monkeypatch.delitem(RULES.items, shorter)
+    ((by_rule, other),) = reduce_run(read_gate_run(folder, rows)).tasks.values()
+    assert math.isnan(by_rule.gap)
+    assert other.gap == 0.25
 
 
 def _gate(folder: Path, answers: Sequence[Answered], rule: str) -> Run:

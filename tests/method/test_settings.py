@@ -11,7 +11,7 @@ from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
-from dualfocus_eval.method.settings import Settings, settings_key, stored_settings
+from dualfocus_eval.method.settings import Settings, not_installed, settings_key, stored_settings
 
 
 @pytest.mark.parametrize(
@@ -132,5 +132,6 @@ def test_settings_of_older_files_and_of_extensions_are_read() -> None:
     assert stored_settings(stored) == asdict(Settings(prompt_set="figure8", selection="own_context"))
     foreign = {"grounding": "detector", "second_pass": "highlight", "selection": "dice", "box_convention": "odd"}
     assert stored_settings(foreign) == asdict(Settings()) | foreign
+    assert not_installed(asdict(Settings()) | foreign) == foreign
     with pytest.raises(UserError, match="settings, crop: 'half' is not one of"):
         stored_settings({"crop": "half"})
