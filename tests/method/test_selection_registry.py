@@ -155,6 +155,12 @@ def test_it_decides_a_run_and_has_its_column_in_every_table(shorter: str) -> Non
     assert cells(questions, "PPL macro")[0] != ""
 
 
+def test_its_needs_may_be_any_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = replace(Shorter(), needs=["micro_context_scores"])  # type: ignore[arg-type]
+    monkeypatch.setitem(RULES.items, "shorter", listed)
+    assert run_of(rows()).rules == ("own_context", "micro_context", "released", "shorter")
+
+
 def test_it_is_in_the_tables_of_the_demonstration(shorter: str) -> None:
     run = run_of(rows(), shorter)
     scores = score_table(run)
