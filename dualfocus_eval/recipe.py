@@ -5,6 +5,7 @@ Imports nothing heavy, so that a wrong recipe is refused at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -106,10 +107,10 @@ def inference_settings(given: Any, where: str) -> tuple[dict[str, Any], tuple[st
 
 def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, it does not raise for a name that is too long
         return path
     named = resource_folder("models") / f"{name_or_path}.yaml"
-    if path.name == str(name_or_path) and named.is_file():
+    if path.name == str(name_or_path) and os.path.isfile(named):
         return named
     raise UserError(
         f"recipe {str(name_or_path)!r} is neither a file nor one of: {', '.join(recipe_names()) or '(none)'}"

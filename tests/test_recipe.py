@@ -64,9 +64,10 @@ def test_scores_are_expected_of_tasks_that_exist() -> None:
         assert set(load_recipe(name).expected) <= tasks
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+@pytest.mark.parametrize("name", ["no-such-recipe", "x" * 300])
+def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UserError, match="neither a file nor one of"):
-        load_recipe("no-such-recipe")
+        load_recipe(name)
 
 
 def test_recipes_of_the_package_load() -> None:

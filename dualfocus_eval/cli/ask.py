@@ -122,7 +122,7 @@ def _asked(chosen: argparse.Namespace) -> list[Asked]:
         raise UserError("there is no image: name an image file, or leave --question and --options out")
     if chosen.question is None:
         raise UserError('--question is missing: e.g. --question "What does the sign say?"')
-    text = QuestionText.of(chosen.question, chosen.options and chosen.options.split(","))
+    text = QuestionText.of(chosen.question, None if chosen.options is None else chosen.options.split(","))
     asked = [ask_about(image, text) for image in chosen.images]
     failures = [one.question.failure.message for one in asked if one.question.failure]
     if len(failures) == len(asked):

@@ -45,6 +45,8 @@ class Family:
     encoded_size: Callable[[ImageInputs, Any], tuple[int, int]]
     """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
     positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
+    version: int = 1
+    """Raised when a change of the family can change an answer, so that answers stored before are not reused."""
     box_frame: str = "image"
     """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
     prompt_set: str = "released"

@@ -28,8 +28,9 @@ class StoreKey:
     @classmethod
     def of(cls, config: RunConfig, engine: TransformersEngine) -> StoreKey:
         checkpoint = engine.checkpoint
+        identity = {"checkpoint": checkpoint.digest, "family_version": str(checkpoint.family.version)}
         return cls(
-            settings_key(config.settings, {"checkpoint": checkpoint.digest}),
+            settings_key(config.settings, identity),
             arithmetic_of(checkpoint.model, adapter=config.engine.peft is not None),
         )
 

@@ -109,6 +109,7 @@ def test_of_several_images_a_bad_one_costs_no_other(photo: Path, capsys: pytest.
         (["photo.png", *QUESTION, "--options", "red"], "'red' is the only one"),
         (["photo.png", *QUESTION, "--options", "red,blue, RED"], "'red' and 'RED' are equal"),
         (["photo.png", *QUESTION, "--options", "red,"], "number 2 is empty"),
+        (["photo.png", *QUESTION, "--options", ""], "the only one"),
         (["photo.png", *QUESTION, "--out", "picture.jpg"], "name a file that ends in .png"),
         (["photo.png", *QUESTION, "--out", "text.jpg/x.png"], "--out text.jpg/x.png cannot be written"),
         (["photo.png", *QUESTION, "--model_args", "dtyp=float32"], "Did you mean dtype"),

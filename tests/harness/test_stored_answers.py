@@ -21,6 +21,7 @@ from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.harness import environment
 from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
 from dualfocus_eval.harness.session import Session
+from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.method.question import Question
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS
@@ -94,6 +95,12 @@ def test_an_argument_that_can_change_an_answer_changes_the_key(key: Key, name: s
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
 def test_an_argument_that_cannot_does_not(key: Key, name: str) -> None:
     assert key(**{name: WITHOUT_EFFECT[name]}) == key()
+
+
+def test_another_version_of_the_family_is_not_reused(engine: TransformersEngine) -> None:
+    later = replace(engine.checkpoint, family=replace(engine.checkpoint.family, version=2))
+    config = resolve({"pretrained": engine.checkpoint.name})
+    assert StoreKey.of(config, TransformersEngine(later, 1, 0)) != StoreKey.of(config, engine)
 
 
 def test_a_recipe_is_what_it_sets(key: Key, tmp_path: Path) -> None:
