@@ -17,13 +17,15 @@ SLOW = (
     "integration/test_fsdp.py",
     "integration/test_training.py",
     "integration/test_training_page.py",
+    "training/test_loss.py::test_measuring_in_processes_gives_the_same",
     # A wheel is built and installed.
     "integration/test_wheel.py",
     # Four runs of lmms-eval as processes, on a disk that fills.
     "integration/test_failures.py::test_a_full_disk",
     # `accelerate launch` on CPUs, beside torchrun.
     "integration/test_data_parallel.py::test_accelerate_launch",
-    # Pages of measurements that stay as they are: stems of lmms-eval's own tasks, memory of a conversion.
+    # What is committed is made again: rows of an embedded set, a page about lmms-eval's own tasks; memory, measured.
+    "tiny/test_minis.py::test_the_command_regenerates_the_committed_rows[gqa",
     "measurements/test_stems.py::test_the_page_is_current",
     "measurements/test_convert_memory.py",
     # Hundreds of questions each; the gate's verdict on a sound run stays in `make test`.
@@ -47,10 +49,13 @@ QUICK_FOLDERS = (
 )
 NOT_QUICK = (
     "common/test_output.py",
+    "datasets/test_prepare.py::test_a_kill_at_any_moment",
+    "method/test_linear.py",
     "report/test_example.py",
+    "report/test_report.py",
     "traces/test_store.py::test_every_answer_that_was_put_survives_kill_9",
 )
-"""What in these folders starts a process or loads a model."""
+"""What in these folders starts a process, loads a model, draws whole reports or takes long texts."""
 
 ROOT = Path(__file__).parent
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dualfocus_eval.common.escaping import visible
 from dualfocus_eval.common.geometry import Box, Crop
-from dualfocus_eval.engines.base import Completion, Failure
+from dualfocus_eval.engines.base import Completion, Failure, perplexity_of
 from dualfocus_eval.method.crops import crop_picture
 from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.question import Question
@@ -30,9 +30,9 @@ _FALLBACK_WORDS: Mapping[str, str] = {
     "video": "the question is about a video",
     "empty_stem": "the question is empty",
     "crop_too_small": "the sub-region is less than 2 pixels wide or high",
-    "grounding_failed": "the model could not be asked for a box",
+    "grounding_failed": "the region could not be chosen",
     "micro_failed": "the micro pathway failed",
-    "scoring_failed": "the answers could not be scored in the micro pathway's context",
+    "scoring_failed": "what the selection rule compares is not known",
     "unparsable": "the model's reply holds no box",
     "not_finite": "the model's box has a number that is not finite",
     "inverted": "the model's box is inverted",
@@ -119,7 +119,7 @@ class Answer:
         Only under the rule that compares each answer in its own pathway are they those of `macro` and `micro`.
         """
         costs = costs_of(self.trace).get(self.rule) if self.trace.decision == Decision.NLL else None
-        return (math.exp(costs[0]), math.exp(costs[1])) if costs else None
+        return (perplexity_of(costs[0]), perplexity_of(costs[1])) if costs else None
 
     @property
     def fallback(self) -> str | None:
@@ -146,20 +146,23 @@ class Answer:
             case Decision.NO_VALID_OPTION:
                 return "neither answer names an option, so the macro answer is kept"
             case Decision.NO_SCORES:
-                return f"{_FALLBACK_WORDS['scoring_failed']}, so the macro answer is kept"
+                return f"{_FALLBACK_WORDS['scoring_failed']}{self._cause}, so the macro answer is kept"
         return self._why_alone()
 
     def _why_alone(self) -> str:
         if self.trace.skipped_micro:
             return "the macro answer is confident enough (adaptive_nll), so there was no second pass"
         if self.fallback:
-            cause = f": {self.trace.cause.message}" if self.trace.cause else ""
             words = _FALLBACK_WORDS.get(self.fallback, self.fallback)
-            return f"{words}{cause}, so there is only the macro answer"
+            return f"{words}{self._cause}, so there is only the macro answer"
         return f"only the {self.selected} pathway was asked for"
 
+    @property
+    def _cause(self) -> str:
+        return f": {self.trace.cause.message}" if self.trace.cause else ""
+
     def to_dict(self) -> dict[str, Any]:
-        """All of it but the pixels, as plain values for JSON. Perplexities are null where there are none."""
+        """All of it but the pixels, as plain values for JSON. Numbers are null where there are none or not finite."""
         compared = self.compared or (None, None)
         region, failure = self.region, self.failure
         return {
@@ -227,5 +230,10 @@ class Answer:
 def _candidate(completion: Completion | None, compared: float | None) -> dict[str, Any] | None:
     if completion is None:
         return None
-    perplexity = completion.perplexity if completion.token_ids else None
-    return {"text": completion.text, "nll": completion.nll, "perplexity": perplexity, "compared_perplexity": compared}
+    numbers = {"nll": completion.nll, "perplexity": completion.perplexity, "compared_perplexity": compared}
+    return {"text": completion.text, **{name: _finite(number) for name, number in numbers.items()}}
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return number if number is not None and math.isfinite(number) else None

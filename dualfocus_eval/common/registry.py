@@ -74,6 +74,10 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self.items.values())
 
+    def is_own(self, name: str) -> bool:
+        """Whether the implementation of that name is this package's own: it changes with this package only."""
+        return any(item.name == name for item in self._built_in)
+
     def __contains__(self, name: object) -> bool:
         return name in self.items
 

@@ -149,7 +149,8 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
     if choices := choices_of(hint):
         return f"{shown} is not one of: {', '.join(choices)}"
     if entry["type"] in _OUT_OF_BOUNDS:
-        return f"{shown} must be {' and '.join(_bounds(hint)) or 'a finite number'}"
+        finite = ["a finite number"] if entry["type"] == "finite_number" else []
+        return f"{shown} must be {' and '.join([*finite, *_bounds(hint)])}"
     if get_origin(bare) is tuple:
         return f"expected a list, found {shown}"
     if bare in _KINDS:

@@ -30,6 +30,7 @@ __all__ = [
     "Score",
     "ScoreRequest",
     "mean_nll",
+    "perplexity_of",
 ]
 
 FinishReason = Literal["eos", "stop", "length"]
@@ -91,6 +92,14 @@ class ScoreRequest:
     continuation: tuple[int, ...]
 
 
+def perplexity_of(cost: float) -> float:
+    """exp(cost), a cost being a mean negative log-likelihood in nats; infinite where that is no number any more."""
+    try:
+        return math.exp(cost)
+    except OverflowError:
+        return math.inf
+
+
 def mean_nll(logprobs: Sequence[float]) -> float:
     """Mean negative log-likelihood per token in nats, the exponent of Eq. 7; NaN without tokens."""
     return -math.fsum(logprobs) / len(logprobs) if logprobs else math.nan
@@ -120,7 +129,7 @@ class Completion:
     @property
     def perplexity(self) -> float:
         """exp(NLL), Eq. 7; 1 is certain, NaN without tokens."""
-        return math.exp(self.nll)
+        return perplexity_of(self.nll)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,12 @@ FAMILIES: Registry[Family] = Registry(
 
 
 def family_for(model_type: str, checkpoint: str) -> Family:
-    """The family of a checkpoint by its configuration's ``model_type``; ``CheckpointError`` when there is none."""
+    """The family of a checkpoint by its configuration's ``model_type``; ``CheckpointError`` when there is none.
+
+    Raises ``UserError`` where it brings another box convention under a name that is taken: its boxes would be misread
+    in silence.
+    """
+    _refuse_taken_name(FAMILIES.items.get(model_type))
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     missing = FAMILIES.missing.get(model_type)
@@ -33,18 +38,17 @@ def family_for(model_type: str, checkpoint: str) -> Family:
     raise CheckpointError(f"{checkpoint}: model_type {model_type!r} {reason}; supported are {known}")
 
 
-def box_conventions() -> Mapping[str, Convention]:
-    """Every box convention by name: the published ones and those that families bring.
+def _refuse_taken_name(family: Family | None) -> None:
+    if family and box_conventions()[family.box_convention.name] != family.box_convention:
+        raise UserError(
+            f"model family {family.name!r} brings a box convention named {family.box_convention.name!r}, which is "
+            "another one's name already: rename it in the package that registers the family"
+        )
 
-    Raises ``UserError`` where a family brings another convention under a name that is taken: its boxes would be misread
-    in silence.
-    """
-    found = {convention.name: convention for convention in PUBLISHED}
-    for family in FAMILIES:
-        convention = found.setdefault(family.box_convention.name, family.box_convention)
-        if convention != family.box_convention:
-            raise UserError(
-                f"model family {family.name!r} brings a box convention named {convention.name!r}, which is another "
-                "one's name already: rename it in the package that registers the family"
-            )
+
+def box_conventions() -> Mapping[str, Convention]:
+    """Every box convention by name: the published ones and those that families bring, of equal names the first."""
+    found: dict[str, Convention] = {}
+    for convention in (*PUBLISHED, *(family.box_convention for family in FAMILIES)):
+        found.setdefault(convention.name, convention)
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dualfocus_eval.analysis.paired_tests import PairedTest
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate.baseline import Answer
 
 __all__ = ["Limits", "Mode", "Move", "TaskVerdict", "Verdict", "direction_of"]
@@ -41,12 +42,21 @@ class Move:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the user sets, in points and per cent of a task's mean score."""
+    """What the user sets, in points and percent of a task's mean score.
+
+    Raises ``UserError`` for what is not a number from 0 to 100: with NaN every run would pass.
+    """
 
     max_drop: float | None = None
     """Every task's score may fall by so many points; single answers and significance then decide nothing."""
     min_scores: Mapping[str, float] = field(default_factory=dict)
     """By task: below it the score is too low, whatever the baseline's is."""
+
+    def __post_init__(self) -> None:
+        limits = {"max_drop": self.max_drop or 0, **{f"min_scores, {task}": of for task, of in self.min_scores.items()}}
+        for name, limit in limits.items():
+            if not 0 <= limit <= 100:
+                raise UserError(f"{name}: {limit} is not a number from 0 to 100")
 
 
 @dataclass(frozen=True)

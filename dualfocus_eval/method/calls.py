@@ -22,16 +22,28 @@ def call(
     requests: Sequence[RequestT],
     kind: str = "engine_error",
 ) -> list[ResultT | Failure]:
-    """Results of all requests. Equal requests are sent once; what ``run`` raises costs only the request at fault."""
+    """Results of all requests. Equal requests are sent once; what ``run`` raises costs only the request at fault.
+
+    So does another number of results than of requests: whose each of them is cannot be told.
+    """
     distinct = list(dict.fromkeys(requests))
     if not distinct:
         return []
-    results: Sequence[ResultT | Failure] | Failure = attempt(partial(run, distinct), kind)
+    results: Sequence[ResultT | Failure] | Failure = attempt(partial(_one_each, run, distinct), kind)
     if isinstance(results, Failure):
-        alone = [attempt(partial(run, [request]), kind) for request in distinct]
+        alone = [attempt(partial(_one_each, run, [request]), kind) for request in distinct]
         results = [result if isinstance(result, Failure) else result[0] for result in alone]
     by_request = dict(zip(distinct, results, strict=True))
     return [by_request[request] for request in requests]
+
+
+def _one_each(
+    run: Callable[[Sequence[RequestT]], Sequence[ResultT]], requests: Sequence[RequestT]
+) -> Sequence[ResultT]:
+    results = run(requests)
+    if len(results) != len(requests):
+        raise ValueError(f"{len(results)} results of {len(requests)} requests")
+    return results
 
 
 def attempt(compute: Callable[[], ResultT], kind: str = "engine_error") -> ResultT | Failure:

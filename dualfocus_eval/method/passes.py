@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
+from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest, Message
 from dualfocus_eval.method.calls import attempt, call
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
@@ -35,10 +35,23 @@ def check(question: Question, settings: Settings) -> Failed | Unzoomed | Asked:
         return Unzoomed(question)
     if reason := _not_groundable(question):
         return Unzoomed(question, fallback=reason)
-    requests = attempt(lambda: tuple(GROUNDING[settings.grounding].requests(question, settings)), "grounding_error")
+    requests = attempt(partial(_grounding_requests, question, settings), "grounding_error")
     if isinstance(requests, Failure):
         return Unzoomed(question, fallback=Fallback.GROUNDING_FAILED, cause=requests)
     return Asked(question, requests)
+
+
+def _grounding_requests(question: Question, settings: Settings) -> tuple[GenerateRequest, ...]:
+    requests = tuple(GROUNDING[settings.grounding].requests(question, settings))
+    for request in requests:
+        _refuse_other(request, GenerateRequest)
+    return requests
+
+
+def _refuse_other(value: object, *kinds: type) -> None:
+    """Raise TypeError for what another package's code returned instead of one of ``kinds``."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{value!r:.60} is not a {' or a '.join(kind.__name__ for kind in kinds)}")
 
 
 def _not_groundable(question: Question) -> Fallback | None:
@@ -80,7 +93,10 @@ def _regions(inputs: Sequence[GroundingInput], engine: Engine, settings: Setting
     method = GROUNDING[settings.grounding]
 
     def find(some: Sequence[GroundingInput]) -> Sequence[Region | NoRegion]:
-        return method.regions(some, engine, settings)
+        found = method.regions(some, engine, settings)
+        for one in found:
+            _refuse_other(one, Region, NoRegion)
+        return found
 
     return call(find, inputs, "grounding_error")
 
@@ -152,8 +168,15 @@ def _laid_out(
 
 def micro_conversation(state: Zoomed, settings: Settings) -> Conversation | Failure:
     """The conversation that the micro answer continues."""
+    return attempt(partial(_micro_conversation, state, settings), "second_pass_error")
+
+
+def _micro_conversation(state: Zoomed, settings: Settings) -> Conversation:
     layout = SECOND_PASSES[settings.second_pass].conversation
-    return attempt(partial(layout, state.question, state.zoom, settings.prompt_set), "second_pass_error")
+    conversation = tuple(layout(state.question, state.zoom, settings.prompt_set))
+    for message in conversation:
+        _refuse_other(message, Message)
+    return conversation
 
 
 def _with_micro(state: Zoomed, result: Completion | Failure) -> Unzoomed | MicroOnly | Pair:

@@ -15,6 +15,7 @@ from PIL import Image
 from dualfocus_eval.analysis.choices import deciding_costs, decision_words
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.geometry import Box, Crop
+from dualfocus_eval.engines.base import perplexity_of
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.selection import label_of
 from dualfocus_eval.report.answer_figure import BOX, Caption, Panel, answer_figure, png_bytes
@@ -59,8 +60,8 @@ def draw_example(run: Run, key: str, path: Path) -> None:
 def _perplexity(nll: float, row: pd.Series, pathway: Pathway, rule: str) -> str:
     """What decided; where that was no perplexity, the one in the candidate's own pathway, so named."""
     if not math.isnan(nll):
-        return f"PPL {math.exp(nll):.3f} (rule {rule})"
-    return f"PPL {math.exp(row[f'{pathway}_nll']):.3f} (own pathway)"
+        return f"PPL {perplexity_of(nll):.3f} (rule {rule})"
+    return f"PPL {perplexity_of(row[f'{pathway}_nll']):.3f} (own pathway)"
 
 
 def _decided(row: pd.Series, rule: str) -> str:

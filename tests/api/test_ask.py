@@ -6,6 +6,7 @@ import argparse
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 import dualfocus_eval as df
 from dualfocus_eval.api.answer import _FALLBACK_WORDS
 from dualfocus_eval.api.asking import QuestionText, ask_about
+from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.harness.model import DualFocusChat
 from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.prompts import LETTER_HINT, WORD_HINT
@@ -141,6 +143,18 @@ def test_its_dictionary_is_json(example: df.Answer) -> None:
     assert found["box"] == [0.01, 0.53, 0.29, 0.79]
     assert found["region"] == [0, 259, 137, 417]
     assert found["failure"] is None
+
+
+@pytest.mark.parametrize("logprob", [math.nan, -math.inf, -2000.0])
+def test_numbers_that_are_not_finite_are_null_in_its_dictionary(example: df.Answer, logprob: float) -> None:
+    assert example.micro
+    macro = Completion("red", (1,), (logprob,), "length")
+    trace = replace(example.trace, macro=macro, decision="nll")
+    found = replace(example, trace=trace, rule="own_context")
+    shown = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert (shown["macro"]["perplexity"], shown["macro"]["compared_perplexity"]) == (None, None)
+    assert shown["micro"]["compared_perplexity"] == example.micro.perplexity
+    assert found._repr_png_()
 
 
 def test_the_figure_shows_both_answers(example: df.Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,9 @@ def test_a_run_is_judged_by_a_baseline(folder: Path) -> None:
     assert not verdict.passed
     assert [move.key for move in verdict.moves] == ["df_pope_mini_random/0"]
     assert df.judge(folder / "worse", folder / "better.json", max_drop=20).passed
+    for limits in ({"max_drop": math.nan}, {"max_drop": -1}, {"min_scores": {"df_pope_mini_random": math.nan}}):
+        with pytest.raises(df.UserError, match="is not a number from 0 to 100"):
+            df.judge(folder / "worse", folder / "better.json", **limits)
     with pytest.raises(df.UserError, match="another checkpoint"):
         df.judge(folder / "worse", "df_textvqa_mini")
     with pytest.raises(df.UserError, match="no baseline nowhere"):

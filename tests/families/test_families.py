@@ -12,7 +12,7 @@ import pytest
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.families import FAMILIES, box_conventions, family_for
-from dualfocus_eval.families.conventions import Convention
+from dualfocus_eval.families.conventions import UNIT_BOX, Convention
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.method.boxes import format_box, parse_box
 from dualfocus_eval.method.settings import Settings, settings_key
@@ -62,10 +62,15 @@ def test_the_convention_itself_is_in_the_key_of_stored_answers(monkeypatch: pyte
     assert settings_key(Settings(box_convention="corners"), {}) != key
 
 
-def test_two_conventions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_whose_convention_has_anothers_name_is_refused_and_costs_no_other_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     register(monkeypatch, replace(CORNERS, name="unit"))
+    assert box_conventions()["unit"] == UNIT_BOX
+    assert resolve({}).settings.box_convention == "unit"
+    assert family_for("llava", "checkpoint").box_convention == UNIT_BOX
     with pytest.raises(UserError, match="model family 'mine' brings a box convention named 'unit'"):
-        box_conventions()
+        family_for("mine", "checkpoint")
 
 
 def test_nothing_heavy_is_imported() -> None:

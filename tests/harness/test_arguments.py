@@ -36,7 +36,7 @@ def recipe(tmp_path: Path) -> Path:
         ({"margin": "wide"}, "margin: 'wide' is not a number"),
         ({"score_all": "maybe"}, "not true or false"),
         ({"batch_size": True}, "'True' is not a whole number"),
-        ({"margin": "nan"}, "margin: 'nan' must be"),
+        ({"margin": "inf"}, "margin: 'inf' must be a finite number and at least 0"),
         ({"dtype": "int8"}, "dtype: 'int8' is not one of: auto, float32"),
         ({"strategy": None}, "strategy: a value is needed"),
         ({"wording": "released", "prompt_set": "format1"}, "wording is the old name of prompt_set"),

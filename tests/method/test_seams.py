@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from dualfocus_eval.common.geometry import Box, Crop
@@ -61,6 +62,37 @@ class BrokenRequests(Method):
         return ()
 
 
+class OneShort(Method):
+    """Loses a region of a batch, so that nobody can tell whose; alone it loses that of one question."""
+
+    def regions(
+        self, inputs: Sequence[GroundingInput], engine: Engine, settings: GroundingSettings
+    ) -> Sequence[Region | NoRegion]:
+        return [Region(HALF) for item in inputs if item.question.key != "q1"]
+
+
+class NoObject(Method):
+    def region(self, question: Question) -> Region | NoRegion:
+        return None if question.key == "q1" else Region(HALF)  # type: ignore[return-value]
+
+
+class NoReason(Method):
+    def region(self, question: Question) -> Region | NoRegion:
+        return NoRegion(None) if question.key == "q1" else Region(HALF)  # type: ignore[arg-type]
+
+
+class NoRequest(Method):
+    def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
+        return ("Where is it?",) if question.key == "q1" else ()  # type: ignore[return-value]
+
+
+class Single(Method):
+    """Its boxes are of NumPy's single precision."""
+
+    def region(self, question: Question) -> Region | NoRegion:
+        return Region(Box(*np.array([0.25, 0.25, 0.75, 0.75], dtype=np.float32)))
+
+
 class Tiles(Method):
     """Takes the half under which the answer "yes" is likelier, by scores that it asks the engine for."""
 
@@ -115,8 +147,18 @@ def test_a_method_names_its_own_reasons_and_outcomes(monkeypatch: pytest.MonkeyP
     assert second.grounding == Grounding(None, "no_detection", method="centre")
 
 
-@pytest.mark.parametrize(("method", "words"), [(Broken(), "is not a region"), (BrokenRequests(), "no prompt")])
-def test_what_a_method_raises_costs_only_the_question_at_fault(
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (Broken(), "is not a region"),
+        (BrokenRequests(), "no prompt"),
+        (OneShort(), "0 results of 1 requests"),
+        (NoObject(), "None is not a Region or a NoRegion"),
+        (NoReason(), "None is not a name"),
+        (NoRequest(), "'Where is it?' is not a GenerateRequest"),
+    ],
+)
+def test_what_a_method_raises_or_gets_wrong_costs_only_the_question_at_fault(
     method: GroundingMethod, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = answer([ask(0), ask(1), ask(2)], ScriptedEngine(rule()), use(monkeypatch, method))
@@ -125,6 +167,13 @@ def test_what_a_method_raises_costs_only_the_question_at_fault(
     assert traces[1].cause.kind == "grounding_error"
     assert words in traces[1].cause.message
     assert traces[1].grounding is None
+
+
+def test_numbers_of_other_libraries_can_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    (trace,) = answer([ask()], ScriptedEngine(rule()), use(monkeypatch, Single()))
+    assert Trace.from_json(trace.to_json()) == trace
+    assert trace.grounding is not None
+    assert trace.grounding.box == HALF
 
 
 def test_a_method_may_have_the_engine_score(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,3 +217,23 @@ def test_another_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first.second_pass, first.micro and first.micro.text) == ("crop_only", "green")
     assert (second.fallback, second.second_pass) == ("micro_failed", None)
     assert second.cause == Failure("second_pass_error", "ValueError: no room")
+
+
+class Forgetful(CropOnly):
+    """Returns nothing for one question."""
+
+    def conversation(self, question: Question, zoom: Zoom, prompt_set: str) -> Conversation:
+        if question.key == "q0":
+            return None  # type: ignore[return-value]
+        return super().conversation(question, zoom, prompt_set)
+
+
+def test_a_second_pass_that_returns_nothing_costs_that_question_and_mixes_up_no_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SECOND_PASSES.items, "crop_only", Forgetful())
+    first, second, third = answer([ask(0), ask(1), ask(2)], ScriptedEngine(rule()), Settings(second_pass="crop_only"))
+    assert [trace.fallback for trace in (first, second, third)] == ["micro_failed", "micro_failed", None]
+    assert first.cause is not None
+    assert first.cause.kind == "second_pass_error"
+    assert (third.key, third.micro and third.micro.text) == ("q2", "green")

@@ -25,6 +25,7 @@ from dualfocus_eval.report.sections.selection import selection_section
 from dualfocus_eval.report.sections.strategies import strategy_section
 from dualfocus_eval.tiny.effect import SCENES, difference_table, run_table, score_table
 from dualfocus_eval.traces.record import Trace
+from dualfocus_eval.traces.store import TraceStore
 from tests.analysis.runs import Answered, answered, read_with, run_of, scene, write_run
 from tests.gate.gate import gate_run, question, read_gate_run
 from tests.method.test_pipeline import ask
@@ -58,6 +59,48 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> str:
     rule = Shorter()
     monkeypatch.setitem(RULES.items, rule.name, rule)
     return rule.name
+
+
+class Raising(Shorter):
+    """Raises for one question."""
+
+    def costs(self, candidates: Candidates) -> tuple[float, float] | None:
+        if candidates.macro.text == "blue":
+            raise ZeroDivisionError("no tokens")
+        return super().costs(candidates)
+
+
+@pytest.mark.parametrize("selection", ["own_context", "shorter"])
+def test_what_a_rule_raises_costs_its_own_choice_of_that_question(
+    selection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RULES.items, "shorter", Raising())
+    engine = ScriptedEngine(said_by(macro="blue", micro="red"))
+    (trace,) = answer([ask()], engine, Settings(selection=selection))
+    assert set(trace.picks) == {"own_context", "micro_context", "released"}
+    decided = selection == "own_context"
+    assert (trace.fallback, trace.decision) == ((None, "nll") if decided else ("scoring_failed", "no_scores"))
+
+
+class Longer(Shorter):
+    """What a package may make of its rule in a later version, under the same name."""
+
+    def costs(self, candidates: Candidates) -> tuple[float, float] | None:
+        return -float(len(candidates.macro.token_ids)), -float(len(candidates.micro.token_ids))
+
+
+def test_a_stored_answer_is_decided_by_the_rule_as_it_is_now(
+    shorter: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, settings = ScriptedEngine(said_by(macro="blue", micro="red")), Settings(selection=shorter)
+    with TraceStore(tmp_path, "key") as store:
+        (before,) = answer([ask()], engine, settings, store=store)
+    monkeypatch.setitem(RULES.items, shorter, Longer())
+    with TraceStore(tmp_path, "key") as store:
+        (after,) = answer([ask()], engine, settings, store=store)
+        assert store.reused == 1
+    assert (before.text, after.text) == ("red", "blue")
+    assert [trace.picks["released"] for trace in (before, after)] == ["micro", "micro"]
 
 
 def rows() -> list[Answered]:

@@ -32,7 +32,10 @@ class GroundingInput:
 
 @dataclass(frozen=True)
 class Region:
-    """Where to look again. Raises ValueError for a box that is empty or not within the image."""
+    """Where to look again. Its numbers may be of NumPy or PyTorch; they become Python's, since the record is JSON.
+
+    Raises ValueError for a box that is empty or not within the image, TypeError for an outcome that is no text.
+    """
 
     box: Box
     outcome: str = "ok"
@@ -41,20 +44,31 @@ class Region:
     """How the model named the region, where it did so in words: a second pass may continue this conversation."""
 
     def __post_init__(self) -> None:
-        box = self.box
+        _refuse_no_text(self.outcome)
+        box = Box(*(float(corner) for corner in (self.box.x1, self.box.y1, self.box.x2, self.box.y2)))
+        object.__setattr__(self, "box", box)
         if not (0 <= box.x1 < box.x2 <= 1 and 0 <= box.y1 < box.y2 <= 1):
             raise ValueError(f"{box} is not a region of the image: it must be within 0 to 1, and not empty")
 
 
 @dataclass(frozen=True)
 class NoRegion:
-    """There is none: the question has the macro answer."""
+    """There is none: the question has the macro answer. Raises TypeError for a reason that is no text."""
 
     reason: str
     """A short stable name that runs count by: the question's ``fallback``."""
     exchange: Exchange | None = None
     cause: Failure | None = None
     """The failure that it is due to. Such a question is answered again in the next run."""
+
+    def __post_init__(self) -> None:
+        _refuse_no_text(self.reason)
+
+
+def _refuse_no_text(name: object) -> None:
+    """What a run counts by must be a name, or its record could not be read back."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{name!r} is not a name")
 
 
 class GroundingSettings(Protocol):

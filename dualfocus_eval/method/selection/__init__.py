@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from dualfocus_eval.common.registry import Registry
+from dualfocus_eval.method.calls import attempt
 from dualfocus_eval.method.selection.base import Candidates, SelectionRule
 from dualfocus_eval.method.selection.deciding import lower_nll
 from dualfocus_eval.method.selection.micro_context import MICRO_CONTEXT
@@ -30,9 +32,21 @@ def label_of(name: str) -> str | None:
 
 
 def costs(candidates: Candidates) -> dict[str, tuple[float, float]]:
-    """What each rule compares, for all rules whose needs are known: the costs of macro and micro, in nats."""
-    found = {rule.name: rule.costs(candidates) for rule in RULES}
-    return {name: pair for name, pair in found.items() if pair is not None}
+    """What each rule compares, for all rules whose needs are known: the costs of macro and micro, in nats.
+
+    A rule that raises is left out, and logged: it costs its own choice, never another rule's nor the run.
+    """
+    found = {rule.name: attempt(partial(_costs, rule, candidates), f"selection rule {rule.name}") for rule in RULES}
+    return {name: pair for name, pair in found.items() if isinstance(pair, tuple)}
+
+
+def _costs(rule: SelectionRule, candidates: Candidates) -> tuple[float, float] | None:
+    """As Python's own numbers, since records are JSON."""
+    pair = rule.costs(candidates)
+    if pair is None:
+        return None
+    macro, micro = pair
+    return float(macro), float(micro)
 
 
 def picks(candidates: Candidates) -> dict[str, Pathway]:
@@ -54,17 +68,20 @@ def costs_of(trace: Trace) -> Mapping[str, tuple[float, float]]:
 
 
 def picks_of(trace: Trace) -> Mapping[str, Pathway]:
-    """What each rule picks of a trace's two candidates: as recorded, and for a rule that was installed since, what it
-    makes of the recorded log-probabilities. Empty where there is only one candidate."""
-    added = [name for name in RULES.items if name not in trace.picks]
-    candidates = candidates_of(trace) if trace.picks and added else None
+    """What each rule picks of a trace's two candidates. Empty where there is only one candidate.
+
+    As recorded; but a rule that was installed since, and one of another package, whose code may have changed since,
+    picks anew from the recorded log-probabilities.
+    """
+    anew = [name for name in RULES.items if name not in trace.picks or not RULES.is_own(name)]
+    candidates = candidates_of(trace) if trace.picks and anew else None
     if candidates is None:
         return trace.picks
     if trace.decision in (Decision.NLL, Decision.NO_SCORES):
         found = picks(candidates)
     else:  # settled without scores, in the same way for every rule
         found = dict.fromkeys(RULES.items, next(iter(trace.picks.values())))
-    return {**trace.picks, **{name: found[name] for name in added if name in found}}
+    return {**trace.picks, **{name: found[name] for name in anew if name in found}}
 
 
 def reselect(trace: Trace, rule: str) -> Trace:
