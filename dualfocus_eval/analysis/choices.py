@@ -85,7 +85,7 @@ def available_choices(settings: Mapping[str, Any], answers: pd.DataFrame) -> tup
     if settings["adaptive_nll"] is not None:
         return ("macro", "selected")
     deciding, recorded = settings["selection"], _recorded(settings, answers)
-    installed = [rule.name for rule in RULES if rule.needs <= recorded or rule.name == deciding]
+    installed = [rule.name for rule in RULES if recorded.issuperset(rule.needs) or rule.name == deciding]
     others = [rule for rule in (*picked_rules(answers.columns), deciding) if rule not in RULES]
     rules = dict.fromkeys([*installed, *others])
     return ("macro", "micro", *map(rule_choice, rules), "selected", "oracle")

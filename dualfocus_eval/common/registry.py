@@ -29,7 +29,8 @@ class Registry(Generic[T]):
 
     ``group`` is the entry-point group in which another package registers its own; an entry point has the name of the
     object that it refers to. One that cannot be used is skipped with a warning that names it, and asking for it by name
-    says why it is missing.
+    says why it is missing. One that lacks what every one of ``built_in`` has cannot be used: it would end a run where
+    that is first asked for.
     """
 
     def __init__(self, group: str, what: str, built_in: tuple[T, ...]) -> None:
@@ -51,14 +52,16 @@ class Registry(Generic[T]):
                 )
         return found, missing
 
-    @staticmethod
-    def _checked(item: T, name: str, found: Mapping[str, T]) -> T:
+    def _checked(self, item: T, name: str, found: Mapping[str, T]) -> T:
         if isinstance(item, type):
             raise UserError(f"{item.__name__} is a class; register an object of it")
         if item.name != name:
             raise UserError(f"it is called {item.name!r}; give the entry point the same name")
         if name in found:
             raise UserError(f"the name {name!r} is taken")
+        public = set.intersection(*(set(dir(one)) for one in self._built_in))
+        if lacking := sorted(part for part in public if not part.startswith("_") and not hasattr(item, part)):
+            raise UserError(f"it has no {', '.join(lacking)}")
         return item
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -18,6 +18,7 @@ GROUP = "dualfocus_eval.tests"
 @dataclass(frozen=True)
 class Colour:
     name: str = "red"
+    shade: int = 1
 
 
 @pytest.fixture
@@ -25,11 +26,12 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[Colour
     """One that knows ``red``, where a package registers whatever is in the module ``colours``."""
     module = ModuleType("colours")
     vars(module).update(BLUE=Colour("blue"), RED=Colour("red"), GREEN=Colour("green"), Kind=Colour, NUMBER=3)
+    module.BARE = SimpleNamespace(name="bare")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "colours", module)
     info = tmp_path / "colours-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: colours\nVersion: 1.0\n")
-    entries = ("blue:BLUE", "red:RED", "lime:GREEN", "kind:Kind", "number:NUMBER", "absent:ABSENT")
+    entries = ("blue:BLUE", "red:RED", "lime:GREEN", "kind:Kind", "number:NUMBER", "bare:BARE", "absent:ABSENT")
     lines = [f"{name} = colours:{value}" for name, value in (entry.split(":") for entry in entries)]
     (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, "lost = no_such_module:LOST"]))
     monkeypatch.syspath_prepend(tmp_path)
@@ -50,6 +52,7 @@ def test_what_a_package_registers_comes_after_the_built_in(registry: Registry[Co
         ("lime", "colours:GREEN: UserError: it is called 'green'; give the entry point the same name"),
         ("kind", "colours:Kind: UserError: Colour is a class; register an object of it"),
         ("number", "colours:NUMBER: AttributeError: 'int' object has no attribute 'name'"),
+        ("bare", "colours:BARE: UserError: it has no shade"),
         ("absent", "colours:ABSENT: AttributeError: module 'colours' has no attribute 'ABSENT'"),
         ("lost", "no_such_module:LOST: ModuleNotFoundError: No module named 'no_such_module'"),
     ],

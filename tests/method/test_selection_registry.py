@@ -155,6 +155,12 @@ def test_it_decides_a_run_and_has_its_column_in_every_table(shorter: str) -> Non
     assert cells(questions, "PPL macro")[0] != ""
 
 
+def test_its_needs_may_be_any_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = replace(Shorter(), needs=["micro_context_scores"])  # type: ignore[arg-type]
+    monkeypatch.setitem(RULES.items, "shorter", listed)
+    assert run_of(rows()).rules == ("own_context", "micro_context", "released", "shorter")
+
+
 def test_it_is_in_the_tables_of_the_demonstration(shorter: str) -> None:
     run = run_of(rows(), shorter)
     scores = score_table(run)
@@ -175,8 +181,8 @@ def test_the_gate_does_not_know_how_close_the_choice_of_a_rule_was_that_is_not_i
 ) -> None:
     row = question(0, "no", micro="yes")
     rows = [replace(row, trace=replace(row.trace, picks={shorter: "micro"})), question(1, "no", gap=0.25)]
-    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
     monkeypatch.delitem(RULES.items, shorter)
+    folder = gate_run(tmp_path / "run", rows, settings={"selection": shorter})
     ((by_rule, other),) = reduce_run(read_gate_run(folder, rows)).tasks.values()
     assert math.isnan(by_rule.gap)
     assert other.gap == 0.25

@@ -31,7 +31,8 @@ class SelectionRule(Protocol):
     """Compares two costs, one for each candidate; the lower one is selected (Eq. 8).
 
     To add a rule is to write one module with such an object and to register it: in ``selection/__init__.py``, or from
-    another package under the entry-point group ``dualfocus_eval.selection``.
+    another package under the entry-point group ``dualfocus_eval.selection``. Another package's rule picks anew from
+    stored answers, so that a change of its code counts at once. What it raises costs its own choice of that question.
     """
 
     @property

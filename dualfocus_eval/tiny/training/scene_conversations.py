@@ -11,9 +11,10 @@ from PIL import Image
 
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Picture
+from dualfocus_eval.harness.task_functions import lettered_prompt
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.crops import crop_of, crop_picture
-from dualfocus_eval.method.prompts import LETTER_HINT, WORD_HINT, grounding_prompt, micro_prompt, scoring_prompt
+from dualfocus_eval.method.prompts import WORD_HINT, grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.tiny.scenes.layout import PixelBox, Scene, compose, within
 from dualfocus_eval.tiny.scenes.multiple_choice import (
@@ -193,9 +194,9 @@ def as_choice(choice: SceneChoice, rng: random.Random) -> Posed:
     entry = choice.asked
     options = [entry.answer, *rng.sample(choice.wrong, min(len(choice.wrong), rng.randint(1, len(LETTERS) - 1)))]
     rng.shuffle(options)
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
     hint = HINTS.get(entry.kind, "") if rng.random() < HINT_SHARE else None
-    prompt = "\n".join([*filter(None, [hint]), entry.question, *lines, LETTER_HINT])
+    asked = lettered_prompt(entry.question, dict(zip(LETTERS, options, strict=False)))
+    prompt = "\n".join([*filter(None, [hint]), asked])
     question = replace(as_question(entry), prompt=prompt, options=tuple(options), hint=hint)
     return Posed(entry, question)
 
