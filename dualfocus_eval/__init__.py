@@ -1,7 +1,4 @@
-"""DualFocus for lmms-eval: answer from the whole image, answer from a zoomed sub-region, keep the surer one.
-
-The public names below are imported at their first use, so that ``import dualfocus_eval`` loads nothing else.
-"""
+"""DualFocus for lmms-eval: answer from the whole image, answer from a zoomed sub-region, keep the surer one."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ __all__ = ["Answer", "FinishedRun", "Model", "RunComparison", "UserError", "comp
 
 __version__ = "0.1.0"
 
+# Imported at their first use, so that ``import dualfocus_eval`` loads nothing else.
 _HOMES = {
     "Answer": "api.answer",
     "FinishedRun": "api.runs",

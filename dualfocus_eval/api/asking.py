@@ -60,8 +60,9 @@ def _checked(options: list[str]) -> tuple[str, ...]:
         raise UserError(f"options: number {options.index('') + 1} is empty: give each a text")
     seen: dict[str, str] = {}
     for option in options:
-        if (first := seen.setdefault(option.casefold(), option)) is not option:
+        if (first := seen.get(option.casefold())) is not None:
             raise UserError(f"options: {first!r} and {option!r} are equal: an answer could not tell them apart")
+        seen[option.casefold()] = option
     return tuple(options)
 
 

@@ -18,7 +18,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.gate import judging
 from dualfocus_eval.gate.baseline import reduce_run
 from dualfocus_eval.gate.baseline_file import load_baseline
-from dualfocus_eval.gate.packaged import packaged_baseline
+from dualfocus_eval.gate.packaged import packaged_baseline, packaged_names
 from dualfocus_eval.gate.verdict import Limits, Verdict
 
 __all__ = ["FinishedRun", "RunComparison", "compare", "judge", "read_run"]
@@ -131,7 +131,7 @@ def judge(
     """
     path = packaged_baseline(Path(baseline)) or Path(baseline)
     if not path.is_file():
-        raise UserError(f"there is no baseline {baseline}: name a file, or one that comes with the package")
+        raise UserError(f"there is no baseline {baseline}: name a file, or one of: {', '.join(packaged_names())}")
     data = run.data if isinstance(run, FinishedRun) else reading.read_run(Path(run), only=True)
     return judging.judge(reduce_run(data), load_baseline(path), Limits(max_drop, min_scores or {}))
 

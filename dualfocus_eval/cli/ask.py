@@ -33,6 +33,8 @@ DONE, INCOMPLETE = 0, 1
 EXAMPLE = "scene-20240222-000000-detail-0"
 """The question of the embedded set ``df_scenes_mini`` that is asked where nothing else is: two passes help there."""
 
+_EMBEDDED = "note: the embedded checkpoint knows drawn scenes only; for photos use --model_args pretrained=NAME"
+
 _EPILOG = """Without IMAGE and --question one of the embedded scenes is asked about. The model is the embedded
 checkpoint unless --model_args names another.
 
@@ -55,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
         with _load(arguments) as model:
             answers = model.answer(asked)
     _show(answers, chosen.json)
+    if chosen.images and not chosen.json and not {"pretrained", "recipe"} & arguments.keys():
+        print(_EMBEDDED)
     if chosen.out:
         _draw(answers, chosen.out, say=not chosen.json)
     sys.stdout.flush()  # what is wrong comes last where both go into one file

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.gate.packaged import is_packaged, packaged_baseline
+from dualfocus_eval.gate.packaged import is_packaged, packaged_baseline, packaged_names
 
 __all__ = ["main"]
 
@@ -118,7 +118,10 @@ def _refuse_misuse(chosen: argparse.Namespace) -> None:
     if not chosen.run.exists():
         raise UserError(f"there is no run {chosen.run}; name the --output_path of a run with --log_samples")
     if not (chosen.update or chosen.baseline.is_file()):
-        raise UserError(f"--baseline: there is no file {chosen.baseline}; make it from a good run with --update")
+        raise UserError(
+            f"--baseline: there is no file {chosen.baseline}; make it from a good run with --update, or name an "
+            f"included baseline: {', '.join(packaged_names())}"
+        )
 
 
 def _judge(chosen: argparse.Namespace) -> int:

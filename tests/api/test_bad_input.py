@@ -21,6 +21,7 @@ from dualfocus_eval.method.images import FORMATS
         (" \n", None, "the question is empty"),
         ("What?", ["red"], "'red' is the only one"),
         ("What?", ["red", "blue", "Red "], "'red' and 'Red' are equal"),
+        ("What?", ["a", "a"], "'a' and 'a' are equal"),
         ("What?", ["red", " "], "number 2 is empty"),
         ("What?", "red", "options='red' is one text"),
         ("What?", [str(number) for number in range(27)], "27 are more than the 26 letters"),

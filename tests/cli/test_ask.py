@@ -56,6 +56,7 @@ def test_the_answers_are_printed_and_drawn(
     assert main(["ask", str(photo), *QUESTION, "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert said.err == ""
+    assert "the embedded checkpoint knows drawn scenes only" in said.out
     assert example.macro
     assert example.micro
     assert example.compared

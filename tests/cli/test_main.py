@@ -30,7 +30,7 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["compare", "nowhere", "."], 2, "there is no run nowhere"),
         (["regress", "--help"], 0, "exit status: 0 within"),
         (["regress", "nowhere", "--baseline", "pyproject.toml"], 2, "there is no run nowhere"),
-        (["regress", ".", "--baseline", "nowhere.json"], 2, "there is no file nowhere.json"),
+        (["regress", ".", "--baseline", "nowhere.json"], 2, "or name an included baseline: df_pope_mini"),
         (["models", "llava-1.5-7b"], 0, "gb per device"),
         (["models", "llava"], 2, "neither a file nor one of"),
         (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),
