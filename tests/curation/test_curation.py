@@ -409,7 +409,7 @@ def test_without_regions_questions_have_their_objects(
     source = write(tmp_path / "source", small())
     (source / f"{name}.json").unlink()
     assert curate(source, tmp_path / "out") == 0
-    assert f"{name}.json is not there" in capsys.readouterr().err
+    assert f"{name}.json is missing" in capsys.readouterr().err
     assert report(tmp_path / "out")["files_missing"] == [f"{name}.json"]
 
 

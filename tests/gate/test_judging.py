@@ -90,11 +90,12 @@ def test_a_greatest_drop_is_judged_by_the_score_alone(points: float, passes: boo
     assert verdict.tasks[0].shortfalls == (() if passes else said)
 
 
-@pytest.mark.parametrize(("least", "passes"), [(100.0, True), (100.1, False)])
+@pytest.mark.parametrize(("least", "passes"), [(99.0, True), (99.1, False)])
 def test_a_least_score_is_judged_beside_the_rest(least: float, passes: bool) -> None:
-    verdict = judge(baseline(HUNDRED), baseline(HUNDRED), Limits(min_scores={"pope": least}))
+    answers = [replace(HUNDRED[0], score=0.0), *HUNDRED[1:]]
+    verdict = judge(baseline(answers), baseline(answers), Limits(min_scores={"pope": least}))
     assert (verdict.mode, verdict.passed) == ("exact", passes)
-    assert verdict.tasks[0].shortfalls == (() if passes else ("is 100.0%, below 100.1%",))
+    assert verdict.tasks[0].shortfalls == (() if passes else ("is 99.0%, below 99.1%",))
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ def test_an_argument_that_cannot_does_not(key: Key, name: str) -> None:
     assert key(**{name: WITHOUT_EFFECT[name]}) == key()
 
 
-def test_another_version_of_the_family_is_not_reused(engine: TransformersEngine) -> None:
+def test_another_version_of_the_family_is_not_reused(checkpoint: Path, engine: TransformersEngine) -> None:
     later = replace(engine.checkpoint, family=replace(engine.checkpoint.family, version=2))
-    config = resolve({"pretrained": engine.checkpoint.name})
+    config = resolve({"pretrained": str(checkpoint)})
     assert StoreKey.of(config, TransformersEngine(later, 1, 0)) != StoreKey.of(config, engine)
 
 

@@ -52,7 +52,7 @@ def test_a_good_plan_is_read(tmp_path: Path) -> None:
         ("name: vision, ", "", "missing"),
         ("samples: 8", "samples: 0", "samples: 0 must be at least 1"),
         ("batch_size: 4", "batch_size: 0", "batch_size: 0 must be at least 1"),
-        ("learning_rate: 0.001", "learning_rate: .nan", "learning_rate: nan must be at least 0"),
+        ("learning_rate: 0.001", "learning_rate: .nan", "learning_rate: nan must be a finite number and at least 0"),
         ("learning_rate: 0.001", "learning_rate: -1.0", "learning_rate: -1.0 must be at least 0"),
         ("learning_rate: 0.001", "learning_rate: 0.1, warmup: 2.0", "warmup: 2.0 must be at least 0 and at most 1"),
         ("patch_labels", "instructions", "to start from: train.base"),
