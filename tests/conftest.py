@@ -18,6 +18,8 @@ SLOW = (
     "integration/test_training.py",
     "integration/test_training_page.py",
     "training/test_loss.py::test_measuring_in_processes_gives_the_same",
+    # Every command of README, as a process.
+    "test_docs_code.py::test_the_commands",
     # A wheel is built and installed.
     "integration/test_wheel.py",
     # Four runs of lmms-eval as processes, on a disk that fills.

@@ -1,7 +1,8 @@
-"""The Python code of README and docs/api.md runs: every block of a page, in order, in one process, offline.
+"""The code of README and docs/api.md runs offline: Python as every block of a page, in order, in one process; commands
+with the embedded checkpoint and few questions.
 
-The working directory has what the pages name: ``photo.jpg`` (an embedded scene), the runs ``results`` and ``tuned``
-(the second is right once more often), and ``baseline.json``, made from the first.
+The working directory has what the pages name: the images ``photo.jpg`` and ``other.jpg`` (an embedded scene), the runs
+``results`` and ``tuned`` (the second is right once more often), and ``baseline.json``, made from the first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ __all__ = ["scenes"]
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/api.md")
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STAND_INS = (
+    ("pretrained=Qwen/Qwen2.5-VL-7B-Instruct,dtype=bfloat16", "recipe=dualfocus-tiny"),
+    ("recipe=qwen2.5-vl-7b-base,dtype=bfloat16", "recipe=dualfocus-tiny"),
+    ("--tasks df_pope ", "--tasks df_pope_mini --limit 2 "),
+    ("--tasks df_pope_mini\n", "--tasks df_pope_mini --limit 2\n"),
+    ("--limit 20", "--limit 1"),
+    ("pip install .\n", "true\n"),  # tests/integration/test_wheel.py installs
+)
+"""What needs the network or hours, and what is run in its place."""
 
 
 @pytest.fixture
@@ -51,3 +62,23 @@ def test_the_code_of_a_page_runs(page: str, place: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" done\n") == len(blocks)
+
+
+def test_the_commands_of_the_pages_run(place: Path) -> None:
+    text = "".join(block for page in PAGES for block in _COMMANDS.findall((ROOT / page).read_text()))
+    for written, run in STAND_INS:
+        assert written in text
+        text = text.replace(written, run)
+    (place / "other.jpg").write_bytes((place / "photo.jpg").read_bytes())
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(place / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-c", text], cwd=place, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Image.open(place / "answer.png").format == "PNG"
+    assert (place / "report" / "index.html").is_file()
