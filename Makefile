@@ -28,13 +28,13 @@ effect: $(INSTALLED)  ## Answer the embedded sets again and renew the tables and
 # A process per core and a thread per process; a file stays together, so that what its tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED)  ## Run the tests, 8 minutes on two cores.
+test: $(INSTALLED)  ## Run the tests, 5 minutes on two cores.
 	$(PYTEST) --durations 10 -m "not slow and not prove and not install"
 
-test-quick: $(INSTALLED)  ## Run the tests that need neither a model nor a process, a minute.
+test-quick: $(INSTALLED)  ## Run the tests that need neither a model nor a process, under a minute.
 	$(PYTEST) -m quick
 
-test-all: $(INSTALLED)  ## Run all tests, with more examples of the generated ones, 20 minutes.
+test-all: $(INSTALLED)  ## Run all tests, with more examples of the generated ones, 12 minutes.
 	HYPOTHESIS_PROFILE=all $(PYTEST) --durations 20 -m "not prove and not install"
 
 test-install: $(INSTALLED)  ## Install the wheel without constraints into a clean environment and run it there.
