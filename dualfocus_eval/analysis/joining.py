@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.analysis.choices import Choice
-from dualfocus_eval.analysis.rows import OTHER_PICKS, TRACE_TYPES, no_trace, pick_column, pick_of, rule_types
+from dualfocus_eval.analysis.rows import OTHER_PICKS, TRACE_TYPES, no_trace, pick_column, pick_reader, rule_types
 from dualfocus_eval.analysis.runs import Fault, Metrics
 from dualfocus_eval.analysis.scoring import document_reader, main_metric, own_scoring, run_argument, score_of
 from dualfocus_eval.common.numbers import LARGEST
@@ -51,6 +51,7 @@ def read_task(
     cluster_key = results["configs"].get(name, {}).get("cluster_key")
     score = own_scoring(task, run_argument(results, "reasoning_tags")) if task is not None and record else None
     document = document_reader(task) if score else None
+    decide = _decider(record["settings"]) if record else None
     read: dict[int, tuple[tuple[Any, ...], tuple[Metrics | None, ...]]] = {}
     for sample in _samples(file, counts):
         doc_id = int(sample["doc_id"])
@@ -60,7 +61,7 @@ def read_task(
         official = {key: value for key, value in sample.items() if key not in _NOT_METRICS}
         key, selected = f"{name}/{doc_id}", score_of(official, main)
         score_doc = partial(_scored, document, score, doc_id) if document and score else None
-        row, candidates = _matching(key, rows, score_doc, selected, main, record, counts)
+        row, candidates = _matching(key, rows, score_doc, selected, main, decide, counts)
         texts = (str(sample.get("input", "")), str(sample.get("target", "")), _text(sample.get("filtered_resps")))
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
         truth = _truth(document(doc_id), row) if document and row is not None else (math.nan,) * 4
@@ -146,15 +147,15 @@ def _matching(
     score: Callable[[str], Metrics] | None,
     selected: float,
     main: str | None,
-    record: Mapping[str, Any] | None,
+    decide: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None,
     counts: Counter[str],
 ) -> tuple[tuple[Any, ...] | None, tuple[Metrics | None, Metrics | None]]:
     """The row of the trace that agrees with lmms-eval's score, and the records of both its candidates."""
-    if record is None:
+    if decide is None:
         return None, (None, None)
     candidates = rows.candidates(key)
     for row in candidates:
-        decided = _decided(row, record["settings"])
+        decided = decide(row)
         if score is None:
             return decided, (None, None)
         try:
@@ -200,11 +201,17 @@ _MACRO_TEXT, _MICRO_TEXT = _COLUMN["macro_text"], _COLUMN["micro_text"]
 _SELECTED, _DECISION, _ERROR = _COLUMN["selected"], _COLUMN["decision"], _COLUMN["error"]
 
 
-def _decided(row: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    """``row`` as this run's rule decides: a trace that an earlier run left may have been decided by another."""
-    if settings["strategy"] != "dualfocus" or row[_SELECTED] is None or row[_MICRO_TEXT] is None:
+def _decider(settings: Mapping[str, Any]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """From a row to that row as this run's rule decides it: the trace may be of an earlier run under another rule."""
+    if settings["strategy"] != "dualfocus":
+        return lambda row: row
+    return partial(_decided, pick_reader(settings["selection"]))
+
+
+def _decided(pick_in: Callable[[tuple[Any, ...]], str | None], row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if row[_SELECTED] is None or row[_MICRO_TEXT] is None:
         return row
-    pick, decision = pick_of(row, settings["selection"]), row[_DECISION]
+    pick, decision = pick_in(row), row[_DECISION]
     if pick is None:
         pick, decision = "macro", str(Decision.NO_SCORES)
     elif decision == Decision.NO_SCORES:

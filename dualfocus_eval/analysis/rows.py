@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from dualfocus_eval.common.geometry import Box, Crop
@@ -12,7 +13,7 @@ from dualfocus_eval.method.selection import RULES, costs_of, picks_of
 from dualfocus_eval.traces.record import Pathway, Trace
 
 __all__ = [
-    "COUNTERS", "OTHER_PICKS", "PHASES", "TRACE_TYPES", "cost_columns", "no_trace", "pick_column", "pick_of",
+    "COUNTERS", "OTHER_PICKS", "PHASES", "TRACE_TYPES", "cost_columns", "no_trace", "pick_column", "pick_reader",
     "picked_rules", "rule_types", "trace_row",
 ]  # fmt: skip
 
@@ -119,13 +120,12 @@ def _rules(trace: Trace) -> Iterator[Any]:
         yield from costs.get(rule, (math.nan, math.nan))
 
 
-def pick_of(row: tuple[Any, ...], rule: str) -> str | None:
-    """What the rule of that name picks, in the row of a trace; None where it does not."""
+def pick_reader(rule: str) -> Callable[[tuple[Any, ...]], str | None]:
+    """From the row of a trace to what the rule of that name picks there; None where it does not."""
     if rule in RULES:
-        found: str | None = row[[*TRACE_TYPES, *rule_types()].index(pick_column(rule))]
-        return found
-    others: Mapping[str, str] = row[[*TRACE_TYPES].index(OTHER_PICKS)] or {}
-    return others.get(rule)
+        return itemgetter([*TRACE_TYPES, *rule_types()].index(pick_column(rule)))
+    others = [*TRACE_TYPES].index(OTHER_PICKS)
+    return lambda row: (row[others] or {}).get(rule)
 
 
 def _words(completion: Completion | None) -> tuple[str | None, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import shorten
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from dualfocus_eval.common.escaping import visible
+from dualfocus_eval.common.escaping import json_number, visible
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion, Failure, perplexity_of
 from dualfocus_eval.method.crops import crop_picture
@@ -231,9 +230,4 @@ def _candidate(completion: Completion | None, compared: float | None) -> dict[st
     if completion is None:
         return None
     numbers = {"nll": completion.nll, "perplexity": completion.perplexity, "compared_perplexity": compared}
-    return {"text": completion.text, **{name: _finite(number) for name, number in numbers.items()}}
-
-
-def _finite(number: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return number if number is not None and math.isfinite(number) else None
+    return {"text": completion.text, **{name: json_number(number) for name, number in numbers.items()}}

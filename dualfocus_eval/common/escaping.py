@@ -7,13 +7,16 @@ shows every text as `visible`.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 from urllib.parse import quote
 
+from dualfocus_eval.common.text import is_number
+
 __all__ = [
-    "clipped", "csv_cell", "figure_text", "github_message", "json_text", "markdown", "markdown_target", "one_line",
-    "visible", "xml_text",
+    "clipped", "csv_cell", "figure_text", "github_message", "json_number", "json_text", "markdown", "markdown_target",
+    "one_line", "visible", "xml_text",
 ]  # fmt: skip
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -71,7 +74,7 @@ def markdown_target(path: str) -> str:
 def csv_cell(text: str) -> str:
     """``text``, `visible`, as a cell that no spreadsheet takes for a formula; a text that is a number stays one."""
     shown = visible(text)
-    return f"'{shown}" if _FORMULA.match(shown) and not _is_number(shown) else shown
+    return f"'{shown}" if _FORMULA.match(shown) and not is_number(shown) else shown
 
 
 def xml_text(text: str) -> str:
@@ -90,14 +93,11 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def json_number(value: float | None) -> float | None:
+    """``value`` for JSON, which has no NaN and no infinity: None stands for both."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _code(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -21,7 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.common.escaping import csv_cell, json_text, markdown, one_line
+from dualfocus_eval.common.escaping import csv_cell, json_number, json_text, markdown, one_line
 
 __all__ = [
     "Cell",
@@ -226,7 +226,7 @@ def _json_cell(cell: Cell) -> Any:
     if not isinstance(cell, Number):
         return cell
     ends = {"low": cell.low, "high": cell.high} if _has_interval(cell) else {}
-    numbers = {name: value if math.isfinite(value) else None for name, value in ({"value": cell.value} | ends).items()}
+    numbers = {name: json_number(value) for name, value in ({"value": cell.value} | ends).items()}
     return numbers | {"unit": cell.unit}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["nfkc"]
+__all__ = ["is_number", "nfkc"]
 
 _MOST_MARKS = 30
 """Unicode's own limit for streams (UAX 15). Sorting more combining marks in a row takes quadratic time."""
@@ -23,6 +23,15 @@ def nfkc(text: str) -> str:
             start, run = place, 1
     pieces.append(text[start:])
     return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
+
+
+def is_number(text: str) -> bool:
+    """Whether ``text`` reads as a number, NaN and infinity among them."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_mark(character: str) -> bool:

@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.naming import unknown_name
+from dualfocus_eval.common.text import is_number
 
 __all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "partial", "validated"]
 
@@ -155,17 +156,9 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
         return f"expected a list, found {shown}"
     if bare in _KINDS:
         # YAML takes 2e-5 for text: a float needs a point in it.
-        slip = bare is float and isinstance(value, str) and "e" in value.lower() and _is_number(value)
+        slip = bare is float and isinstance(value, str) and "e" in value.lower() and is_number(value)
         return f"{shown} is not {_KINDS[bare]}" + ("; write 2.0e-5 for 2e-5" if slip else "")
     return f"expected keys with values, found {type(value).__name__}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(value: Any) -> str:

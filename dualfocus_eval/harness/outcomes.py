@@ -7,12 +7,12 @@ place, calls it, and adds to what it returns. So the command line, the Python AP
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dualfocus_eval.common.escaping import json_number
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.selection import costs_of
@@ -44,8 +44,8 @@ class Outcomes:
             "selected": trace.selected,
             "decision": _text(trace.decision),
             "rule": rule,
-            "nll_macro": _number(costs[0]) if costs else None,
-            "nll_micro": _number(costs[1]) if costs else None,
+            "nll_macro": json_number(costs[0]) if costs else None,
+            "nll_micro": json_number(costs[1]) if costs else None,
             "box": [box.x1, box.y1, box.x2, box.y2] if box else None,
             "fallback": _text(trace.fallback),
             "failure": _failure(trace.error),
@@ -146,8 +146,3 @@ def _failure(error: Failure | None) -> Row | None:
 def _text(value: str | None) -> str | None:
     """Plain text of what may be a member of an enumeration."""
     return None if value is None else str(value)
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None

@@ -7,7 +7,6 @@ that brought them is not installed.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from dualfocus_eval.common.escaping import json_number
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.common.numbers import Flag, Integer, Logprobs, Number
 from dualfocus_eval.engines.base import Completion, Counters, Failure, Picture, mean_nll
@@ -225,7 +225,7 @@ def _read_again(line: str | bytes) -> Trace:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return json_number(value)
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
