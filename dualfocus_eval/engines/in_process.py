@@ -21,6 +21,7 @@ from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
     Counters,
+    EngineInfo,
     Failure,
     GenerateRequest,
     Picture,
@@ -118,6 +119,33 @@ class TransformersEngine:
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
         return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs the model; see ``LocalEngine.info``."""
+        model = self.checkpoint.model
+        reason = None if self.checkpoint.reusable else "the states of a prompt's beginning depend on what follows"
+        if reason is None and not self._prefiller.reuse:
+            reason = "prefix_cache_gib=0"
+        dtype = str(model.dtype).removeprefix("torch.")
+        return EngineInfo("transformers", self.family.name, str(model.device), dtype, reason)
+
+    def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
+        """The prompt's texts, and the number of tokens of each picture; see ``LocalEngine.prompt_parts``."""
+        prompt = self._renderer.render(conversation)
+        parts: list[str | int] = []
+        done = 0
+        for start, end in (*prompt.spans, (len(prompt.ids), len(prompt.ids))):
+            if start > done:
+                parts.append(self.checkpoint.processor.tokenizer.decode(prompt.ids[done:start]))
+            if end > start:
+                parts.append(end - start)
+            done = end
+        return tuple(parts)
+
+    def variant(self, max_conversations: int, *, reuse: bool) -> TransformersEngine:
+        """An engine on the same loaded checkpoint; see ``LocalEngine.variant``."""
+        return TransformersEngine(self.checkpoint, max_conversations, self.prefix_cache.budget if reuse else 0)
 
     def _render(
         self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]
