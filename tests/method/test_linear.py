@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dualfocus_eval.common.text import nfkc
+from dualfocus_eval.families.conventions import PUBLISHED
 from dualfocus_eval.method.boxes import BoxOutcome, parse_box
 from dualfocus_eval.method.letters import named_option, option_index
 from dualfocus_eval.method.question import AnswerKind
@@ -92,6 +93,17 @@ def test_cutting_stems(text: str) -> None:
 def test_reading_boxes(text: str, outcome: BoxOutcome) -> None:
     with ends():
         assert parse_box(text, image_size=(640, 480)).outcome is outcome
+
+
+@pytest.mark.parametrize("convention", [convention.name for convention in PUBLISHED if convention.marker])
+@pytest.mark.parametrize(
+    "text",
+    [of("<|begin_of_box|>"), f"<|begin_of_box|>{of('[1 ')}", of("<|begin_of_box|>bbox_"), of("<box>[["), of("bbox_2"),
+     f"box_2d{of(' box_2')}", f"<box>{of('9')}", of("bbox_2d: [1, 2, 3"), f"bbox_2d{BLANKS}box_2d"],
+)  # fmt: skip
+def test_looking_for_the_marker_of_a_box(text: str, convention: str) -> None:
+    with ends():
+        assert parse_box(text, convention, image_size=(640, 480), encoded_size=(640, 480)).box is None
 
 
 @pytest.mark.parametrize(
