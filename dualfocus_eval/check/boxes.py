@@ -19,11 +19,12 @@ __all__ = ["MARGIN", "MIN_RESPONSES", "BoxCheck", "Reading", "Response", "check_
 
 MIN_RESPONSES = 8
 """Fewer responses tell no two readings apart."""
-EXAMPLES = 3
-"""Responses that are shown."""
 MARGIN = 0.05
 """A reading is clearly better than another when the 95% interval of its advantage in IoU (or, where no object is known,
 in the share of responses that parse), question by question, lies above this."""
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,24 @@ class Reading:
     iou_high: float | None = None
 
     @property
-    def name(self) -> str:
-        return f"{self.convention}, {self.frame}"
+    def settings(self) -> dict[str, str]:
+        """It as model arguments."""
+        return {"box_convention": self.convention, "box_frame": self.frame}
 
 
 @dataclass(frozen=True)
 class BoxCheck:
     """All readings, the best first, and what they say of the configured one."""
 
-    responses: int
+    responses: tuple[Response, ...]
     cut: int
     """Responses without a box under the configured reading that ended at ``max_box_tokens``."""
-    examples: tuple[str, ...]
     configured: Reading
     readings: tuple[Reading, ...]
     better: Reading | None
     """The best reading, where it is clearly better than the configured one."""
-    alike: tuple[str, ...] = ()
-    """Names of further readings that are not told apart from ``better``."""
+    alike: tuple[Reading, ...] = ()
+    """Further readings that are not told apart from ``better``."""
     unknown: tuple[str, ...] = ()
     """Conventions that need the encoded size, which the engine cannot tell."""
 
@@ -85,14 +86,15 @@ class _Scored:
     values: NDArray[np.float64]
     """(responses,): IoU, or 1 and 0 for a usable box and none."""
     rank: tuple[float, int, bool]
-    """By which readings are sorted, the best first: mean value, how often the convention's marker occurs, whether it is
-    the family's own convention."""
+    """By which readings are sorted, the best first: mean value, how often its notation occurs, whether it is the
+    family's own convention."""
 
 
 def check_boxes(responses: Sequence[Response], convention: str, frame: str, family_convention: str = "") -> BoxCheck:
     """Read ``responses`` (at least one) in every way; ``convention`` and ``frame`` are the configured ones.
 
-    Where two readings fit equally well, the one whose marker the model writes comes first, then ``family_convention``.
+    Where two readings fit equally well, the one whose notation the model writes comes first, then
+    ``family_convention``.
     """
     sized = all(response.encoded_size for response in responses)
     known = [name for name, one in box_conventions().items() if sized or one.scale is not None]
@@ -103,13 +105,12 @@ def check_boxes(responses: Sequence[Response], convention: str, frame: str, fami
     better = best if _clearly_better(best, configured) else None
     unread = [response for response, box in zip(responses, configured.boxes, strict=True) if box is None]
     return BoxCheck(
-        responses=len(responses),
+        responses=tuple(responses),
         cut=sum(response.cut for response in unread),
-        examples=tuple(dict.fromkeys(response.text for response in responses))[:EXAMPLES],
         configured=configured.reading,
         readings=tuple(one.reading for one in scored),
         better=better.reading if better else None,
-        alike=tuple(one.reading.name for one in scored[1:] if better and not _clearly_better(best, one)),
+        alike=tuple(one.reading for one in scored[1:] if better and not _clearly_better(best, one)),
         unknown=tuple(name for name in box_conventions() if name not in known),
     )
 
@@ -129,10 +130,18 @@ def _scored(responses: Sequence[Response], convention: str, frame: str, family_c
         found = mean(values, range(len(values)))
         low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
         reading = replace(reading, iou=found.value, iou_low=low, iou_high=high)
-    marker = box_conventions()[convention].marker
-    marked = sum(bool(re.search(marker, response.text)) for response in responses) if marker else 0
-    rank = (-round(float(values.mean()), 9), -marked, convention != family_convention)
+    written = sum(_is_written(response.text, convention) for response in responses)
+    rank = (-round(float(values.mean()), 9), -written, convention != family_convention)
     return _Scored(reading, boxes, values, rank)
+
+
+def _is_written(text: str, convention: str) -> bool:
+    """Whether ``text`` has the notation of ``convention``, which others may read as well."""
+    return _notation(box_conventions()[convention].template.format(0, 0, 0, 0)) in _notation(text)
+
+
+def _notation(text: str) -> str:
+    return _NUMBER.sub("#", _SPACE.sub("", text))
 
 
 def _clearly_better(one: _Scored, other: _Scored) -> bool:

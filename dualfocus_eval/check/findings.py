@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dualfocus_eval.check.agreement import EXACT_DTYPES, MOST_DIFFERING, TOLERANCE, Agreement
 from dualfocus_eval.check.boxes import MIN_RESPONSES, BoxCheck, Reading
@@ -38,29 +38,33 @@ def _lines(found: SetupCheck) -> Iterator[str]:
 def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
     configured, better = boxes.configured, boxes.better
     if better:
-        changes = [
-            f"{name}={wanted}"
-            for name, wanted, now in (
-                ("box_convention", better.convention, configured.convention),
-                ("box_frame", better.frame, configured.frame),
-            )
-            if wanted != now
-        ]
-        alike = f" (not told apart from: {'; '.join(boxes.alike)})" if boxes.alike else ""
-        yield (
-            f"the boxes fit {better.name} ({_fit(better)}), not the configured {configured.name} "
-            f"({_fit(configured)}): pass --model_args {','.join(changes)}{alike}"
-        )
+        yield _better_line(boxes, better)
     elif configured.parsed < FEWEST_PARSED:
         yield (
-            f"{configured.parsed:.0%} of the grounding responses have a box under {configured.name}, and no other "
-            f"convention reads clearly more: {_without_boxes(boxes, max_box_tokens)}"
+            f"{configured.parsed:.0%} of the grounding responses have a box under {_named(configured.settings)}, and "
+            f"no other convention reads clearly more: {_without_boxes(boxes, max_box_tokens)}"
         )
-    elif boxes.responses >= MIN_RESPONSES and _reachable(configured) < LOWEST_IOU:
+    elif len(boxes.responses) >= MIN_RESPONSES and _reachable(configured) < LOWEST_IOU:
         yield (
             f"the boxes hardly overlap the objects asked for ({_fit(configured)}), and under no other convention "
             f"clearly more: {_other_grounding()}"
         )
+
+
+def _better_line(boxes: BoxCheck, better: Reading) -> str:
+    configured = boxes.configured
+    changes = dict(better.settings.items() - configured.settings.items())
+    wanted, now = _named(changes), _named({name: configured.settings[name] for name in changes})
+    same_boxes = [one.convention for one in boxes.alike if one.frame == better.frame]
+    also = f"; {', '.join(same_boxes)} read the same" if same_boxes else ""
+    frames = sorted({one.frame for one in boxes.alike} - {better.frame})
+    unsure = f"; box_frame={' or '.join(frames)} is not told apart from {better.frame}" if frames else ""
+    fit = f"the boxes fit {wanted} ({_fit(better)}), not {now} ({_fit(configured)})"
+    return f"{fit}: pass --model_args {wanted}{also}{unsure}"
+
+
+def _named(settings: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={settings[name]}" for name in sorted(settings))
 
 
 def _reachable(reading: Reading) -> float:
@@ -77,7 +81,7 @@ def _fit(reading: Reading) -> str:
 def _without_boxes(boxes: BoxCheck, max_box_tokens: int) -> str:
     if boxes.cut:
         return f"{boxes.cut} of them were cut at max_box_tokens={max_box_tokens}; raise it"
-    return f"the model wrote {clipped(boxes.examples[0])!r}; {_other_grounding()}"
+    return f"the model wrote {clipped(boxes.responses[0].text)!r}; {_other_grounding()}"
 
 
 def _other_grounding() -> str:

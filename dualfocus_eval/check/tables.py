@@ -62,10 +62,10 @@ def _boxes(boxes: BoxCheck) -> Table:
         return (reading.convention, reading.frame, parsed, _iou(reading), ", ".join(marks))
 
     notes = [_NO_OBJECTS if boxes.configured.iou is None else _IOU]
-    if boxes.responses < MIN_RESPONSES:
+    if len(boxes.responses) < MIN_RESPONSES:
         notes.append(f"With fewer than {MIN_RESPONSES} responses no reading is called better than the configured one.")
     notes += [f"{', '.join(boxes.unknown)}: needs the encoded size, which is {_UNKNOWN}."] if boxes.unknown else []
-    title = f"Boxes: {boxes.responses} grounding responses under every convention and frame"
+    title = f"Boxes: {len(boxes.responses)} grounding responses under every convention and frame"
     header = ("box_convention", "box_frame", "parsed %", "mean IoU", "")
     return Table(title, header, (tuple(map(row, boxes.readings)),), tuple(notes))
 

@@ -124,24 +124,13 @@ class TransformersEngine:
     def info(self) -> EngineInfo:
         """What runs the model; see ``LocalEngine.info``."""
         model = self.checkpoint.model
-        reason = None if self.checkpoint.reusable else "the states of a prompt's beginning depend on what follows"
-        if reason is None and not self._prefiller.reuse:
-            reason = "prefix_cache_gib=0"
+        reason = self.checkpoint.no_reuse or (None if self._prefiller.reuse else "prefix_cache_gib=0")
         dtype = str(model.dtype).removeprefix("torch.")
         return EngineInfo("transformers", self.family.name, str(model.device), dtype, reason)
 
     def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
         """The prompt's texts, and the number of tokens of each picture; see ``LocalEngine.prompt_parts``."""
-        prompt = self._renderer.render(conversation)
-        parts: list[str | int] = []
-        done = 0
-        for start, end in (*prompt.spans, (len(prompt.ids), len(prompt.ids))):
-            if start > done:
-                parts.append(self.checkpoint.processor.tokenizer.decode(prompt.ids[done:start]))
-            if end > start:
-                parts.append(end - start)
-            done = end
-        return tuple(parts)
+        return self._renderer.render(conversation).parts(self.checkpoint.processor.tokenizer)
 
     def variant(self, max_conversations: int, *, reuse: bool) -> TransformersEngine:
         """An engine on the same loaded checkpoint; see ``LocalEngine.variant``."""

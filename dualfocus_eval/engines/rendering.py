@@ -69,6 +69,15 @@ class Prompt:
         digest.update(array("q", self.ids[self.hashed : -1]).tobytes())
         return Boundary(len(self.ids) - 1, digest.hexdigest())
 
+    def parts(self, tokenizer: Any) -> tuple[str | int, ...]:
+        """The texts in reading order, and for each picture the number of its tokens, markers included."""
+        texts = zip(
+            [0, *(end for _, end in self.spans)], [*(start for start, _ in self.spans), len(self.ids)], strict=True
+        )
+        decoded = [tokenizer.decode(self.ids[start:end]) for start, end in texts]
+        counts = [end - start for start, end in self.spans]
+        return (decoded[0], *(part for pair in zip(counts, decoded[1:], strict=True) for part in pair))
+
     def key_with(self, continuation: Sequence[int]) -> str:
         """The key of the prompt followed by ``continuation``."""
         digest = self.prefix_hash.copy()
