@@ -15,13 +15,15 @@ from dualfocus_eval.common.geometry import Box, Size, overlap
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES, parse_box
 
-__all__ = ["MARGIN", "MIN_RESPONSES", "BoxCheck", "Reading", "Response", "check_boxes"]
+__all__ = ["MARGIN", "MIN_RESPONSES", "THINNEST", "BoxCheck", "Reading", "Response", "check_boxes"]
 
 MIN_RESPONSES = 8
 """Fewer responses tell no two readings apart."""
 MARGIN = 0.05
 """A reading is clearly better than another when the 95% interval of its advantage in IoU (or, where no object is known,
-in the share of responses that parse), question by question, lies above this."""
+in the share of usable boxes), question by question, lies above this."""
+THINNEST = 0.01
+"""Of the image's width or height: a thinner box shows no object; numbers on another scale often come out so."""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SPACE = re.compile(r"\s+")
@@ -48,9 +50,11 @@ class Reading:
     convention: str
     frame: str
     parsed: float
-    """Share of responses with a usable box."""
+    """Share of responses in which a box is found."""
+    usable: float
+    """Share of responses whose box is no thinner than `THINNEST`."""
     iou: float | None = None
-    """Mean intersection over union with the known objects, 0 for an unusable box; None where no object is known."""
+    """Mean intersection over union with the known objects, 0 without a box; None where no object is known."""
     iou_low: float | None = None
     """The ends of its 95% interval; None where all responses have the same IoU."""
     iou_high: float | None = None
@@ -82,9 +86,9 @@ class BoxCheck:
 class _Scored:
     reading: Reading
     boxes: tuple[Box | None, ...]
-    """Of the responses; None where there is no usable one."""
+    """Of the responses; None where there is none."""
     values: NDArray[np.float64]
-    """(responses,): IoU, or 1 and 0 for a usable box and none."""
+    """(responses,): IoU; without known objects 1 for a usable box and 0 for none."""
     rank: tuple[float, int, bool]
     """By which readings are sorted, the best first: mean value, how often its notation occurs, whether it is the
     family's own convention."""
@@ -122,8 +126,8 @@ def _scored(responses: Sequence[Response], convention: str, frame: str, family_c
         ).box
         for response in responses
     )
-    values = np.array([box is not None for box in boxes], dtype=float)
-    reading = Reading(convention, frame, float(values.mean()))
+    values = np.array([box is not None and _is_usable(box) for box in boxes], dtype=float)
+    reading = Reading(convention, frame, sum(box is not None for box in boxes) / len(boxes), float(values.mean()))
     truths = [response.truth for response in responses if response.truth]
     if len(truths) == len(boxes):
         values = np.array([overlap(box, truth) if box else 0.0 for box, truth in zip(boxes, truths, strict=True)])
@@ -133,6 +137,10 @@ def _scored(responses: Sequence[Response], convention: str, frame: str, family_c
     written = sum(_is_written(response.text, convention) for response in responses)
     rank = (-round(float(values.mean()), 9), -written, convention != family_convention)
     return _Scored(reading, boxes, values, rank)
+
+
+def _is_usable(box: Box) -> bool:
+    return min(box.x2 - box.x1, box.y2 - box.y1) >= THINNEST
 
 
 def _is_written(text: str, convention: str) -> bool:

@@ -10,9 +10,9 @@ from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.method.grounding import GROUNDING
 
-__all__ = ["FEWEST_PARSED", "LOWEST_IOU", "what_is_off"]
+__all__ = ["FEWEST_USABLE", "LOWEST_IOU", "what_is_off"]
 
-FEWEST_PARSED = 0.5
+FEWEST_USABLE = 0.5
 """Share of grounding responses that must have a usable box."""
 LOWEST_IOU = 0.1
 """Mean IoU with the known objects that boxes must be able to reach: the upper end of its interval."""
@@ -39,10 +39,10 @@ def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
     configured, better = boxes.configured, boxes.better
     if better:
         yield _better_line(boxes, better)
-    elif configured.parsed < FEWEST_PARSED:
+    elif configured.usable < FEWEST_USABLE:
         yield (
-            f"{configured.parsed:.0%} of the grounding responses have a box under {_named(configured.settings)}, and "
-            f"no other convention reads clearly more: {_without_boxes(boxes, max_box_tokens)}"
+            f"{configured.usable:.0%} of the grounding responses have a usable box under "
+            f"{_named(configured.settings)}, and clearly more under no other: {_without_boxes(boxes, max_box_tokens)}"
         )
     elif len(boxes.responses) >= MIN_RESPONSES and _reachable(configured) < LOWEST_IOU:
         yield (
@@ -75,7 +75,7 @@ def _reachable(reading: Reading) -> float:
 
 
 def _fit(reading: Reading) -> str:
-    return f"{reading.parsed:.0%} parse" if reading.iou is None else f"IoU {reading.iou:.2f}"
+    return f"{reading.usable:.0%} usable" if reading.iou is None else f"IoU {reading.iou:.2f}"
 
 
 def _without_boxes(boxes: BoxCheck, max_box_tokens: int) -> str:

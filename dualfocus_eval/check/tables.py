@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dualfocus_eval.check.boxes import MIN_RESPONSES, BoxCheck, Reading
+from dualfocus_eval.check.boxes import MIN_RESPONSES, THINNEST, BoxCheck, Reading
 from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.check.prompts import PictureSizes
 from dualfocus_eval.common.tables import Cell, Number, Table
@@ -12,7 +12,7 @@ from dualfocus_eval.common.tables import Cell, Number, Table
 __all__ = ["setup_tables"]
 
 _UNKNOWN = "not known to this engine"
-_IOU = "An unusable box counts as IoU 0. In brackets: 95% interval."
+_IOU = "A response without a box counts as IoU 0. In brackets: 95% interval."
 _NO_OBJECTS = "The objects in these images are not known: run it without --images to compare the boxes with objects."
 
 
@@ -58,15 +58,16 @@ def _boxes(boxes: BoxCheck) -> Table:
             for mark, shown in (("configured", reading == boxes.configured), ("best", reading == boxes.better))
             if shown
         ]
-        parsed = Number(100 * reading.parsed, unit="%")
-        return (reading.convention, reading.frame, parsed, _iou(reading), ", ".join(marks))
+        found, usable = (Number(100 * share, unit="%") for share in (reading.parsed, reading.usable))
+        return (reading.convention, reading.frame, found, usable, _iou(reading), ", ".join(marks))
 
-    notes = [_NO_OBJECTS if boxes.configured.iou is None else _IOU]
+    thin = f"A usable box is at least {THINNEST:.0%} of the image wide and high."
+    notes = [thin, _NO_OBJECTS if boxes.configured.iou is None else _IOU]
     if len(boxes.responses) < MIN_RESPONSES:
         notes.append(f"With fewer than {MIN_RESPONSES} responses no reading is called better than the configured one.")
     notes += [f"{', '.join(boxes.unknown)}: needs the encoded size, which is {_UNKNOWN}."] if boxes.unknown else []
     title = f"Boxes: {len(boxes.responses)} grounding responses under every convention and frame"
-    header = ("box_convention", "box_frame", "parsed %", "mean IoU", "")
+    header = ("box_convention", "box_frame", "parsed %", "usable %", "mean IoU", "")
     return Table(title, header, (tuple(map(row, boxes.readings)),), tuple(notes))
 
 
