@@ -88,7 +88,6 @@ QWEN2_VL = _family("qwen2_vl", QWEN2_VL_BOX)
 QWEN2_5_VL = _family("qwen2_5_vl", QWEN2_5_VL_BOX)
 
 
-
 def _encode_deep(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
     """(tokens, hidden * (1 + layers)): the encoder's output, and what is added after each of the first layers."""
     import torch
@@ -108,7 +107,7 @@ def _forward_deep(model: Any, step: Forward) -> torch.Tensor:
     if step.deep is not None:
         # Everywhere but in the pictures zeros are added, so that every token may count as visual.
         hidden = step.embeds.shape[-1]
-        layers = step.deep.flatten(0, 1).split(hidden, dim=-1)  # (rows * length, hidden) each
+        layers = torch.split(step.deep.flatten(0, 1), hidden, dim=-1)  # (rows * length, hidden) each
         arguments["visual_pos_masks"] = torch.ones(step.embeds.shape[:2], dtype=torch.bool, device=step.embeds.device)
         arguments["deepstack_visual_embeds"] = list(layers)
     hidden_states = model.model.language_model(**arguments).last_hidden_state

@@ -16,6 +16,7 @@ TEXT = (
 )
 WORDS = tuple(TEXT.split())
 
+
 def byte_tokenizer(special: tuple[str, ...], end: str, begin: str | None = None) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

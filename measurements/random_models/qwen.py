@@ -16,7 +16,6 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
-    Qwen3VLVideoProcessor,
 )
 
 from measurements.random_models.parts import byte_tokenizer
@@ -33,7 +32,9 @@ QWEN_TEMPLATE = (
 QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 
 
-def _qwen(processor_class: Any, config_class: Any, model_class: Any, vision: dict[str, Any], **rope: Any) -> tuple[Any, Any]:
+def _qwen(
+    processor_class: Any, config_class: Any, model_class: Any, vision: dict[str, Any], **rope: Any
+) -> tuple[Any, Any]:
     tokenizer = byte_tokenizer((*QWEN_SPECIAL, "<|image_pad|>", "<|video_pad|>"), "<|im_end|>")
     sizes = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
     processor = processor_class(
