@@ -18,7 +18,7 @@ from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.engines.base import Engine, EngineInfo, Failure, LocalEngine
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.states import Failed, Pair, Unzoomed
+from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed
 
 __all__ = ["SetupCheck", "check_setup"]
 
@@ -41,6 +41,8 @@ class SetupCheck:
     """By the name of the pass, over all questions."""
     second_passes: int
     """Questions that were answered in the second pass."""
+    batch_halvings: int
+    """How often a batch did not fit into memory and was split."""
     failures: tuple[str, ...]
     """Why questions or their second passes failed, the same reason once."""
     failed: int
@@ -61,35 +63,35 @@ def check_setup(
     """
     settings = replace(settings, strategy="dualfocus", adaptive_nll=None, jitter=0.0)
     passes = run_passes(probes, engine, settings, batch_size)
-    info = engine.info if isinstance(engine, LocalEngine) else None
-    responses = _responses(probes, passes, engine)
-    family = FAMILIES.items.get(info.family) if info else None
-    causes = [failure for state in passes.answered if (failure := _failure(state))]
+    local = engine if isinstance(engine, LocalEngine) else None
+    causes = [failure for state in (*passes.answered, *passes.decided) if (failure := _failure(state))]
     return SetupCheck(
         questions=len(probes),
-        engine=info,
+        engine=local.info if local else None,
         settings=settings,
         prompts=check_prompts(passes, engine, settings),
-        boxes=check_boxes(
-            responses, settings.box_convention, settings.box_frame, family.box_convention.name if family else ""
-        )
-        if responses
-        else None,
-        agreement=tuple(compare_variants(passes.calls, engine, max_conversations))
-        if isinstance(engine, LocalEngine)
-        else None,
+        boxes=_boxes(probes, passes, engine, settings),
+        agreement=tuple(compare_variants(passes.calls, local, max_conversations)) if local else None,
         usage=passes.usage,
         second_passes=sum(isinstance(state, Pair) for state in passes.answered),
+        batch_halvings=engine.counters.batch_halvings,
         failures=tuple(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in causes)),
         failed=len(causes),
     )
 
 
 def _failure(state: object) -> Failure | None:
-    """What ended a question, or its second pass, that is no finding of the grounding method."""
+    """What ended a question, its second pass or its scoring, that is no finding of the grounding method."""
     if isinstance(state, Failed):
         return state.error
-    return state.cause if isinstance(state, Unzoomed) else None
+    return state.cause if isinstance(state, (Unzoomed, Decided)) else None
+
+
+def _boxes(probes: Sequence[Probe], passes: Passes, engine: Engine, settings: Settings) -> BoxCheck | None:
+    responses = _responses(probes, passes, engine)
+    family = FAMILIES.items.get(engine.info.family) if isinstance(engine, LocalEngine) else None
+    own = family.box_convention.name if family else ""
+    return check_boxes(responses, settings.box_convention, settings.box_frame, own) if responses else None
 
 
 def _responses(probes: Sequence[Probe], passes: Passes, engine: Engine) -> list[Response]:

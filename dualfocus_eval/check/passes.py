@@ -23,7 +23,7 @@ from dualfocus_eval.method.comparison import decide
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.passes import check, first_pass, second_pass
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.states import Failed, MicroOnly, Pair, Unzoomed, Zoomed
+from dualfocus_eval.method.states import Decided, Failed, MicroOnly, Pair, Unzoomed, Zoomed
 
 __all__ = ["FIRST", "SCORING", "SECOND", "Call", "Passes", "run_passes"]
 
@@ -74,6 +74,8 @@ class Passes:
     """After the first pass."""
     answered: Sequence[Failed | Unzoomed | MicroOnly | Pair]
     """After the second."""
+    decided: Sequence[Decided]
+    """Those with two answers, after scoring."""
     calls: Sequence[Call]
     usage: Mapping[str, Usage]
     """By the name of the pass."""
@@ -85,6 +87,7 @@ def run_passes(probes: Sequence[Probe], engine: Engine, settings: Settings, batc
     recorder, meter = _Recorder(engine), Meter(engine)
     looked: list[Failed | Unzoomed | Zoomed] = []
     answered: list[Failed | Unzoomed | MicroOnly | Pair] = []
+    decided: list[Decided] = []
     for begin in range(0, len(probes), batch_size):
         questions = [probe.question for probe in probes[begin : begin + batch_size]]
         with meter.measuring(FIRST):
@@ -92,10 +95,10 @@ def run_passes(probes: Sequence[Probe], engine: Engine, settings: Settings, batc
         with meter.measuring(SECOND):
             second = second_pass(first, recorder, settings)
         with meter.measuring(SCORING):
-            decide([state for state in second if isinstance(state, Pair)], recorder, settings)
+            decided += decide([state for state in second if isinstance(state, Pair)], recorder, settings)
         looked += first
         answered += second
-    return Passes(looked, answered, recorder.calls, meter.usage)
+    return Passes(looked, answered, decided, recorder.calls, meter.usage)
 
 
 def _warm_up(probes: Sequence[Probe], engine: Engine) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from dualfocus_eval.check.passes import Passes
 from dualfocus_eval.common.geometry import Size
-from dualfocus_eval.engines.base import Conversation, Engine, LocalEngine, Message, Picture
+from dualfocus_eval.engines.base import Conversation, Engine, Failure, LocalEngine, Message, Picture
 from dualfocus_eval.method.conversations import macro_conversation
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.passes import micro_conversation
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Failed, Zoomed
@@ -47,7 +48,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class PromptCheck:
-    """Both passes of the first question, and the images and crops of all."""
+    """Both passes of one question, and the images and crops of all."""
 
     rendered: tuple[Rendered, ...]
     """Empty where the engine cannot tell."""
@@ -58,21 +59,25 @@ class PromptCheck:
 def check_prompts(passes: Passes, engine: Engine, settings: Settings) -> PromptCheck:
     """Look at the prompts of ``passes``."""
     zoomed = [state for state in passes.looked if isinstance(state, Zoomed)]
-    images = [picture for state in passes.looked for picture in state.question.images]
-    first = next((state for state in passes.looked if not isinstance(state, Failed)), None)
-    named: list[tuple[str, Conversation]] = []
-    if first:
-        named.append(("first pass, question", macro_conversation(first.question)))
-    if zoomed and zoomed[0].zoom.exchange:
-        named.append(("first pass, grounding", zoomed[0].zoom.exchange.conversation))
-    if zoomed and isinstance(second := micro_conversation(zoomed[0], settings), tuple):
-        named.append(("second pass", second))
-    parts = [(name, _parts(conversation, engine)) for name, conversation in named]
+    parts = [(name, _parts(conversation, engine)) for name, conversation in _conversations(passes, settings)]
     return PromptCheck(
         rendered=tuple(Rendered(name, found) for name, found in parts if found),
-        images=_sizes(images, engine),
+        images=_sizes([picture for state in passes.looked for picture in state.question.images], engine),
         crops=_sizes([state.zoom.picture for state in zoomed], engine),
     )
+
+
+def _conversations(passes: Passes, settings: Settings) -> Iterator[tuple[str, Conversation]]:
+    """Those of the first question with a region; without any region, of the first question that was asked."""
+    asked = [state for state in passes.looked if not isinstance(state, Failed)]
+    state = next((state for state in asked if isinstance(state, Zoomed)), next(iter(asked), None))
+    if state is None:
+        return
+    yield "first pass, question", macro_conversation(state.question)
+    for request in GROUNDING[settings.grounding].requests(state.question, settings):
+        yield "first pass, grounding", request.conversation
+    if isinstance(state, Zoomed) and not isinstance(second := micro_conversation(state, settings), Failure):
+        yield "second pass", second
 
 
 def encoded_size(picture: Picture, engine: Engine) -> Size | None:

@@ -7,9 +7,14 @@ import math
 from dualfocus_eval.check.boxes import MIN_RESPONSES, THINNEST, BoxCheck, Reading
 from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.check.prompts import PictureSizes
+from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.common.tables import Cell, Number, Table
+from dualfocus_eval.method.grounding import GROUNDING
 
 __all__ = ["setup_tables"]
+
+EXAMPLES = 3
+"""Grounding responses that are shown."""
 
 _UNKNOWN = "not known to this engine"
 _IOU = "A response without a box counts as IoU 0. In brackets: 95% interval."
@@ -36,7 +41,11 @@ def _engine(found: SetupCheck) -> Table:
         ]
     else:
         rows.append(("engine", "a server"))
-    return Table("Setup", ("", ""), (tuple(rows),))
+    if found.batch_halvings:
+        rows.append(("batches halved, out of memory", found.batch_halvings))
+    if not GROUNDING[found.settings.grounding].responds:
+        rows.append((f"grounding={found.settings.grounding}", "the model writes no box"))
+    return Table("Setup", ("what", "value"), (tuple(rows),))
 
 
 def _pictures(found: SetupCheck) -> Table:
@@ -66,6 +75,7 @@ def _boxes(boxes: BoxCheck) -> Table:
     if len(boxes.responses) < MIN_RESPONSES:
         notes.append(f"With fewer than {MIN_RESPONSES} responses no reading is called better than the configured one.")
     notes += [f"{', '.join(boxes.unknown)}: needs the encoded size, which is {_UNKNOWN}."] if boxes.unknown else []
+    notes += [f"Response: {clipped(response.text, 100)}" for response in boxes.responses[:EXAMPLES]]
     title = f"Boxes: {len(boxes.responses)} grounding responses under every convention and frame"
     header = ("box_convention", "box_frame", "parsed %", "usable %", "mean IoU", "")
     return Table(title, header, (tuple(map(row, boxes.readings)),), tuple(notes))

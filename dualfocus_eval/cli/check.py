@@ -26,8 +26,6 @@ __all__ = ["main"]
 
 SOUND, OFF = 0, 1
 QUESTIONS, BATCH_SIZE = 24, 8
-EXAMPLES = 3
-"""Grounding responses that are printed."""
 
 _EPILOG = """The check asks its questions in two passes and prints the family, the tokens per image, the rendered chat
 template, what every box convention and frame makes of the boxes, whether batching and prefix reuse change answers, and
@@ -153,14 +151,11 @@ def _report(found: SetupCheck, pretrained: str, json: Path | None) -> int:
 
 def _print(found: SetupCheck, pretrained: str, console: Console) -> None:
     from dualfocus_eval.check.tables import setup_tables
-    from dualfocus_eval.common.escaping import clipped
     from dualfocus_eval.common.tables import print_line, print_table
 
     print_line(pretrained, console, "bold")
     for table in setup_tables(found):
         print_table(table, console)
-    for response in found.boxes.responses[:EXAMPLES] if found.boxes else ():
-        print_line(f"grounding response: {clipped(response.text, 100)}", console)
     for prompt in found.prompts.rendered:
         print_line(f"{prompt.name}:", console, "bold")
         for line in prompt.text.split("\n"):
