@@ -53,7 +53,7 @@ class TransformersEngine(LocalEngine):
             self.prefix_cache,
             self._counters,
             checkpoint.layers,
-            reuse=prefix_cache_bytes > 0 and checkpoint.reusable,
+            reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
 

@@ -11,7 +11,7 @@ from dualfocus_eval.families.conventions import QWEN2_5_VL_BOX, QWEN2_VL_BOX, Co
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["QWEN2_5_VL", "QWEN2_VL"]
+__all__ = ["FAMILIES", "QWEN2_5_VL", "QWEN2_VL"]
 
 
 def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
@@ -85,3 +85,5 @@ def _family(model_type: str, box_convention: Convention) -> Family:
 
 QWEN2_VL = _family("qwen2_vl", QWEN2_VL_BOX)
 QWEN2_5_VL = _family("qwen2_5_vl", QWEN2_5_VL_BOX)
+
+FAMILIES = (QWEN2_VL, QWEN2_5_VL)
