@@ -33,7 +33,8 @@ from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
 from dualfocus_eval.engines.prefix_cache import PrefixCache
-from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
+from dualfocus_eval.engines.rendering import Prompt, Renderer
+from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 
 __all__ = ["TransformersEngine", "load_engine"]
 
@@ -46,7 +47,7 @@ class TransformersEngine(LocalEngine):
         self.prefix_cache = PrefixCache(prefix_cache_bytes)
         model = checkpoint.model
         self._encoder = ImageEncoder(model, checkpoint.processor, checkpoint.family, self._counters)
-        self._renderer = Renderer(self._encoder, checkpoint.end_ids, checkpoint.default_end_id)
+        self._renderer = Renderer(self._encoder, ChatTemplate.of(checkpoint))
         self._prefiller = Prefiller(
             model,
             self._encoder,
@@ -86,7 +87,7 @@ class TransformersEngine(LocalEngine):
 
     def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
         """Token ids of ``text`` as the answer to ``conversation``, the checkpoint's end token at its end."""
-        return self._renderer.answer_ids(conversation, text)
+        return self._renderer.template.answer_ids(conversation, text)
 
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
