@@ -34,7 +34,8 @@ from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
-from measurements.random_models import LLAVA_TEMPLATE, WORDS, _tokenizer
+from measurements.random_models.llava import LLAVA_TEMPLATE
+from measurements.random_models.parts import WORDS, byte_tokenizer
 
 __all__ = ["ANSWER_TOKENS", "BOX_TOKENS", "PROMPT_SET", "SIZES", "ScriptedEngine", "apart", "build", "questions"]
 
@@ -96,7 +97,7 @@ SIZES: Mapping[str, Size] = {
 
 def build(size: str, device: str, dtype: torch.dtype, seed: int = 0) -> tuple[Any, Any]:
     """(model, processor) of ``size``, with the weights drawn on ``device``; 336-pixel pictures take 576 tokens."""
-    tokenizer = _tokenizer(("<s>", "</s>", "<image>"), "</s>", "<s>")
+    tokenizer = byte_tokenizer(("<s>", "</s>", "<image>"), "</s>", "<s>")
     vision = CLIPVisionConfig(**{"image_size": 336, "patch_size": 14, **SIZES[size].vision})
     side = vision.image_size
     processor = LlavaProcessor(

@@ -52,7 +52,7 @@ class ByteLRU(Generic[T]):
 
 
 def image_inputs(processor: Any, pixels: Image.Image) -> ImageInputs:
-    """One image as ``processor`` prepares it, alone in its batch. Raises ValueError where it reserves no token for it."""
+    """One image as ``processor`` prepares it, alone in its batch. Raises ValueError where it reserves no token."""
     batch = processor(
         text=processor.image_token, images=[pixels], return_tensors="pt", return_text_replacement_offsets=True
     )

@@ -92,7 +92,7 @@ class Renderer:
     def _expanded(
         self, pieces: Sequence[tuple[list[int], TurnIds]], inputs: Sequence[ImageInputs]
     ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-        """Ids with every placeholder replaced by its picture's, the pictures' spans, and the ends of generated turns."""
+        """Ids with each placeholder replaced by its picture's, the pictures' spans, and the ends of generated turns."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         turn_ends: list[int] = []

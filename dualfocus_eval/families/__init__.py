@@ -20,7 +20,9 @@ __all__ = ["FAMILIES", "Family", "Forward", "ImageInputs", "box_conventions", "f
 
 def _own() -> tuple[Family, ...]:
     """The families of this package's modules, by the names of the modules."""
-    modules = sorted(found.name for found in pkgutil.iter_modules(__path__) if found.name not in ("base", "conventions"))
+    modules = sorted(
+        found.name for found in pkgutil.iter_modules(__path__) if found.name not in ("base", "conventions")
+    )
     return tuple(family for name in modules for family in importlib.import_module(f"{__name__}.{name}").FAMILIES)
 
 
