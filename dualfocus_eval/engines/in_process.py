@@ -27,16 +27,18 @@ from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.choosing import Chooser
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.device_memory import prefix_cache_bytes
+from dualfocus_eval.engines.generate import GenerateEngine
 from dualfocus_eval.engines.greedy import Decoder
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
 from dualfocus_eval.engines.prefix_cache import PrefixCache
+from dualfocus_eval.engines.processors import check_answers
 from dualfocus_eval.engines.rendering import Prompt, Renderer
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 
-__all__ = ["TransformersEngine", "load_engine"]
+__all__ = ["TransformersEngine", "engine_of", "load_engine"]
 
 
 class TransformersEngine(LocalEngine):
@@ -157,10 +159,21 @@ class TransformersEngine(LocalEngine):
         super()._release_memory()
 
 
-def load_engine(config: EngineConfig) -> TransformersEngine:
+def engine_of(checkpoint: Checkpoint, max_conversations: int, prefix_cache_bytes: int) -> LocalEngine:
+    """The engine that the checkpoint's family asks for."""
+    if checkpoint.family.engine == "generate":
+        return GenerateEngine(checkpoint, max_conversations)
+    return TransformersEngine(checkpoint, max_conversations, prefix_cache_bytes)
+
+
+def load_engine(config: EngineConfig) -> LocalEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
     checkpoint = load_checkpoint(config)
-    return TransformersEngine(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
+    engine = engine_of(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
+    if checkpoint.family.engine == "generate":
+        rows = checkpoint.model.get_input_embeddings().weight.shape[0]
+        check_answers(engine_of(checkpoint, 1, 0), rows, checkpoint.processor, config.pretrained)
+    return engine
 
 
 def _afresh(rows: Sequence[BatchRow]) -> list[BatchRow]:
