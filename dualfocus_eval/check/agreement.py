@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from dualfocus_eval.check.passes import Call
-from dualfocus_eval.engines.base import Completion, Engine, Failure, LocalEngine, Score
+from dualfocus_eval.engines.base import Completion, Engine, Failure, Score
+from dualfocus_eval.engines.local import LocalEngine
 
 __all__ = ["EXACT_DTYPES", "MOST_DIFFERING", "TOLERANCE", "Agreement", "compare_variants"]
 

@@ -15,8 +15,8 @@ from dualfocus_eval.check.passes import Passes, run_passes
 from dualfocus_eval.check.probes import Probe
 from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_size
 from dualfocus_eval.common.escaping import json_text
-from dualfocus_eval.engines.base import Engine, EngineInfo, Failure, LocalEngine
-from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.engines.base import Engine, Failure
+from dualfocus_eval.engines.local import EngineInfo, LocalEngine
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed
 
@@ -89,8 +89,7 @@ def _failure(state: object) -> Failure | None:
 
 def _boxes(probes: Sequence[Probe], passes: Passes, engine: Engine, settings: Settings) -> BoxCheck | None:
     responses = _responses(probes, passes, engine)
-    family = FAMILIES.items.get(engine.info.family) if isinstance(engine, LocalEngine) else None
-    own = family.box_convention.name if family else ""
+    own = engine.family.box_convention.name if isinstance(engine, LocalEngine) else ""
     return check_boxes(responses, settings.box_convention, settings.box_frame, own) if responses else None
 
 

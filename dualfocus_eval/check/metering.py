@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
-from dualfocus_eval.engines.base import Engine, LocalEngine
+from dualfocus_eval.engines.base import Engine
+from dualfocus_eval.engines.local import LocalEngine
 
 __all__ = ["Meter", "Usage"]
 

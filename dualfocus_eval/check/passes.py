@@ -14,11 +14,11 @@ from dualfocus_eval.engines.base import (
     Engine,
     Failure,
     GenerateRequest,
-    LocalEngine,
     Picture,
     Score,
     ScoreRequest,
 )
+from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.method.comparison import decide
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.passes import check, first_pass, second_pass

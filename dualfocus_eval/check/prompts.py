@@ -8,7 +8,8 @@ from statistics import median
 
 from dualfocus_eval.check.passes import Passes
 from dualfocus_eval.common.geometry import Size
-from dualfocus_eval.engines.base import Conversation, Engine, Failure, LocalEngine, Message, Picture
+from dualfocus_eval.engines.base import Conversation, Engine, Failure, Message, Picture
+from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.passes import micro_conversation

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dualfocus_eval.check.checking import SetupCheck
     from dualfocus_eval.check.probes import Probe
-    from dualfocus_eval.engines.in_process import TransformersEngine
+    from dualfocus_eval.engines.local import LocalEngine
     from dualfocus_eval.harness.arguments import RunConfig
 
 __all__ = ["main"]
@@ -121,7 +121,7 @@ def _check(probes: Sequence[Probe], config: RunConfig) -> SetupCheck:
         )
 
 
-def _load(config: RunConfig) -> TransformersEngine:
+def _load(config: RunConfig) -> LocalEngine:
     from transformers.utils import logging as transformers_logging
 
     from dualfocus_eval.engines.in_process import load_engine

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from PIL import Image
 
@@ -22,11 +22,9 @@ __all__ = [
     "Conversation",
     "Counters",
     "Engine",
-    "EngineInfo",
     "Failure",
     "FinishReason",
     "GenerateRequest",
-    "LocalEngine",
     "Message",
     "Picture",
     "Score",
@@ -199,35 +197,4 @@ class Engine(Protocol):
 
         Box conventions in absolute pixels (Qwen2.5-VL) are relative to this size.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What runs the model, and how, for people to read."""
-
-    engine: str
-    family: str
-    device: str
-    dtype: str
-    no_reuse: str | None = None
-    """Why the states of a prompt's beginning are not reused; None where they are."""
-
-
-@runtime_checkable
-class LocalEngine(Engine, Protocol):
-    """What an engine can tell of itself beyond `Engine` when the model runs in this process, not behind a server."""
-
-    @property
-    def info(self) -> EngineInfo: ...
-
-    def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
-        """The prompt in reading order, special tokens included: texts, and for each picture the number of its tokens.
-
-        Raises ``Exception`` where the conversation cannot be rendered; `Engine.generate` then fails with the reason.
-        """
-        ...
-
-    def variant(self, max_conversations: int, *, reuse: bool) -> Engine:
-        """The same loaded model with batches of at most ``max_conversations``, and with or without prefix reuse."""
         ...
