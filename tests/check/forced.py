@@ -11,8 +11,9 @@ from transformers import GenerationConfig
 
 from dualfocus_eval.check.probes import Probe, embedded_probes
 from dualfocus_eval.engines.checkpoint import prepare
-from dualfocus_eval.engines.in_process import TransformersEngine
-from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.engines.in_process import engine_of
+from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.families import FAMILIES, Family, box_conventions
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from measurements.random_models import build
@@ -23,8 +24,8 @@ _ASKED, _SECOND = PROMPT_SETS["released"].grounding, PROMPT_SETS["released"].mic
 
 
 def different_probes() -> list[Probe]:
-    """One probe for each of ten objects, so that the text of a prompt tells which image it is about."""
-    return list({probe.question.stem: probe for probe in embedded_probes(1000)}.values())[:10]
+    """One probe for each of nine objects, so that the text of a prompt tells which image it is about."""
+    return list({probe.question.stem: probe for probe in embedded_probes(1000)}.values())[:9]
 
 
 @dataclass(frozen=True)
@@ -56,32 +57,33 @@ class _WriteBox:
 
 
 def forced_engine(
-    architecture: str, probes: Sequence[Probe], convention: str | None = None, frame: str = "image"
-) -> TransformersEngine:
-    """A random model that writes each probe's box in ``convention`` (by default its family's) and ``frame``."""
+    architecture: str, probes: Sequence[Probe], convention: str | None = None, family: Family | None = None
+) -> LocalEngine:
+    """A random model of ``family`` that writes each probe's box in ``convention``, by default the family's."""
+    family = family or FAMILIES[architecture]
     model, processor = build(architecture)
     end = processor.tokenizer.eos_token_id
     # Any other end token of the random model may be a part of a box.
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)
-    family = FAMILIES[architecture]
-    engine = TransformersEngine(prepare(model, processor, family, architecture), 16, 1 << 28)
+    engine = engine_of(prepare(model, processor, family, architecture), 16, 1 << 28)
+    notation = convention or family.box_convention.name
+    in_pixels = box_conventions()[notation].scale is None
     answers: dict[str, list[int]] = {}
     for probe in probes:
         (picture,) = probe.question.images
         assert probe.truth
         box = format_box(
             probe.truth,
-            convention or family.box_convention.name,
+            notation,
             image_size=picture.pixels.size,
-            encoded_size=engine.encoded_size(picture),
-            frame=frame,
+            encoded_size=engine.encoded_size(picture) if in_pixels else None,
         )
-        answers[probe.question.stem] = processor.tokenizer(f"It is here: {box}", add_special_tokens=False)["input_ids"]
+        answers[probe.question.stem] = processor.tokenizer(f"Here: {box}", add_special_tokens=False)["input_ids"]
     seen: dict[tuple[int, ...], Sequence[int]] = {}
     plain = model._get_logits_processor
 
-    def helped(settings: Any, input_ids_seq_length: int, **kwargs: Any) -> Any:
-        found = plain(settings, input_ids_seq_length=input_ids_seq_length, **kwargs)
+    def helped(generation_config: Any, input_ids_seq_length: int, **kwargs: Any) -> Any:
+        found = plain(generation_config, input_ids_seq_length=input_ids_seq_length, **kwargs)
         found.append(_WriteBox(processor.tokenizer, answers, end, input_ids_seq_length, seen))
         return found
 

@@ -13,6 +13,7 @@ from dualfocus_eval.check.findings import what_is_off
 from dualfocus_eval.check.probes import embedded_probes
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.families import FAMILIES, box_conventions
+from dualfocus_eval.families.generic import generic_family
 from dualfocus_eval.method.boxes import FRAMES, format_box
 from dualfocus_eval.method.settings import Settings
 from tests.check.forced import different_probes, forced_engine
@@ -142,3 +143,21 @@ def test_boxes_with_y_first_are_named() -> None:
     (line,) = what_is_off(check("llava", "gemma4"))
     assert "pass --model_args box_convention=gemma4" in line
     assert reread(check("llava", "gemma4"), box_convention="gemma4") == ()
+
+
+def test_a_model_of_which_only_its_processor_is_known() -> None:
+    """transformers' generate: no prefix is reused, and boxes in pixels of the resized image cannot be read."""
+    probes, family = different_probes(), generic_family("llava")
+    engine = forced_engine("llava", probes, family=family)
+    settings = Settings(**family.settings, max_box_tokens=128)
+    found = check_setup(probes, engine, settings, batch_size=8, max_conversations=16)
+    assert what_is_off(found) == ()
+    assert found.engine
+    assert (found.engine.engine, found.engine.no_reuse) == ("generate", family.no_reuse)
+    assert found.boxes
+    assert found.boxes.unknown == ("qwen2_5_vl",)
+    assert found.agreement
+    assert [one.variant for one in found.agreement] == ["one at a time, no prefix reuse"]
+    known = check("llava").prompts
+    assert found.prompts.images.median_tokens == known.images.median_tokens
+    assert [prompt.parts for prompt in found.prompts.rendered[:2]] == [prompt.parts for prompt in known.rendered[:2]]

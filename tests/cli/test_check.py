@@ -73,16 +73,16 @@ def test_nothing_is_off_with_the_embedded_checkpoint(tmp_path: Path, capsys: pyt
     assert (status, complaints) == (0, [])
     for words in (
         "dualfocus-tiny",
-        "family              llava",
-        "prefix reuse          yes",
-        "image 24  64     64  64      112 x 112",
-        "one at a time, no prefix reuse      72         0",
+        "family llava",
+        "prefix reuse yes",
+        "image 24 64 64 64 112 x 112",
+        "one at a time, no prefix reuse 72 0",
         "Response: [0.",
         "second pass:",
-        "  | USER: <image: 64 tokens>",
+        "| USER: <image: 64 tokens>",
         "Nothing is off.",
     ):
-        assert words in printed
+        assert words in " ".join(printed.split())
     (configured,) = (line for line in printed.splitlines() if "configured" in line)
     assert configured.split()[:2] == ["unit", "image"]
     assert _layout(printed) == _layout(re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
@@ -162,8 +162,8 @@ def test_what_an_engine_cannot_tell_is_said(
     monkeypatch.setattr(check, "_load", lambda config: Remote(engine.variant(16, reuse=True)))
     status, printed, complaints = run(["--limit", "2"], capsys)
     assert (status, complaints) == (0, [])
-    for words in ("engine    a server", "Tokens are not known to this engine.", "qwen2_5_vl: needs the encoded size"):
-        assert words in printed
+    for words in ("engine a server", "Tokens are not known to this engine.", "qwen2_5_vl: needs the encoded size"):
+        assert words in " ".join(printed.split())
     assert "Agreement" not in printed
     assert "  | " not in printed
 
