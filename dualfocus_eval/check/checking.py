@@ -18,7 +18,7 @@ from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.engines.base import Engine, Failure
 from dualfocus_eval.engines.local import EngineInfo, LocalEngine
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed
+from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 
 __all__ = ["SetupCheck", "check_setup"]
 
@@ -41,6 +41,8 @@ class SetupCheck:
     """By the name of the pass, over all questions."""
     second_passes: int
     """Questions that were answered in the second pass."""
+    regions_given: int
+    """Those of them that got a known region, since the model's response had no usable box."""
     batch_halvings: int
     """How often a batch did not fit into memory and was split."""
     failures: tuple[str, ...]
@@ -74,6 +76,10 @@ def check_setup(
         agreement=tuple(compare_variants(passes.calls, local, max_conversations)) if local else None,
         usage=passes.usage,
         second_passes=sum(isinstance(state, Pair) for state in passes.answered),
+        regions_given=sum(
+            isinstance(zoomed, Zoomed) and not isinstance(looked, Zoomed)
+            for looked, zoomed in zip(passes.looked, passes.zoomed, strict=True)
+        ),
         batch_halvings=engine.counters.batch_halvings,
         failures=tuple(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in causes)),
         failed=len(causes),

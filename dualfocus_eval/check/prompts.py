@@ -59,7 +59,7 @@ class PromptCheck:
 
 def check_prompts(passes: Passes, engine: Engine, settings: Settings) -> PromptCheck:
     """Look at the prompts of ``passes``."""
-    zoomed = [state for state in passes.looked if isinstance(state, Zoomed)]
+    zoomed = [state for state in passes.zoomed if isinstance(state, Zoomed)]
     parts = [(name, _parts(conversation, engine)) for name, conversation in _conversations(passes, settings)]
     return PromptCheck(
         rendered=tuple(Rendered(name, found) for name, found in parts if found),
@@ -70,7 +70,7 @@ def check_prompts(passes: Passes, engine: Engine, settings: Settings) -> PromptC
 
 def _conversations(passes: Passes, settings: Settings) -> Iterator[tuple[str, Conversation]]:
     """Those of the first question with a region; without any region, of the first question that was asked."""
-    asked = [state for state in passes.looked if not isinstance(state, Failed)]
+    asked = [state for state in passes.zoomed if not isinstance(state, Failed)]
     state = next((state for state in asked if isinstance(state, Zoomed)), next(iter(asked), None))
     if state is None:
         return

@@ -53,11 +53,17 @@ def _pictures(found: SetupCheck) -> Table:
         middle = None if sizes.median_tokens is None else Number(sizes.median_tokens, decimals=0)
         encoded = ", ".join(f"{width} x {height}" for width, height in sizes.encoded[:3])
         more = f" and {len(sizes.encoded) - 3} others" if len(sizes.encoded) > 3 else ""
-        return (name, sizes.count, sizes.fewest_tokens, middle, sizes.most_tokens, encoded + more or _UNKNOWN)
+        unknown = _UNKNOWN if sizes.count else ""
+        return (name, sizes.count, sizes.fewest_tokens, middle, sizes.most_tokens, encoded + more or unknown)
 
     rows = (row("image", found.prompts.images), row("crop", found.prompts.crops))
-    notes = () if found.prompts.images.median_tokens is not None else (f"Tokens are {_UNKNOWN}.",)
-    return Table("Tokens per image and per crop", ("", "n", "min", "median", "max", "encoded pixels"), (rows,), notes)
+    notes = []
+    if found.prompts.images.median_tokens is None:
+        notes.append(f"Tokens are {_UNKNOWN}.")
+    if found.regions_given:
+        notes.append(f"{found.regions_given} crops show a known region: the responses had no usable box.")
+    header = ("", "n", "min", "median", "max", "encoded pixels")
+    return Table("Tokens per image and per crop", header, (rows,), tuple(notes))
 
 
 def _boxes(boxes: BoxCheck) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dualfocus_eval.check.agreement import MOST_DIFFERING, TOLERANCE, Agreement, compare_variants
+from dualfocus_eval.check.agreement import HALF_TOLERANCE, MOST_DIFFERING, TOLERANCE, Agreement, compare_variants
 from dualfocus_eval.check.passes import run_passes
 from dualfocus_eval.check.probes import embedded_probes
 from dualfocus_eval.engines import rendering
@@ -34,6 +34,8 @@ def found(**changes: Any) -> Agreement:
         ("float64", {"largest": TOLERANCE * 2}, False),
         ("bfloat16", {"differing": 5, "largest": 0.2}, True),
         ("float16", {"differing": int(100 * MOST_DIFFERING) + 1}, False),
+        ("float16", {"differing": int(100 * MOST_DIFFERING) + 1, "close_calls": 1}, True),
+        ("bfloat16", {"largest": 2 * HALF_TOLERANCE}, False),
         ("bfloat16", {"failed": 1}, False),
     ],
 )
