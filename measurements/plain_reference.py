@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,10 @@ def reference(checkpoint: Checkpoint, count: int, seed: int = 0, longest: int = 
 
 
 def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
-    """Model inputs by the processor alone; a generated turn stands between the texts before and after it."""
+    """Model inputs by the processor alone; a generated turn stands between the texts before and after it.
+
+    The processor gets all images of the conversation in one call: some prepare one alone otherwise than several.
+    """
     processor, model = checkpoint.processor, checkpoint.model
     pictures = [part.pixels for message in conversation for part in message.content if isinstance(part, Picture)]
 
@@ -102,22 +106,27 @@ def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[st
     turn = next((index for index, message in enumerate(conversation) if message.token_ids is not None), None)
     if turn is None:
         inputs = processor(
-            text=template(conversation, add_generation_prompt=True), images=pictures, return_tensors="pt"
+            text=template(conversation, add_generation_prompt=True), images=[pictures], return_tensors="pt"
         )
         ids = inputs["input_ids"]
     else:
         marked = [*conversation]
         marked[turn] = Message("assistant", ("MARKER",))
+        before = template(conversation[:turn], add_generation_prompt=True)
         rest = template(marked, add_generation_prompt=True).split("MARKER")[1]
-        before = processor(
-            text=template(conversation[:turn], add_generation_prompt=True), images=pictures[:1], return_tensors="pt"
+        inputs = processor(
+            text=before + rest, images=[pictures], return_tensors="pt", return_text_replacement_offsets=True
         )
-        after = processor(text=rest, images=pictures[1:], add_special_tokens=False, return_tensors="pt")
+        (replaced,) = inputs.pop("text_replacement_offsets")
+        expanded = iter([found["replacement"] for found in replaced])
+        image = re.compile(re.escape(processor.image_token))
+        before, rest = (image.sub(lambda _: next(expanded), text) for text in (before, rest))
         told = list(conversation[turn].token_ids or ())
         told = told[:-1] if told and told[-1] in checkpoint.end_ids else told
-        ids = torch.cat([before["input_ids"], torch.tensor([told], dtype=torch.long), after["input_ids"]], dim=1)
-        texts = [processor.image_token] * len(pictures)
-        inputs = processor(text="".join(texts), images=pictures, return_tensors="pt")
+        tokenizer = processor.tokenizer
+        ids = torch.tensor(
+            [[*tokenizer(before)["input_ids"], *told, *tokenizer(rest, add_special_tokens=False)["input_ids"]]]
+        )
     inputs = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
     if "mm_token_type_ids" in inputs:
         inputs["mm_token_type_ids"] = (ids == processor.image_token_id).int()

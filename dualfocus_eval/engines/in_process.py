@@ -32,7 +32,7 @@ from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.device_memory import is_out_of_memory, prefix_cache_bytes
 from dualfocus_eval.engines.greedy import Decoder
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
 from dualfocus_eval.engines.prefix_cache import PrefixCache
@@ -117,7 +117,7 @@ class TransformersEngine:
 
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
-        return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
+        return self.family.encoded_size(self._encoder.preprocess(ShownPicture(picture)), self.checkpoint.processor)
 
     def _render(
         self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]

@@ -13,7 +13,7 @@ import jinja2
 import torch
 
 from dualfocus_eval.engines.base import Conversation, Message, Picture
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.families import ImageInputs
 
 __all__ = ["Boundary", "Prompt", "Renderer", "RenderingError"]
@@ -43,7 +43,7 @@ class Prompt:
 
     ids: tuple[int, ...]
     """Token ids with every image token expanded."""
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ShownPicture, ...]
     spans: tuple[tuple[int, int], ...]
     """Start and end of each picture's tokens in ``ids``, its markers included."""
     image_token: int
@@ -89,7 +89,9 @@ class Renderer:
         """The prompt up to where the assistant is to go on. Raises ``RenderingError``."""
         if not conversation or conversation[-1].role == "assistant":
             raise RenderingError("bad_conversation", "a conversation to be continued must end with the user's turn")
-        pictures = tuple(part for message in conversation for part in message.content if isinstance(part, Picture))
+        pictures = self.encoder.shown(
+            [part for message in conversation for part in message.content if isinstance(part, Picture)]
+        )
         try:
             inputs = [self.encoder.preprocess(picture) for picture in pictures]
         except Exception as error:  # whatever one picture provokes must not end the others
@@ -176,7 +178,8 @@ class Renderer:
                 before, found, _ = self._template(messages, continued=False).partition(markers[index])
                 # The turn's ids follow the generation prompt, as when they were generated. What the template puts
                 # between the two on a second look may only be white space: the generated ids carry their own.
-                if not found or not before.startswith(head) or before[len(head) :].strip():
+                # (LLaVA-OneVision's turn has a space more before its line break.)
+                if not found or before.rstrip() != head.rstrip():
                     raise RenderingError(
                         "chat_template",
                         "the chat template renders an answered turn differently from the prompt that it answers, "
@@ -234,20 +237,20 @@ def _template_message(message: Message) -> dict[str, Any]:
 
 
 def _boundaries(
-    ids: Sequence[int], spans: Sequence[tuple[int, int]], pictures: Sequence[Picture], turn_ends: Sequence[int]
+    ids: Sequence[int], spans: Sequence[tuple[int, int]], pictures: Sequence[ShownPicture], turn_ends: Sequence[int]
 ) -> tuple[tuple[Boundary, ...], Any, int]:
     """Cuts with the keys of all that precedes them, and the running hash at the last one."""
-    digests = {end: picture.digest for (_, end), picture in zip(spans, pictures, strict=True)}
+    keys = {end: picture.key for (_, end), picture in zip(spans, pictures, strict=True)}
     # A turn's last token was never fed back when the turn was cut by its length, so the cut may lie one before it.
-    stored = {*digests, *turn_ends}
+    stored = {*keys, *turn_ends}
     ends = sorted(stored | {end - 1 for end in turn_ends})
     running = hashlib.blake2b(digest_size=16)
     boundaries: list[Boundary] = []
     done = 0
     for end in ends:
         running.update(array("q", ids[done:end]).tobytes())
-        if end in digests:
-            running.update(digests[end].encode())
+        if end in keys:
+            running.update(keys[end].encode())
         boundaries.append(Boundary(end, running.hexdigest(), end in stored))
         done = end
     # A prompt's last token is always computed, for its logits.
