@@ -1,4 +1,4 @@
-"""InternVL 3 and 3.5 in transformers' own layout: a picture is a grid of tiles and, beside more than one, a thumbnail."""
+"""InternVL 3 and 3.5 in transformers' own layout: a picture is one tile, or a grid of them and a thumbnail."""
 
 from __future__ import annotations
 

@@ -151,19 +151,14 @@ def _idefics3(begin: str, longest: int, image_processor: Any, config: Any, **nam
         "image_size": SIDE,
         "patch_size": PATCH,
     }
-    image_token = tokenizer.convert_tokens_to_ids("<image>")
-    text = llama(tokenizer, num_key_value_heads=2, tie_word_embeddings=False)
-    return (
-        images,
-        tokenizer,
-        config(
-            vision_config=vision,
-            text_config=text,
-            scale_factor=2,
-            image_token_id=image_token,
-            tie_word_embeddings=False,
-        ),
+    made = config(
+        vision_config=vision,
+        text_config=llama(tokenizer, num_key_value_heads=2, tie_word_embeddings=False),
+        scale_factor=2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=False,
     )
+    return images, tokenizer, made
 
 
 def _idefics3_8b() -> tuple[Any, Any]:
