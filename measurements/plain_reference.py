@@ -17,6 +17,9 @@ from measurements.random_models.parts import WORDS
 
 __all__ = ["Reference", "reference"]
 
+_KINDS = {"mm_token_type_ids", "token_type_ids"}
+"""Arguments of models that tell an image's tokens from those of the text."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -99,19 +102,22 @@ def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[st
             )
         )
 
+    def begins(text: str) -> dict[str, bool]:
+        """As `apply_chat_template` itself does: no second begin token after that of the template."""
+        begin = processor.tokenizer.bos_token
+        return {"add_special_tokens": begin is None or not text.startswith(begin)}
+
     turn = next((index for index, message in enumerate(conversation) if message.token_ids is not None), None)
     if turn is None:
-        inputs = processor(
-            text=template(conversation, add_generation_prompt=True), images=pictures, return_tensors="pt"
-        )
+        text = template(conversation, add_generation_prompt=True)
+        inputs = processor(text=text, images=pictures, return_tensors="pt", **begins(text))
         ids = inputs["input_ids"]
     else:
         marked = [*conversation]
         marked[turn] = Message("assistant", ("MARKER",))
         rest = template(marked, add_generation_prompt=True).split("MARKER")[1]
-        before = processor(
-            text=template(conversation[:turn], add_generation_prompt=True), images=pictures[:1], return_tensors="pt"
-        )
+        text = template(conversation[:turn], add_generation_prompt=True)
+        before = processor(text=text, images=pictures[:1], return_tensors="pt", **begins(text))
         after = processor(text=rest, images=pictures[1:], add_special_tokens=False, return_tensors="pt")
         told = list(conversation[turn].token_ids or ())
         told = told[:-1] if told and told[-1] in checkpoint.end_ids else told
@@ -119,8 +125,8 @@ def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[st
         texts = [processor.image_token] * len(pictures)
         inputs = processor(text="".join(texts), images=pictures, return_tensors="pt")
     inputs = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = (ids == processor.image_token_id).int()
+    for key in _KINDS & inputs.keys():
+        inputs[key] = torch.isin(ids, torch.tensor(processor.image_token_ids)).int()
     floats = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
     moved = {key: value.to(model.device) for key, value in (inputs | floats).items()}
     return moved | {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
@@ -153,7 +159,7 @@ def _plain_score(checkpoint: Checkpoint, request: ScoreRequest) -> list[float]:
     told = torch.tensor([request.continuation], device=checkpoint.model.device)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, told.shape[1]))
+    for key in _KINDS & inputs.keys():
+        inputs[key] = torch.nn.functional.pad(inputs[key], (0, told.shape[1]))
     logits = checkpoint.model(**inputs).logits[0, -told.shape[1] - 1 : -1].float()
     return torch.log_softmax(logits, dim=-1).gather(1, told[0].unsqueeze(1))[:, 0].tolist()

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
+from dualfocus_eval.engines.masks import AttentionMasks, attention_masks
 from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
@@ -28,6 +29,8 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
+    """Those with keys and values of their own; the layers after them, if any, share them."""
+    masks: AttentionMasks | None
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
@@ -44,8 +47,10 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     """
     model.eval().requires_grad_(False)
     text_config = model.config.get_text_config()
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+    kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
+    while kinds[-1] is DummyLayer:
+        kinds.pop()
+    if not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}:
         raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
@@ -55,9 +60,10 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         generation_config=settings,
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
-        layers=text_config.num_hidden_layers,
+        layers=len(kinds),
+        masks=attention_masks(model.config, family, name),
         max_positions=text_config.max_position_embeddings,
-        no_reuse=family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows"),
+        no_reuse=family.no_reuse,
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )
