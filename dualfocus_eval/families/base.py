@@ -92,8 +92,8 @@ class Family:
     version: int = 1
     """Raised when a change of the family can change an answer, so that answers stored before are not reused."""
     trained_boxes: bool = True
-    """False for checkpoints that were not trained to write boxes; ``box_convention`` is then what a prompt would ask for.
-    """
+    """False for checkpoints that were not trained to write boxes; ``box_convention`` is then what a user most likely
+    prompts for."""
     box_frame: str = "image"
     """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
     prompt_set: str = "released"

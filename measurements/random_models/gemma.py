@@ -65,6 +65,7 @@ def _text(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> dict[str, Any]
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
+        "tie_word_embeddings": False,  # a random model with tied ones repeats its last token
         **settings,
     }
 
@@ -98,6 +99,7 @@ def _gemma3() -> tuple[Any, Any]:
             "vision_use_head": False,
         },
         mm_tokens_per_image=16,
+        tie_word_embeddings=False,
         boi_token_index=tokenizer.boi_token_id,
         eoi_token_index=tokenizer.eoi_token_id,
         image_token_index=tokenizer.image_token_id,
@@ -127,7 +129,7 @@ def gemma4(**text: Any) -> tuple[Any, Any]:
         chat_template=GEMMA4_TEMPLATE,
     )
     # The last two share the states of the two before them.
-    kinds = ["sliding_attention", *["sliding_attention", "full_attention"] * 2]
+    kinds = ["full_attention", *["sliding_attention", "full_attention"] * 2]
     config = Gemma4Config(
         text_config=_text(
             tokenizer,
@@ -158,6 +160,7 @@ def gemma4(**text: Any) -> tuple[Any, Any]:
         boa_token_id=tokenizer.boa_token_id,
         eoa_token_index=tokenizer.eoa_token_id,
         audio_token_id=tokenizer.audio_token_id,
+        tie_word_embeddings=False,
     )
     return Gemma4ForConditionalGeneration(config), processor
 
