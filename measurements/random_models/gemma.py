@@ -138,9 +138,13 @@ def gemma4(**text: Any) -> tuple[Any, Any]:
             sliding_window=24,
             global_head_dim=32,
             final_logit_softcapping=30.0,
-            use_bidirectional_attention="vision",
             vocab_size_per_layer_input=len(tokenizer),
-            **{"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2, **text},
+            **{
+                "hidden_size_per_layer_input": 8,
+                "num_kv_shared_layers": 2,
+                "use_bidirectional_attention": "vision",
+                **text,
+            },
         ),
         vision_config={
             "hidden_size": 32,
