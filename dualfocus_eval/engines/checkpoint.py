@@ -16,6 +16,9 @@ from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
 
+_NO_LIMIT = 2**31
+"""The longest sequence of a model whose configuration names none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -29,7 +32,8 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
-    """Those with keys and values of their own; the layers after them, if any, share them."""
+    """Those with keys and values of their own, which the layers after them, if any, share; 0 where transformers'
+    generate keeps the states."""
     masks: AttentionMasks | None
     max_positions: int
     no_reuse: str | None
@@ -47,11 +51,6 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     """
     model.eval().requires_grad_(False)
     text_config = model.config.get_text_config()
-    kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
-    while kinds[-1] is DummyLayer:
-        kinds.pop()
-    if not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
@@ -60,13 +59,25 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         generation_config=settings,
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
-        layers=len(kinds),
-        masks=attention_masks(model.config, family, name),
-        max_positions=text_config.max_position_embeddings,
+        layers=_layers(model, family, name),
+        masks=attention_masks(model.config, family, name) if family.engine == "in_process" else None,
+        max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
         no_reuse=family.no_reuse,
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )
+
+
+def _layers(model: Any, family: Family, name: str) -> int:
+    """See `Checkpoint.layers`."""
+    if family.engine == "generate":
+        return 0
+    kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
+    while kinds[-1] is DummyLayer:
+        kinds.pop()
+    if not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
+    return len(kinds)
 
 
 def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dualfocus_eval.families.conventions import Convention
 
@@ -91,9 +91,6 @@ class Family:
     """Logits (rows, keep, vocabulary) of a pass, for models that need more than `Forward.arguments`."""
     version: int = 1
     """Raised when a change of the family can change an answer, so that answers stored before are not reused."""
-    trained_boxes: bool = True
-    """False for checkpoints that were not trained to write boxes; ``box_convention`` is then what a user most likely
-    prompts for."""
     box_frame: str = "image"
     """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
     prompt_set: str = "released"
@@ -119,6 +116,10 @@ class Family:
     of processor_config.json; None for a value that the configuration does not tell."""
     pads_to_square: bool = False
     """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
+    engine: Literal["in_process", "generate"] = "in_process"
+    """What runs its checkpoints: the engine that uses the hooks above, or transformers' ``generate`` alone."""
+    trained_boxes: bool | None = True
+    """Whether its checkpoints were trained to write boxes; None where that is not known. Runs warn of all but True."""
 
     @property
     def name(self) -> str:
