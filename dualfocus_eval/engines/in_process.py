@@ -56,6 +56,7 @@ class TransformersEngine(LocalEngine):
             self.prefix_cache,
             self._counters,
             checkpoint.layers,
+            checkpoint.masks,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
