@@ -1,4 +1,4 @@
-"""Checkpoints with random weights on disk, of every architecture, small enough to run in a test, that often write boxes."""
+"""Checkpoints with random weights on disk, of every architecture: small enough to run in a test, and writing boxes."""
 
 from __future__ import annotations
 
