@@ -142,8 +142,8 @@ def table() -> Table:
     note = (
         f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples. Assumed per sample: images of {images} tokens, and beside "
         f"them {_TEXT['dualfocus']} tokens in DualFocus samples, {_TEXT['image']} in others with an image, "
-        f"{_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} of the peak; memory per GPU in a batch of the "
-        f"greatest length, on one and with {SHARDING} on {DEVICES}."
+        f"{_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} of the peak; memory per GPU in a batch of "
+        f"the greatest length, on one and with {SHARDING} on {DEVICES}."
     )
     header = ("recipe", "parameters", "tokens", "steps", "FLOPs", "A100 hours", "H100 hours", "on 1", f"on {DEVICES}")
     return Table("", header, (tuple(rows),), (note,))
