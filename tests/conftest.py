@@ -36,11 +36,14 @@ SLOW = (
     "integration/test_lmms_eval.py::test_macro_equals_lmms_evals_own_llava[embedded",
     # 80 questions for each architecture.
     "integration/test_every_family.py::test_it_answers",
+    # lmms-eval's own class and ours, for each architecture.
+    "integration/test_parity.py",
 )
 """Beginnings of names (``FILE::TEST[PARAMETER]``), files being below this folder."""
 NOT_SLOW = (
     "integration/test_every_family.py::test_it_answers_the_embedded_benchmarks[qwen3_vl]",
     "integration/test_every_family.py::test_it_answers_the_embedded_benchmarks[internvl]",
+    "integration/test_parity.py::test_macro_gives_the_answers_of_lmms_evals_class[qwen3_vl]",
 )
 """What of these runs under `make test` all the same."""
 
