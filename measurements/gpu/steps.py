@@ -65,8 +65,8 @@ SMALL = Plan(
     size="tiny",
     architectures=("llava", "qwen2_5_vl"),
     conversations=1,
-    loads={1: 2, 2: 6},
-    compared=3,
+    loads={1: 1, 2: 4},
+    compared=2,
     sides={"llava": 64, "qwen2_5_vl": 112},
 )
 """The same steps in seconds, to try them out."""
