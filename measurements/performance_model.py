@@ -21,7 +21,7 @@ from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
-from measurements.random_models import WORDS
+from measurements.random_models.parts import WORDS
 
 __all__ = ["ANSWER_TOKENS", "BOX_TOKENS", "PROMPT_SET", "ScriptedEngine", "apart", "questions"]
 

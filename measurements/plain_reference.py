@@ -13,7 +13,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Completion, Conversation, GenerateRequest, Message, Picture, ScoreRequest
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from measurements.random_models import WORDS
+from measurements.random_models.parts import WORDS
 
 __all__ = ["Reference", "reference"]
 

@@ -26,7 +26,9 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from measurements.random_models import LLAVA_TEMPLATE, QWEN_SPECIAL, QWEN_TEMPLATE, _tokenizer
+from measurements.random_models.llava import LLAVA_TEMPLATE
+from measurements.random_models.parts import byte_tokenizer
+from measurements.random_models.qwen import QWEN_SPECIAL, QWEN_TEMPLATE
 
 __all__ = ["SIZES", "build", "skeleton"]
 
@@ -154,7 +156,7 @@ def skeleton(architecture: str, size: str, device: str, dtype: torch.dtype) -> t
 
 def _llava(size: Size) -> tuple[Any, Any, Any]:
     """Pictures of 336 pixels take 576 tokens."""
-    tokenizer = _tokenizer(("<s>", "</s>", "<image>"), "</s>", "<s>")
+    tokenizer = byte_tokenizer(("<s>", "</s>", "<image>"), "</s>", "<s>")
     vision = CLIPVisionConfig(**{"image_size": 336, "patch_size": 14, **size.vision})
     side = vision.image_size
     processor = LlavaProcessor(
@@ -177,7 +179,7 @@ def _llava(size: Size) -> tuple[Any, Any, Any]:
 
 def _qwen2_5_vl(size: Size) -> tuple[Any, Any, Any]:
     """A picture takes a token for every 28 x 28 pixels."""
-    tokenizer = _tokenizer((*QWEN_SPECIAL, "<|image_pad|>", "<|video_pad|>"), "<|im_end|>")
+    tokenizer = byte_tokenizer((*QWEN_SPECIAL, "<|image_pad|>", "<|video_pad|>"), "<|im_end|>")
     sizes = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 12845056}, **sizes),

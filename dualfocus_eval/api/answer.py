@@ -33,6 +33,7 @@ _FALLBACK_WORDS: Mapping[str, str] = {
     "micro_failed": "the micro pathway failed",
     "scoring_failed": "what the selection rule compares is not known",
     "unparsable": "the model's reply holds no box",
+    "other_convention": "the model's box has its numbers in another order than box_convention says",
     "not_finite": "the model's box has a number that is not finite",
     "inverted": "the model's box is inverted",
     "degenerate": "the model's box has no area",

@@ -29,8 +29,8 @@ class Checkpoint:
     default_end_id: int
     layers: int
     max_positions: int
-    reusable: bool
-    """Whether the key/value states of a prompt's beginning may serve another prompt."""
+    no_reuse: str | None
+    """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
     name: str
     """What to call it; no part of its identity."""
     digest: str
@@ -57,7 +57,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         default_end_id=end_ids[0],
         layers=text_config.num_hidden_layers,
         max_positions=text_config.max_position_embeddings,
-        reusable=family.prefix_reuse and kinds == {DynamicLayer},
+        no_reuse=family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows"),
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )

@@ -13,7 +13,7 @@ import torch
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
-from dualfocus_eval.engines.prefill import BatchRow, Prefilled, Prefiller, forward
+from dualfocus_eval.engines.prefill import BatchRow, Prefilled, Prefiller
 
 __all__ = ["Decoder"]
 
@@ -143,7 +143,7 @@ class Decoder:
         following = torch.tensor([[a.row.prompt.next_position + len(a.ids) - 1] for a in rows], device=model.device)
         positions = following.expand(len(rows[0].row.prompt.positions), -1, -1)  # (axes, rows, 1)
         buffer.extend_mask()
-        return forward(model, model.get_input_embeddings()(ids), positions, buffer, keep=1)[:, -1]
+        return self.prefiller.forward(buffer, 1, ids, model.get_input_embeddings()(ids), positions)[:, -1]
 
     def _keep_states(self, answer: _Answer, number: int, buffer: KeyValueBuffer) -> None:
         """Leave the states of prompt and answer to the prefix cache: a second pass goes on from them."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -51,12 +52,33 @@ class ByteLRU(Generic[T]):
 
 
 def image_inputs(processor: Any, pixels: Image.Image) -> ImageInputs:
-    """One image as ``processor`` prepares it, alone in its batch."""
-    token_id = int(processor.image_token_id)
-    batch = processor(text=processor.image_token, images=[pixels], return_tensors="pt")
-    tokens = int((batch["input_ids"] == token_id).sum())
-    text_keys = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
-    return ImageInputs({k: v for k, v in batch.items() if k not in text_keys}, tokens, token_id)
+    """One image as ``processor`` prepares it, alone in its batch. Raises ValueError where it reserves no token."""
+    batch = processor(
+        text=processor.image_token, images=[pixels], return_tensors="pt", return_text_replacement_offsets=True
+    )
+    ((replaced,),) = batch["text_replacement_offsets"]
+    tensors = {name: value for name, value in batch.items() if name not in _TEXT_KEYS}
+    return ImageInputs(tensors, *_expansion(processor, replaced["replacement"]))
+
+
+_TEXT_KEYS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "text_replacement_offsets"}
+
+
+def _expansion(processor: Any, text: str) -> tuple[tuple[int, ...], int, str, str]:
+    """What the processor puts in the place of an image: ids, the image token among them, and the text on both sides.
+
+    From the first special token to the last nothing depends on the text around them; what lies outside may be joined
+    with it in one token.
+    """
+    tokenizer = processor.tokenizer
+    token_id = int(processor.image_token_ids[0])
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    special = [number for number, token in enumerate(ids) if token in tokenizer.added_tokens_decoder]
+    if token_id not in ids:
+        raise ValueError("the processor reserves no token for a picture; check its image_token")
+    first, last = special[0], special[-1]
+    return tuple(ids[first : last + 1]), token_id, text[: offsets[first][0]], text[offsets[last][1] :]
 
 
 def _bytes(tensors: Sequence[torch.Tensor]) -> int:
@@ -73,6 +95,16 @@ class ImageEncoder:
     counters: Counters
     inputs: ByteLRU[ImageInputs] = field(default_factory=lambda: ByteLRU(512 << 20))
     features: ByteLRU[torch.Tensor] = field(default_factory=lambda: ByteLRU(256 << 20))
+
+    @cached_property
+    def placeholder(self) -> int:
+        """The token that the chat template writes for an image."""
+        return int(self.processor.tokenizer.convert_tokens_to_ids(self.processor.image_token))
+
+    @cached_property
+    def image_token(self) -> int:
+        """The token in whose places an image's features come."""
+        return int(self.processor.image_token_ids[0])
 
     def preprocess(self, picture: Picture) -> ImageInputs:
         """The picture as the checkpoint's own processor prepares it, alone in its batch."""
@@ -120,4 +152,4 @@ class ImageEncoder:
             name: tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
             for name, tensor in inputs.tensors.items()
         }
-        return ImageInputs(moved, inputs.tokens, inputs.token_id)
+        return replace(inputs, tensors=moved)

@@ -65,7 +65,7 @@ class TransformersEngine:
             self.prefix_cache,
             self._counters,
             checkpoint.layers,
-            reuse=prefix_cache_bytes > 0 and checkpoint.reusable,
+            reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
         self._decoder = Decoder(
             self._prefiller,

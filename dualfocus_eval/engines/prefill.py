@@ -15,6 +15,7 @@ from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 from dualfocus_eval.engines.rendering import Boundary, Prompt
+from dualfocus_eval.families import Forward
 
 __all__ = ["BatchRow", "Prefilled", "Prefiller"]
 
@@ -175,10 +176,10 @@ class Prefiller:
         """One forward pass over every row's ids from its base to its end; keeps what may be reused."""
         starts = [_done(row) for row in rows]
         lengths = [end - start for start, end in zip(starts, ends, strict=True)]
-        embeds, positions = self._inputs(rows, starts, ends)
+        tokens = self._tokens(rows, starts, ends)
         begin = time.perf_counter()
         buffer = KeyValueBuffer(self.layers, [row.base for row in rows], lengths)
-        logits = forward(self.model, embeds, positions, buffer, keep)
+        logits = self.forward(buffer, keep, *tokens)
         for number, (row, end) in enumerate(zip(rows, ends, strict=True)):
             if self.reuse:
                 self._cut(row, number, end, lengths[number], buffer)
@@ -205,8 +206,10 @@ class Prefiller:
         with self.cache.pinned(list(self.held.values())):
             self.cache.put(segment)
 
-    def _inputs(self, rows: Sequence[BatchRow], starts: Sequence[int], ends: Sequence[int]) -> tuple[Any, torch.Tensor]:
-        """Embeddings (rows, length, hidden) and position ids (axes, rows, length), both right-aligned."""
+    def _tokens(
+        self, rows: Sequence[BatchRow], starts: Sequence[int], ends: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Ids, embeddings, positions and deep features of the rows' tokens, right-aligned; see `Forward`."""
         width = max(end - start for start, end in zip(starts, ends, strict=True))
         ids = torch.zeros(len(rows), width, dtype=torch.long)
         positions = torch.zeros(len(rows[0].prompt.positions), len(rows), width, dtype=torch.long)
@@ -216,31 +219,36 @@ class Prefiller:
             positions[:, number, width - (end - start) :] = row.positions()[:, start:end]
             for picture, (first, last) in zip(row.prompt.pictures, row.prompt.spans, strict=True):
                 if first >= start and last <= end:
-                    needed.append((number, picture, width - end + first, width - end + last))
+                    places = torch.arange(first, last)[torch.tensor(row.ids[first:last]) == row.prompt.image_token]
+                    needed.append((number, picture, places + width - end))
         embeds = self.model.get_input_embeddings()(ids.to(self.model.device))
-        features = self.encoder.encode([picture for _, picture, _, _ in needed], max_batch=max(1, len(rows)))
-        for number, picture, first, last in needed:
-            embeds[number, first:last] = features[picture.digest].to(embeds.device, embeds.dtype)
-        return embeds, positions.to(embeds.device)
+        features = self.encoder.encode([picture for _, picture, _ in needed], max_batch=max(1, len(rows)))
+        deep = None
+        hidden = embeds.shape[-1]
+        for number, picture, places in needed:
+            found, where = features[picture.digest].to(embeds.device, embeds.dtype), places.to(embeds.device)
+            embeds[number, where] = found[:, :hidden]
+            if found.shape[-1] > hidden:
+                if deep is None:
+                    deep = embeds.new_zeros(len(rows), width, found.shape[-1] - hidden)
+                deep[number, where] = found[:, hidden:]
+        return ids.to(embeds.device), embeds, positions.to(embeds.device), deep
 
-
-def forward(
-    model: Any, embeds: torch.Tensor, positions: torch.Tensor, buffer: KeyValueBuffer, keep: int
-) -> torch.Tensor:
-    """Append (rows, length, hidden) embeddings to ``buffer``; float32 logits at the last ``keep`` of them.
-
-    ``buffer.mask`` already covers the new slots. ``positions`` are (axes, rows, length).
-    """
-    outputs = model(
-        inputs_embeds=embeds,
-        attention_mask=buffer.mask.to(embeds.device),
-        position_ids=positions[0] if len(positions) == 1 else positions,
-        past_key_values=buffer,
-        use_cache=True,
-        logits_to_keep=keep,
-    )
-    # `generate` chooses tokens in float32 whatever the model's dtype; so does this engine.
-    return outputs.logits.to(torch.float32)  # type: ignore[no-any-return]  # (rows, keep, vocabulary)
+    def forward(
+        self,
+        buffer: KeyValueBuffer,
+        keep: int,
+        ids: torch.Tensor,
+        embeds: torch.Tensor,
+        positions: torch.Tensor,
+        deep: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Append tokens to ``buffer``, whose mask covers them already; float32 logits at the last ``keep`` of them."""
+        step = Forward(ids, embeds, positions, buffer.mask.to(embeds.device), buffer, keep, deep)
+        hook = self.encoder.family.forward
+        logits = self.model(**step.arguments()).logits if hook is None else hook(self.model, step)
+        # `generate` chooses tokens in float32 whatever the model's dtype; so does this engine.
+        return logits.to(torch.float32)  # (rows, keep, vocabulary)
 
 
 def _done(row: BatchRow) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 
 from dualfocus_eval.engines.base import Conversation, Message, Picture
 from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.families import ImageInputs
 
 __all__ = ["Boundary", "Prompt", "Renderer", "RenderingError"]
 
@@ -43,7 +45,9 @@ class Prompt:
     """Token ids with every image token expanded."""
     pictures: tuple[Picture, ...]
     spans: tuple[tuple[int, int], ...]
-    """Start and end of each picture's tokens in ``ids``."""
+    """Start and end of each picture's tokens in ``ids``, its markers included."""
+    image_token: int
+    """Those of ``ids`` in whose places the pictures' features come."""
     positions: torch.Tensor
     """Position ids, (axes, length): one axis, or several for multi-axis rotary embeddings."""
     boundaries: tuple[Boundary, ...]
@@ -85,40 +89,51 @@ class Renderer:
         """The prompt up to where the assistant is to go on. Raises ``RenderingError``."""
         if not conversation or conversation[-1].role == "assistant":
             raise RenderingError("bad_conversation", "a conversation to be continued must end with the user's turn")
-        pieces = self._pieces(conversation)
         pictures = tuple(part for message in conversation for part in message.content if isinstance(part, Picture))
         try:
             inputs = [self.encoder.preprocess(picture) for picture in pictures]
         except Exception as error:  # whatever one picture provokes must not end the others
             raise RenderingError("bad_image", f"the processor cannot prepare a picture: {error}") from error
-        image_id = self.encoder.processor.image_token_id
+        pieces = self._pieces(conversation, inputs)
+        ids, spans, turn_ends = self._expanded(pieces, inputs)
+        positions = self._positions(ids, spans, inputs)
+        boundaries, running, hashed = _boundaries(ids, spans, pictures, turn_ends)
+        image_token = inputs[0].token_id if inputs else self.encoder.image_token
+        return Prompt(tuple(ids), pictures, tuple(spans), image_token, positions, boundaries, running, hashed)
+
+    def _expanded(
+        self, pieces: Sequence[tuple[list[int], tuple[int, ...]]], inputs: Sequence[ImageInputs]
+    ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+        """Ids with each placeholder replaced by its picture's, the pictures' spans, and the ends of generated turns."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         turn_ends: list[int] = []
         for text_ids, spliced in pieces:
             for token in text_ids:
-                if token != image_id:
+                if token not in (self.encoder.placeholder, self.encoder.image_token):
                     ids.append(token)
                     continue
-                if len(spans) == len(pictures):
+                if len(spans) == len(inputs):
                     raise RenderingError("image_token_in_text", "the text contains the model's image placeholder")
-                count = inputs[len(spans)].tokens
-                spans.append((len(ids), len(ids) + count))
-                ids.extend([image_id] * count)
+                start = len(ids)
+                ids.extend(inputs[len(spans)].ids)
+                spans.append((start, len(ids)))
             if spliced:
                 ids.extend(spliced)
                 turn_ends.append(len(ids))
-        if len(spans) != len(pictures):
+        if len(spans) != len(inputs):
             raise RenderingError(
-                "chat_template", f"the chat template shows {len(spans)} of the conversation's {len(pictures)} pictures"
+                "chat_template", f"the chat template shows {len(spans)} of the conversation's {len(inputs)} pictures"
             )
+        return ids, spans, turn_ends
+
+    def _positions(
+        self, ids: Sequence[int], spans: Sequence[tuple[int, int]], inputs: Sequence[ImageInputs]
+    ) -> torch.Tensor:
         family = self.encoder.family
         if family.positions is None:
-            positions = torch.arange(len(ids)).unsqueeze(0)
-        else:
-            positions = family.positions(self.encoder.model, len(ids), spans, inputs)
-        boundaries, running, hashed = _boundaries(ids, spans, pictures, turn_ends)
-        return Prompt(tuple(ids), pictures, tuple(spans), positions, boundaries, running, hashed)
+            return torch.arange(len(ids)).unsqueeze(0)
+        return family.positions(self.encoder.model, len(ids), spans, inputs)
 
     def answer_ids(self, conversation: Conversation, text: str) -> tuple[int, ...]:
         """Ids of ``text`` as the answer to ``conversation``, as the template would write it, and its end token."""
@@ -142,7 +157,9 @@ class Renderer:
             raise RenderingError("chat_template", f"the chat template refuses the conversation: {error}") from error
         return text
 
-    def _pieces(self, conversation: Conversation) -> list[tuple[list[int], tuple[int, ...]]]:
+    def _pieces(
+        self, conversation: Conversation, inputs: Sequence[ImageInputs]
+    ) -> list[tuple[list[int], tuple[int, ...]]]:
         """The prompt as pairs of (ids of template text, ids of the generated turn after it)."""
         markers: dict[int, str] = {}
         messages: list[dict[str, Any]] = []
@@ -172,9 +189,23 @@ class Renderer:
         if not last.startswith(consumed):
             raise RenderingError("chat_template", "the chat template changes earlier turns when a later one is added")
         texts.append(last[len(consumed) :])
+        texts = self._with_surroundings(texts, inputs)
         spliced = [self._without_end(conversation[index].token_ids or ()) for index in markers]
         encoded = [self._encode_first(texts[0]), *(self._encode_later(text) for text in texts[1:])]
         return list(zip(encoded, [*spliced, ()], strict=True))
+
+    def _with_surroundings(self, texts: list[str], inputs: Sequence[ImageInputs]) -> list[str]:
+        """``texts`` with what the processor puts before and after each picture's own tokens."""
+        if not any(item.before or item.after for item in inputs):
+            return texts
+        placeholder = self.encoder.processor.image_token
+        remaining = iter(inputs)
+
+        def surrounded(match: re.Match[str]) -> str:
+            item = next(remaining, None)
+            return f"{item.before}{placeholder}{item.after}" if item else placeholder
+
+        return [re.sub(re.escape(placeholder), surrounded, text) for text in texts]
 
     def _without_end(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         # The end token of a turn is the template's to write (or, as LLaVA-1.5's on the hub, to leave out).

@@ -1,26 +1,32 @@
 """The families of models that the engine knows.
 
-A new family is one module with a `Family`, registered below or, by another package, under the entry-point group
-``dualfocus_eval.families``.
+A new family is one module of this package with its `Family` objects in ``FAMILIES``; another package registers its own
+under the entry-point group ``dualfocus_eval.families``.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.registry import Registry
-from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.families.base import Family, Forward, ImageInputs
 from dualfocus_eval.families.conventions import PUBLISHED, Convention
-from dualfocus_eval.families.llava import LLAVA
-from dualfocus_eval.families.llava_next import LLAVA_NEXT
-from dualfocus_eval.families.qwen_vl import QWEN2_5_VL, QWEN2_VL
 
-__all__ = ["FAMILIES", "Family", "ImageInputs", "box_conventions", "family_for"]
+__all__ = ["FAMILIES", "Family", "Forward", "ImageInputs", "box_conventions", "family_for"]
 
-FAMILIES: Registry[Family] = Registry(
-    "dualfocus_eval.families", "model family", (LLAVA, LLAVA_NEXT, QWEN2_VL, QWEN2_5_VL)
-)
+
+def _own() -> tuple[Family, ...]:
+    """The families of this package's modules, by the names of the modules."""
+    modules = sorted(
+        found.name for found in pkgutil.iter_modules(__path__) if found.name not in ("base", "conventions")
+    )
+    return tuple(family for name in modules for family in importlib.import_module(f"{__name__}.{name}").FAMILIES)
+
+
+FAMILIES: Registry[Family] = Registry("dualfocus_eval.families", "model family", _own())
 
 
 def family_for(model_type: str, checkpoint: str) -> Family:

@@ -14,7 +14,7 @@ from dualfocus_eval.families.conventions import Convention
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Family", "ImageInputs", "concatenate"]
+__all__ = ["Family", "Forward", "ImageInputs", "concatenate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +23,50 @@ class ImageInputs:
 
     tensors: Mapping[str, torch.Tensor]
     """The model's image arguments by name; the first dimension counts patches or images."""
-    tokens: int
-    """Image tokens that the picture takes in the prompt."""
+    ids: tuple[int, ...]
+    """What stands for the picture in the prompt: its image tokens, and markers of rows or tiles where there are any."""
     token_id: int
-    """The placeholder token that is repeated ``tokens`` times."""
+    """The image token, in whose places the model puts the picture's features."""
+    before: str = ""
+    """Text that the processor puts before ``ids``."""
+    after: str = ""
+    """Text that it puts after them."""
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens that the picture takes in the prompt."""
+        return self.ids.count(self.token_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """One forward pass over the latest tokens of a batch, all right-aligned."""
+
+    ids: torch.Tensor
+    """(rows, length); 0 in the padding."""
+    embeds: torch.Tensor
+    """(rows, length, hidden), with the pictures' features in place of their image tokens."""
+    positions: torch.Tensor
+    """(axes, rows, length)."""
+    mask: torch.Tensor
+    """(rows, all tokens): True for a token of the row, earlier ones included."""
+    cache: Any
+    """The states of the earlier tokens, to which those of these tokens are added."""
+    keep: int
+    """Logits are wanted at the last ``keep`` tokens."""
+    deep: torch.Tensor | None = None
+    """(rows, length, further features): what ``Family.encode`` gives beyond the hidden size; zero outside pictures."""
+
+    def arguments(self) -> dict[str, Any]:
+        """As a transformers model takes them, but for ``deep``."""
+        return {
+            "inputs_embeds": self.embeds,
+            "attention_mask": self.mask,
+            "position_ids": self.positions[0] if len(self.positions) == 1 else self.positions,
+            "past_key_values": self.cache,
+            "use_cache": True,
+            "logits_to_keep": self.keep,
+        }
 
 
 @dataclass(frozen=True)
@@ -34,8 +74,9 @@ class Family:
     """A family of checkpoints, found by the ``model_type`` of their configuration.
 
     ``encode`` turns the pictures of one call into one (tokens, hidden) tensor each, and must give a picture the same
-    features whatever the others are. ``positions`` gives the (axes, length) position ids of a whole conversation from
-    its length, its image spans and their inputs; without it they are 0, 1, 2, ...
+    features whatever the others are. What goes beyond the hidden size of the language model reaches ``forward`` as
+    `Forward.deep`. ``positions`` gives the (axes, length) position ids of a whole conversation from its length, the
+    spans of its image tokens and their inputs; without it they are 0, 1, 2, ...
     """
 
     model_type: str
@@ -45,14 +86,17 @@ class Family:
     encoded_size: Callable[[ImageInputs, Any], tuple[int, int]]
     """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
     positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
+    forward: Callable[[Any, Forward], torch.Tensor] | None = None
+    """Logits (rows, keep, vocabulary) of a pass, for models that need more than `Forward.arguments`."""
     version: int = 1
     """Raised when a change of the family can change an answer, so that answers stored before are not reused."""
     box_frame: str = "image"
     """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
     prompt_set: str = "released"
     """The default of ``Settings.prompt_set``; a name in ``method.prompts.PROMPT_SETS``."""
-    prefix_reuse: bool = True
-    """Whether attention is causal over the prompt and a picture's tokens depend on nothing that follows them."""
+    no_reuse: str | None = None
+    """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
+    one, or a picture's tokens depend on what follows them. The run's summary prints it."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
     vision_tower: str = "model.vision_tower"

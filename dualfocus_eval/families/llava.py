@@ -11,7 +11,7 @@ from dualfocus_eval.families.conventions import UNIT_BOX
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LLAVA", "OLDER_NAMES", "processor_values"]
+__all__ = ["FAMILIES", "LLAVA", "OLDER_NAMES", "processor_values"]
 
 
 def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
@@ -76,3 +76,5 @@ LLAVA = Family(
     pads_to_square=True,
     training_template=_TRAINING_TEMPLATE,
 )
+
+FAMILIES = (LLAVA,)

@@ -12,7 +12,7 @@ from dualfocus_eval.families.llava import OLDER_NAMES, processor_values
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LLAVA_NEXT"]
+__all__ = ["FAMILIES", "LLAVA_NEXT"]
 
 
 def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
@@ -38,3 +38,5 @@ LLAVA_NEXT = Family(
     older_names=OLDER_NAMES,
     processor_values=processor_values,
 )
+
+FAMILIES = (LLAVA_NEXT,)

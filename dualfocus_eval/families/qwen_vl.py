@@ -1,17 +1,18 @@
-"""Qwen2-VL and Qwen2.5-VL: pictures of any size, rotary positions with a time, a row and a column axis."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: pictures of any size, rotary positions with a time, a row and a column axis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_eval.families.base import Family, ImageInputs, concatenate
-from dualfocus_eval.families.conventions import QWEN2_5_VL_BOX, QWEN2_VL_BOX, Convention
+from dualfocus_eval.families.base import Family, Forward, ImageInputs, concatenate
+from dualfocus_eval.families.conventions import BBOX_2D_1000, QWEN2_5_VL_BOX, QWEN2_VL_BOX, Convention
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["QWEN2_5_VL", "QWEN2_VL"]
+__all__ = ["FAMILIES", "QWEN2_5_VL", "QWEN2_VL", "QWEN3_VL"]
 
 
 def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
@@ -85,3 +86,34 @@ def _family(model_type: str, box_convention: Convention) -> Family:
 
 QWEN2_VL = _family("qwen2_vl", QWEN2_VL_BOX)
 QWEN2_5_VL = _family("qwen2_5_vl", QWEN2_5_VL_BOX)
+
+
+def _encode_deep(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
+    """(tokens, hidden * (1 + layers)): the encoder's output, and what is added after each of the first layers."""
+    import torch
+
+    tensors = concatenate(inputs)
+    outputs = model.get_image_features(
+        pixel_values=tensors["pixel_values"], image_grid_thw=tensors["image_grid_thw"], return_dict=True
+    )
+    return [torch.cat(parts, dim=-1) for parts in zip(outputs.pooler_output, *outputs.deepstack_features, strict=True)]
+
+
+def _forward_deep(model: Any, step: Forward) -> torch.Tensor:
+    import torch
+
+    arguments = step.arguments()
+    keep = arguments.pop("logits_to_keep")
+    if step.deep is not None:
+        # Everywhere but in the pictures zeros are added, so that every token may count as visual.
+        hidden = step.embeds.shape[-1]
+        layers = torch.split(step.deep.flatten(0, 1), hidden, dim=-1)  # (rows * length, hidden) each
+        arguments["visual_pos_masks"] = torch.ones(step.embeds.shape[:2], dtype=torch.bool, device=step.embeds.device)
+        arguments["deepstack_visual_embeds"] = list(layers)
+    hidden_states = model.model.language_model(**arguments).last_hidden_state
+    return model.lm_head(hidden_states[:, -keep:])  # type: ignore[no-any-return]
+
+
+QWEN3_VL = replace(_family("qwen3_vl", BBOX_2D_1000), encode=_encode_deep, forward=_forward_deep)
+
+FAMILIES = (QWEN2_VL, QWEN2_5_VL, QWEN3_VL)

@@ -28,6 +28,8 @@ class BoxOutcome(StrEnum):
     """Stuck out of the image and was cut to it."""
     UNPARSABLE = "unparsable"
     """No four numbers that read as one box."""
+    OTHER_CONVENTION = "other_convention"
+    """Marked as a box of a convention with the numbers in another order."""
     NOT_FINITE = "not_finite"
     INVERTED = "inverted"
     """x2 < x1 or y2 < y1."""
@@ -58,6 +60,8 @@ class Frame:
     out_of: Callable[[Box, Size], Box]
 
 
+_Numbers = tuple[float, float, float, float]
+
 _NUMBER = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf(?:inity)?)\b)"
 _COMMA = r"\s*[,;]\s*"
 _GAP = r"(?:\s*[,;]\s*|\s+)"
@@ -66,8 +70,9 @@ _END = rf"(?!\w|\.\d)(?!{_GAP}{_NUMBER})"
 _FLAT = rf"[\[({{<]\s*{_PAIR}{_GAP}{_PAIR}{_END}"
 _PAIRS = rf"[\[(]\s*{_PAIR}\s*[\])]\s*(?:[,;]\s*)?[\[(]\s*{_PAIR}{_END}"
 _BARE = rf"(?<![\w.,;-])(?<![,;]\s){_COMMA.join([_NUMBER] * 4)}{_END}"
-_BRACKETED = re.compile(f"{_FLAT}|{_PAIRS}", re.IGNORECASE)
-_UNBRACKETED = re.compile(_BARE, re.IGNORECASE)
+# For text in lower case: in re.IGNORECASE a dotless i is an i too, which `float` does not read.
+_BRACKETED = re.compile(f"{_FLAT}|{_PAIRS}")
+_UNBRACKETED = re.compile(_BARE)
 _PUNCTUATION = str.maketrans("【】〔〕、。\N{MINUS SIGN}\N{EN DASH}", "[][],.--")  # noqa: RUF001
 
 
@@ -87,11 +92,11 @@ def parse_box(
     """
     rules = _convention(convention)
     numbers = _first_four(text, rules)
-    if numbers is None:
-        return ParsedBox(None, BoxOutcome.UNPARSABLE)
+    if isinstance(numbers, BoxOutcome):
+        return ParsedBox(None, numbers)
     if not all(map(math.isfinite, numbers)):
         return ParsedBox(None, BoxOutcome.NOT_FINITE)
-    x1, y1, x2, y2 = numbers
+    x1, y1, x2, y2 = _reordered(numbers, rules)
     if x2 < x1 or y2 < y1:
         return ParsedBox(None, BoxOutcome.INVERTED)
     width, height = _scale(rules, convention, encoded_size)
@@ -120,7 +125,7 @@ def format_box(
     framed = FRAMES[frame].into(box, image_size)
     width, height = _scale(rules, convention, encoded_size)
     numbers = (framed.x1 * width, framed.y1 * height, framed.x2 * width, framed.y2 * height)
-    return rules.template.format(*(f"{number:.{rules.decimals}f}" for number in numbers))
+    return rules.template.format(*(f"{number:.{rules.decimals}f}" for number in _reordered(numbers, rules)))
 
 
 def to_padded_square(box: Box, image_size: Size) -> Box:
@@ -167,15 +172,25 @@ def _scale(rules: Convention, name: str, encoded_size: Size | None) -> tuple[flo
     return encoded_size
 
 
-def _first_four(text: str, rules: Convention) -> tuple[float, float, float, float] | None:
+def _first_four(text: str, rules: Convention) -> _Numbers | BoxOutcome:
+    """The first four numbers that read as a box, as written, or why there are none."""
     plain = nfkc(text).translate(_PUNCTUATION)
     if rules.marker and (marker := re.search(rules.marker, plain)):
         plain = plain[marker.end() :]
+    elif rules.other_marker and re.search(rules.other_marker, plain):
+        return BoxOutcome.OTHER_CONVENTION
+    plain = plain.lower()
     match = _BRACKETED.search(plain) or _UNBRACKETED.search(plain)
     if not match:
-        return None
-    x1, y1, x2, y2 = (float(number) for number in match.groups() if number is not None)
-    return x1, y1, x2, y2
+        return BoxOutcome.UNPARSABLE
+    first, second, third, fourth = (float(number) for number in match.groups() if number is not None)
+    return first, second, third, fourth
+
+
+def _reordered(numbers: _Numbers, rules: Convention) -> _Numbers:
+    """From x1, y1, x2, y2 to the order in which the convention writes them, or back."""
+    first, second, third, fourth = numbers
+    return (second, first, fourth, third) if rules.y_first else numbers
 
 
 def _thinner(box: Box, width: float, height: float) -> bool:

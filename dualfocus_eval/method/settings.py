@@ -126,7 +126,7 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
         "grounding_version": GROUNDING[settings.grounding].version,
         "second_pass_version": SECOND_PASSES[settings.second_pass].version,
         "crop_version": CROP_RULES[settings.crop].version,
-        "box_convention": asdict(box_conventions()[settings.box_convention]),
+        "box_convention": box_conventions()[settings.box_convention].identity,
     }
     text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -134,7 +134,7 @@ def test_a_run_is_reported_and_judged_where_the_package_is_not_installed(
     [
         ("selection=total", "'total' is not one of: own_context, micro_context, released, total_nll"),
         ("grounding=centre", "'centre' is not one of: text_box, center"),
-        ("box_convention=per_cent", "qwen2_5_vl, percent"),
+        ("box_convention=per_cent", "gemma4, percent"),
         ("grounding=center,selection=released", "grounding='center' does not have: choose another selection rule"),
     ],
 )

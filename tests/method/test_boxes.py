@@ -221,7 +221,9 @@ pieces = st.one_of(
             "<box>",
             "</box>",
             "<|box_start|>",
+            "<|begin_of_box|>",
             "bbox_2d",
+            "box_2d",
             "```json",
         ]
     ),

@@ -94,6 +94,17 @@ def test_reading_boxes(text: str, outcome: BoxOutcome) -> None:
         assert parse_box(text, image_size=(640, 480)).outcome is outcome
 
 
+@pytest.mark.parametrize("convention", ["internvl", "glm4v", "gemma4"])
+@pytest.mark.parametrize(
+    "text",
+    [of("<|begin_of_box|>"), f"<|begin_of_box|>{of('[1 ')}", of("<|begin_of_box|>bbox_"), of("<box>[["), of("bbox_2"),
+     f"box_2d{of(' box_2')}", f"<box>{of('9')}", of("bbox_2d: [1, 2, 3"), f"bbox_2d{BLANKS}box_2d"],
+)  # fmt: skip
+def test_looking_for_the_marker_of_a_box(text: str, convention: str) -> None:
+    with ends():
+        assert parse_box(text, convention, image_size=(640, 480), encoded_size=(640, 480)).box is None
+
+
 @pytest.mark.parametrize(
     "text", ["cafe\u0301", "\uff22\uff09", "\ud55c\uae00", "\u1100\u1161\u11a8", "e\u0316\u0301" * 9]
 )

@@ -7,6 +7,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.registry import Registry
 from dualfocus_eval.common.validation import validated
 from dualfocus_eval.families import box_conventions
+from dualfocus_eval.families.conventions import GEMMA4_BOX
 from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
@@ -117,6 +118,27 @@ def test_a_new_version_of_a_method_touches_its_own_keys_only(
     monkeypatch.setitem(registry.items, CHANGES[name], Named(CHANGES[name], version=2))
     assert settings_key(Settings(), {}) == before[0]
     assert settings_key(other, {}) != before[1]
+
+
+@pytest.mark.parametrize(
+    ("convention", "key"),
+    [
+        ("unit", "12f704ba38763c58641dcc92605044b4"),
+        ("qwen_vl", "6f1f1ed59c30eaf6f3530d06dda8b887"),
+        ("qwen2_vl", "920fb532d5682d1290fe565dfe83a529"),
+        ("qwen2_5_vl", "70f6d9a14f25953630979574f6abbcb5"),
+    ],
+)
+def test_answers_stored_before_conventions_had_an_order_are_still_reused(convention: str, key: str) -> None:
+    """``unit`` with a margin of 12 is what the embedded checkpoint declares."""
+    assert settings_key(Settings(box_convention=convention, margin=12.0), {}) == key
+
+
+def test_the_order_of_a_conventions_numbers_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = settings_key(Settings(box_convention="gemma4"), {})
+    x_first = replace(GEMMA4_BOX, y_first=False)
+    monkeypatch.setattr("dualfocus_eval.families.PUBLISHED", (x_first,))
+    assert settings_key(Settings(box_convention="gemma4"), {}) != key
 
 
 @pytest.mark.usefixtures("others")

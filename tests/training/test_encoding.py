@@ -14,7 +14,9 @@ from dualfocus_eval.convert.processor import vicuna_template
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.training.encoding import IGNORED, encode, training_processor
 from dualfocus_eval.training.records import Record, Turn
-from measurements.random_models import LLAVA_TEMPLATE, QWEN_TEMPLATE, build
+from measurements.random_models import build
+from measurements.random_models.llava import LLAVA_TEMPLATE
+from measurements.random_models.qwen import QWEN_TEMPLATE
 from tests.training.samples import BOX, conversation, plain, record, text_only, two_rounds
 
 ARCHITECTURES = ("llava", "qwen2_vl", "qwen2_5_vl")
