@@ -15,7 +15,8 @@ __all__ = ["single_pass"]
 def single_pass(model: Any, processor: Any, device: str) -> Callable[[Sequence[Question]], list[str]]:
     """A function from questions to the texts of their answers. The class takes one question at a time.
 
-    The function raises RuntimeError where the class logged an error and gave an empty answer.
+    The function raises RuntimeError for an answer that is not as long as it may be: the class logs what goes wrong, and
+    gives an empty one.
     """
     from lmms_eval.api.instance import Instance
     from lmms_eval.models.chat.llava_hf import LlavaHf
@@ -52,8 +53,9 @@ def single_pass(model: Any, processor: Any, device: str) -> Callable[[Sequence[Q
             for number, question in enumerate(asked)
         ]
         results = lm.generate_until(requests)
-        if any(result.token_counts is None for result in results):
-            raise RuntimeError("llava_hf could not generate; its log has the reason")
+        for question, result in zip(asked, results, strict=True):
+            if not result.token_counts or result.token_counts.output_tokens != question.max_new_tokens:
+                raise RuntimeError(f"llava_hf generated {result.token_counts}, not {question.max_new_tokens} tokens")
         return [result.text for result in results]
 
     return run

@@ -25,7 +25,7 @@ __all__ = ["FULL", "SMALL", "Plan", "Step", "steps"]
 GIB = 1 << 30
 MACRO = replace(SETTINGS, strategy="macro")
 PER_IMAGE = (1, 6)
-AGREEMENT_TOKENS = 16
+AGREEMENT_TOKENS = 12
 """Length of the answers that are compared in half precision: longer ones differ more often."""
 
 
@@ -43,7 +43,9 @@ class Plan:
     loads: Mapping[int, int]
     """Questions to time at each batch size."""
     compared: int
-    """Questions whose answers in half precision are compared."""
+    """Questions whose answers in half precision are compared, of each small model."""
+    compared_large: int
+    """The same of each large model."""
     sides: Mapping[str, int]
     """Width of the pictures in pixels for each large model."""
     large_cache: int = 32 * GIB
@@ -57,6 +59,7 @@ FULL = Plan(
     conversations=12,
     loads={1: 12, 8: 48, 32: 96},
     compared=12,
+    compared_large=32,
     sides={"llava": 640, "qwen2_5_vl": 1120},
 )
 """For one card of 80 GiB or more."""
@@ -67,6 +70,7 @@ SMALL = Plan(
     conversations=1,
     loads={1: 1, 2: 4},
     compared=2,
+    compared_large=2,
     sides={"llava": 64, "qwen2_5_vl": 112},
 )
 """The same steps in seconds, to try them out."""
@@ -180,27 +184,25 @@ def _phase_rows(plan: Plan, architecture: str, batch: int) -> list[Phase]:
 
 def _large_agreement(plan: Plan, architecture: str, dtype: torch.dtype) -> Step:
     def run() -> list[Row]:
-        checkpoint = _large(plan, architecture, dtype)
-        return _agreement(plan, checkpoint, plan.sides[architecture], tuple(plan.loads))
+        work = Workload.of(plan.compared_large, 3, plan.sides[architecture], AGREEMENT_TOKENS)
+        return _agreement(plan, _large(plan, architecture, dtype), work, tuple(plan.loads))
 
     return Step(Agreement, f"{architecture} {plan.size}, {_name(dtype)}", run)
 
 
 def _small_agreement(plan: Plan, architecture: str, dtype: torch.dtype) -> list[Row]:
-    return _agreement(plan, random_checkpoint(architecture, dtype, plan.device), 64, tuple(plan.loads)[:2])
+    work = Workload.of(plan.compared, 3, 64, AGREEMENT_TOKENS)
+    return _agreement(plan, random_checkpoint(architecture, dtype, plan.device), work, tuple(plan.loads)[:2])
 
 
-def _agreement(plan: Plan, checkpoint: Checkpoint, side: int, batches: Sequence[int]) -> list[Row]:
-    """A row for every batch size with the cache off and on, against one question at a time with the cache off."""
-    work = Workload.of(plan.compared, 3, side, AGREEMENT_TOKENS)
+def _agreement(plan: Plan, checkpoint: Checkpoint, work: Workload, batches: Sequence[int]) -> list[Row]:
+    """A row for every larger batch with the cache off and on, against the smallest batch with the cache off."""
     alone = _answers(run_questions(checkpoint, work, batches[0], 0)[0])
     if not any(alone):
         raise RuntimeError("no question has an answer one at a time without the prefix cache")
     rows: list[Row] = []
-    for batch in batches:
+    for batch in batches[1:]:
         for cache, budget in (("off", 0), ("on", plan.large_cache)):
-            if (batch, cache) == (batches[0], "off"):
-                continue
             given = _answers(run_questions(checkpoint, work, batch, budget)[0])
             differing = sum(one != other for one, other in zip(given, alone, strict=True))
             name, setting = _name(checkpoint.model.dtype), f"batch {batch}, cache {cache}"
