@@ -15,6 +15,9 @@ from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
 
+_NO_LIMIT = 2**31
+"""The longest sequence of a model whose configuration names none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -44,9 +47,6 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     """
     model.eval().requires_grad_(False)
     text_config = model.config.get_text_config()
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
@@ -56,11 +56,21 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
         layers=text_config.num_hidden_layers,
-        max_positions=text_config.max_position_embeddings,
-        no_reuse=family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows"),
+        max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
+        no_reuse=_no_reuse(model, family, name),
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )
+
+
+def _no_reuse(model: Any, family: Family, name: str) -> str | None:
+    """Why states of ``model`` cannot serve another prompt: its family's reason, or what its decoder keeps."""
+    if family.engine == "generate":
+        return family.no_reuse
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
+    return family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows")
 
 
 def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:

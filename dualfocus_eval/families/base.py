@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dualfocus_eval.families.conventions import Convention
 
@@ -113,6 +113,10 @@ class Family:
     of processor_config.json; None for a value that the configuration does not tell."""
     pads_to_square: bool = False
     """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
+    engine: Literal["in_process", "generate"] = "in_process"
+    """What runs its checkpoints: the engine that uses the hooks above, or transformers' ``generate`` alone."""
+    trained_boxes: bool | None = True
+    """Whether its checkpoints were trained to write boxes; None where that is not known. Runs warn of all but True."""
 
     @property
     def name(self) -> str:

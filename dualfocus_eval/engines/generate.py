@@ -1,0 +1,178 @@
+"""The engine for every model that transformers loads: the checkpoint's processor and ``model.generate`` as they are.
+
+It knows nothing of a model but that it generates. Every conversation is computed whole, in batches padded on the left.
+Tokens are chosen by the rules of the in-process engine, and a continuation is scored by generating it: the token that
+comes next is given, and its log-probability noted. So a score is what `generate` would have given, whatever masks,
+positions or states the model needs.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from transformers import BatchFeature
+
+from dualfocus_eval.common.errors import UserError, first_line
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Failure,
+    GenerateRequest,
+    Picture,
+    Score,
+    ScoreRequest,
+)
+from dualfocus_eval.engines.batch_inputs import BatchInputs, BatchPreparer, Prepared
+from dualfocus_eval.engines.checkpoint import Checkpoint
+from dualfocus_eval.engines.choosing import Chooser, not_finite
+from dualfocus_eval.engines.device_memory import is_out_of_memory
+from dualfocus_eval.engines.generation_loop import ForcedLoop, GenerationLoop, GreedyLoop
+from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.template import ChatTemplate, RenderingError
+
+__all__ = ["GenerateEngine"]
+
+R = TypeVar("R", Completion, Score)
+Found = list[tuple[int, R | Failure]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """A conversation on its way through the model."""
+
+    index: int
+    prepared: Prepared
+    request: GenerateRequest | ScoreRequest
+
+
+class GenerateEngine(LocalEngine):
+    """Runs a checkpoint of any architecture that `transformers.AutoModelForImageTextToText` loads."""
+
+    def __init__(self, checkpoint: Checkpoint, max_conversations: int) -> None:
+        super().__init__(checkpoint, max_conversations)
+        self._template = ChatTemplate.of(checkpoint)
+        self._preparer = BatchPreparer(self._template, pad_id=checkpoint.default_end_id)
+        self._chooser = Chooser(checkpoint)
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        """Greedy completions in the order of the requests; see ``Engine.generate``."""
+        results: dict[int, Completion | Failure] = {}
+        rows = self._prepare(requests, results)
+        results.update({row.index: Completion("", (), (), "length") for row in rows if not _asks(requests[row.index])})
+        rows = [row for row in rows if _asks(requests[row.index])]
+        self._run(rows, results, lambda chunk: self._through(chunk, self._generate_batch))
+        return [results[index] for index in range(len(requests))]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        """Log-probabilities of given continuations, from the raw logits; see ``Engine.score``."""
+        results: dict[int, Score | Failure] = {}
+        rows = self._prepare(requests, results)
+        results.update({row.index: Score((), ()) for row in rows if not requests[row.index].continuation})
+        rows = [row for row in rows if requests[row.index].continuation]
+        self._run(rows, results, lambda chunk: self._through(chunk, self._score_batch))
+        return [results[index] for index in range(len(requests))]
+
+    def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
+        """Token ids of ``text`` as the answer to ``conversation``, the checkpoint's end token at its end."""
+        return self._template.answer_ids(conversation, text)
+
+    def encoded_size(self, picture: Picture) -> tuple[int, int]:
+        """Not known for a model of which only its processor is: raises ``UserError``."""
+        raise UserError(
+            f"{self.checkpoint.name}: the size to which the processor resizes an image is not known for model_type "
+            f"{self.family.model_type!r}; choose a box_convention that is not in pixels of the resized image"
+        )
+
+    def _prepare(self, requests: Sequence[GenerateRequest | ScoreRequest], results: dict[int, Any]) -> list[_Row]:
+        """Rows of the requests that can be rendered, similar ones together; failures of the others go into results."""
+        begin = time.perf_counter()
+        rows: list[_Row] = []
+        for index, request in enumerate(requests):
+            try:
+                rows.append(_Row(index, self._preparer.prepared(request.conversation), request))
+            except RenderingError as error:
+                results[index] = Failure(error.kind, str(error))
+        self._spent("preprocess", time.perf_counter() - begin)
+        return sorted(rows, key=lambda row: (len(row.prepared.pictures), len(row.prepared.text)))
+
+    def _through(self, chunk: Sequence[_Row], run: Callable[[Sequence[_Row], BatchInputs], Found[R]]) -> Found[R]:
+        """What ``run`` makes of the rows of ``chunk``, in batches with equal numbers of images."""
+        found: Found[R] = []
+        for _, group in itertools.groupby(chunk, key=lambda row: len(row.prepared.pictures)):
+            for rows, inputs in self._batches(list(group), found):
+                self._counters.images_encoded += sum(len(row.prepared.pictures) for row in rows)
+                found += run(rows, inputs)
+        return found
+
+    def _batches(self, rows: Sequence[_Row], found: Found[R]) -> Iterator[tuple[Sequence[_Row], BatchInputs]]:
+        """``rows`` with their inputs: one batch, but for rows that fail, which go into ``found``."""
+        begin = time.perf_counter()
+        try:
+            inputs = self._preparer.batch([row.prepared for row in rows])
+        except Exception as error:  # whatever one image provokes must not end the others
+            if is_out_of_memory(error):
+                raise
+            if len(rows) > 1:
+                for row in rows:
+                    yield from self._batches([row], found)
+            else:
+                failure = Failure("bad_image", f"the processor cannot prepare the conversation: {first_line(error)}")
+                found.append((rows[0].index, failure))
+            return
+        finally:
+            self._spent("preprocess", time.perf_counter() - begin)
+        limit = self.checkpoint.max_positions
+        lengths = [len(ids) + _given(row.request) for row, ids in zip(rows, inputs.prompt_ids, strict=True)]
+        fitting = [row for row, length in zip(rows, lengths, strict=True) if length < limit]
+        for row, length in zip(rows, lengths, strict=True):
+            if length >= limit:
+                found.append((row.index, Failure("too_long", f"{length} tokens; the model takes less than {limit}")))
+        if len(fitting) == len(rows):
+            yield rows, inputs
+        elif fitting:
+            yield from self._batches(fitting, found)
+
+    def _generate_batch(self, rows: Sequence[_Row], inputs: BatchInputs) -> Found[Completion]:
+        answers = [
+            self._chooser.answer(ids, row.request)
+            for row, ids in zip(rows, inputs.prompt_ids, strict=True)
+            if isinstance(row.request, GenerateRequest)
+        ]
+        dtype = self.checkpoint.model.dtype
+        self._follow(GreedyLoop(self._counters, self._chooser, answers, dtype), inputs)
+        return [(row.index, answer.result()) for row, answer in zip(rows, answers, strict=True)]
+
+    def _score_batch(self, rows: Sequence[_Row], inputs: BatchInputs) -> Found[Score]:
+        told = [row.request.continuation for row in rows if isinstance(row.request, ScoreRequest)]
+        forced = ForcedLoop(self._counters, told)
+        self._follow(forced, inputs)
+        failure = not_finite("the model's logits", self.checkpoint.model.dtype)
+        return [(row.index, forced.score(number) or failure) for number, row in enumerate(rows)]
+
+    def _follow(self, loop: GenerationLoop, inputs: BatchInputs) -> None:
+        """Generate what ``loop`` chooses, and count what it takes."""
+        model = self.checkpoint.model
+        settings = copy.deepcopy(self.checkpoint.generation_config)
+        settings.update(num_beams=1, num_return_sequences=1, max_length=None, max_new_tokens=loop.steps)
+        settings.update(use_cache=True, return_dict_in_generate=False)
+        tensors = BatchFeature(dict(inputs.tensors)).to(device=model.device, dtype=model.dtype)
+        self._counters.tokens_prefilled += sum(map(len, inputs.prompt_ids))
+        begin = time.perf_counter()
+        model.generate(**tensors, generation_config=settings, custom_generate=loop.run)
+        end = time.perf_counter()
+        self._spent("prefill", loop.first_step - begin)
+        self._spent("decode", end - loop.first_step)
+
+
+def _asks(request: GenerateRequest) -> bool:
+    return request.max_new_tokens > 0
+
+
+def _given(request: GenerateRequest | ScoreRequest) -> int:
+    """Tokens after the prompt that are fed: the last one of a continuation predicts nothing that is asked for."""
+    return len(request.continuation[:-1]) if isinstance(request, ScoreRequest) else 0
