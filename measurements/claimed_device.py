@@ -64,6 +64,12 @@ class _Claimed(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         return _dispatch(func, args, kwargs or {})
 
+    def __repr__(self, **_: Any) -> str:
+        return f"on the GPU: {self.inner!r}"
+
+    def __format__(self, wanted: str) -> str:
+        return format(self.inner, wanted)
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 

@@ -1,4 +1,4 @@
-"""The engine on a GPU: no operation is over tensors of two devices, and the answers are those of the CPU.
+"""The engines on a GPU: no operation is over tensors of two devices, and the answers are those of the CPU.
 
 Where there is no GPU, tensors claim to be on one (`measurements.claimed_device`).
 """
@@ -10,9 +10,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from dualfocus_eval.engines.base import Completion, GenerateRequest, Score, ScoreRequest
+from dualfocus_eval.engines.generate import GenerateEngine
 from measurements.claimed_device import claimed_device
 from measurements.exactness import random_checkpoint
 from measurements.gpu.runs import Workload, refuse_failures, run_questions
+from measurements.plain_reference import conversations
 from measurements.random_models import ARCHITECTURES
 
 WORK = Workload.of(2, 2, 64)
@@ -32,6 +35,23 @@ def test_answers_are_those_of_the_cpu(architecture: str) -> None:
         given = _answers(architecture, "cuda")
     assert given == _answers(architecture, "cpu")
     assert all(given)
+
+
+@pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl"])
+def test_so_are_those_of_the_engine_for_every_model(architecture: str) -> None:
+    def answers(device: str) -> list[tuple[int, ...]]:
+        engine = GenerateEngine(random_checkpoint(architecture, torch.float32, device), 4)
+        asked = [conversation for macro, grounding, _, _ in conversations(2) for conversation in (macro, grounding)]
+        found = engine.generate([GenerateRequest(conversation, 6) for conversation in asked])
+        ids = [completion.token_ids for completion in found if isinstance(completion, Completion)]
+        scores = engine.score(list(map(ScoreRequest, asked, ids)))
+        assert len(ids) == len(asked)
+        assert all(isinstance(score, Score) for score in scores)
+        return ids
+
+    with nullcontext() if torch.cuda.is_available() else claimed_device():
+        given = answers("cuda")
+    assert given == answers("cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is real")
