@@ -122,10 +122,10 @@ def _small_budget(checkpoint: Checkpoint) -> int:
     return 120 * 2 * width * checkpoint.model.dtype.itemsize
 
 
-def random_checkpoint(architecture: str, dtype: torch.dtype) -> Checkpoint:
-    """A small random model of ``architecture``, ready for the engine."""
+def random_checkpoint(architecture: str, dtype: torch.dtype, device: str = "cpu") -> Checkpoint:
+    """A small random model of ``architecture`` on ``device``, ready for the engine."""
     model, processor = build(architecture, dtype)
-    return prepare(model, processor, FAMILIES[architecture], architecture)
+    return prepare(model.to(device), processor, FAMILIES[architecture], architecture)
 
 
 def main() -> int:
