@@ -74,6 +74,7 @@ def _mistral3() -> tuple[Any, Any]:
         image_token_index=processor.image_token_id,
         spatial_merge_size=2,
         vision_feature_layer=-1,
+        tie_word_embeddings=False,
     )
     return Mistral3ForConditionalGeneration(config), processor
 
