@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -103,6 +105,15 @@ class LocalEngine(Engine):
     def _spent(self, phase: str, seconds: float) -> None:
         """Add to the wall time of ``phase``."""
         self._counters.seconds[phase] = self._counters.seconds.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        """Count what is done meanwhile to the wall time of ``phase``."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent(phase, time.perf_counter() - begin)
 
     def _run(
         self,
