@@ -10,7 +10,7 @@ from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.method.grounding import GROUNDING
 
-__all__ = ["FEWEST_USABLE", "LOWEST_IOU", "what_is_off"]
+__all__ = ["what_is_off"]
 
 FEWEST_USABLE = 0.5
 """Share of grounding responses that must have a usable box."""

@@ -26,7 +26,7 @@ from dualfocus_eval.method.passes import check, first_pass, second_pass
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, MicroOnly, Pair, Unzoomed, Zoomed
 
-__all__ = ["FIRST", "SCORING", "SECOND", "Call", "Passes", "run_passes"]
+__all__ = ["Call", "Passes", "run_passes"]
 
 FIRST, SECOND, SCORING = "first pass", "second pass", "scoring"
 

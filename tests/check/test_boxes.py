@@ -159,7 +159,7 @@ def test_a_model_of_which_only_its_processor_is_known() -> None:
     assert found.agreement
     assert [one.variant for one in found.agreement] == ["one at a time, no prefix reuse"]
     known = check("llava").prompts
-    assert found.prompts.images.median_tokens == known.images.median_tokens
+    assert found.prompts.images.tokens == known.images.tokens
     assert [prompt.parts for prompt in found.prompts.rendered[:2]] == [prompt.parts for prompt in known.rendered[:2]]
 
 
@@ -170,7 +170,7 @@ def test_without_boxes_the_second_pass_is_checked_all_the_same() -> None:
     )
     assert found.second_passes == found.regions_given == found.questions == 3
     assert [prompt.name for prompt in found.prompts.rendered][-1] == "second pass"
-    assert found.prompts.crops.fewest_tokens
+    assert found.prompts.crops.tokens.fewest
     assert found.agreement
     assert {one.answers for one in found.agreement} == {9}
     (line,) = what_is_off(found)
