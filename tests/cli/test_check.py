@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +14,12 @@ from PIL import Image
 
 from dualfocus_eval.cli import check
 from dualfocus_eval.cli.main import main
-from dualfocus_eval.engines import rendering
 from dualfocus_eval.engines.base import Counters, Engine
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.harness.arguments import RunConfig, resolve
 from tests.api.conftest import scenes
+from tests.check.broken import forget_images
 
 __all__ = ["scenes"]
 
@@ -115,12 +114,7 @@ def test_a_wrong_setting_of_boxes_is_off(
 
 @pytest.mark.usefixtures("loaded")
 def test_a_broken_prefix_cache_is_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    keyed = rendering._boundaries
-    monkeypatch.setattr(
-        rendering,
-        "_boundaries",
-        lambda ids, spans, pictures, ends: keyed(ids, spans, [SimpleNamespace(digest="")] * len(pictures), ends),
-    )
+    forget_images(monkeypatch)
     status, _, complaints = run(["--limit", "3"], capsys)
     assert status == 1
     assert any(
