@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -14,7 +15,6 @@ from dualfocus_eval.check.metering import Usage
 from dualfocus_eval.check.passes import Passes, run_passes
 from dualfocus_eval.check.probes import Probe
 from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_size
-from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.engines.base import Engine, Failure
 from dualfocus_eval.engines.local import EngineInfo, LocalEngine
 from dualfocus_eval.method.settings import Settings
@@ -50,9 +50,10 @@ class SetupCheck:
     failed: int
     """Questions that it happened to."""
 
-    def to_json(self) -> str:
-        """It as a JSON object; numbers that are not finite are null."""
-        return json_text(json.loads(TypeAdapter(SetupCheck).dump_json(self)), indent=1) + "\n"
+    def as_dict(self) -> dict[str, Any]:
+        """It for JSON; numbers that are not finite are None."""
+        values: dict[str, Any] = json.loads(TypeAdapter(SetupCheck).dump_json(self))
+        return values
 
 
 def check_setup(

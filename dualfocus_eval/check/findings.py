@@ -77,7 +77,7 @@ def _fit(reading: Reading) -> str:
 
 
 def _without_boxes(boxes: BoxCheck, max_box_tokens: int) -> str:
-    example = f"the model wrote {clipped(boxes.responses[0].text)!r}"
+    example = f'the model wrote "{clipped(boxes.responses[0].text)}"'
     if 2 * boxes.cut > len(boxes.responses):
         return (
             f"{example}; {boxes.cut} responses were cut at max_box_tokens={max_box_tokens}: raise it if the box comes "

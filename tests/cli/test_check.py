@@ -86,6 +86,7 @@ def test_nothing_is_off_with_the_embedded_checkpoint(tmp_path: Path, capsys: pyt
     assert configured.split()[:2] == ["unit", "image"]
     assert _layout(printed) == _layout(re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
     found = json.loads(out.read_text())
+    assert (Path(found["pretrained"]).name, found["off"]) == ("dualfocus-tiny", [])
     assert found["boxes"]["configured"]["iou"] >= 0.6
     assert found["boxes"]["configured"] == found["boxes"]["readings"][0]
     assert found["second_passes"] == found["questions"] == 24
