@@ -99,7 +99,7 @@ class Family:
     """Types of the layers in which the tokens of an image attend to one another, from the text configuration."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
-    one, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
     vision_tower: str = "model.vision_tower"

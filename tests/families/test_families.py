@@ -30,9 +30,13 @@ def test_box_conventions_follow_the_models() -> None:
         "qwen2_vl": "qwen2_vl",
         "qwen2_5_vl": "qwen2_5_vl",
         "qwen3_vl": "bbox_2d_1000",
+        "gemma3": "bbox_2d_1000",
+        "gemma4": "gemma4",
     }
     assert expected.items() <= {name: family.box_convention.name for name, family in FAMILIES.items.items()}.items()
     assert {family.box_frame for family in FAMILIES} == {"image"}
+    assert FAMILIES["gemma4"].trained_boxes
+    assert not FAMILIES["gemma3"].trained_boxes
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
