@@ -49,14 +49,16 @@ class AttentionMasks:
         ``images`` (rows, length) tells which of those are an image's. A boundary never lies inside an image, so that
         all tokens of an image are in one pass.
         """
+        length, slots = images.shape[1], tokens.shape[1]
         index = tokens.cumsum(dim=1, dtype=torch.int32)  # (rows, slots): tokens of the row up to and with the slot
-        query = index[:, -images.shape[1] :, None]  # (rows, length, 1)
+        query = index[:, -length:, None]  # (rows, length, 1)
         key = index[:, None, :]  # (rows, 1, slots)
         earlier = key <= query  # (rows, length, slots)
-        same = _same_image(images, tokens.shape[1]) if self._any_bidirectional else None
+        same = _same_image(images, slots) if self._any_bidirectional else None
         # A slot of the padding attends to itself: attention over nothing would be NaN, which spreads to all rows of
         # later layers through products with zero.
-        itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)[-images.shape[1] :]
+        places = torch.arange(slots, device=tokens.device)
+        itself = places == places[-length:, None]  # (length, slots)
         masks = {}
         for name, layer in self.layers.items():
             allowed = earlier | same if layer.bidirectional_images and same is not None else earlier
