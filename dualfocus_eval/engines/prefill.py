@@ -131,7 +131,7 @@ class Prefiller:
 
     def not_finite(self, row: BatchRow) -> Failure:
         """The failure of a row whose logits are NaN or infinite, with where they became so and what to try."""
-        kept = (self.encoder.features.get(picture.digest) for picture in row.prompt.pictures)
+        kept = (self.encoder.features.get(picture.key) for picture in row.prompt.pictures)
         blind = any(features is not None and not features.isfinite().all() for features in kept)
         return not_finite("the vision encoder's features" if blind else "the model's logits", self.model.dtype)
 
@@ -222,7 +222,7 @@ class Prefiller:
         deep = None
         hidden = embeds.shape[-1]
         for number, picture, places in needed:
-            found, where = features[picture.digest].to(embeds.device, embeds.dtype), places.to(embeds.device)
+            found, where = features[picture.key].to(embeds.device, embeds.dtype), places.to(embeds.device)
             embeds[number, where] = found[:, :hidden]
             if found.shape[-1] > hidden:
                 if deep is None:

@@ -14,7 +14,7 @@ from dualfocus_eval.families.conventions import Convention
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Family", "Forward", "ImageInputs", "concatenate"]
+__all__ = ["Family", "Forward", "ImageInputs", "concatenate", "tile_size"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,9 @@ class Family:
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    tiles_by_count: bool = False
+    """Whether a picture alone in its conversation is prepared otherwise than one among several. Then the second pass,
+    which adds the crop, cannot reuse the first pass's states."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
     vision_tower: str = "model.vision_tower"
@@ -141,3 +144,12 @@ def concatenate(inputs: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
     import torch
 
     return {name: torch.cat([item.tensors[name] for item in inputs]) for name in inputs[0].tensors}
+
+
+def tile_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
+    """(width, height) of a tile, and of the thumbnail, in which the vision encoder sees the whole picture.
+
+    For `Family.encoded_size`, of processors that do not tell how many rows and columns of tiles there are.
+    """
+    height, width = inputs.tensors["pixel_values"].shape[-2:]
+    return width, height
