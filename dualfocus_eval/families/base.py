@@ -99,7 +99,7 @@ class Family:
     """Types of the layers in which the tokens of an image attend to one another, from the text configuration."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
-    one, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
     tiles_by_count: bool = False
     """Whether a picture alone in its conversation is prepared otherwise than one among several. Then the second pass,
     which adds the crop, cannot reuse the first pass's states."""
