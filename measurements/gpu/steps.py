@@ -201,7 +201,7 @@ def _agreement(plan: Plan, checkpoint: Checkpoint, work: Workload, batches: Sequ
         raise RuntimeError("no question has an answer one at a time without the prefix cache")
     rows: list[Row] = []
     for batch in batches[1:]:
-        for cache, budget in (("off", 0), ("on", plan.large_cache)):
+        for cache, budget in (("off", 0),) if checkpoint.no_reuse else (("off", 0), ("on", plan.large_cache)):
             given = _answers(run_questions(checkpoint, work, batch, budget)[0])
             differing = sum(one != other for one, other in zip(given, alone, strict=True))
             name, setting = _name(checkpoint.model.dtype), f"batch {batch}, cache {cache}"
