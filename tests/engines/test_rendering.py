@@ -10,7 +10,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation, Counters, Message, Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.rendering import Renderer
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 from dualfocus_eval.families import FAMILIES
@@ -47,8 +47,11 @@ def test_ids_are_the_processors(checkpoint_of: Callable[..., Checkpoint], archit
     text = checkpoint.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     expected = checkpoint.processor(text=text, images=[RED.pixels], return_tensors="pt")["input_ids"][0].tolist()
     assert list(prompt.ids) == expected
-    image_id = checkpoint.processor.image_token_id
-    assert [n for n, token in enumerate(expected) if token == image_id] == list(range(*prompt.spans[0]))
+    places = [n for n, token in enumerate(expected) if token == checkpoint.processor.image_token_id]
+    start, end = prompt.spans[0]
+    assert start <= places[0] < places[-1] < end  # markers of tiles are among what stands for the picture
+    text_only = checkpoint.processor.tokenizer(text.replace(checkpoint.processor.image_token, ""))["input_ids"]
+    assert len(expected) - (end - start) <= len(text_only) + 1
 
 
 MESSAGES = {
@@ -86,9 +89,9 @@ def test_the_macro_prompt_is_what_the_template_makes_of_the_tasks_messages(
         [{"role": "user", "content": plain}], tokenize=False, add_generation_prompt=True
     )
     pictures = [picture.pixels for picture in question.images]
-    expected = checkpoint.processor(text=template, images=pictures, return_tensors="pt")["input_ids"][0].tolist()
+    expected = checkpoint.processor(text=template, images=[pictures], return_tensors="pt")["input_ids"][0].tolist()
     assert list(prompt.ids) == expected
-    assert [picture.digest for picture in prompt.pictures] == [
+    assert [shown.picture.digest for shown in prompt.pictures] == [
         part.digest for part in given if isinstance(part, Picture)
     ]
 
@@ -108,12 +111,18 @@ def test_a_second_round_begins_with_the_first_and_its_answer(
     told = (70, 71, 72)
     for generated in (told, (*told, end)):  # the end token is the template's to write
         second = render(two_rounds(generated))
-        assert second.ids[: len(first.ids) + 3] == (*first.ids, *told)
+        shown = second.ids[slice(*second.spans[0])]
+        begun = (*first.ids[: first.spans[0][0]], *shown, *first.ids[first.spans[0][1] :])
+        assert second.ids[: len(begun) + 3] == (*begun, *told)
         ends = [boundary.end for boundary in second.boundaries]
-        assert ends == [first.spans[0][1], len(first.ids) + 2, len(first.ids) + 3, second.spans[1][1]]
-    # The key under which generation leaves its states is the key that the second round asks for.
-    assert second.boundaries[2].key == first.key_with(told)
-    assert second.boundaries[1].key == first.key_with(told[:-1])
+        assert ends == [second.spans[0][1], len(begun) + 2, len(begun) + 3, second.spans[1][1]]
+    # The key under which generation leaves its states is the key that the second round asks for, unless the crop changes
+    # what stands for the image.
+    same = not checkpoint.family.tiles_by_count
+    assert (begun == first.ids) == same
+    assert (second.boundaries[0].key == first.boundaries[0].key) == same
+    assert (second.boundaries[2].key == first.key_with(told)) == same
+    assert (second.boundaries[1].key == first.key_with(told[:-1])) == same
 
 
 def test_keys_tell_pictures_and_tokens_apart(llava: Checkpoint) -> None:
@@ -146,7 +155,8 @@ def test_rotary_positions_cover_the_whole_conversation(
     assert prompt.positions.shape == (3, len(prompt.ids))
     start, end = prompt.spans[0]
     # A picture takes as many positions as its longer side has merged patches, fewer than it has tokens.
-    _, rows, columns = renderer(checkpoint).encoder.preprocess(RED).tensors["image_grid_thw"][0].tolist()
+    inputs = renderer(checkpoint).encoder.preprocess(ShownPicture(RED))
+    _, rows, columns = inputs.tensors["image_grid_thw"][0].tolist()
     assert prompt.positions[:, end].tolist() == [start + max(rows, columns) // 2] * 3
     assert end - start == rows * columns // 4
     assert prompt.next_position < len(prompt.ids)
