@@ -116,8 +116,8 @@ def test_a_second_round_begins_with_the_first_and_its_answer(
         assert second.ids[: len(begun) + 3] == (*begun, *told)
         ends = [boundary.end for boundary in second.boundaries]
         assert ends == [second.spans[0][1], len(begun) + 2, len(begun) + 3, second.spans[1][1]]
-    # The key under which generation leaves its states is the key that the second round asks for, unless the crop changes
-    # what stands for the image.
+    # The key under which generation leaves its states is the key that the second round asks for. Where the crop changes
+    # what stands for the image, it is not.
     same = not checkpoint.family.tiles_by_count
     assert (begun == first.ids) == same
     assert (second.boundaries[0].key == first.boundaries[0].key) == same
