@@ -75,14 +75,15 @@ _TEXT_KEYS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_id
 def _expansion(processor: Any, text: str) -> tuple[tuple[int, ...], int, str, str]:
     """What the processor puts in the place of an image: ids, the image token among them, and the text on both sides.
 
-    From the first special token to the last nothing depends on the text around them; what lies outside may be joined
-    with it in one token.
+    From the first added token to the last nothing depends on the text around them; what lies outside may be joined
+    with it in one token. Gemma's tokenizers have added tokens for line breaks in a row too, which may be joined.
     """
     tokenizer = processor.tokenizer
     token_id = int(processor.image_token_ids[0])
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    special = [number for number, token in enumerate(ids) if token in tokenizer.added_tokens_decoder]
+    added = tokenizer.added_tokens_decoder
+    special = [number for number, token in enumerate(ids) if token in added and added[token].content.strip()]
     if token_id not in ids:
         raise ValueError("the processor reserves no token for a picture; check its image_token")
     first, last = special[0], special[-1]

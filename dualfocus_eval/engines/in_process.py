@@ -56,6 +56,7 @@ class TransformersEngine(LocalEngine):
             self.prefix_cache,
             self._counters,
             checkpoint.layers,
+            checkpoint.masks,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
@@ -94,6 +95,14 @@ class TransformersEngine(LocalEngine):
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
         return self.family.encoded_size(self._encoder.preprocess(ShownPicture(picture)), self.checkpoint.processor)
+
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The prompt as the model gets it, image tokens expanded. Raises ``RenderingError``."""
+        return self._renderer.render(conversation).ids
+
+    def variant(self, max_conversations: int, *, reuse: bool) -> TransformersEngine:
+        """See ``LocalEngine.variant``."""
+        return TransformersEngine(self.checkpoint, max_conversations, self.prefix_cache_bytes if reuse else 0)
 
     def _render(
         self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]

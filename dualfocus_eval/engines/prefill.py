@@ -14,6 +14,7 @@ from dualfocus_eval.engines.base import Counters, Failure
 from dualfocus_eval.engines.choosing import not_finite
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
+from dualfocus_eval.engines.masks import AttentionMasks
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 from dualfocus_eval.engines.rendering import Boundary, Prompt
 from dualfocus_eval.families import Forward
@@ -95,6 +96,7 @@ class Prefiller:
     cache: PrefixCache
     counters: Counters
     layers: int
+    masks: AttentionMasks | None
     reuse: bool
     held: dict[str, Segment] = field(default_factory=dict)
     """Segments of the chunk in progress; they serve its rows even when the cache has no room for them."""
@@ -238,7 +240,10 @@ class Prefiller:
         deep: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Append tokens to ``buffer``, whose mask covers them already; float32 logits at the last ``keep`` of them."""
-        step = Forward(ids, embeds, positions, buffer.mask.to(embeds.device), buffer, keep, deep)
+        mask = buffer.mask.to(embeds.device)
+        if self.masks is not None:
+            mask = self.masks.build(mask, ids == self.encoder.image_token, embeds.dtype)
+        step = Forward(ids, embeds, positions, mask, buffer, keep, deep)
         hook = self.encoder.family.forward
         logits = self.model(**step.arguments()).logits if hook is None else hook(self.model, step)
         # `generate` chooses tokens in float32 whatever the model's dtype; so does this engine.

@@ -60,18 +60,13 @@ def check_answers(engine: Engine, vocabulary: int, processor: Any, name: str) ->
     ``vocabulary`` is the number of rows of the model's embedding.
     """
     _check_ids(processor.tokenizer, vocabulary, name)
-    request = GenerateRequest((Message("user", (_picture(), "?")),), max_new_tokens=1)
-    try:
-        (result,) = engine.generate([request])
-    except Exception as error:  # a processor of another model provokes errors of every kind
-        raise CheckpointError(
-            f"{name}: the model cannot answer about a picture as its processor prepares it: {first_line(error)}; take "
-            "processor, config.json and weights from the same release"
-        ) from error
-    if isinstance(result, Failure):
-        if result.kind == "out_of_memory":
-            raise UserError(f"{name}: no memory is left to answer about a picture; try dtype=bfloat16")
-        raise CheckpointError(f"{name}: it cannot answer about a picture: {result.message}")
+    (result,) = engine.generate([GenerateRequest((Message("user", (_picture(), "?")),), max_new_tokens=1)])
+    if not isinstance(result, Failure):
+        return
+    if result.kind == "out_of_memory":
+        raise UserError(f"{name}: no memory is left to answer about a picture; try dtype=bfloat16")
+    release = "" if result.kind == "not_finite" else "; take processor, config.json and weights from the same release"
+    raise CheckpointError(f"{name}: it cannot answer about a picture: {result.message}{release}")
 
 
 def check_image_tokens(model: Any, processor: Any, family: Family, name: str) -> None:

@@ -5,7 +5,7 @@ Nothing here imports torch; the hooks get tensors and return tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,8 +48,9 @@ class Forward:
     """(rows, length, hidden), with the pictures' features in place of their image tokens."""
     positions: torch.Tensor
     """(axes, rows, length)."""
-    mask: torch.Tensor
-    """(rows, all tokens): True for a token of the row, earlier ones included."""
+    mask: Any
+    """(rows, all tokens): True for a token of the row, earlier ones included. For models with sliding windows or
+    bidirectional images what `engines.masks` makes of it."""
     cache: Any
     """The states of the earlier tokens, to which those of these tokens are added."""
     keep: int
@@ -94,6 +95,8 @@ class Family:
     """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
     prompt_set: str = "released"
     """The default of ``Settings.prompt_set``; a name in ``method.prompts.PROMPT_SETS``."""
+    bidirectional_images: Callable[[Any], Set[str]] | None = None
+    """Types of the layers in which the tokens of an image attend to one another, from the text configuration."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one, or a picture's tokens depend on what follows them. The run's summary prints it."""

@@ -129,7 +129,9 @@ def _refuse_marked_images(processor: Any, family: Family, name: str) -> None:
     """Raise ``UserError`` where an image takes more than image tokens, as many as it alone decides: see `encode`."""
     inputs = image_inputs(processor, Image.new("RGB", (64, 48)))
     if family.tiles_by_count or inputs.before or inputs.after or set(inputs.ids) != {inputs.token_id}:
-        reason = "depends on its conversation's other images" if family.tiles_by_count else "has markers among its tokens"
+        reason = (
+            "depends on its conversation's other images" if family.tiles_by_count else "has markers among its tokens"
+        )
         raise UserError(
             f"{name}: fine-tuning is not supported for {family.model_type}: what stands for an image {reason}"
         )
