@@ -79,7 +79,7 @@ def _internvl() -> tuple[Any, Any]:
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *names.values())
     tokenizer = byte_tokenizer(special, "<|im_end|>", named=names)
     processor = InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size={"height": SIDE, "width": SIDE}),
+        image_processor=GotOcr2ImageProcessor(size={"height": SIDE, "width": SIDE}, max_patches=6),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size={"height": SIDE, "width": SIDE}),
         image_seq_length=4,
