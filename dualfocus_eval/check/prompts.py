@@ -64,7 +64,7 @@ def check_prompts(passes: Passes, engine: Engine, settings: Settings) -> PromptC
     return PromptCheck(
         rendered=tuple(Rendered(name, found) for name, found in parts if found),
         images=_sizes([picture for state in passes.looked for picture in state.question.images], engine),
-        crops=_sizes([state.zoom.picture for state in zoomed], engine),
+        crops=_sizes([state.zoom.picture for state in zoomed], engine, shown=2),
     )
 
 
@@ -97,8 +97,9 @@ def _parts(conversation: Conversation, engine: Engine) -> tuple[str | int, ...]:
         return ()
 
 
-def _sizes(pictures: Sequence[Picture], engine: Engine) -> PictureSizes:
-    counts = [_tokens(picture, engine) for picture in pictures]
+def _sizes(pictures: Sequence[Picture], engine: Engine, shown: int = 1) -> PictureSizes:
+    """Of pictures in prompts that show ``shown`` of them, on which their tokens may depend."""
+    counts = [_tokens(picture, engine, shown) for picture in pictures]
     tokens = [count for count in counts if count]
     encoded = {size for picture in pictures if (size := encoded_size(picture, engine))}
     return PictureSizes(
@@ -110,5 +111,6 @@ def _sizes(pictures: Sequence[Picture], engine: Engine) -> PictureSizes:
     )
 
 
-def _tokens(picture: Picture, engine: Engine) -> int:
-    return sum(part for part in _parts((Message("user", (picture, "?")),), engine) if isinstance(part, int))
+def _tokens(picture: Picture, engine: Engine, shown: int) -> int:
+    parts = _parts((Message("user", (*[picture] * shown, "?")),), engine)
+    return sum(part for part in parts if isinstance(part, int)) // shown

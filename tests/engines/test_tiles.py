@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture, image_inputs
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.engines.loading import load_processor
+from dualfocus_eval.engines.processors import check_image_tokens
 from dualfocus_eval.families import FAMILIES
 
 TILED = ["internvl", "llava_onevision", "idefics3", "smolvlm"]
@@ -120,6 +122,9 @@ def test_a_picture_that_is_not_split(checkpoint_of: Callable[..., Checkpoint], m
         inputs = image_inputs(processor, PICTURES[3].pixels)
         assert inputs.tokens == 4
         assert not markers & set(inputs.ids)
+        monkeypatch.setattr(processor.image_processor, "do_image_splitting", True)
+        monkeypatch.setattr(processor.image_processor, "size", {"longest_edge": 24})
+        assert image_inputs(processor, PICTURES[4].pixels).ids == inputs.ids  # a square as large as one tile
         assert checkpoint.family.encoded_size(inputs, processor) == (24, 24)
 
 
@@ -137,6 +142,22 @@ def test_a_saved_checkpoint_answers_the_same(
         assert isinstance(expected, Completion)
         assert found.token_ids == expected.token_ids
         assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+
+
+def test_a_count_that_is_wrong_of_several_pictures_only_is_refused_when_loaded(
+    checkpoint_of: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = checkpoint_of("llava_onevision")
+    check_image_tokens(checkpoint.model, checkpoint.processor, checkpoint.family, "x")
+    original = checkpoint.processor.replace_image_token
+
+    def replace(inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        text: str = original(inputs, image_idx, **kwargs)
+        return text + "<image>" * (len(inputs["image_sizes"]) > 1)
+
+    monkeypatch.setattr(checkpoint.processor, "replace_image_token", replace)
+    with pytest.raises(CheckpointError, match="reserves 18 tokens for a picture that the model encodes into 17"):
+        check_image_tokens(checkpoint.model, checkpoint.processor, checkpoint.family, "x")
 
 
 def test_smolvlm_names_the_package_that_it_lacks(
