@@ -31,7 +31,8 @@ def _engine(found: SetupCheck) -> Table:
     info = found.engine
     rows: list[tuple[Cell, ...]] = [("questions", found.questions)]
     if info:
-        reuse = f"no: {info.no_reuse}" if info.no_reuse else "yes"
+        limited = f"not by the second pass: {info.limited_reuse}" if info.limited_reuse else "yes"
+        reuse = f"no: {info.no_reuse}" if info.no_reuse else limited
         rows += [
             ("family", info.family),
             ("engine", info.engine),

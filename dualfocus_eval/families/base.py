@@ -101,8 +101,7 @@ class Family:
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
     tiles_by_count: bool = False
-    """Whether a picture alone in its conversation is prepared otherwise than one among several. Then the second pass,
-    which adds the crop, cannot reuse the first pass's states."""
+    """Whether a picture alone in its conversation is cut into more tiles than one of several; see `limited_reuse`."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
     vision_tower: str = "model.vision_tower"
@@ -128,6 +127,11 @@ class Family:
     def name(self) -> str:
         """What it is registered under: its ``model_type``."""
         return self.model_type
+
+    @property
+    def limited_reuse(self) -> str | None:
+        """Why the second pass cannot reuse the first one's states, where it cannot. The run's summary prints it."""
+        return "an image is cut into fewer tiles when its crop follows it" if self.tiles_by_count else None
 
     @property
     def settings(self) -> Mapping[str, str]:

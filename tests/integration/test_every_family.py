@@ -44,8 +44,11 @@ def test_it_answers_the_embedded_benchmarks(architecture: str, run_here: Run, tm
     assert summary["both_candidates"] > 0
     assert settings["box_convention"] == family.box_convention.name
     assert (summary["tokens_reused"] > 0) == (family.no_reuse is None)
+    output = " ".join(done.output.split())
     if family.no_reuse:
-        assert f"no prefix reuse: {family.no_reuse}" in " ".join(done.output.split())
+        assert f"no prefix reuse: {family.no_reuse}" in output
+    if family.limited_reuse:
+        assert f"no prefix reuse by the second pass: {family.limited_reuse}" in output
     traces = {trace["key"]: trace for trace in read_traces(Path(done.record["traces"]))}
     for key, row in scenes(3).items():
         assert traces[key]["macro"]["token_ids"] == plain_answer(pretrained, row)

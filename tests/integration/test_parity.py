@@ -48,6 +48,7 @@ class Reference:
 QWEN2_PIXELS = "min_pixels=3136,max_pixels=12845056"
 REFERENCES = {
     "llava_next": Reference("llava_hf"),
+    "llava_onevision": Reference("llava_hf"),
     "qwen2_vl": Reference(
         "qwen2_vl", QWEN2_PIXELS, f"system_prompt={SYSTEM}", patch=14, module="lmms_eval.models.simple.qwen2_vl"
     ),

@@ -157,3 +157,13 @@ def test_text_that_imitates_an_image_is_named(case: tuple[str, Any]) -> None:
     imitating = Record("x", (), None, turns)
     with pytest.raises(ValueError, match="1 image tokens in the text for 0 images"):
         encode(trained, imitating, [])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [("internvl", "has markers among its tokens"), ("llava_onevision", "depends on its conversation's other images")],
+)
+def test_images_of_more_than_image_tokens_are_refused(architecture: str, reason: str) -> None:
+    processor = build(architecture)[1]
+    with pytest.raises(UserError, match=f"fine-tuning is not supported for {architecture}: .* {reason}"):
+        training_processor(processor, FAMILIES[architecture], "x")
