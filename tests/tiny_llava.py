@@ -27,8 +27,18 @@ TEMPLATE = (
 """Takes plain strings too, which lmms-eval's llava_hf passes for simple tasks."""
 
 
-def save_tiny_llava(folder: Path, seed: int = 0, *, architecture: str = "llava", boxes: Sequence[str] = BOXES) -> Path:
-    """Write the checkpoint (model, processor, chat template) to ``folder`` and return it."""
+def save_tiny_llava(
+    folder: Path,
+    seed: int = 0,
+    *,
+    architecture: str = "llava",
+    boxes: Sequence[str] = BOXES,
+    template: str | None = TEMPLATE,
+) -> Path:
+    """Write the checkpoint (model, processor, chat template) to ``folder`` and return it.
+
+    Without ``template`` it has that of its architecture.
+    """
     model, processor = build(architecture, seed=seed)
     tokenizer = processor.tokenizer
     tokenizer.add_tokens([f" {box}" for box in boxes])
@@ -41,7 +51,7 @@ def save_tiny_llava(folder: Path, seed: int = 0, *, architecture: str = "llava",
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id
     )
-    processor.chat_template = TEMPLATE
+    processor.chat_template = template or processor.chat_template
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
