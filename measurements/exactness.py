@@ -115,14 +115,17 @@ def _compare_answer(result: Agreement, completion: Any, wanted: Completion, gaps
 def _small_budget(checkpoint: Checkpoint) -> int:
     """Bytes for about 120 tokens: a handful of prefixes at most."""
     text = checkpoint.model.config.get_text_config()
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 120 * 2 * checkpoint.layers * text.num_key_value_heads * head * checkpoint.model.dtype.itemsize
+    width = sum(
+        layer.num_key_value_heads * (getattr(layer, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+        for layer in text.per_layer_config[: checkpoint.layers]
+    )
+    return 120 * 2 * width * checkpoint.model.dtype.itemsize
 
 
-def random_checkpoint(architecture: str, dtype: torch.dtype) -> Checkpoint:
-    """A small random model of ``architecture``, ready for the engine."""
+def random_checkpoint(architecture: str, dtype: torch.dtype, device: str = "cpu") -> Checkpoint:
+    """A small random model of ``architecture`` on ``device``, ready for the engine."""
     model, processor = build(architecture, dtype)
-    return prepare(model, processor, family_of(architecture), architecture)
+    return prepare(model.to(device), processor, family_of(architecture), architecture)
 
 
 def main() -> int:

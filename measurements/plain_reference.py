@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from dualfocus_eval.engines.checkpoint import Checkpoint
 from measurements.random_models.parts import WORDS
 
 __all__ = ["Reference", "reference"]
+
+_KINDS = {"mm_token_type_ids", "token_type_ids"}
+"""Arguments of models that tell an image's tokens from those of the text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,27 +116,40 @@ def _pixels(conversation: Conversation) -> list[Image.Image]:
 
 
 def _in_parts(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
-    """What the processor makes of the text before a generated turn and of that after it, with the turn between."""
-    processor = checkpoint.processor
-    pictures = _pixels(conversation)
+    """What the processor makes of the text before a generated turn and of that after it, with the turn between.
+
+    It gets all images of the conversation in one call: some prepare one alone otherwise than several.
+    """
+    processor, tokenizer = checkpoint.processor, checkpoint.processor.tokenizer
+    images = [_pixels(conversation)]
     turn = _generated_turn(conversation)
     if turn is None:
-        inputs = processor(text=_text(checkpoint, conversation), images=pictures, return_tensors="pt")
+        text = _text(checkpoint, conversation)
+        inputs = processor(text=text, images=images, return_tensors="pt", **_begins(checkpoint, text))
         ids = inputs["input_ids"]
     else:
         marked = [*conversation]
         marked[turn] = Message("assistant", ("MARKER",))
+        before = _text(checkpoint, conversation[:turn])
         rest = _text(checkpoint, marked).split("MARKER")[1]
-        before = processor(text=_text(checkpoint, conversation[:turn]), images=pictures[:1], return_tensors="pt")
-        after = processor(text=rest, images=pictures[1:], add_special_tokens=False, return_tensors="pt")
-        told = _told(checkpoint, conversation[turn])
-        ids = torch.cat([before["input_ids"], torch.tensor([told], dtype=torch.long), after["input_ids"]], dim=1)
-        texts = [processor.image_token] * len(pictures)
-        inputs = processor(text="".join(texts), images=pictures, return_tensors="pt")
+        inputs = processor(text=before + rest, images=images, return_tensors="pt", return_text_replacement_offsets=True)
+        (replaced,) = inputs.pop("text_replacement_offsets")
+        expanded = iter([found["replacement"] for found in replaced])
+        image = re.compile(re.escape(processor.image_token))
+        before, rest = (image.sub(lambda _: next(expanded), text) for text in (before, rest))
+        first = tokenizer(before, **_begins(checkpoint, before))["input_ids"]
+        last = tokenizer(rest, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[*first, *_told(checkpoint, conversation[turn]), *last]])
     inputs = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = (ids == processor.image_token_id).int()
+    for key in _KINDS & inputs.keys():
+        inputs[key] = torch.isin(ids, torch.tensor(processor.image_token_ids)).int()
     return inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _begins(checkpoint: Checkpoint, text: str) -> dict[str, bool]:
+    """As `apply_chat_template` itself does: no second begin token after that of the template."""
+    begin = checkpoint.processor.tokenizer.bos_token
+    return {"add_special_tokens": begin is None or not text.startswith(begin)}
 
 
 _STAND_IN = "zzzzz"
@@ -198,8 +215,8 @@ def _plain_score(checkpoint: Checkpoint, request: ScoreRequest) -> list[float]:
     told = torch.tensor([request.continuation], device=checkpoint.model.device)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, told.shape[1]))
+    for key in _KINDS & inputs.keys():
+        inputs[key] = torch.nn.functional.pad(inputs[key], (0, told.shape[1]))
     if "cross_attention_mask" in inputs:
         latest = inputs["cross_attention_mask"][:, -1:]
         inputs["cross_attention_mask"] = torch.cat([inputs["cross_attention_mask"], *[latest] * told.shape[1]], dim=1)

@@ -89,6 +89,14 @@ class GenerateEngine(LocalEngine):
             f"{self.family.model_type!r}; choose a box_convention that is not in pixels of the resized image"
         )
 
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The prompt as the model gets it, image tokens expanded. Raises what `_preparer` raises."""
+        return self._preparer.batch([self._preparer.prepared(conversation)]).prompt_ids[0]
+
+    def variant(self, max_conversations: int, *, reuse: bool) -> GenerateEngine:
+        """See ``LocalEngine.variant``."""
+        return GenerateEngine(self.checkpoint, max_conversations)
+
     def _prepare(self, requests: Sequence[GenerateRequest | ScoreRequest], results: dict[int, Any]) -> list[_Row]:
         """Rows of the requests that can be rendered, similar ones together; failures of the others go into results."""
         rows: list[_Row] = []

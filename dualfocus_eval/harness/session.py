@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefix_cache import GIB
@@ -192,7 +193,8 @@ class Session:
             print_failures(notice)
 
     def _show_settings(self) -> None:
-        values = asdict(self.config.settings) | {"image_aspect": self.config.engine.image_aspect}
+        options = {name: getattr(self.config.engine, name) for name in IMAGE_OPTIONS}
+        values = asdict(self.config.settings) | options
         lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
         logger.info(f"dualfocus {self.config.engine.pretrained}: " + ", ".join(lines))
 

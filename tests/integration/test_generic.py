@@ -9,19 +9,11 @@ from PIL import Image
 
 import dualfocus_eval as df
 from tests.integration.conftest import Run
-from tests.tiny_llava import save_tiny_llava
-
-BOXES = tuple(
-    f'{{"bbox_2d": [{x}, {y}, {x + side}, {y + side}]}}'
-    for x in range(0, 700, 200)
-    for y in range(0, 700, 200)
-    for side in (200, 300, 400)
-)
-
+from tests.random_checkpoints import save_random_checkpoint
 
 @pytest.fixture(params=["mistral3", "lfm2_vl"])
 def generic(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return save_tiny_llava(tmp_path / request.param, architecture=request.param, boxes=BOXES, template=None)
+    return save_random_checkpoint(tmp_path / request.param, request.param)
 
 
 def test_a_run_and_its_repetition(run_here: Run, generic: Path, tmp_path: Path) -> None:
@@ -44,7 +36,7 @@ def test_a_run_and_its_repetition(run_here: Run, generic: Path, tmp_path: Path) 
 
 
 def test_asked_from_python(tmp_path: Path) -> None:
-    generic = save_tiny_llava(tmp_path / "mistral3", architecture="mistral3", boxes=BOXES, template=None)
+    generic = save_random_checkpoint(tmp_path / "mistral3", "mistral3")
     with pytest.warns(UserWarning, match="may not be trained to write boxes"):
         model = df.load(generic, device="cpu", batch_size=4)
     image = Image.linear_gradient("L").resize((90, 60)).convert("RGB")
