@@ -11,6 +11,7 @@ import dualfocus_eval as df
 from tests.integration.conftest import Run
 from tests.random_checkpoints import save_random_checkpoint
 
+
 @pytest.fixture(params=["mistral3", "lfm2_vl"])
 def generic(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return save_random_checkpoint(tmp_path / request.param, request.param)
