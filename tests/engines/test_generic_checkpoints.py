@@ -17,7 +17,7 @@ from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.generate import GenerateEngine
 from dualfocus_eval.engines.in_process import load_engine
-from tests.engines.asking import ask, picture
+from tests.engines.asking import ask, completed, picture
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +100,15 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "florence2"}))
     (tmp_path / "model.safetensors").write_bytes(b"")
     refused(tmp_path, "model_type 'florence2' is an encoder-decoder, which cannot go on with a conversation")
+
+
+def test_an_adapter_is_merged(saved: Path, tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = copy.deepcopy(checkpoint_of("mllama").model)
+    settings = LoraConfig(r=2, target_modules=r".*language_model.*q_proj", init_lora_weights=False)
+    get_peft_model(model, settings).save_pretrained(tmp_path / "adapter")
+    request = ask(picture(), "is there a cup")
+    base = load_engine(EngineConfig(str(saved), device="cpu")).generate([request])
+    tuned = load_engine(EngineConfig(str(saved), device="cpu", peft=str(tmp_path / "adapter"))).generate([request])
+    assert completed(base[0]).logprobs != completed(tuned[0]).logprobs
