@@ -33,8 +33,6 @@ SLOW = (
     # Hundreds of questions each; the gate's verdict on a sound run stays in `make test`.
     "integration/test_gate.py::test_a_wrong_crop",
     "integration/test_gate.py::test_a_setting",
-    # Eighty questions in two passes, for each of two architectures.
-    "integration/test_generic.py::test_a_run",
     "integration/test_lmms_eval.py::test_macro_equals_lmms_evals_own_llava[embedded",
     # 80 questions for each architecture.
     "integration/test_every_family.py::test_it_answers",
