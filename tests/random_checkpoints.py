@@ -60,8 +60,12 @@ def add_words(model: Any, tokenizer: Any, words: Iterable[str], seed: int) -> No
     """Make each of ``words`` a token that the model writes more often than others."""
     tokenizer.add_tokens(list(words))
     generator = torch.Generator().manual_seed(seed + 1)
-    old = model.get_input_embeddings().weight.shape[0]
+    old = model.get_output_embeddings().weight.shape[0]
+    beyond = model.get_input_embeddings().weight[old:].clone()  # rows of Llama 3.2 Vision's that no token is written by
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
             weight[old:] = torch.randn(weight[old:].shape, generator=generator) * 0.6
+    if len(beyond):
+        embedding = model.get_input_embeddings()
+        embedding.weight = torch.nn.Parameter(torch.cat([embedding.weight, beyond]).detach())

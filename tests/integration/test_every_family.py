@@ -67,6 +67,8 @@ def plain_answer(folder: Path, row: Mapping[str, Any]) -> list[int]:
     content = [{"type": "image"}, {"type": "text", "text": f"{row['question']}\n{WORD_HINT}"}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-    inputs = processor(text=prompt, images=[picture], return_tensors="pt")
+    begins = prompt.startswith(processor.tokenizer.bos_token or "no begin token")
+    more = {"add_special_tokens": False} if begins else {}  # as transformers' own pipeline does
+    inputs = processor(text=[prompt], images=[[picture]], return_tensors="pt", **more)
     generated = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
     return list(generated[0, inputs["input_ids"].shape[1] :].tolist())
