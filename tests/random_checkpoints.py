@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -53,7 +54,13 @@ def save_random_checkpoint(
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    pad_left(folder / "tokenizer_config.json")
     return folder
+
+
+def pad_left(file: Path) -> None:
+    """As the tokenizers of released checkpoints do; some of lmms-eval's classes rely on it, and saving leaves it out."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
 
 
 def add_words(model: Any, tokenizer: Any, words: Iterable[str], seed: int) -> None:

@@ -61,9 +61,11 @@ def plain_answer(folder: Path, row: Mapping[str, Any]) -> list[int]:
     """What transformers alone generates for one question."""
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    content = [{"type": "image"}, {"type": "text", "text": f"{row['question']}\n{WORD_HINT}"}]
-    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-    inputs = processor(text=prompt, images=[picture], return_tensors="pt")
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": f"{row['question']}\n{WORD_HINT}"}]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt",
+    )  # fmt: skip
     generated = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
     return list(generated[0, inputs["input_ids"].shape[1] :].tolist())

@@ -18,7 +18,7 @@ import pytest
 import torch
 from lmms_eval.models.model_utils.media_encoder import encode_image_to_data_url
 from PIL import Image
-from transformers import PreTrainedModel
+from transformers import BatchFeature, PreTrainedModel
 
 from dualfocus_eval.common.resources import resource_folder
 from measurements import random_models
@@ -55,7 +55,7 @@ REFERENCES = {
     "qwen3_vl": Reference("qwen3_vl", ours=f"system_prompt={SYSTEM}", patch=16),
     "qwen3_vl_moe": Reference("qwen3_vl", ours=f"system_prompt={SYSTEM}", patch=16, folder="30B-A3B"),
     "qwen3_5": Reference("qwen3_5", "enable_thinking=False", f"system_prompt={SYSTEM}", patch=16),
-    "internvl": Reference("internvl_hf"),
+    "internvl": Reference("internvl_hf", "max_patches=6"),
     "gemma3": Reference("gemma3", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma3"),
     "gemma4": Reference("gemma4", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma4"),
     "glm4v": Reference("glm4v", folder="Flash", module="lmms_eval.models.simple.glm4v"),
@@ -117,6 +117,11 @@ def load_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
             cls, *args, **{key: value for key, value in kwargs.items() if "dtype" not in key}, dtype=torch.float32
         )
 
+    def to(self: BatchFeature, *args: Any, dtype: Any = None, **kwargs: Any) -> BatchFeature:
+        return moved(self, *args, **kwargs)
+
+    moved = BatchFeature.to
+    monkeypatch.setattr(BatchFeature, "to", to)
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(from_pretrained))
 
 
