@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
+from dualfocus_eval.engines.masks import AttentionMasks, attention_masks
 from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
@@ -31,6 +32,9 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
+    """Those with keys and values of their own, which the layers after them, if any, share; 0 where transformers'
+    generate keeps the states."""
+    masks: AttentionMasks | None
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
@@ -55,22 +59,25 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         generation_config=settings,
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
-        layers=text_config.num_hidden_layers,
+        layers=_layers(model, family, name),
+        masks=attention_masks(model.config, family, name) if family.engine == "in_process" else None,
         max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
-        no_reuse=_no_reuse(model, family, name),
+        no_reuse=family.no_reuse,
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )
 
 
-def _no_reuse(model: Any, family: Family, name: str) -> str | None:
-    """Why states of ``model`` cannot serve another prompt: its family's reason, or what its decoder keeps."""
+def _layers(model: Any, family: Family, name: str) -> int:
+    """See `Checkpoint.layers`."""
     if family.engine == "generate":
-        return family.no_reuse
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return 0
+    kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
+    while kinds[-1] is DummyLayer:
+        kinds.pop()
+    if not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}:
         raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
-    return family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows")
+    return len(kinds)
 
 
 def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:

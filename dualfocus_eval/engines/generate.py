@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from dualfocus_eval.engines.base import (
 from dualfocus_eval.engines.batch_inputs import BatchInputs, BatchPreparer, Prepared
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.choosing import Chooser, not_finite
-from dualfocus_eval.engines.device_memory import is_out_of_memory
+from dualfocus_eval.engines.device_memory import is_device_failure, is_out_of_memory
 from dualfocus_eval.engines.generation_loop import ForcedLoop, GenerationLoop, GreedyLoop
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError
@@ -39,6 +39,7 @@ __all__ = ["GenerateEngine"]
 
 R = TypeVar("R", Completion, Score)
 Found = list[tuple[int, R | Failure]]
+RunBatch = Callable[[Sequence["_Row"], BatchInputs], Found[R]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,54 +89,61 @@ class GenerateEngine(LocalEngine):
             f"{self.family.model_type!r}; choose a box_convention that is not in pixels of the resized image"
         )
 
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The prompt as the model gets it, image tokens expanded. Raises what `_preparer` raises."""
+        return self._preparer.batch([self._preparer.prepared(conversation)]).prompt_ids[0]
+
+    def variant(self, max_conversations: int, *, reuse: bool) -> GenerateEngine:
+        """See ``LocalEngine.variant``."""
+        return GenerateEngine(self.checkpoint, max_conversations)
+
     def _prepare(self, requests: Sequence[GenerateRequest | ScoreRequest], results: dict[int, Any]) -> list[_Row]:
         """Rows of the requests that can be rendered, similar ones together; failures of the others go into results."""
-        begin = time.perf_counter()
         rows: list[_Row] = []
-        for index, request in enumerate(requests):
-            try:
-                rows.append(_Row(index, self._preparer.prepared(request.conversation), request))
-            except RenderingError as error:
-                results[index] = Failure(error.kind, str(error))
-        self._spent("preprocess", time.perf_counter() - begin)
+        with self._timed("preprocess"):
+            for index, request in enumerate(requests):
+                try:
+                    rows.append(_Row(index, self._preparer.prepared(request.conversation), request))
+                except RenderingError as error:
+                    results[index] = Failure(error.kind, str(error))
         return sorted(rows, key=lambda row: (len(row.prepared.pictures), len(row.prepared.text)))
 
-    def _through(self, chunk: Sequence[_Row], run: Callable[[Sequence[_Row], BatchInputs], Found[R]]) -> Found[R]:
+    def _through(self, chunk: Sequence[_Row], run: RunBatch[R]) -> Found[R]:
         """What ``run`` makes of the rows of ``chunk``, in batches with equal numbers of images."""
         found: Found[R] = []
         for _, group in itertools.groupby(chunk, key=lambda row: len(row.prepared.pictures)):
-            for rows, inputs in self._batches(list(group), found):
-                self._counters.images_encoded += sum(len(row.prepared.pictures) for row in rows)
-                found += run(rows, inputs)
+            found += self._batch(list(group), run)
         return found
 
-    def _batches(self, rows: Sequence[_Row], found: Found[R]) -> Iterator[tuple[Sequence[_Row], BatchInputs]]:
-        """``rows`` with their inputs: one batch, but for rows that fail, which go into ``found``."""
-        begin = time.perf_counter()
+    def _batch(self, rows: Sequence[_Row], run: RunBatch[R]) -> Found[R]:
+        """What ``run`` makes of ``rows`` in one batch; where one of them provokes an error, of each alone."""
         try:
-            inputs = self._preparer.batch([row.prepared for row in rows])
+            with self._timed("preprocess"):
+                inputs = self._preparer.batch([row.prepared for row in rows])
+            too_long: dict[int, Failure] = self._too_long(rows, inputs)
+            if too_long:
+                found: Found[R] = list(too_long.items())
+                fitting = [row for row in rows if row.index not in too_long]
+                return found + self._batch(fitting, run) if fitting else found
+            self._counters.images_encoded += sum(len(row.prepared.pictures) for row in rows)
+            return run(rows, inputs)
         except Exception as error:  # whatever one image provokes must not end the others
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or is_device_failure(error):
                 raise
-            if len(rows) > 1:
-                for row in rows:
-                    yield from self._batches([row], found)
-            else:
-                failure = Failure("bad_image", f"the processor cannot prepare the conversation: {first_line(error)}")
-                found.append((rows[0].index, failure))
-            return
-        finally:
-            self._spent("preprocess", time.perf_counter() - begin)
+            problem = first_line(error)
+        if len(rows) > 1:
+            return [one for row in rows for one in self._batch([row], run)]
+        return [(rows[0].index, Failure("bad_input", f"processor or model cannot take the conversation: {problem}"))]
+
+    def _too_long(self, rows: Sequence[_Row], inputs: BatchInputs) -> dict[int, Failure]:
+        """By index the rows that have more tokens than the model takes."""
         limit = self.checkpoint.max_positions
         lengths = [len(ids) + _given(row.request) for row, ids in zip(rows, inputs.prompt_ids, strict=True)]
-        fitting = [row for row, length in zip(rows, lengths, strict=True) if length < limit]
-        for row, length in zip(rows, lengths, strict=True):
-            if length >= limit:
-                found.append((row.index, Failure("too_long", f"{length} tokens; the model takes less than {limit}")))
-        if len(fitting) == len(rows):
-            yield rows, inputs
-        elif fitting:
-            yield from self._batches(fitting, found)
+        return {
+            row.index: Failure("too_long", f"{length} tokens; the model takes less than {limit}")
+            for row, length in zip(rows, lengths, strict=True)
+            if length >= limit
+        }
 
     def _generate_batch(self, rows: Sequence[_Row], inputs: BatchInputs) -> Found[Completion]:
         answers = [

@@ -29,7 +29,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.device_memory import prefix_cache_bytes
 from dualfocus_eval.engines.generate import GenerateEngine
 from dualfocus_eval.engines.greedy import Decoder
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
@@ -56,6 +56,7 @@ class TransformersEngine(LocalEngine):
             self.prefix_cache,
             self._counters,
             checkpoint.layers,
+            checkpoint.masks,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
@@ -93,7 +94,15 @@ class TransformersEngine(LocalEngine):
 
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
-        return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
+        return self.family.encoded_size(self._encoder.preprocess(ShownPicture(picture)), self.checkpoint.processor)
+
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The prompt as the model gets it, image tokens expanded. Raises ``RenderingError``."""
+        return self._renderer.render(conversation).ids
+
+    def variant(self, max_conversations: int, *, reuse: bool) -> TransformersEngine:
+        """See ``LocalEngine.variant``."""
+        return TransformersEngine(self.checkpoint, max_conversations, self.prefix_cache_bytes if reuse else 0)
 
     def _render(
         self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]

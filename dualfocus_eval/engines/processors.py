@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.engines.base import Counters, Engine, Failure, GenerateRequest, Message, Picture
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.image_inputs import ImageEncoder, image_inputs
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture, image_inputs
 from dualfocus_eval.families import Family
 
 __all__ = ["check_answers", "check_image_tokens", "padding_processor", "read_processor"]
@@ -60,23 +60,18 @@ def check_answers(engine: Engine, vocabulary: int, processor: Any, name: str) ->
     ``vocabulary`` is the number of rows of the model's embedding.
     """
     _check_ids(processor.tokenizer, vocabulary, name)
-    request = GenerateRequest((Message("user", (_picture(), "?")),), max_new_tokens=1)
-    try:
-        (result,) = engine.generate([request])
-    except Exception as error:  # a processor of another model provokes errors of every kind
-        raise CheckpointError(
-            f"{name}: the model cannot answer about a picture as its processor prepares it: {first_line(error)}; take "
-            "processor, config.json and weights from the same release"
-        ) from error
-    if isinstance(result, Failure):
-        if result.kind == "out_of_memory":
-            raise UserError(f"{name}: no memory is left to answer about a picture; try dtype=bfloat16")
-        raise CheckpointError(f"{name}: it cannot answer about a picture: {result.message}")
+    (result,) = engine.generate([GenerateRequest((Message("user", (_picture(), "?")),), max_new_tokens=1)])
+    if not isinstance(result, Failure):
+        return
+    if result.kind == "out_of_memory":
+        raise UserError(f"{name}: no memory is left to answer about a picture; try dtype=bfloat16")
+    release = "" if result.kind == "not_finite" else "; take processor, config.json and weights from the same release"
+    raise CheckpointError(f"{name}: it cannot answer about a picture: {result.message}{release}")
 
 
 def check_image_tokens(model: Any, processor: Any, family: Family, name: str) -> None:
     """Raise ``CheckpointError`` unless ``model`` makes of a picture as many tokens as ``processor`` reserves for it."""
-    picture = _picture()
+    picture = ShownPicture(_picture())
     try:
         with torch.inference_mode():
             features = ImageEncoder(model, processor, family, Counters()).encode([picture], max_batch=1)
@@ -87,7 +82,7 @@ def check_image_tokens(model: Any, processor: Any, family: Family, name: str) ->
             f"{name}: the model cannot encode a picture as its processor prepares it: {first_line(error)}; "
             f"the values in {_SETTINGS} (patch_size, num_additional_image_tokens, ...) must fit config.json"
         ) from error
-    if not features[picture.digest].isfinite().all():
+    if not features[picture.key].isfinite().all():
         raise CheckpointError(
             f"{name}: the vision encoder gives NaN or infinite features in {model.dtype}; try dtype=bfloat16 or "
             "dtype=float32"
