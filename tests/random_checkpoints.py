@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def save_random_checkpoint(
     model, processor = build(architecture, seed=seed)
     if boxes is None:
         boxes = boxes_of(family_for(model.config.model_type, architecture).box_convention)
-    add_words(model, processor.tokenizer, (f" {box}" for box in boxes), seed)
+    if boxes:
+        add_words(model, processor.tokenizer, [f" {box}" for box in boxes], seed)
     end = processor.tokenizer.eos_token_id
     model.generation_config = GenerationConfig(
         eos_token_id=end, pad_token_id=end, bos_token_id=processor.tokenizer.bos_token_id
@@ -59,13 +60,13 @@ def save_random_checkpoint(
 
 
 def pad_left(file: Path) -> None:
-    """As the tokenizers of released checkpoints do; some of lmms-eval's classes rely on it, and saving leaves it out."""
+    """As the tokenizers of released checkpoints do; saving leaves it out, and some of lmms-eval's classes need it."""
     file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
 
 
-def add_words(model: Any, tokenizer: Any, words: Iterable[str], seed: int) -> None:
+def add_words(model: Any, tokenizer: Any, words: Sequence[str], seed: int) -> None:
     """Make each of ``words`` a token that the model writes more often than others."""
-    tokenizer.add_tokens(list(words))
+    tokenizer.add_tokens(words)
     generator = torch.Generator().manual_seed(seed + 1)
     old = model.get_input_embeddings().weight.shape[0]
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
