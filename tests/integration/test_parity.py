@@ -90,6 +90,16 @@ def test_macro_gives_the_answers_of_lmms_evals_class(
     assert len({theirs.answers[place] for place in places}) > 3
 
 
+def test_lmms_evals_class_for_any_model_does_not_run(run_here: Run, tmp_path: Path) -> None:
+    pretrained = save_random_checkpoint(tmp_path / "checkpoint", "idefics3")
+    done = run_here(
+        "--model", "huggingface", "--model_args", f"pretrained={pretrained},device=cpu,device_map=cpu",
+        "--tasks", "df_pope_mini", "--limit", "1",
+    )  # fmt: skip
+    assert done.answers == {}
+    assert "You passed keyword argument `audios`" in done.output
+
+
 def joined(*arguments: str) -> str:
     return ",".join(filter(None, arguments))
 
