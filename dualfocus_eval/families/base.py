@@ -122,6 +122,10 @@ class Family:
     """What runs its checkpoints: the engine that uses the hooks above, or transformers' ``generate`` alone."""
     trained_boxes: bool | None = True
     """Whether its checkpoints were trained to write boxes; None where that is not known. Runs warn of all but True."""
+    title: str = ""
+    """What its authors call the models, for the documentation's list."""
+    example: str = ""
+    """One of its checkpoints on the hub, likewise."""
 
     @property
     def name(self) -> str:
