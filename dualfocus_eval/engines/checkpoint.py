@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -43,6 +44,8 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     Without the ``digest`` of the files that they were loaded from, all the weights are hashed.
     """
     model.eval().requires_grad_(False)
+    if model.dtype == torch.float64:
+        model.set_experts_implementation("eager")  # torch's grouped products have no float64
     text_config = model.config.get_text_config()
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
