@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
@@ -29,6 +29,8 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
+    recurrent: frozenset[int]
+    """The decoder's layers that keep a recurrent state in place of keys and values."""
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
@@ -47,9 +49,10 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     if model.dtype == torch.float64:
         model.set_experts_implementation("eager")  # torch's grouped products have no float64
     text_config = model.config.get_text_config()
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
+    kept = DynamicCache(config=model.config).layers
+    kinds = {type(layer) for layer in kept}
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states of a kind that is not supported")
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
@@ -59,8 +62,9 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
         layers=text_config.num_hidden_layers,
+        recurrent=frozenset(index for index, layer in enumerate(kept) if isinstance(layer, LinearAttentionLayer)),
         max_positions=text_config.max_position_embeddings,
-        no_reuse=family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows"),
+        no_reuse=family.no_reuse or ("its decoder has sliding windows" if DynamicSlidingWindowLayer in kinds else None),
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )

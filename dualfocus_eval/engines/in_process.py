@@ -66,6 +66,7 @@ class TransformersEngine:
             self._counters,
             checkpoint.layers,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
+            recurrent=checkpoint.recurrent,
         )
         self._decoder = Decoder(
             self._prefiller,

@@ -12,8 +12,8 @@ import torch
 
 from dualfocus_eval.engines.base import Counters, Failure
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
-from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
+from dualfocus_eval.engines.kv_buffer import BufferPart, KeyValueBuffer
+from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment, States
 from dualfocus_eval.engines.rendering import Boundary, Prompt
 from dualfocus_eval.families import Forward
 
@@ -98,6 +98,8 @@ class Prefiller:
     counters: Counters
     layers: int
     reuse: bool
+    recurrent: frozenset[int] = frozenset()
+    """The layers whose state can be kept where a pass ends, but not cut."""
     held: dict[str, Segment] = field(default_factory=dict)
     """Segments of the chunk in progress; they serve its rows even when the cache has no room for them."""
 
@@ -111,7 +113,7 @@ class Prefiller:
         if self.reuse:
             for row in rows:
                 row.base = self._longest_known(row)
-            while jobs := self._shared_beginnings(rows) or self._outliers(rows):
+            while jobs := self._shared_beginnings(rows) or self._passes_of_their_own(rows):
                 for batch in similar_lengths(jobs, lambda job: job[1].end - _done(job[0]), max_rows):
                     self._compute([row for row, _ in batch], [boundary.end for _, boundary in batch], keep=1)
                 for row in rows:
@@ -125,7 +127,7 @@ class Prefiller:
         self.counters.tokens_reused += sum(len(row.ids) for row in rows) - (self.counters.tokens_prefilled - computed)
         self.held = {}
 
-    def keep_turn(self, row: BatchRow, key: str, end: int, states: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def keep_turn(self, row: BatchRow, key: str, end: int, states: Sequence[States]) -> None:
         """Keep the states from the row's last segment to ``end``, computed while its answer was generated."""
         self._keep(Segment(key, row.base, end, states))
 
@@ -162,6 +164,13 @@ class Prefiller:
                 jobs[together[-1].key] = (row, together[-1])
         return list(jobs.values())
 
+    def _passes_of_their_own(self, rows: Sequence[BatchRow]) -> list[tuple[BatchRow, Boundary]]:
+        """Rows that gain from a pass up to their last boundary."""
+        if not self.recurrent:
+            return self._outliers(rows)
+        # Later calls can only go on from where a pass ended.
+        return [(row, row.missing()[-1]) for row in rows if row.missing()]
+
     def _outliers(self, rows: Sequence[BatchRow]) -> list[tuple[BatchRow, Boundary]]:
         """Rows so much longer than the others that padding to them would cost more than a pass of their own."""
         sizes = [len(row.ids) - _done(row) for row in rows]
@@ -176,10 +185,15 @@ class Prefiller:
         """One forward pass over every row's ids from its base to its end; keeps what may be reused."""
         starts = [_done(row) for row in rows]
         lengths = [end - start for start, end in zip(starts, ends, strict=True)]
-        tokens = self._tokens(rows, starts, ends)
+        ids, embeds, positions, deep = self._tokens(rows, starts, ends)
         begin = time.perf_counter()
-        buffer = KeyValueBuffer(self.layers, [row.base for row in rows], lengths)
-        logits = self.forward(buffer, keep, *tokens)
+        buffer = KeyValueBuffer(self.layers, [row.base for row in rows], lengths, self.recurrent)
+        found = []
+        for part, width, cache in buffer.parts():
+            tokens = (ids[part, -width:], embeds[part, -width:], positions[:, part, -width:])
+            further = None if deep is None else deep[part, -width:]
+            found.append(self.forward(cache, keep, *tokens, further))
+        logits = _right_aligned(found)
         for number, (row, end) in enumerate(zip(rows, ends, strict=True)):
             if self.reuse:
                 self._cut(row, number, end, lengths[number], buffer)
@@ -194,6 +208,8 @@ class Prefiller:
         for boundary in row.missing():
             if boundary.end > end:
                 break
+            if self.recurrent and boundary.end < end:
+                continue
             known = self.held.get(boundary.key) or self.cache.get(boundary.key)
             if known is None:
                 states = buffer.slice(number, origin + _done(row), origin + boundary.end)
@@ -236,7 +252,7 @@ class Prefiller:
 
     def forward(
         self,
-        buffer: KeyValueBuffer,
+        buffer: KeyValueBuffer | BufferPart,
         keep: int,
         ids: torch.Tensor,
         embeds: torch.Tensor,
@@ -253,3 +269,11 @@ class Prefiller:
 
 def _done(row: BatchRow) -> int:
     return row.base.end if row.base else 0
+
+
+def _right_aligned(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(rows, kept tokens, vocabulary) of all rows; short passes give fewer tokens than others."""
+    if len(logits) == 1:
+        return logits[0]
+    width = max(part.shape[1] for part in logits)
+    return torch.cat([torch.nn.functional.pad(part, (0, 0, width - part.shape[1], 0)) for part in logits])
