@@ -71,9 +71,11 @@ class AttentionLayer(CacheLayerMixin):  # type: ignore[misc]
         self.lazy_initialization(keys, values)
         self.length = slots
         for row, prefix in enumerate(prefixes):
-            for segment in prefix.chain() if prefix is not None else ():
-                start = slots - prefix.end + segment.start
-                place = slice(start, start + segment.end - segment.start)
+            if prefix is None:
+                continue
+            shift = slots - prefix.end
+            for segment in prefix.chain():
+                place = slice(shift + segment.start, shift + segment.end)
                 self.keys[row, :, place], self.values[row, :, place] = segment.layers[index]
 
     def cut(self, row: int, start: int, end: int) -> States:

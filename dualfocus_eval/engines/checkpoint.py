@@ -51,7 +51,8 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     text_config = model.config.get_text_config()
     kept = DynamicCache(config=model.config).layers
     kinds = {type(layer) for layer in kept}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer}:
+    several = any(getattr(layer, "number_of_states", 1) > 1 for layer in kept)
+    if several or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer}:
         raise CheckpointError(f"{name}: its decoder keeps states of a kind that is not supported")
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(

@@ -71,7 +71,8 @@ class KeyValueBuffer(Cache):  # type: ignore[misc]
     def parts(self) -> Iterator[tuple[slice, int, KeyValueBuffer | BufferPart]]:
         """The rows that one pass may prefill together: which they are, their longest suffix, and their cache.
 
-        All in one, unless layers have a recurrent state: then rows that go on from a prefix have suffixes of one length.
+        All at once, unless layers have a recurrent state: then rows that go on from a prefix must have suffixes of one
+        length.
         """
         start = 0
         for width, run in groupby(self._widths):

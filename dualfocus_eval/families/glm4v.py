@@ -9,7 +9,7 @@ from dualfocus_eval.families.base import Family
 from dualfocus_eval.families.conventions import GLM4V_BOX
 from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
 
-__all__ = ["FAMILIES", "GLM46V", "GLM4V", "GLM4V_MOE"]
+__all__ = ["FAMILIES", "GLM4V", "GLM4V_MOE", "GLM46V"]
 
 
 def _family(model_type: str) -> Family:

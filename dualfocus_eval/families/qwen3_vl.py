@@ -1,4 +1,4 @@
-"""Qwen3-VL, dense and mixture of experts: picture features are added inside the first decoder layers too (deepstack)."""
+"""Qwen3-VL, dense and mixture of experts: pictures also add to the first decoder layers (deepstack)."""
 
 from __future__ import annotations
 

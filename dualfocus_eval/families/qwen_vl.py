@@ -31,9 +31,7 @@ def encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return columns * side, rows * side
 
 
-def positions(
-    model: Any, length: int, spans: Sequence[tuple[int, int]], inputs: Sequence[ImageInputs]
-) -> torch.Tensor:
+def positions(model: Any, length: int, spans: Sequence[tuple[int, int]], inputs: Sequence[ImageInputs]) -> torch.Tensor:
     """See `Family.positions`; by the model's own ``get_rope_index``."""
     import torch
 

@@ -1,9 +1,16 @@
-"""Qwen3.5, dense and mixture of experts."""
+"""Qwen3.5, dense and mixture of experts.
+
+Transformers computes the recurrent layers in float32 whatever the model's dtype, in chunks of tokens, so that where a
+pass begins changes the rounding. In float64 the rule runs here token by token as it is written: what then differs is no
+rounding.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import (
     Qwen3_5Config,
     Qwen3_5ForConditionalGeneration,
@@ -11,6 +18,8 @@ from transformers import (
     Qwen3_5MoeForConditionalGeneration,
     Qwen3VLProcessor,
 )
+from transformers.models.qwen3_5 import modeling_qwen3_5
+from transformers.models.qwen3_5_moe import modeling_qwen3_5_moe
 
 from measurements.random_models.qwen import QWEN3_TEMPLATE, qwen
 
@@ -51,3 +60,43 @@ def _qwen3_5_moe() -> tuple[Any, Any]:
 
 
 BUILDERS = {"qwen3_5": _qwen3_5, "qwen3_5_moe": _qwen3_5_moe}
+
+
+def _delta_rule(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    initial_state: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gated delta rule over (rows, tokens, heads, size): outputs, and the state (rows, heads, key, value)."""
+    repeats = value.shape[2] // key.shape[2]
+    query, key = (
+        (x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)).repeat_interleave(repeats, dim=2) for x in (query, key)
+    )
+    query = query * query.shape[-1] ** -0.5
+    state = value.new_zeros(*value.shape[:1], *value.shape[2:3], key.shape[-1], value.shape[-1])
+    state = state if initial_state is None else initial_state.to(value)
+    outputs = []
+    for token in range(value.shape[1]):
+        state = state * g[:, token].exp()[..., None, None]
+        known = torch.einsum("rhkv,rhk->rhv", state, key[:, token])
+        change = (value[:, token] - known) * beta[:, token].unsqueeze(-1)
+        state = state + torch.einsum("rhk,rhv->rhkv", key[:, token], change)
+        outputs.append(torch.einsum("rhkv,rhk->rhv", state, query[:, token]))
+    return torch.stack(outputs, dim=1), state
+
+
+def _exact_in_float64(original: Callable[..., Any]) -> Callable[..., Any]:
+    def rule(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any) -> Any:
+        if value.dtype != torch.float64:
+            return original(query, key, value, **kwargs)
+        return _delta_rule(query, key, value, kwargs["g"], kwargs["beta"], kwargs["initial_state"])
+
+    return rule
+
+
+for module in (modeling_qwen3_5, modeling_qwen3_5_moe):
+    for name in ("torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"):
+        setattr(module, name, _exact_in_float64(getattr(module, name)))

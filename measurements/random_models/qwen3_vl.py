@@ -36,16 +36,12 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 
 
 def _qwen3_vl() -> tuple[Any, Any]:
-    return qwen(
-        Qwen3VLProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration, VISION, INTERLEAVED, QWEN3_TEMPLATE
-    )
+    return qwen(Qwen3VLProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration, VISION, INTERLEAVED, QWEN3_TEMPLATE)
 
 
 def _qwen3_vl_moe() -> tuple[Any, Any]:
     text = INTERLEAVED | EXPERTS
-    return qwen(
-        Qwen3VLProcessor, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, VISION, text, QWEN3_TEMPLATE
-    )
+    return qwen(Qwen3VLProcessor, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, VISION, text, QWEN3_TEMPLATE)
 
 
 BUILDERS = {"qwen3_vl": _qwen3_vl, "qwen3_vl_moe": _qwen3_vl_moe}
