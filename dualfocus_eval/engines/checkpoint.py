@@ -8,13 +8,17 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
+from dualfocus_eval.engines.masks import AttentionMasks, attention_masks
 from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
+
+_NO_LIMIT = 2**31
+"""The longest sequence of a model whose configuration names none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +33,11 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
+    """Those with states of their own, which the layers after them, if any, share; 0 where transformers' generate keeps
+    the states."""
     recurrent: frozenset[int]
-    """The decoder's layers that keep a recurrent state in place of keys and values."""
+    """Those of them that keep a recurrent state in place of keys and values."""
+    masks: AttentionMasks | None
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
@@ -49,11 +56,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     if model.dtype == torch.float64:
         model.set_experts_implementation("eager")  # torch's grouped products have no float64
     text_config = model.config.get_text_config()
-    kept = DynamicCache(config=model.config).layers
-    kinds = {type(layer) for layer in kept}
-    several = any(getattr(layer, "number_of_states", 1) > 1 for layer in kept)
-    if several or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer}:
-        raise CheckpointError(f"{name}: its decoder keeps states of a kind that is not supported")
+    layers = _layers(model, family, name)
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
@@ -62,13 +65,28 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         generation_config=settings,
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
-        layers=text_config.num_hidden_layers,
-        recurrent=frozenset(index for index, layer in enumerate(kept) if isinstance(layer, LinearAttentionLayer)),
-        max_positions=text_config.max_position_embeddings,
-        no_reuse=family.no_reuse or ("its decoder has sliding windows" if DynamicSlidingWindowLayer in kinds else None),
+        layers=len(layers),
+        recurrent=frozenset(index for index, kind in enumerate(layers) if kind is LinearAttentionLayer),
+        masks=attention_masks(model.config, family, name) if family.engine == "in_process" else None,
+        max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
+        no_reuse=family.no_reuse,
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )
+
+
+def _layers(model: Any, family: Family, name: str) -> list[type]:
+    """What transformers keeps the states of each layer in, but for layers that share those of another."""
+    if family.engine == "generate":
+        return []
+    layers = DynamicCache(config=model.config).layers
+    while isinstance(layers[-1], DummyLayer):
+        layers.pop()
+    kinds = [type(layer) for layer in layers]
+    several = any(getattr(layer, "number_of_states", 1) > 1 for layer in layers)
+    if several or not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states of a kind that is not supported")
+    return kinds
 
 
 def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:

@@ -5,8 +5,11 @@ Every row uses the same slots, so that a step appends for all rows at once:
     [ cached prefix, right-aligned | prompt suffix, right-aligned | generated tokens ]
 
 What lies before a row's own tokens in the first two parts is masked. Slots say what a token may attend to; where a
-token stands in its text is told by position ids, which are independent of slots. Layers with a recurrent state have no
-slots; what they take in must be unbroken, so no token of a row with a cached prefix may be preceded by padding.
+token stands in its text is told by position ids, which are independent of slots.
+
+Layers with a sliding window keep all their states too, which their masks cut to the window. That costs memory, but the
+states can be cut and reused at any token. Layers with a recurrent state have no slots; what they take in must be
+unbroken, so no token of a row with a cached prefix may be preceded by padding.
 """
 
 from __future__ import annotations
