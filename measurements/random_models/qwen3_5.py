@@ -50,13 +50,23 @@ EXPERTS = {
 }
 
 
+def _remembering(model: Any, processor: Any) -> tuple[Any, Any]:
+    """With states that decay slowly: the image still tells in the answer, and float32 keeps the sum of the decays."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("A_log"):
+                weight.copy_(torch.linspace(0.01, 0.5, len(weight)).log())
+    return model, processor
+
+
 def _qwen3_5() -> tuple[Any, Any]:
-    return qwen(Qwen3VLProcessor, Qwen3_5Config, Qwen3_5ForConditionalGeneration, VISION, TEXT, QWEN3_TEMPLATE)
+    classes = (Qwen3VLProcessor, Qwen3_5Config, Qwen3_5ForConditionalGeneration)
+    return _remembering(*qwen(*classes, VISION, TEXT, QWEN3_TEMPLATE))
 
 
 def _qwen3_5_moe() -> tuple[Any, Any]:
     classes = (Qwen3VLProcessor, Qwen3_5MoeConfig, Qwen3_5MoeForConditionalGeneration)
-    return qwen(*classes, VISION, TEXT | EXPERTS, QWEN3_TEMPLATE)
+    return _remembering(*qwen(*classes, VISION, TEXT | EXPERTS, QWEN3_TEMPLATE))
 
 
 BUILDERS = {"qwen3_5": _qwen3_5, "qwen3_5_moe": _qwen3_5_moe}
