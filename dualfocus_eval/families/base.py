@@ -107,6 +107,8 @@ class Family:
     vision_tower: str = "model.vision_tower"
     """Prefixes of the weights' names; what begins with none of the three is of the language model too (its head)."""
     connector: str = "model.multi_modal_projector"
+    further_connectors: tuple[str, ...] = ()
+    """Prefixes of other modules between vision encoder and language model."""
     language_model: str = "model.language_model"
     training_template: str | None = None
     """For checkpoints whose chat template does not mark what the assistant generates, its end token included."""
@@ -136,6 +138,11 @@ class Family:
     def limited_reuse(self) -> str | None:
         """Why the second pass cannot reuse the first one's states, where it cannot. The run's summary prints it."""
         return "an image is cut into fewer tiles when its crop follows it" if self.tiles_by_count else None
+
+    @property
+    def connectors(self) -> tuple[str, ...]:
+        """Prefixes of all that is between vision encoder and language model."""
+        return (self.connector, *self.further_connectors)
 
     @property
     def settings(self) -> Mapping[str, str]:
