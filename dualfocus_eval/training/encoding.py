@@ -103,6 +103,11 @@ def training_processor(processor: Any, family: Family, name: str) -> Any:
     The family's must say what the checkpoint's says, but for the end tokens and spaces after an answer. Raises
     ``UserError`` where it does not, or there is none.
     """
+    if family.engine == "generate":
+        raise UserError(
+            f"{name}: training needs to know which weights are the vision tower's, and model_type "
+            f"{family.model_type!r} has no family that says so; docs/extending.md shows how to add one"
+        )
     if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
