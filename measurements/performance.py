@@ -27,6 +27,7 @@ from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.engines.checkpoint import Checkpoint, prepare
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.rendering import Renderer
+from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.crops import crop_picture
@@ -146,7 +147,7 @@ def floor_of(checkpoint: Checkpoint, asked: Sequence[Question], traces: Mapping[
     """Floating-point operations per question that no exact two-pass can do without."""
     floor = Floor(checkpoint.model)
     encoder = ImageEncoder(checkpoint.model, checkpoint.processor, checkpoint.family, Counters())
-    render = Renderer(encoder, checkpoint.end_ids, checkpoint.default_end_id).render
+    render = Renderer(encoder, ChatTemplate.of(checkpoint)).render
     for number, question in enumerate(asked):
         trace = traces[number]
         assert trace.macro

@@ -6,21 +6,16 @@ most ``max_conversations`` rows. A chunk that does not fit into memory is halved
 
 from __future__ import annotations
 
-import gc
-import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 
-from dualfocus_eval.common.errors import first_line
 from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
-    Counters,
     Failure,
     GenerateRequest,
     Picture,
@@ -29,36 +24,30 @@ from dualfocus_eval.engines.base import (
 )
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.checkpoint_files import is_finite
+from dualfocus_eval.engines.choosing import Chooser
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.device_memory import is_out_of_memory, prefix_cache_bytes
+from dualfocus_eval.engines.device_memory import prefix_cache_bytes
 from dualfocus_eval.engines.greedy import Decoder
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.loading import load_checkpoint
+from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
 from dualfocus_eval.engines.prefix_cache import PrefixCache
-from dualfocus_eval.engines.rendering import Prompt, Renderer, RenderingError
-from dualfocus_eval.families import Family
+from dualfocus_eval.engines.rendering import Prompt, Renderer
+from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 
 __all__ = ["TransformersEngine", "load_engine"]
 
-logger = logging.getLogger(__name__)
 
-R = TypeVar("R", Completion, Score)
-
-
-class TransformersEngine:
-    """Runs one checkpoint on this machine; an ``engines.base.Engine``."""
+class TransformersEngine(LocalEngine):
+    """Runs a checkpoint whose family says how images and positions reach the model; reuses states of prefixes."""
 
     def __init__(self, checkpoint: Checkpoint, max_conversations: int, prefix_cache_bytes: int) -> None:
-        self.checkpoint = checkpoint
-        self.max_conversations = max_conversations
-        """Most rows in one forward pass; halved for good when they do not fit into memory."""
-        self._counters = Counters()
-        self._begun = False
+        super().__init__(checkpoint, max_conversations)
         self.prefix_cache = PrefixCache(prefix_cache_bytes)
         model = checkpoint.model
         self._encoder = ImageEncoder(model, checkpoint.processor, checkpoint.family, self._counters)
-        self._renderer = Renderer(self._encoder, checkpoint.end_ids, checkpoint.default_end_id)
+        self._renderer = Renderer(self._encoder, ChatTemplate.of(checkpoint))
         self._prefiller = Prefiller(
             model,
             self._encoder,
@@ -67,26 +56,11 @@ class TransformersEngine:
             checkpoint.layers,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
-        self._decoder = Decoder(
-            self._prefiller,
-            checkpoint.processor.tokenizer,
-            checkpoint.generation_config,
-            checkpoint.end_ids,
-            checkpoint.max_positions,
-        )
+        self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
 
     @property
-    def counters(self) -> Counters:
-        return self._counters
-
-    @property
-    def identity(self) -> str:
-        """The checkpoint's name, and after the last hyphen the digest of its content."""
-        return f"{self.checkpoint.name}-{self.checkpoint.digest}"
-
-    @property
-    def family(self) -> Family:
-        return self.checkpoint.family
+    def prefix_cache_bytes(self) -> int:
+        return self.prefix_cache.budget
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
         """Greedy completions in the order of the requests; see ``Engine.generate``."""
@@ -113,7 +87,7 @@ class TransformersEngine:
 
     def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
         """Token ids of ``text`` as the answer to ``conversation``, the checkpoint's end token at its end."""
-        return self._renderer.answer_ids(conversation, text)
+        return self._renderer.template.answer_ids(conversation, text)
 
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
@@ -140,8 +114,7 @@ class TransformersEngine:
                 rows.append(row)
             else:
                 failures[index] = Failure("too_long", f"{len(row.ids)} tokens; the model takes less than {limit}")
-        seconds = self._counters.seconds
-        seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - begin
+        self._spent("preprocess", time.perf_counter() - begin)
         return self._ordered(rows), failures
 
     def _ordered(self, rows: list[BatchRow]) -> list[BatchRow]:
@@ -153,59 +126,11 @@ class TransformersEngine:
             first_use.setdefault(_root(row.prompt), len(first_use))
         return sorted(rows, key=lambda row: (first_use[_root(row.prompt)], len(row.ids)))
 
-    def _run(
-        self,
-        rows: Sequence[BatchRow],
-        results: dict[int, R | Failure],
-        run_chunk: Callable[[Sequence[BatchRow]], list[tuple[int, R | Failure]]],
-    ) -> None:
-        """Run all rows in chunks and put what comes of each into ``results``."""
-        pending = list(rows)
-        retried = False
-        while pending:
-            chunk = [replace(row, base=None) for row in pending[: self.max_conversations]]
-            problem = None
-            try:
-                with torch.inference_mode():
-                    found = run_chunk(chunk)
-                self._look_at_the_first(found)
-                results.update(found)
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                problem = first_line(error)
-            if problem is not None:
-                # Outside the handler the failed pass's tensors are no longer referenced.
-                self._release_memory()
-            if problem is not None and len(chunk) > 1:
-                self.max_conversations = len(chunk) // 2
-                self._counters.batch_halvings += 1
-                logger.warning(
-                    "out of memory with %d conversations in a batch; going on with %d",
-                    len(chunk),
-                    self.max_conversations,
-                )
-            elif problem is not None and not retried:
-                retried = True  # the caches are empty now
-            else:
-                if problem is not None:
-                    message = f"one conversation alone does not fit: {problem}"
-                    results[chunk[0].index] = Failure("out_of_memory", message)
-                pending = pending[len(chunk) :]
-                retried = False
-
-    def _look_at_the_first(self, found: Sequence[tuple[int, Completion | Score | Failure]]) -> None:
-        """Say at the first batch, once, that none of it has finite logits: then no later one is likely to."""
-        failures = [result for _, result in found if isinstance(result, Failure) and result.kind == "not_finite"]
-        if not self._begun and failures and len(failures) == len(found):
-            logger.error("no conversation of the first batch (%d) has a result: %s", len(found), failures[0].message)
-        self._begun = True
-
     def _generate_chunk(
         self, rows: Sequence[BatchRow], requests: Sequence[GenerateRequest]
     ) -> list[tuple[int, Completion | Failure]]:
         results: list[tuple[int, Completion | Failure]] = []
-        for batch in self._prefiller.prefill(rows, self.max_conversations):
+        for batch in self._prefiller.prefill(_afresh(rows), self.max_conversations):
             indices = [row.index for row in batch.rows]
             completions = self._decoder.decode(batch, [requests[index] for index in indices])
             results.extend(zip(indices, completions, strict=True))
@@ -213,7 +138,7 @@ class TransformersEngine:
 
     def _score_chunk(self, rows: Sequence[BatchRow]) -> list[tuple[int, Score | Failure]]:
         results: list[tuple[int, Score | Failure]] = []
-        for batch in self._prefiller.prefill(rows, self.max_conversations):
+        for batch in self._prefiller.prefill(_afresh(rows), self.max_conversations):
             for number, row in enumerate(batch.rows):
                 logits = batch.logits[number, -len(row.continuation) :]  # (tokens, vocabulary)
                 if not is_finite(logits):
@@ -229,15 +154,18 @@ class TransformersEngine:
         self._prefiller.held = {}
         self.prefix_cache.clear()
         self._encoder.features.clear()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        super()._release_memory()
 
 
 def load_engine(config: EngineConfig) -> TransformersEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
     checkpoint = load_checkpoint(config)
     return TransformersEngine(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
+
+
+def _afresh(rows: Sequence[BatchRow]) -> list[BatchRow]:
+    """``rows`` without what an earlier attempt, which may have run out of memory, has left in them."""
+    return [replace(row, base=None) for row in rows]
 
 
 def _asks(request: GenerateRequest) -> bool:

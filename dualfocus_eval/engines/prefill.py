@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from dualfocus_eval.engines.base import Counters, Failure
+from dualfocus_eval.engines.choosing import not_finite
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
@@ -23,9 +24,6 @@ T = TypeVar("T")
 
 MAX_PADDING = 1.25
 """Slots per token that a padded batch may take before it is split."""
-
-_WIDER = {torch.float16: "try dtype=bfloat16 or dtype=float32", torch.bfloat16: "try dtype=float32"}
-"""What to try where numbers leave the range of a type."""
 
 
 @dataclass(eq=False)
@@ -133,11 +131,7 @@ class Prefiller:
         """The failure of a row whose logits are NaN or infinite, with where they became so and what to try."""
         kept = (self.encoder.features.get(picture.digest) for picture in row.prompt.pictures)
         blind = any(features is not None and not features.isfinite().all() for features in kept)
-        what = "the vision encoder's features are" if blind else "the model's logits are"
-        advice = _WIDER.get(self.model.dtype, "the checkpoint is damaged, or its training diverged")
-        return Failure(
-            "not_finite", f"{what} NaN or infinite in {str(self.model.dtype).removeprefix('torch.')}; {advice}"
-        )
+        return not_finite("the vision encoder's features" if blind else "the model's logits", self.model.dtype)
 
     def _longest_known(self, row: BatchRow) -> Segment | None:
         for boundary in reversed(row.boundaries):

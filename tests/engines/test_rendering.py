@@ -11,7 +11,8 @@ from PIL import Image
 from dualfocus_eval.engines.base import Conversation, Counters, Message, Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.rendering import Renderer, RenderingError
+from dualfocus_eval.engines.rendering import Renderer
+from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.generation import GenerationLimits
 from dualfocus_eval.harness.questions import chat_question
@@ -23,7 +24,7 @@ RED, BLUE = (Picture(Image.new("RGB", (50, 40), colour)) for colour in ("red", "
 
 def renderer(checkpoint: Checkpoint) -> Renderer:
     encoder = ImageEncoder(checkpoint.model, checkpoint.processor, checkpoint.family, Counters())
-    return Renderer(encoder, checkpoint.end_ids, checkpoint.default_end_id)
+    return Renderer(encoder, ChatTemplate.of(checkpoint))
 
 
 def two_rounds(told: tuple[int, ...], image: Picture = RED, crop: Picture = BLUE) -> Conversation:

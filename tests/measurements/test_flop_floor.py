@@ -10,6 +10,7 @@ from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.engines.checkpoint import prepare
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.rendering import Prompt, Renderer
+from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.conversations import macro_conversation
 from measurements.flop_floor import Floor
@@ -26,7 +27,7 @@ def checkpoint():
 def prompts(checkpoint) -> list[Prompt]:
     """Two questions about one image, and one about another."""
     encoder = ImageEncoder(checkpoint.model, checkpoint.processor, checkpoint.family, Counters())
-    renderer = Renderer(encoder, checkpoint.end_ids, checkpoint.default_end_id)
+    renderer = Renderer(encoder, ChatTemplate.of(checkpoint))
     asked, _ = questions(2, 2, seed=0)
     return [renderer.render(macro_conversation(question)) for question in asked[:3]]
 

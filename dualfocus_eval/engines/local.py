@@ -1,0 +1,119 @@
+"""What every engine that runs a checkpoint on this machine has: its identity, its counters, batches that fit."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+
+from dualfocus_eval.common.errors import first_line
+from dualfocus_eval.engines.base import Completion, Counters, Engine, Failure, Score
+from dualfocus_eval.engines.checkpoint import Checkpoint
+from dualfocus_eval.engines.device_memory import is_out_of_memory
+from dualfocus_eval.families import Family
+
+__all__ = ["LocalEngine"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Indexed(Protocol):
+    @property
+    def index(self) -> int:
+        """Position of its request in the caller's list."""
+        ...
+
+
+R = TypeVar("R", Completion, Score)
+Row = TypeVar("Row", bound=_Indexed)
+
+
+class LocalEngine(Engine):
+    """One checkpoint in this process. Engines of this kind differ in how a batch goes through the model."""
+
+    def __init__(self, checkpoint: Checkpoint, max_conversations: int) -> None:
+        self.checkpoint = checkpoint
+        self.max_conversations = max_conversations
+        """Most rows in one forward pass; halved for good when they do not fit into memory."""
+        self._counters = Counters()
+        self._begun = False
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    @property
+    def identity(self) -> str:
+        """The checkpoint's name, and after the last hyphen the digest of its content."""
+        return f"{self.checkpoint.name}-{self.checkpoint.digest}"
+
+    @property
+    def family(self) -> Family:
+        return self.checkpoint.family
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """Budget of the prefix cache; 0 for an engine that has none."""
+        return 0
+
+    def _spent(self, phase: str, seconds: float) -> None:
+        """Add to the wall time of ``phase``."""
+        self._counters.seconds[phase] = self._counters.seconds.get(phase, 0.0) + seconds
+
+    def _run(
+        self,
+        rows: Sequence[Row],
+        results: dict[int, R | Failure],
+        run_chunk: Callable[[Sequence[Row]], list[tuple[int, R | Failure]]],
+    ) -> None:
+        """Run all rows in chunks and put what comes of each into ``results``."""
+        pending = list(rows)
+        retried = False
+        while pending:
+            chunk = pending[: self.max_conversations]
+            problem = None
+            try:
+                with torch.inference_mode():
+                    found = run_chunk(chunk)
+                self._look_at_the_first(found)
+                results.update(found)
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                problem = first_line(error)
+            if problem is not None:
+                # Outside the handler the failed pass's tensors are no longer referenced.
+                self._release_memory()
+            if problem is not None and len(chunk) > 1:
+                self._halve(len(chunk))
+            elif problem is not None and not retried:
+                retried = True  # the caches are empty now
+            else:
+                if problem is not None:
+                    message = f"one conversation alone does not fit: {problem}"
+                    results[chunk[0].index] = Failure("out_of_memory", message)
+                pending = pending[len(chunk) :]
+                retried = False
+
+    def _halve(self, conversations: int) -> None:
+        self.max_conversations = conversations // 2
+        self._counters.batch_halvings += 1
+        logger.warning(
+            "out of memory with %d conversations in a batch; going on with %d", conversations, self.max_conversations
+        )
+
+    def _look_at_the_first(self, found: Sequence[tuple[int, Completion | Score | Failure]]) -> None:
+        """Say at the first batch, once, that none of it has finite logits: then no later one is likely to."""
+        failures = [result for _, result in found if isinstance(result, Failure) and result.kind == "not_finite"]
+        if not self._begun and failures and len(failures) == len(found):
+            logger.error("no conversation of the first batch (%d) has a result: %s", len(found), failures[0].message)
+        self._begun = True
+
+    def _release_memory(self) -> None:
+        """Give back what can be computed again."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
