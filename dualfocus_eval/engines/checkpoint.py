@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
+from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
@@ -31,6 +32,8 @@ class Checkpoint:
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
+    thinking: ThinkingFormat | None
+    """How it marks what it thinks before it answers; None for a checkpoint without such markers."""
     name: str
     """What to call it; no part of its identity."""
     digest: str
@@ -58,6 +61,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         layers=text_config.num_hidden_layers,
         max_positions=text_config.max_position_embeddings,
         no_reuse=family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows"),
+        thinking=ThinkingFormat.of(processor, family.thinking),
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )

@@ -65,7 +65,9 @@ class TransformersEngine(LocalEngine):
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
         """Greedy completions in the order of the requests; see ``Engine.generate``."""
         results: dict[int, Completion | Failure] = {}
-        rows, failures = self._render([(request.conversation, ()) for request in requests])
+        rows, failures = self._render(
+            [(request.conversation, (), request.max_thinking_tokens == 0) for request in requests]
+        )
         results.update(failures)
         results.update({row.index: Completion("", (), (), "length") for row in rows if not _asks(requests[row.index])})
         rows = [row for row in rows if _asks(requests[row.index])]
@@ -75,7 +77,7 @@ class TransformersEngine(LocalEngine):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
         """Log-probabilities of given continuations, from the raw logits; see ``Engine.score``."""
         results: dict[int, Score | Failure] = {}
-        rows, failures = self._render([(request.conversation, request.continuation) for request in requests])
+        rows, failures = self._render([(request.conversation, request.continuation, True) for request in requests])
         results.update(failures)
         results.update({row.index: Score((), ()) for row in rows if not row.continuation})
         rows = [row for row in rows if row.continuation]
@@ -94,21 +96,22 @@ class TransformersEngine(LocalEngine):
         return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
 
     def _render(
-        self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]
+        self, requests: Sequence[tuple[Conversation, tuple[int, ...], bool]]
     ) -> tuple[list[BatchRow], dict[int, Failure]]:
-        """Rows of the (conversation, continuation) pairs that can be rendered, and why the others cannot."""
+        """Rows of the (conversation, continuation, past thinking) that can be rendered, and why the others cannot."""
         begin = time.perf_counter()
         rows: list[BatchRow] = []
         failures: dict[int, Failure] = {}
-        prompts: dict[Conversation, Prompt] = {}
-        for index, (conversation, continuation) in enumerate(requests):
+        prompts: dict[tuple[Conversation, bool], Prompt] = {}
+        for index, (conversation, continuation, answering) in enumerate(requests):
+            key = conversation, answering
             try:
-                if conversation not in prompts:
-                    prompts[conversation] = self._renderer.render(conversation)
+                if key not in prompts:
+                    prompts[key] = self._renderer.render(conversation, answering=answering)
             except RenderingError as error:
                 failures[index] = Failure(error.kind, str(error))
                 continue
-            row = BatchRow(index, prompts[conversation], continuation)
+            row = BatchRow(index, prompts[key], continuation)
             limit = self.checkpoint.max_positions
             if len(row.ids) < limit:
                 rows.append(row)
