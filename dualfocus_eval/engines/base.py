@@ -195,12 +195,12 @@ class Counters:
     tokens_reused: int = 0
     decode_steps: int = 0
     """Tokens fed one at a time, summed over rows."""
-    thinking_tokens: int = 0
-    """Tokens generated before answers, those of answers that never began included."""
     batch_halvings: int = 0
     """How often a batch did not fit into memory and was split."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by phase: preprocess, vision, prefill, decode."""
+    thinking_tokens: int = 0
+    """Tokens generated before answers, those of answers that never began included."""
 
 
 class Engine(Protocol):

@@ -139,12 +139,13 @@ class Chooser:
     def _thinking_failure(self, answer: Answer) -> Failure | None:
         """Why the thinking can have no answer, or None while it may go on."""
         length = len(answer.ids)
+        thought = f"{length} token{'s' if length != 1 else ''} of thinking"
         if answer.ids[-1] in self.checkpoint.end_ids:
-            return Failure("thinking_unfinished", f"the model ended its turn after {length} tokens of thinking")
+            return Failure("thinking_unfinished", f"the model ended its turn after {thought}")
         if len(answer.prompt_ids) + length >= self.checkpoint.max_positions:
-            return Failure("too_long", f"{length} tokens of thinking and no answer: the model takes no more tokens")
+            return Failure("too_long", f"{thought} and no answer: the model takes no more tokens")
         if length >= answer.request.max_thinking_tokens:
-            return Failure("thinking_budget", f"{length} tokens of thinking and no answer; raise max_thinking_tokens")
+            return Failure("thinking_budget", f"{thought} and no answer; raise max_thinking_tokens")
         return None
 
     def _finish(self, answer: Answer, begin: int) -> FinishReason | None:

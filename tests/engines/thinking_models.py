@@ -76,8 +76,8 @@ def thinking_checkpoint(template: str, *, opens: bool = False, answer_markers: b
     ids = processor.tokenizer.convert_tokens_to_ids
     *_, last, line = processor.tokenizer("assistant\n", add_special_tokens=False)["input_ids"]
     settings = copy.deepcopy(model.generation_config)
-    settings.repetition_penalty = 1.4
-    settings.sequence_bias = [[[ids(CLOSING)], 8.0], [[ids(CLOSING), line], 30.0]]
+    settings.repetition_penalty = 1.5
+    settings.sequence_bias = [[[ids(CLOSING)], 7.0 if opens else 6.0], [[ids(CLOSING), line], 30.0]]
     if opens:
         settings.sequence_bias.append([[last, line, ids(OPENING)], 60.0])
     if answer_markers:
