@@ -19,14 +19,13 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.old_names import renamed
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.validation import CLOSED, partial, validated
-from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.config import IMAGE_OPTIONS, EngineConfig
 from dualfocus_eval.method.settings import Settings
 
 __all__ = ["INFERENCE_KEYS", "Recipe", "inference_settings", "load_recipe", "recipe_names"]
 
-_TYPES = get_type_hints(Settings, include_extras=True) | {
-    "image_aspect": get_type_hints(EngineConfig, include_extras=True)["image_aspect"]
-}
+_ENGINE_TYPES = get_type_hints(EngineConfig, include_extras=True)
+_TYPES = get_type_hints(Settings, include_extras=True) | {name: _ENGINE_TYPES[name] for name in IMAGE_OPTIONS}
 _Inference = partial("Inference", _TYPES)
 INFERENCE_KEYS = tuple(_TYPES)
 """What ``inference`` may set, in a recipe or a checkpoint's ``dualfocus.json``, and so may model arguments."""
@@ -65,6 +64,11 @@ class Recipe(_File):
     path: Path
     warnings: tuple[str, ...] = ()
     """One for each old name in its file."""
+
+    @property
+    def image_options(self) -> Mapping[str, Any]:
+        """Those of `IMAGE_OPTIONS` that it sets: how images are shown in training and inference alike."""
+        return {name: value for name, value in self.inference.items() if name in IMAGE_OPTIONS}
 
     @property
     def trained(self) -> Path | None:

@@ -24,9 +24,9 @@ import torch
 from dualfocus_eval.engines.base import Completion, Score
 from dualfocus_eval.engines.checkpoint import Checkpoint, prepare
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.engines.in_process import TransformersEngine, engine_of
 from dualfocus_eval.engines.loading import load_checkpoint
-from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.families import FAMILIES, family_of
 from measurements.exactness_page import PAGE, Row, write_rows
 from measurements.plain_reference import Reference, reference
 from measurements.random_models import build
@@ -67,7 +67,7 @@ class Agreement:
 def compare(checkpoint: Checkpoint, expected: Reference, batch_size: int, cache: str, seed: int = 0) -> Agreement:
     """Run the engine over the reference's requests in a random order and compare."""
     budget = {"off": 0, "on": 1 << 30, "evicting": _small_budget(checkpoint)}[cache]
-    engine = TransformersEngine(checkpoint, batch_size, budget)
+    engine = engine_of(checkpoint, batch_size, budget)
     rng = random.Random(seed)
     result = Agreement()
     done = 0
@@ -87,7 +87,7 @@ def compare(checkpoint: Checkpoint, expected: Reference, batch_size: int, cache:
         result.worst = max(result.worst, *gaps)
     counters = engine.counters
     result.reused = counters.tokens_reused / (counters.tokens_reused + counters.tokens_prefilled)
-    result.evictions = engine.prefix_cache.evictions
+    result.evictions = engine.prefix_cache.evictions if isinstance(engine, TransformersEngine) else 0
     return result
 
 
@@ -115,14 +115,17 @@ def _compare_answer(result: Agreement, completion: Any, wanted: Completion, gaps
 def _small_budget(checkpoint: Checkpoint) -> int:
     """Bytes for about 120 tokens: a handful of prefixes at most."""
     text = checkpoint.model.config.get_text_config()
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 120 * 2 * checkpoint.layers * text.num_key_value_heads * head * checkpoint.model.dtype.itemsize
+    width = sum(
+        layer.num_key_value_heads * (getattr(layer, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+        for layer in text.per_layer_config[: checkpoint.layers]
+    )
+    return 120 * 2 * width * checkpoint.model.dtype.itemsize
 
 
-def random_checkpoint(architecture: str, dtype: torch.dtype) -> Checkpoint:
-    """A small random model of ``architecture``, ready for the engine."""
+def random_checkpoint(architecture: str, dtype: torch.dtype, device: str = "cpu") -> Checkpoint:
+    """A small random model of ``architecture`` on ``device``, ready for the engine."""
     model, processor = build(architecture, dtype)
-    return prepare(model, processor, FAMILIES[architecture], architecture)
+    return prepare(model.to(device), processor, family_of(architecture), architecture)
 
 
 def main() -> int:

@@ -68,9 +68,12 @@ def _cells(row: Row) -> tuple[Cell, ...]:
 
 
 def write_rows(rows: Sequence[Row]) -> None:
-    """Replace the CSV file and the page's table."""
-    pd.DataFrame(map(asdict, rows)).to_csv(ROWS, index=False)
-    fill_page(PAGE, {"exactness": to_markdown(table(rows))})
+    """Put ``rows`` into the CSV file and the page's table, in place of what was measured of the same models."""
+    models = {row.model for row in rows}
+    kept = [row for row in read_rows() if row.model not in models]
+    together = sorted([*kept, *rows], key=lambda row: row.model)
+    pd.DataFrame(map(asdict, together)).to_csv(ROWS, index=False)
+    fill_page(PAGE, {"exactness": to_markdown(table(together))})
 
 
 def read_rows() -> list[Row]:

@@ -36,7 +36,7 @@ class Floor:
         tokens: list[Hashable] = list(prompt.ids)
         for picture, (start, end) in zip(prompt.pictures, prompt.spans, strict=True):
             self.pictures.add(picture)
-            tokens[start:end] = [(picture.digest, index) for index in range(end - start)]
+            tokens[start:end] = [(picture.key, index) for index in range(end - start)]
         node = 0
         for number, token in enumerate([*tokens, *answer[:-1]]):
             following = self.nodes.setdefault((node, token), len(self.depths))

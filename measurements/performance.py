@@ -1,19 +1,17 @@
 """How long an answer takes, and how much of the work is avoidable.
 
-    python -m measurements.performance --write                                        # docs/performance.md
-    python -m measurements.performance --device cuda --size 7b --dtype bfloat16       # a 7B model, drawn on the device
+    python -m measurements.performance --write    # docs/performance.md
 
 Three ways to answer the same questions with the same weights, side by side in one process: the pipeline over the
 in-process engine at several batch sizes, a two-pass without any reuse (`measurements.naive`), and lmms-eval's own
 ``llava_hf``, which makes a single pass. They take turns question by question, so that whatever else the machine does
-hits all alike; a figure is the median over rounds.
+hits all alike; a figure is the median over rounds. `measurements.gpu` measures models of 7B on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +40,10 @@ from dualfocus_eval.traces.record import Trace
 from measurements.flop_count import count_flops
 from measurements.flop_floor import Floor
 from measurements.naive import Answer, NaiveTwoPass
-from measurements.performance_model import BOX_TOKENS, PROMPT_SET, SIZES, ScriptedEngine, build, questions
+from measurements.performance_model import BOX_TOKENS, PROMPT_SET, ScriptedEngine, questions
 from measurements.performance_page import NAIVE, SINGLE, Comparison, Contender, named, page, table, verdicts
+from measurements.single_pass import single_pass
+from measurements.sized_models import build
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SETTINGS = Settings(max_box_tokens=BOX_TOKENS, prompt_set=PROMPT_SET)
@@ -69,48 +69,7 @@ def contenders(
     ]
 
 
-def single_pass(model: Any, processor: Any, device: str) -> Callable[[Sequence[Question]], list[str]]:
-    """lmms-eval's ``llava_hf`` over the weights that the others use."""
-    from lmms_eval.api.instance import Instance
-    from lmms_eval.models.chat.llava_hf import LlavaHf
-
-    with tempfile.TemporaryDirectory() as folder:
-        # It loads a checkpoint by itself; a tiny one, whose weights are then replaced by ours.
-        build("tiny", "cpu", torch.float32)[0].save_pretrained(folder)
-        processor.save_pretrained(folder)
-        lm = LlavaHf(pretrained=folder, device=device, device_map=device, dtype=model.dtype)
-    lm._model, lm._config = model, model.config
-    lm._rank = 1  # rank 0 shows a progress bar for every call
-
-    def messages(question: Question) -> list[dict[str, Any]]:
-        (picture,) = question.images
-        content = [{"type": "image", "url": picture.pixels}, {"type": "text", "text": question.prompt}]
-        return [{"role": "user", "content": content}]
-
-    def run(asked: Sequence[Question]) -> list[str]:
-        lm.task_dict = {"performance": {"test": asked}}
-        requests = [
-            Instance(
-                request_type="generate_until",
-                arguments=(
-                    question.prompt,
-                    messages,
-                    {"max_new_tokens": question.max_new_tokens},
-                    number,
-                    "performance",
-                    "test",
-                ),
-                idx=0,
-                metadata={"task": "performance", "doc_id": number, "repeats": 1},
-            )
-            for number, question in enumerate(asked)
-        ]
-        return [result.text for result in lm.generate_until(requests)]
-
-    return run
-
-
-def play(entrants: Sequence[Contender], asked: Sequence[Question], device: str, *, count: bool) -> None:
+def play(entrants: Sequence[Contender], asked: Sequence[Question], *, count: bool) -> None:
     """One round: everybody answers, in turns. With ``count``, operations are counted, and no time is taken."""
     wall, cpu = dict.fromkeys(entrants, 0.0), dict.fromkeys(entrants, 0.0)
     for start in range(len(asked)):
@@ -122,10 +81,8 @@ def play(entrants: Sequence[Contender], asked: Sequence[Question], device: str, 
                 flops, answers = count_flops(partial(contender.answer, batch))
                 contender.flops += flops
             else:
-                _finish(device)
                 began = time.perf_counter(), time.process_time()
                 answers = contender.answer(batch)
-                _finish(device)
                 wall[contender] += time.perf_counter() - began[0]
                 cpu[contender] += time.process_time() - began[1]
             contender.answers.update(enumerate(answers, start))
@@ -136,11 +93,6 @@ def play(entrants: Sequence[Contender], asked: Sequence[Question], device: str, 
         else:
             contender.wall.append(wall[contender] / answered)
             contender.cpu.append(cpu[contender] / answered)
-
-
-def _finish(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def floor_of(checkpoint: Checkpoint, asked: Sequence[Question], traces: Mapping[int, Trace]) -> float:
@@ -210,7 +162,7 @@ class Measurement:
         """Operations and their floor; no times yet."""
         asked, boxes = questions(self.images, self.per_image, self.options.seed)
         entrants = contenders(self.checkpoint, boxes, self.single, self.options)
-        play(entrants, asked, self.options.device, count=True)
+        play(entrants, asked, count=True)
         # Answers that were only counted are all alike and share more than real ones: the floor is a trifle too low.
         floor = floor_of(self.checkpoint, asked, entrants[0].answers)
         return Comparison(self.images, self.per_image, entrants, floor)
@@ -219,20 +171,16 @@ class Measurement:
         """``result`` with one more round of times, and what is wrong with the answers."""
         asked, boxes = questions(self.images, self.per_image, self.options.seed)
         entrants = contenders(self.checkpoint, boxes, self.single, self.options)
-        play(entrants, asked, self.options.device, count=False)
+        play(entrants, asked, count=False)
         for total, one in zip(result.entrants, entrants, strict=True):
             total.wall += one.wall
             total.cpu += one.cpu
-        # In half precision the order of sums decides near ties; agreement is promised for float32.
-        exact = self.checkpoint.model.dtype == torch.float32
-        return replace(result, problems=(*result.problems, *(differing(entrants) if exact else ())))
+        return replace(result, problems=(*result.problems, *differing(entrants)))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="100m")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--size", choices=("tiny", "100m"), default="100m")
     parser.add_argument("--images", type=int, default=6, help="images with one question each")
     parser.add_argument("--shared-images", type=int, default=1, help="images with six questions each")
     parser.add_argument("--batches", type=_numbers, default=[1, 6], help="batch sizes of ours, in questions")
@@ -244,9 +192,9 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     began = time.perf_counter()
-    model, processor = build(options.size, options.device, getattr(torch, options.dtype))
+    model, processor = build("llava", options.size)
     checkpoint = prepare(model, processor, FAMILIES["llava"], options.size)
-    single = single_pass(model, processor, options.device)
+    single = single_pass(model, processor, "cpu")
     measurements = [
         Measurement(checkpoint, single, options, options.images, 1),
         Measurement(checkpoint, single, options, options.shared_images, 6),

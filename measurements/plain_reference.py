@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from dualfocus_eval.engines.checkpoint import Checkpoint
 from measurements.random_models.parts import WORDS
 
 __all__ = ["Reference", "reference"]
+
+_KINDS = {"mm_token_type_ids", "token_type_ids"}
+"""Arguments of models that tell an image's tokens from those of the text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,51 +82,110 @@ def reference(checkpoint: Checkpoint, count: int, seed: int = 0, longest: int = 
 
 def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
     """Model inputs by the processor alone; a generated turn stands between the texts before and after it."""
-    processor, model = checkpoint.processor, checkpoint.model
-    pictures = [part.pixels for message in conversation for part in message.content if isinstance(part, Picture)]
+    model = checkpoint.model
+    prepare = _whole if checkpoint.family.engine == "generate" else _in_parts
+    inputs = prepare(checkpoint, conversation)
+    floats = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
+    return {key: value.to(model.device) for key, value in (inputs | floats).items()}
 
-    def template(messages: Sequence[Message], **kwargs: Any) -> str:
-        return str(
-            processor.apply_chat_template(
-                [
-                    {
-                        "role": m.role,
-                        "content": [
-                            {"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in m.content
-                        ],
-                    }
-                    for m in messages
-                ],
-                tokenize=False,
-                **kwargs,
-            )
-        )
 
-    turn = next((index for index, message in enumerate(conversation) if message.token_ids is not None), None)
+def _text(checkpoint: Checkpoint, messages: Sequence[Message]) -> str:
+    """The template's text, up to where the assistant goes on."""
+    listed = [
+        {
+            "role": m.role,
+            "content": [{"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in m.content],
+        }
+        for m in messages
+    ]
+    return str(checkpoint.processor.apply_chat_template(listed, tokenize=False, add_generation_prompt=True))
+
+
+def _told(checkpoint: Checkpoint, turn: Message) -> list[int]:
+    """The ids of a generated turn without an end token, which the template writes."""
+    told = list(turn.token_ids or ())
+    return told[:-1] if told and told[-1] in checkpoint.end_ids else told
+
+
+def _generated_turn(conversation: Conversation) -> int | None:
+    return next((index for index, message in enumerate(conversation) if message.token_ids is not None), None)
+
+
+def _pixels(conversation: Conversation) -> list[Image.Image]:
+    return [part.pixels for message in conversation for part in message.content if isinstance(part, Picture)]
+
+
+def _in_parts(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
+    """What the processor makes of the text before a generated turn and of that after it, with the turn between.
+
+    It gets all images of the conversation in one call: some prepare one alone otherwise than several.
+    """
+    processor, tokenizer = checkpoint.processor, checkpoint.processor.tokenizer
+    images = [_pixels(conversation)]
+    turn = _generated_turn(conversation)
     if turn is None:
-        inputs = processor(
-            text=template(conversation, add_generation_prompt=True), images=pictures, return_tensors="pt"
-        )
+        text = _text(checkpoint, conversation)
+        inputs = processor(text=text, images=images, return_tensors="pt", **_begins(checkpoint, text))
         ids = inputs["input_ids"]
     else:
         marked = [*conversation]
         marked[turn] = Message("assistant", ("MARKER",))
-        rest = template(marked, add_generation_prompt=True).split("MARKER")[1]
-        before = processor(
-            text=template(conversation[:turn], add_generation_prompt=True), images=pictures[:1], return_tensors="pt"
-        )
-        after = processor(text=rest, images=pictures[1:], add_special_tokens=False, return_tensors="pt")
-        told = list(conversation[turn].token_ids or ())
-        told = told[:-1] if told and told[-1] in checkpoint.end_ids else told
-        ids = torch.cat([before["input_ids"], torch.tensor([told], dtype=torch.long), after["input_ids"]], dim=1)
-        texts = [processor.image_token] * len(pictures)
-        inputs = processor(text="".join(texts), images=pictures, return_tensors="pt")
+        before = _text(checkpoint, conversation[:turn])
+        rest = _text(checkpoint, marked).split("MARKER")[1]
+        inputs = processor(text=before + rest, images=images, return_tensors="pt", return_text_replacement_offsets=True)
+        (replaced,) = inputs.pop("text_replacement_offsets")
+        expanded = iter([found["replacement"] for found in replaced])
+        image = re.compile(re.escape(processor.image_token))
+        before, rest = (image.sub(lambda _: next(expanded), text) for text in (before, rest))
+        first = tokenizer(before, **_begins(checkpoint, before))["input_ids"]
+        last = tokenizer(rest, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[*first, *_told(checkpoint, conversation[turn]), *last]])
     inputs = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = (ids == processor.image_token_id).int()
-    floats = {key: value.to(model.dtype) for key, value in inputs.items() if value.is_floating_point()}
-    moved = {key: value.to(model.device) for key, value in (inputs | floats).items()}
-    return moved | {"input_ids": ids.to(model.device), "attention_mask": torch.ones_like(ids).to(model.device)}
+    for key in _KINDS & inputs.keys():
+        inputs[key] = torch.isin(ids, torch.tensor(processor.image_token_ids)).int()
+    return inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _begins(checkpoint: Checkpoint, text: str) -> dict[str, bool]:
+    """As `apply_chat_template` itself does: no second begin token after that of the template."""
+    begin = checkpoint.processor.tokenizer.bos_token
+    return {"add_special_tokens": begin is None or not text.startswith(begin)}
+
+
+_STAND_IN = "zzzzz"
+"""A word that no text has, in place of a generated turn."""
+_BY_TOKEN = ("input_ids", "attention_mask", "cross_attention_mask", "token_type_ids", "mm_token_type_ids")
+
+
+def _whole(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
+    """What the processor makes of the whole text with a word in place of a generated turn, and the turn in its place.
+
+    For processors that prepare images otherwise if they come alone, or that say of every token what it may attend to.
+    """
+    turn = _generated_turn(conversation)
+    marked = [*conversation]
+    if turn is not None:
+        marked[turn] = Message("assistant", (_STAND_IN,))
+    text = _text(checkpoint, marked)
+    begins = text.startswith(checkpoint.processor.tokenizer.bos_token)
+    inputs = dict(
+        checkpoint.processor(
+            text=[text], images=[_pixels(conversation)], add_special_tokens=not begins, return_tensors="pt"
+        )
+    )
+    if turn is None:
+        return inputs
+    told = torch.tensor([_told(checkpoint, conversation[turn])], dtype=torch.long)
+    word = checkpoint.processor.tokenizer(_STAND_IN, add_special_tokens=False)["input_ids"]
+    ids = inputs["input_ids"][0].tolist()
+    (place,) = [at for at in range(len(ids)) if ids[at : at + len(word)] == word]
+    for name in _BY_TOKEN:
+        if name in inputs:
+            value = inputs[name]  # (1, tokens, ...)
+            middle = value[:, place : place + 1].expand(-1, told.shape[1], *value.shape[2:])
+            between = told if name == "input_ids" else middle
+            inputs[name] = torch.cat([value[:, :place], between, value[:, place + len(word) :]], dim=1)
+    return inputs
 
 
 @torch.inference_mode()
@@ -153,7 +215,10 @@ def _plain_score(checkpoint: Checkpoint, request: ScoreRequest) -> list[float]:
     told = torch.tensor([request.continuation], device=checkpoint.model.device)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, told.shape[1]))
+    for key in _KINDS & inputs.keys():
+        inputs[key] = torch.nn.functional.pad(inputs[key], (0, told.shape[1]))
+    if "cross_attention_mask" in inputs:
+        latest = inputs["cross_attention_mask"][:, -1:]
+        inputs["cross_attention_mask"] = torch.cat([inputs["cross_attention_mask"], *[latest] * told.shape[1]], dim=1)
     logits = checkpoint.model(**inputs).logits[0, -told.shape[1] - 1 : -1].float()
     return torch.log_softmax(logits, dim=-1).gather(1, told[0].unsqueeze(1))[:, 0].tolist()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import LlavaConfig, Qwen2_5_VLConfig
+from transformers import LlavaConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.tables import Table, fill_page, to_markdown
@@ -51,9 +51,19 @@ ARCHITECTURES: Mapping[str, Any] = {
         },
         vision_config={"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 3584},
     ),
+    "qwen3-vl-8b": lambda: Qwen3VLConfig(
+        text_config={
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+        },
+        vision_config={"out_hidden_size": 4096},
+    ),
 }
-"""By recipe; what is not said is transformers' default, which for both is the published one."""
-IMAGE_TOKENS = {"llava": 576, "qwen2_5_vl": 391}
+"""By recipe; what is not said is transformers' default, which for all is the published one."""
+IMAGE_TOKENS = {"llava": 576, "qwen2_5_vl": 391, "qwen3_vl": 300}
 """Of LLaVA's square of 336 pixels, and of an image of 640 x 480, the usual size in both data sets."""
 
 
@@ -128,11 +138,12 @@ def table() -> Table:
                 f"{found['gb_per_device']} GB",
             )
         )
+    images = ", ".join(f"{tokens} ({model_type})" for model_type, tokens in IMAGE_TOKENS.items())
     note = (
-        f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples. Assumed per sample, beside images of {IMAGE_TOKENS['llava']} "
-        f"(LLaVA) or {IMAGE_TOKENS['qwen2_5_vl']} (Qwen) tokens: {_TEXT['dualfocus']} tokens in DualFocus samples, "
-        f"{_TEXT['image']} in others with an image, {_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} "
-        f"of the peak; memory per GPU in a batch of the greatest length, on one and with {SHARDING} on {DEVICES}."
+        f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples. Assumed per sample: images of {images} tokens, and beside "
+        f"them {_TEXT['dualfocus']} tokens in DualFocus samples, {_TEXT['image']} in others with an image, "
+        f"{_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} of the peak; memory per GPU in a batch of "
+        f"the greatest length, on one and with {SHARDING} on {DEVICES}."
     )
     header = ("recipe", "parameters", "tokens", "steps", "FLOPs", "A100 hours", "H100 hours", "on 1", f"on {DEVICES}")
     return Table("", header, (tuple(rows),), (note,))

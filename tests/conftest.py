@@ -34,8 +34,18 @@ SLOW = (
     "integration/test_gate.py::test_a_wrong_crop",
     "integration/test_gate.py::test_a_setting",
     "integration/test_lmms_eval.py::test_macro_equals_lmms_evals_own_llava[embedded",
+    # 80 questions for each architecture.
+    "integration/test_every_family.py::test_it_answers",
+    # lmms-eval's own class and ours, for each architecture.
+    "integration/test_parity.py",
 )
 """Beginnings of names (``FILE::TEST[PARAMETER]``), files being below this folder."""
+NOT_SLOW = (
+    "integration/test_every_family.py::test_it_answers_the_embedded_benchmarks[qwen3_vl]",
+    "integration/test_every_family.py::test_it_answers_the_embedded_benchmarks[internvl]",
+    "integration/test_parity.py::test_macro_gives_the_answers_of_lmms_evals_class[qwen3_vl]",
+)
+"""What of these runs under `make test` all the same."""
 
 QUICK_FOLDERS = (
     "analysis",
@@ -82,7 +92,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.path.is_relative_to(ROOT):
             continue
         name = f"{item.path.relative_to(ROOT).as_posix()}::{item.name}"
-        if name.startswith(SLOW):
+        if name.startswith(SLOW) and name not in NOT_SLOW:
             item.add_marker("slow")
         elif name.startswith(QUICK_FOLDERS) and not name.startswith(NOT_QUICK):
             item.add_marker("quick")
@@ -92,6 +102,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small LLaVA with random weights, on disk; whoever wants to change it copies it."""
-    from tests.tiny_llava import save_tiny_llava
+    from tests.random_checkpoints import save_random_checkpoint
 
-    return save_tiny_llava(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
+    return save_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")

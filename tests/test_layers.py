@@ -20,7 +20,7 @@ LAYERS = (
     {"harness"},
     {"training"},
     {"analysis"},
-    {"report", "gate"},
+    {"report", "gate", "check"},
     {"tiny"},
     {"api", ""},
     {"cli", "plugin", "__main__"},

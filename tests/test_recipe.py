@@ -4,8 +4,10 @@ import pytest
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.arguments import check, resolve
 from dualfocus_eval.recipe import load_recipe, recipe_names
+from dualfocus_eval.training.stage import base_config
 
 
 def write(folder: Path, text: str) -> Path:
@@ -68,6 +70,37 @@ def test_scores_are_expected_of_tasks_that_exist() -> None:
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UserError, match="neither a file nor one of"):
         load_recipe(name)
+
+
+BASES = {
+    "llava-1.5-7b-base": "llava",
+    "qwen2.5-vl-7b-base": "qwen2_5_vl",
+    "qwen3-vl-4b-base": "qwen3_vl",
+    "qwen3-vl-8b-base": "qwen3_vl",
+    "internvl3.5-8b-base": "internvl",
+    "llava-onevision-7b-base": "llava_onevision",
+    "gemma-3-12b-base": "gemma3",
+    "smolvlm2-2.2b-base": "smolvlm",
+}
+"""The families of models that are evaluated as their authors released them."""
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_model_has_its_family_s_convention_and_limits_that_apply(name: str) -> None:
+    recipe, family = load_recipe(name), FAMILIES[BASES[name]]
+    assert recipe.pretrained
+    assert recipe.inference["box_convention"] == family.box_convention.name
+    assert not {"min_pixels", "max_pixels"} & recipe.image_options.keys() or family.pixel_limits
+
+
+def test_every_base_model_has_a_known_family() -> None:
+    assert set(BASES) == {name for name in recipe_names() if name.endswith("-base")}
+
+
+def test_images_have_the_same_size_in_training_and_evaluation() -> None:
+    recipe = load_recipe("qwen3-vl-8b")
+    assert base_config("base", recipe).max_pixels == recipe.inference["max_pixels"] == 1280 * 32 * 32
+    assert base_config("base", recipe).min_pixels == recipe.inference["min_pixels"] == 256 * 32 * 32
 
 
 def test_recipes_of_the_package_load() -> None:

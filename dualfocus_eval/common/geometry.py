@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dualfocus_eval.common.numbers import Integer, Number
 
-__all__ = ["Box", "Crop", "Size", "union"]
+__all__ = ["Box", "Crop", "Size", "overlap", "union"]
 
 NumberT = TypeVar("NumberT", int, float)
 Size = tuple[int, int]
@@ -53,3 +53,10 @@ def union(boxes: Iterable[tuple[NumberT, NumberT, NumberT, NumberT]]) -> tuple[N
     """The smallest of boxes in pixels, (x1, y1, x2, y2), that holds all of ``boxes`` (at least one)."""
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return min(x1), min(y1), max(x2), max(y2)
+
+
+def overlap(box: Box, other: Box) -> float:
+    """Intersection over union of two boxes of one image, 0 to 1."""
+    shared = Box(max(box.x1, other.x1), max(box.y1, other.y1), min(box.x2, other.x2), min(box.y2, other.y2)).area
+    together = box.area + other.area - shared
+    return shared / together if together > 0 else 0.0

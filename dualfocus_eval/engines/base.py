@@ -92,6 +92,11 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     max_thinking_tokens: int = DEFAULT_THINKING_TOKENS
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether the prompt leaves no room for thinking."""
+        return self.max_thinking_tokens == 0
+
 
 @dataclass(frozen=True)
 class ScoreRequest:
@@ -102,6 +107,11 @@ class ScoreRequest:
 
     conversation: Conversation
     continuation: tuple[int, ...]
+
+    @property
+    def answers_at_once(self) -> bool:
+        """True: the continuation is an answer."""
+        return True
 
 
 def perplexity_of(cost: float) -> float:

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
+from dualfocus_eval.engines.masks import AttentionMasks, attention_masks
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
+
+_NO_LIMIT = 2**31
+"""The longest sequence of a model whose configuration names none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,9 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
+    """Those with keys and values of their own, which the layers after them, if any, share; 0 where transformers'
+    generate keeps the states."""
+    masks: AttentionMasks | None
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
@@ -47,9 +54,6 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     """
     model.eval().requires_grad_(False)
     text_config = model.config.get_text_config()
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
@@ -58,13 +62,26 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         generation_config=settings,
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
-        layers=text_config.num_hidden_layers,
-        max_positions=text_config.max_position_embeddings,
-        no_reuse=family.no_reuse or (None if kinds == {DynamicLayer} else "its decoder has sliding windows"),
+        layers=_layers(model, family, name),
+        masks=attention_masks(model.config, family, name) if family.engine == "in_process" else None,
+        max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
+        no_reuse=family.no_reuse,
         thinking=ThinkingFormat.of(processor, family.thinking),
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )
+
+
+def _layers(model: Any, family: Family, name: str) -> int:
+    """See `Checkpoint.layers`."""
+    if family.engine == "generate":
+        return 0
+    kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
+    while kinds[-1] is DummyLayer:
+        kinds.pop()
+    if not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
+    return len(kinds)
 
 
 def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:

@@ -50,6 +50,11 @@ class Answer:
         return self.finish is not None or self.failure is not None
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens it may take."""
+        return _most_tokens(self.request, self.reader is not None)
+
+    @property
     def begin(self) -> int | None:
         """How many of ``ids`` come before the answer; None while the model is thinking."""
         return self.reader.before(len(self.ids)) if self.reader else 0
@@ -81,6 +86,11 @@ class Answer:
         )
 
 
+def _most_tokens(request: GenerateRequest, thinks: bool) -> int:
+    """With thinking, the white space before the answer may be as long as the answer."""
+    return request.max_new_tokens + (request.max_thinking_tokens + request.max_new_tokens if thinks else 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Chooser:
     """Chooses greedily for one checkpoint."""
@@ -91,8 +101,7 @@ class Chooser:
         """The answer to ``request``, before its first token."""
         model, settings = self.checkpoint.model, copy.copy(self.checkpoint.generation_config)
         thinking = self.checkpoint.thinking
-        settings.max_length = len(prompt_ids) + request.max_new_tokens
-        settings.max_length += request.max_thinking_tokens if thinking else 0
+        settings.max_length = len(prompt_ids) + _most_tokens(request, thinking is not None)
         processors = model._get_logits_processor(settings, input_ids_seq_length=len(prompt_ids), device=model.device)
         return Answer(prompt_ids, request, processors, thinking.reader(prompt_ids) if thinking else None)
 

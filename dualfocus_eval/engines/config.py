@@ -9,7 +9,10 @@ from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.validation import CLOSED, OneOf
 
-__all__ = ["EngineConfig"]
+__all__ = ["IMAGE_OPTIONS", "EngineConfig"]
+
+IMAGE_OPTIONS = ("image_aspect", "min_pixels", "max_pixels")
+"""Options that change what the processor makes of an image; a recipe or a checkpoint may set them too."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DtypeName = Annotated[str, OneOf(lambda: DTYPES)]

@@ -10,7 +10,7 @@ import torch
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.prefix_cache import GIB, default_budget
 
-__all__ = ["is_out_of_memory", "prefix_cache_bytes"]
+__all__ = ["is_device_failure", "is_out_of_memory", "prefix_cache_bytes"]
 
 
 def prefix_cache_bytes(config: EngineConfig, model: Any) -> int:
@@ -33,3 +33,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         sign in text for sign in ("not enough memory", "DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC")
     )
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether an error says that the GPU has failed: every later operation on it would fail too."""
+    return "CUDA error" in str(error)

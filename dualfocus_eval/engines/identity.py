@@ -20,13 +20,10 @@ from typing import Any
 
 from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.common.files import sha256_of
-from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.config import IMAGE_OPTIONS, EngineConfig
 from dualfocus_eval.engines.weights_digest import weights_digest
 
 __all__ = ["checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
-
-_IMAGE_OPTIONS = ("image_aspect", "min_pixels", "max_pixels")
-"""Options of the engine that change what the processor makes of an image."""
 
 _UNREAD = re.compile(
     r"\..*"  # hidden files: .gitattributes, the hub client's notes
@@ -93,7 +90,7 @@ def engine_digest(config: EngineConfig) -> str:
         config.pretrained, config.revision, config.peft, trust_remote_code=config.trust_remote_code
     )
     defaults = EngineConfig(config.pretrained)
-    given = {name: getattr(config, name) for name in _IMAGE_OPTIONS}
+    given = {name: getattr(config, name) for name in IMAGE_OPTIONS}
     options = {name: str(value) for name, value in given.items() if value != getattr(defaults, name)}
     return _combined({"checkpoint": digest, **options}) if options else digest
 

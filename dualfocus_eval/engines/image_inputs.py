@@ -15,7 +15,7 @@ from PIL import Image
 from dualfocus_eval.engines.base import Counters, Picture
 from dualfocus_eval.families import Family, ImageInputs
 
-__all__ = ["ByteLRU", "ImageEncoder", "image_inputs"]
+__all__ = ["ByteLRU", "ImageEncoder", "ShownPicture", "image_inputs"]
 
 T = TypeVar("T")
 
@@ -51,13 +51,21 @@ class ByteLRU(Generic[T]):
         self.used = 0
 
 
-def image_inputs(processor: Any, pixels: Image.Image) -> ImageInputs:
-    """One image as ``processor`` prepares it, alone in its batch. Raises ValueError where it reserves no token."""
+def image_inputs(processor: Any, pixels: Image.Image, several: bool = False) -> ImageInputs:
+    """One image as ``processor`` prepares it, alone in its conversation, or as one of ``several``.
+
+    Raises ValueError where it reserves no token.
+    """
+    # One of several: it stands twice in the conversation, and of what comes in pairs the first is taken.
+    images = [pixels, pixels] if several else [pixels]
     batch = processor(
-        text=processor.image_token, images=[pixels], return_tensors="pt", return_text_replacement_offsets=True
+        text=processor.image_token * len(images),
+        images=[images],
+        return_tensors="pt",
+        return_text_replacement_offsets=True,
     )
-    ((replaced,),) = batch["text_replacement_offsets"]
-    tensors = {name: value for name, value in batch.items() if name not in _TEXT_KEYS}
+    ((replaced, *_),) = batch["text_replacement_offsets"]
+    tensors = {name: value[: len(value) // len(images) or 1] for name, value in batch.items() if name not in _TEXT_KEYS}
     return ImageInputs(tensors, *_expansion(processor, replaced["replacement"]))
 
 
@@ -67,14 +75,15 @@ _TEXT_KEYS = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_id
 def _expansion(processor: Any, text: str) -> tuple[tuple[int, ...], int, str, str]:
     """What the processor puts in the place of an image: ids, the image token among them, and the text on both sides.
 
-    From the first special token to the last nothing depends on the text around them; what lies outside may be joined
-    with it in one token.
+    From the first added token to the last nothing depends on the text around them; what lies outside may be joined
+    with it in one token. Gemma's tokenizers have added tokens for line breaks in a row too, which may be joined.
     """
     tokenizer = processor.tokenizer
     token_id = int(processor.image_token_ids[0])
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    special = [number for number, token in enumerate(ids) if token in tokenizer.added_tokens_decoder]
+    added = tokenizer.added_tokens_decoder
+    special = [number for number, token in enumerate(ids) if token in added and added[token].content.strip()]
     if token_id not in ids:
         raise ValueError("the processor reserves no token for a picture; check its image_token")
     first, last = special[0], special[-1]
@@ -83,6 +92,20 @@ def _expansion(processor: Any, text: str) -> tuple[tuple[int, ...], int, str, st
 
 def _bytes(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """A picture as a conversation shows it to the model."""
+
+    picture: Picture
+    several: bool = False
+    """Whether it is prepared as one of several; only for families that make a difference."""
+
+    @property
+    def key(self) -> str:
+        """Stands for its pixels and the way in which they are prepared."""
+        return f"{self.picture.digest}, several" if self.several else self.picture.digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,26 +129,31 @@ class ImageEncoder:
         """The token in whose places an image's features come."""
         return int(self.processor.image_token_ids[0])
 
-    def preprocess(self, picture: Picture) -> ImageInputs:
-        """The picture as the checkpoint's own processor prepares it, alone in its batch."""
-        known = self.inputs.get(picture.digest)
+    def shown(self, pictures: Sequence[Picture]) -> tuple[ShownPicture, ...]:
+        """All ``pictures`` of one conversation."""
+        several = self.family.tiles_by_count and len(pictures) > 1
+        return tuple(ShownPicture(picture, several) for picture in pictures)
+
+    def preprocess(self, shown: ShownPicture) -> ImageInputs:
+        """The picture as the checkpoint's own processor prepares it, with no other in its batch."""
+        known = self.inputs.get(shown.key)
         if known is not None:
             return known
-        inputs = image_inputs(self.processor, picture.pixels)
-        self.inputs.put(picture.digest, inputs, _bytes(list(inputs.tensors.values())))
+        inputs = image_inputs(self.processor, shown.picture.pixels, shown.several)
+        self.inputs.put(shown.key, inputs, _bytes(list(inputs.tensors.values())))
         return inputs
 
-    def encode(self, pictures: Sequence[Picture], max_batch: int) -> dict[str, torch.Tensor]:
-        """Features, (tokens, hidden) each, by digest; at most ``max_batch`` pictures go through the encoder at once."""
-        distinct = {picture.digest: picture for picture in pictures}
+    def encode(self, pictures: Sequence[ShownPicture], max_batch: int) -> dict[str, torch.Tensor]:
+        """Features, (tokens, hidden) each, by key; at most ``max_batch`` pictures go through the encoder at once."""
+        distinct = {picture.key: picture for picture in pictures}
         result: dict[str, torch.Tensor] = {}
-        missing: list[Picture] = []
-        for digest, picture in distinct.items():
-            known = self.features.get(digest)
+        missing: list[ShownPicture] = []
+        for key, picture in distinct.items():
+            known = self.features.get(key)
             if known is None:
                 missing.append(picture)
             else:
-                result[digest] = known
+                result[key] = known
         start = time.perf_counter()
         for first in range(0, len(missing), max_batch):
             batch = missing[first : first + max_batch]
@@ -138,8 +166,8 @@ class ImageEncoder:
                         f"{features.shape[0]}: the checkpoint's processor and model do not belong together"
                     )
                 kept = features.clone()  # a view would keep the whole batch alive
-                result[picture.digest] = kept
-                self.features.put(picture.digest, kept, _bytes([kept]))
+                result[picture.key] = kept
+                self.features.put(picture.key, kept, _bytes([kept]))
             self.counters.images_encoded += len(batch)
         if missing:
             seconds = self.counters.seconds

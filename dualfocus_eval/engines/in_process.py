@@ -27,16 +27,18 @@ from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.choosing import Chooser
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.device_memory import prefix_cache_bytes
+from dualfocus_eval.engines.generate import GenerateEngine
 from dualfocus_eval.engines.greedy import Decoder
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefill import BatchRow, Prefiller
 from dualfocus_eval.engines.prefix_cache import PrefixCache
+from dualfocus_eval.engines.processors import check_answers
 from dualfocus_eval.engines.rendering import Prompt, Renderer
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 
-__all__ = ["TransformersEngine", "load_engine"]
+__all__ = ["TransformersEngine", "engine_of", "load_engine"]
 
 
 class TransformersEngine(LocalEngine):
@@ -54,6 +56,7 @@ class TransformersEngine(LocalEngine):
             self.prefix_cache,
             self._counters,
             checkpoint.layers,
+            checkpoint.masks,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
@@ -65,9 +68,7 @@ class TransformersEngine(LocalEngine):
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
         """Greedy completions in the order of the requests; see ``Engine.generate``."""
         results: dict[int, Completion | Failure] = {}
-        rows, failures = self._render(
-            [(request.conversation, (), request.max_thinking_tokens == 0) for request in requests]
-        )
+        rows, failures = self._render(requests)
         results.update(failures)
         results.update({row.index: Completion("", (), (), "length") for row in rows if not _asks(requests[row.index])})
         rows = [row for row in rows if _asks(requests[row.index])]
@@ -77,7 +78,7 @@ class TransformersEngine(LocalEngine):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
         """Log-probabilities of given continuations, from the raw logits; see ``Engine.score``."""
         results: dict[int, Score | Failure] = {}
-        rows, failures = self._render([(request.conversation, request.continuation, True) for request in requests])
+        rows, failures = self._render(requests)
         results.update(failures)
         results.update({row.index: Score((), ()) for row in rows if not row.continuation})
         rows = [row for row in rows if row.continuation]
@@ -93,25 +94,31 @@ class TransformersEngine(LocalEngine):
 
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``."""
-        return self.family.encoded_size(self._encoder.preprocess(picture), self.checkpoint.processor)
+        return self.family.encoded_size(self._encoder.preprocess(ShownPicture(picture)), self.checkpoint.processor)
 
-    def _render(
-        self, requests: Sequence[tuple[Conversation, tuple[int, ...], bool]]
-    ) -> tuple[list[BatchRow], dict[int, Failure]]:
-        """Rows of the (conversation, continuation, past thinking) that can be rendered, and why the others cannot."""
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The prompt as the model gets it, image tokens expanded. Raises ``RenderingError``."""
+        return self._renderer.render(conversation).ids
+
+    def variant(self, max_conversations: int, *, reuse: bool) -> TransformersEngine:
+        """See ``LocalEngine.variant``."""
+        return TransformersEngine(self.checkpoint, max_conversations, self.prefix_cache_bytes if reuse else 0)
+
+    def _render(self, requests: Sequence[GenerateRequest | ScoreRequest]) -> tuple[list[BatchRow], dict[int, Failure]]:
+        """Rows of the requests that can be rendered, and why the others cannot."""
         begin = time.perf_counter()
         rows: list[BatchRow] = []
         failures: dict[int, Failure] = {}
         prompts: dict[tuple[Conversation, bool], Prompt] = {}
-        for index, (conversation, continuation, answering) in enumerate(requests):
-            key = conversation, answering
+        for index, request in enumerate(requests):
+            key = request.conversation, request.answers_at_once
             try:
                 if key not in prompts:
-                    prompts[key] = self._renderer.render(conversation, answering=answering)
+                    prompts[key] = self._renderer.render(request.conversation, answering=request.answers_at_once)
             except RenderingError as error:
                 failures[index] = Failure(error.kind, str(error))
                 continue
-            row = BatchRow(index, prompts[key], continuation)
+            row = BatchRow(index, prompts[key], request.continuation if isinstance(request, ScoreRequest) else ())
             limit = self.checkpoint.max_positions
             if len(row.ids) < limit:
                 rows.append(row)
@@ -160,10 +167,21 @@ class TransformersEngine(LocalEngine):
         super()._release_memory()
 
 
-def load_engine(config: EngineConfig) -> TransformersEngine:
+def engine_of(checkpoint: Checkpoint, max_conversations: int, prefix_cache_bytes: int) -> LocalEngine:
+    """The engine that the checkpoint's family asks for."""
+    if checkpoint.family.engine == "generate":
+        return GenerateEngine(checkpoint, max_conversations)
+    return TransformersEngine(checkpoint, max_conversations, prefix_cache_bytes)
+
+
+def load_engine(config: EngineConfig) -> LocalEngine:
     """Load the checkpoint that ``config`` names. Raises ``CheckpointError`` when it cannot be used."""
     checkpoint = load_checkpoint(config)
-    return TransformersEngine(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
+    engine = engine_of(checkpoint, config.max_conversations, prefix_cache_bytes(config, checkpoint.model))
+    if checkpoint.family.engine == "generate":
+        rows = checkpoint.model.get_input_embeddings().weight.shape[0]
+        check_answers(engine_of(checkpoint, 1, 0), rows, checkpoint.processor, config.pretrained)
+    return engine
 
 
 def _afresh(rows: Sequence[BatchRow]) -> list[BatchRow]:

@@ -6,6 +6,9 @@ Every row uses the same slots, so that a step appends for all rows at once:
 
 What lies before a row's own tokens in the first two parts is masked. Slots say what a token may attend to; where a
 token stands in its text is told by position ids, which are independent of slots.
+
+Layers with a sliding window keep all their states too, which their masks cut to the window. That costs memory, but the
+states can be cut and reused at any token.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
     model = _load_model(config, quantised=getattr(model_config, "quantization_config", None) is not None)
     if config.peft is not None:
         model = merge_adapter(model, config.peft, family)
-    processors.check_image_tokens(model, processor, family, config.pretrained)
+    if family.engine == "in_process":
+        processors.check_image_tokens(model, processor, family, config.pretrained)
     return model, processor, family
 
 
@@ -52,6 +53,11 @@ def load_processor(config: EngineConfig) -> tuple[Any, Any, Family]:
     model_config = _load_config(config)
     family = family_for(model_config.model_type, name)
     _refuse_foreign_options(config, family)
+    if model_config.is_encoder_decoder:
+        raise CheckpointError(
+            f"{name}: model_type {model_config.model_type!r} is an encoder-decoder, which cannot go on with a "
+            "conversation; choose a checkpoint of a decoder-only model"
+        )
     return model_config, processors.read_processor(config, model_config, family), family
 
 
@@ -80,7 +86,8 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
 
 def _refuse_foreign_options(config: EngineConfig, family: Family) -> None:
     if (config.min_pixels or config.max_pixels) and not family.pixel_limits:
-        raise UserError(f"min_pixels and max_pixels do not apply to {family.model_type}: its input size is fixed")
+        fault = "its input size is fixed" if family.engine == "in_process" else "set its processor's own limits"
+        raise UserError(f"min_pixels and max_pixels do not apply to {family.model_type}: {fault}")
     if config.image_aspect == "pad" and not family.pads_to_square:
         raise UserError(f"image_aspect=pad does not apply to {family.model_type}; leave it out")
 

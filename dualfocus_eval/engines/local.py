@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
 
 from dualfocus_eval.common.errors import first_line
-from dualfocus_eval.engines.base import Completion, Counters, Engine, Failure, Score
+from dualfocus_eval.engines.base import Completion, Conversation, Counters, Engine, Failure, Score
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.device_memory import is_out_of_memory
 from dualfocus_eval.families import Family
 
-__all__ = ["LocalEngine"]
+__all__ = ["EngineInfo", "LocalEngine"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs a model, and how."""
+
+    engine: str
+    family: str
+    device: str
+    dtype: str
+    no_reuse: str | None
+    """Why the states of a prompt's beginning are not reused; None where they are."""
 
 
 class _Indexed(Protocol):
@@ -59,9 +76,44 @@ class LocalEngine(Engine):
         """Budget of the prefix cache; 0 for an engine that has none."""
         return 0
 
+    @property
+    def info(self) -> EngineInfo:
+        """What runs the model, for people to read."""
+        model, family = self.checkpoint.model, self.family
+        reason = self.checkpoint.no_reuse or (None if self.prefix_cache_bytes else "prefix_cache_gib=0")
+        dtype = str(model.dtype).removeprefix("torch.")
+        return EngineInfo(family.engine, family.name, str(model.device), dtype, reason)
+
+    @abstractmethod
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The prompt as the model gets it, image tokens expanded; raises where it cannot be rendered."""
+
+    @abstractmethod
+    def variant(self, max_conversations: int, *, reuse: bool) -> LocalEngine:
+        """The same loaded checkpoint in batches of at most ``max_conversations``, and with or without prefix reuse."""
+
+    def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
+        """The prompt in reading order, special tokens included: texts, and the lengths of runs of image tokens.
+
+        Raises like `prompt_ids`.
+        """
+        processor = self.checkpoint.processor
+        image_tokens = frozenset(getattr(processor, "image_token_ids", ()))
+        runs = itertools.groupby(self.prompt_ids(conversation), key=image_tokens.__contains__)
+        return tuple(len(list(ids)) if of_image else processor.tokenizer.decode(list(ids)) for of_image, ids in runs)
+
     def _spent(self, phase: str, seconds: float) -> None:
         """Add to the wall time of ``phase``."""
         self._counters.seconds[phase] = self._counters.seconds.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        """Count what is done meanwhile to the wall time of ``phase``."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent(phase, time.perf_counter() - begin)
 
     def _run(
         self,

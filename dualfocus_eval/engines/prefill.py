@@ -14,6 +14,7 @@ from dualfocus_eval.engines.base import Counters, Failure
 from dualfocus_eval.engines.choosing import not_finite
 from dualfocus_eval.engines.image_inputs import ImageEncoder
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
+from dualfocus_eval.engines.masks import AttentionMasks
 from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
 from dualfocus_eval.engines.rendering import Boundary, Prompt
 from dualfocus_eval.families import Forward
@@ -95,6 +96,7 @@ class Prefiller:
     cache: PrefixCache
     counters: Counters
     layers: int
+    masks: AttentionMasks | None
     reuse: bool
     held: dict[str, Segment] = field(default_factory=dict)
     """Segments of the chunk in progress; they serve its rows even when the cache has no room for them."""
@@ -129,7 +131,7 @@ class Prefiller:
 
     def not_finite(self, row: BatchRow) -> Failure:
         """The failure of a row whose logits are NaN or infinite, with where they became so and what to try."""
-        kept = (self.encoder.features.get(picture.digest) for picture in row.prompt.pictures)
+        kept = (self.encoder.features.get(picture.key) for picture in row.prompt.pictures)
         blind = any(features is not None and not features.isfinite().all() for features in kept)
         return not_finite("the vision encoder's features" if blind else "the model's logits", self.model.dtype)
 
@@ -220,7 +222,7 @@ class Prefiller:
         deep = None
         hidden = embeds.shape[-1]
         for number, picture, places in needed:
-            found, where = features[picture.digest].to(embeds.device, embeds.dtype), places.to(embeds.device)
+            found, where = features[picture.key].to(embeds.device, embeds.dtype), places.to(embeds.device)
             embeds[number, where] = found[:, :hidden]
             if found.shape[-1] > hidden:
                 if deep is None:
@@ -238,7 +240,10 @@ class Prefiller:
         deep: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Append tokens to ``buffer``, whose mask covers them already; float32 logits at the last ``keep`` of them."""
-        step = Forward(ids, embeds, positions, buffer.mask.to(embeds.device), buffer, keep, deep)
+        mask = buffer.mask.to(embeds.device)
+        if self.masks is not None:
+            mask = self.masks.build(mask, ids == self.encoder.image_token, embeds.dtype)
+        step = Forward(ids, embeds, positions, mask, buffer, keep, deep)
         hook = self.encoder.family.forward
         logits = self.model(**step.arguments()).logits if hook is None else hook(self.model, step)
         # `generate` chooses tokens in float32 whatever the model's dtype; so does this engine.

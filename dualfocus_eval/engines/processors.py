@@ -9,13 +9,13 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
-from dualfocus_eval.engines.base import Counters, Picture
+from dualfocus_eval.engines.base import Counters, Engine, Failure, GenerateRequest, Message, Picture
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.image_inputs import ImageEncoder, image_inputs
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture, image_inputs
 from dualfocus_eval.families import Family
 
-__all__ = ["check_image_tokens", "padding_processor", "read_processor"]
+__all__ = ["check_answers", "check_image_tokens", "padding_processor", "read_processor"]
 
 _SETTINGS = "processor_config.json"
 
@@ -45,15 +45,33 @@ def read_processor(config: EngineConfig, model_config: Any, family: Family) -> A
         _limit_pixels(processor.image_processor, config)
     if config.image_aspect == "pad":
         processor.image_processor = padding_processor(processor.image_processor)
+    if family.engine == "generate":
+        _check_class(processor, model_config, name)
+        return processor
     _check_tokenizer(processor.tokenizer, model_config, name)
     _check_template(processor, name)
     _check_pixels(processor, name)
     return processor
 
 
+def check_answers(engine: Engine, vocabulary: int, processor: Any, name: str) -> None:
+    """Raise ``CheckpointError`` unless ``engine`` answers a question about a picture with finite logits.
+
+    ``vocabulary`` is the number of rows of the model's embedding.
+    """
+    _check_ids(processor.tokenizer, vocabulary, name)
+    (result,) = engine.generate([GenerateRequest((Message("user", (_picture(), "?")),), max_new_tokens=1)])
+    if not isinstance(result, Failure):
+        return
+    if result.kind == "out_of_memory":
+        raise UserError(f"{name}: no memory is left to answer about a picture; try dtype=bfloat16")
+    release = "" if result.kind == "not_finite" else "; take processor, config.json and weights from the same release"
+    raise CheckpointError(f"{name}: it cannot answer about a picture: {result.message}{release}")
+
+
 def check_image_tokens(model: Any, processor: Any, family: Family, name: str) -> None:
     """Raise ``CheckpointError`` unless ``model`` makes of a picture as many tokens as ``processor`` reserves for it."""
-    picture = _picture()
+    picture = ShownPicture(_picture())
     try:
         with torch.inference_mode():
             features = ImageEncoder(model, processor, family, Counters()).encode([picture], max_batch=1)
@@ -64,7 +82,7 @@ def check_image_tokens(model: Any, processor: Any, family: Family, name: str) ->
             f"{name}: the model cannot encode a picture as its processor prepares it: {first_line(error)}; "
             f"the values in {_SETTINGS} (patch_size, num_additional_image_tokens, ...) must fit config.json"
         ) from error
-    if not features[picture.digest].isfinite().all():
+    if not features[picture.key].isfinite().all():
         raise CheckpointError(
             f"{name}: the vision encoder gives NaN or infinite features in {model.dtype}; try dtype=bfloat16 or "
             "dtype=float32"
@@ -112,8 +130,24 @@ def _limit_pixels(image_processor: Any, config: EngineConfig) -> None:
     image_processor.size = size
 
 
+def _check_class(processor: Any, model_config: Any, name: str) -> None:
+    """Raise ``CheckpointError`` for a processor that transformers has for other models than that of config.json."""
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    found, expected = type(processor).__name__, PROCESSOR_MAPPING_NAMES.get(model_config.model_type)
+    if expected and found != expected and found in PROCESSOR_MAPPING_NAMES.values():
+        raise CheckpointError(
+            f"{name}: its processor is a {found}, but model_type {model_config.model_type!r} takes a {expected}; take "
+            "processor and weights from the same release"
+        )
+
+
 def _check_tokenizer(tokenizer: Any, model_config: Any, name: str) -> None:
-    largest, rows = max(tokenizer.get_vocab().values(), default=-1), model_config.get_text_config().vocab_size
+    _check_ids(tokenizer, model_config.get_text_config().vocab_size, name)
+
+
+def _check_ids(tokenizer: Any, rows: int, name: str) -> None:
+    largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < rows:
         raise CheckpointError(
             f"{name}: the tokenizer's ids go up to {largest}, but the embedding has {rows} rows (vocab_size in "

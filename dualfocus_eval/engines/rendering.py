@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dualfocus_eval.engines.base import Conversation, Picture
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError, TurnIds
 from dualfocus_eval.families import ImageInputs
 
@@ -35,7 +35,7 @@ class Prompt:
 
     ids: tuple[int, ...]
     """Token ids with every image token expanded."""
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ShownPicture, ...]
     spans: tuple[tuple[int, int], ...]
     """Start and end of each picture's tokens in ``ids``, its markers included."""
     image_token: int
@@ -78,7 +78,9 @@ class Renderer:
     def render(self, conversation: Conversation, *, answering: bool = False) -> Prompt:
         """The prompt up to where the assistant is to go on; see `ChatTemplate.pieces`. Raises ``RenderingError``."""
         pieces = self.template.pieces(conversation, answering=answering)
-        pictures = tuple(part for message in conversation for part in message.content if isinstance(part, Picture))
+        pictures = self.encoder.shown(
+            [part for message in conversation for part in message.content if isinstance(part, Picture)]
+        )
         try:
             inputs = [self.encoder.preprocess(picture) for picture in pictures]
         except Exception as error:  # whatever one picture provokes must not end the others
@@ -146,20 +148,20 @@ class Renderer:
 
 
 def _boundaries(
-    ids: Sequence[int], spans: Sequence[tuple[int, int]], pictures: Sequence[Picture], turn_ends: Sequence[int]
+    ids: Sequence[int], spans: Sequence[tuple[int, int]], pictures: Sequence[ShownPicture], turn_ends: Sequence[int]
 ) -> tuple[tuple[Boundary, ...], Any, int]:
     """Cuts with the keys of all that precedes them, and the running hash at the last one."""
-    digests = {end: picture.digest for (_, end), picture in zip(spans, pictures, strict=True)}
+    keys = {end: picture.key for (_, end), picture in zip(spans, pictures, strict=True)}
     # A turn's last token was never fed back when the turn was cut by its length, so the cut may lie one before it.
-    stored = {*digests, *turn_ends}
+    stored = {*keys, *turn_ends}
     ends = sorted(stored | {end - 1 for end in turn_ends})
     running = hashlib.blake2b(digest_size=16)
     boundaries: list[Boundary] = []
     done = 0
     for end in ends:
         running.update(array("q", ids[done:end]).tobytes())
-        if end in digests:
-            running.update(digests[end].encode())
+        if end in keys:
+            running.update(keys[end].encode())
         boundaries.append(Boundary(end, running.hexdigest(), end in stored))
         done = end
     # A prompt's last token is always computed, for its logits.

@@ -93,10 +93,11 @@ class ChatTemplate:
         """What comes before a generated turn, given the prompt that it answered and the text before it now.
 
         The turn's ids follow the generation prompt, as when they were generated. What the template puts between the two
-        on a second look may only be white space: the generated ids carry their own. A block of thinking is not part of
-        an earlier turn: there the template's later text counts.
+        on a second look may only be white space: the generated ids carry their own. LLaVA-OneVision's writes " \\n"
+        before an answer where it ends the prompt in "\\n". A block of thinking is not part of an earlier turn: there
+        the template's later text counts.
         """
-        if before.startswith(head) and not before[len(head) :].strip():
+        if before.rstrip() == head.rstrip():
             return head
         if self.thinking is not None and self.thinking.same_but_for_block(head, before):
             return before

@@ -14,34 +14,64 @@ from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.registry import Registry
 from dualfocus_eval.families.base import Family, Forward, ImageInputs, ThinkingMarkers
 from dualfocus_eval.families.conventions import PUBLISHED, Convention
+from dualfocus_eval.families.generic import generic_family
 
-__all__ = ["FAMILIES", "Family", "Forward", "ImageInputs", "ThinkingMarkers", "box_conventions", "family_for"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Forward",
+    "ImageInputs",
+    "ThinkingMarkers",
+    "box_conventions",
+    "family_for",
+    "family_of",
+]
+
+_NOT_FAMILIES = ("base", "conventions", "generic")
 
 
 def _own() -> tuple[Family, ...]:
     """The families of this package's modules, by the names of the modules."""
-    modules = sorted(
-        found.name for found in pkgutil.iter_modules(__path__) if found.name not in ("base", "conventions")
-    )
+    modules = sorted(found.name for found in pkgutil.iter_modules(__path__) if found.name not in _NOT_FAMILIES)
     return tuple(family for name in modules for family in importlib.import_module(f"{__name__}.{name}").FAMILIES)
 
 
 FAMILIES: Registry[Family] = Registry("dualfocus_eval.families", "model family", _own())
 
 
-def family_for(model_type: str, checkpoint: str) -> Family:
-    """The family of a checkpoint by its configuration's ``model_type``; ``CheckpointError`` when there is none.
+def family_of(model_type: str) -> Family:
+    """The family of that ``model_type``, or the generic one, whether or not transformers knows such models."""
+    return FAMILIES.items.get(model_type) or generic_family(model_type)
 
-    Raises ``UserError`` where it brings another box convention under a name that is taken: its boxes would be misread
-    in silence.
+
+def family_for(model_type: str, checkpoint: str) -> Family:
+    """The family of a checkpoint by its configuration's ``model_type``; the generic one where none has it.
+
+    Raises ``CheckpointError`` for models that transformers does not load for images and text, and ``UserError`` where
+    the family brings another box convention under a name that is taken: its boxes would be misread in silence.
     """
     _refuse_taken_name(FAMILIES.items.get(model_type))
-    if model_type in FAMILIES:
-        return FAMILIES[model_type]
-    missing = FAMILIES.missing.get(model_type)
-    reason = f"cannot be used: {missing}" if missing else "is not supported"
-    known = ", ".join(FAMILIES.items)
-    raise CheckpointError(f"{checkpoint}: model_type {model_type!r} {reason}; supported are {known}")
+    if missing := FAMILIES.missing.get(model_type):
+        raise CheckpointError(f"{checkpoint}: model_type {model_type!r} cannot be used: {missing}")
+    if model_type not in FAMILIES:
+        _refuse_unless_vision_language(model_type, checkpoint)
+    return family_of(model_type)
+
+
+def _refuse_unless_vision_language(model_type: str, checkpoint: str) -> None:
+    from transformers.models.auto import modeling_auto as auto
+
+    if model_type in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return
+    if model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise CheckpointError(
+            f"{checkpoint}: model_type {model_type!r} is a language model without a vision part; choose a checkpoint "
+            "of a vision-language model"
+        )
+    raise CheckpointError(
+        f"{checkpoint}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES.items)}, and "
+        "what AutoModelForImageTextToText of the installed transformers loads"
+    )
 
 
 def _refuse_taken_name(family: Family | None) -> None:

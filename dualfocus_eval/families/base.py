@@ -5,16 +5,16 @@ Nothing here imports torch; the hooks get tensors and return tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dualfocus_eval.families.conventions import Convention
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Family", "Forward", "ImageInputs", "ThinkingMarkers", "concatenate"]
+__all__ = ["Family", "Forward", "ImageInputs", "ThinkingMarkers", "concatenate", "tile_size"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,9 @@ class Forward:
     """(rows, length, hidden), with the pictures' features in place of their image tokens."""
     positions: torch.Tensor
     """(axes, rows, length)."""
-    mask: torch.Tensor
-    """(rows, all tokens): True for a token of the row, earlier ones included."""
+    mask: Any
+    """(rows, all tokens): True for a token of the row, earlier ones included. For models with sliding windows or
+    bidirectional images what `engines.masks` makes of it."""
     cache: Any
     """The states of the earlier tokens, to which those of these tokens are added."""
     keep: int
@@ -108,11 +109,16 @@ class Family:
     """The default of ``Settings.box_frame``; a name in ``method.boxes.FRAMES``."""
     prompt_set: str = "released"
     """The default of ``Settings.prompt_set``; a name in ``method.prompts.PROMPT_SETS``."""
+    bidirectional_images: Callable[[Any], Set[str]] | None = None
+    """Types of the layers in which the tokens of an image attend to one another, from the text configuration."""
     thinking: ThinkingMarkers = ThinkingMarkers()
     """How those of its checkpoints that think before they answer mark it."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    tiles_by_count: bool = False
+    """Whether a picture alone in its conversation is prepared otherwise than one among several. Then the second pass,
+    which adds the crop, cannot reuse the first pass's states."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
     vision_tower: str = "model.vision_tower"
@@ -129,6 +135,10 @@ class Family:
     of processor_config.json; None for a value that the configuration does not tell."""
     pads_to_square: bool = False
     """Whether ``image_aspect=pad`` applies: the original model padded pictures where transformers' processor crops."""
+    engine: Literal["in_process", "generate"] = "in_process"
+    """What runs its checkpoints: the engine that uses the hooks above, or transformers' ``generate`` alone."""
+    trained_boxes: bool | None = True
+    """Whether its checkpoints were trained to write boxes; None where that is not known. Runs warn of all but True."""
 
     @property
     def name(self) -> str:
@@ -150,3 +160,12 @@ def concatenate(inputs: Sequence[ImageInputs]) -> dict[str, torch.Tensor]:
     import torch
 
     return {name: torch.cat([item.tensors[name] for item in inputs]) for name in inputs[0].tensors}
+
+
+def tile_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
+    """(width, height) of a tile, and of the thumbnail, in which the vision encoder sees the whole picture.
+
+    For `Family.encoded_size`, of processors that do not tell how many rows and columns of tiles there are.
+    """
+    height, width = inputs.tensors["pixel_values"].shape[-2:]
+    return width, height

@@ -20,7 +20,8 @@ from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT
 from dualfocus_eval.common.validation import CLOSED, partial, validated
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.families import Family, family_of
+from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe
 
@@ -109,8 +110,9 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     arguments, recipe, warnings = _parsed(given)
     pretrained = arguments.get("pretrained") or (recipe and _trained(recipe)) or _embedded_checkpoint()
     revision = arguments.get("revision")
+    family = _family(pretrained, revision)
     layers = [
-        _family_layer(pretrained, revision),
+        _Layer("family", dict(family.settings) if family else {}),
         _checkpoint_layer(pretrained, revision),
         _checkpoint_layer(arguments.get("peft"), None),
         _Layer("recipe", recipe.inference if recipe else {}),
@@ -125,8 +127,12 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     engine = {name: value for name, value in (arguments | values).items() if name in _ENGINE_TYPES}
     engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     trace_dir = arguments.get("trace_dir")
+    settings = _settings(values)
+    if family:
+        refuse_unknown_sizes(family, settings)
+        warnings = (*warnings, *family_warnings(family, settings))
     return RunConfig(
-        settings=_settings(values),
+        settings=settings,
         engine=validated(EngineConfig, engine, "--model_args"),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
@@ -183,10 +189,10 @@ def _checkpoint_layer(checkpoint: str | None, revision: str | None) -> _Layer:
     return _Layer("checkpoint", *inference_settings(file.inference, f"{where}, inference"))
 
 
-def _family_layer(pretrained: str, revision: str | None) -> _Layer:
-    family = FAMILIES.items.get(str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", "")))
-    # Where there is none, the engine refuses the checkpoint with the reason.
-    return _Layer("family", dict(family.settings) if family else {})
+def _family(pretrained: str, revision: str | None) -> Family | None:
+    """The checkpoint's family; None where its configuration cannot be had: the engine refuses it with the reason."""
+    model_type = str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", ""))
+    return family_of(model_type) if model_type else None
 
 
 def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:

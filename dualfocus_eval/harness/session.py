@@ -15,7 +15,9 @@ from platformdirs import user_cache_path
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.engines.base import Failure
-from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
+from dualfocus_eval.engines.config import IMAGE_OPTIONS
+from dualfocus_eval.engines.in_process import load_engine
+from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.harness.arguments import RunConfig
 from dualfocus_eval.harness.environment import environment_of
@@ -37,7 +39,7 @@ class Session:
     Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.
     """
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: TransformersEngine | None = None) -> None:
+    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: LocalEngine | None = None) -> None:
         self.config = config
         self._accelerator = accelerator
         self.system_prompt = config.system_prompt
@@ -45,13 +47,14 @@ class Session:
         self._summary = Summary()
         self._outcomes = Outcomes()
         self._finished: tuple[dict[str, Any], Outcomes] | None = None
-        self._engine: TransformersEngine | None = engine or load_engine(config.engine)
+        self._engine: LocalEngine | None = engine or load_engine(config.engine)
         self._checkpoint = self._engine.identity
         model = self._engine.checkpoint.model
         self._environment = environment_of(model)
         self._key = StoreKey.of(config, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
-        self._prefix_cache_gib = self._engine.prefix_cache.budget / GIB
+        self._no_reuse = self._engine.checkpoint.no_reuse
+        self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
         self._not_reused: tuple[str, ...] = ()
@@ -67,7 +70,7 @@ class Session:
             )
 
     @property
-    def engine(self) -> TransformersEngine:
+    def engine(self) -> LocalEngine:
         """The loaded model; loaded again when a run has ended and its object is used once more."""
         if self._engine is None:
             self._engine = load_engine(self.config.engine)
@@ -92,6 +95,7 @@ class Session:
             "settings": asdict(self.config.settings),
             "settings_from": dict(self.config.sources),
             "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
+            "no_prefix_reuse": self._no_reuse,
             "checkpoint": self._checkpoint,
             "environment": self._environment,
             "batch_size": self.config.batch_size,
@@ -164,7 +168,7 @@ class Session:
         """
         if self._engine:
             self._summary.add_counters(self._engine.counters)
-            self._summary.prefix_cache_gib += self._engine.prefix_cache.budget / GIB
+            self._summary.prefix_cache_gib += self._engine.prefix_cache_bytes / GIB
         if self._store:
             self._store.close()
             self._summary.unwritten += self._store.unwritten
@@ -175,7 +179,7 @@ class Session:
             self._summary, self._outcomes = Summary.merged(summaries), Outcomes.merged(outcomes)
         self._finished = self.record, self._outcomes
         if self._accelerator.is_main_process:
-            print_summary(self._summary, str(self.trace_folder), self._warnings)
+            print_summary(self._summary, str(self.trace_folder), self._warnings, no_reuse=self._no_reuse)
         self._summary, self._outcomes, self._warnings = Summary(), Outcomes(), []
 
     def add_to_results(self, results: dict[str, Any]) -> None:
@@ -189,7 +193,8 @@ class Session:
             print_failures(notice)
 
     def _show_settings(self) -> None:
-        values = asdict(self.config.settings) | {"image_aspect": self.config.engine.image_aspect}
+        options = {name: getattr(self.config.engine, name) for name in IMAGE_OPTIONS}
+        values = asdict(self.config.settings) | options
         lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
         logger.info(f"dualfocus {self.config.engine.pretrained}: " + ", ".join(lines))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.harness.arguments import RunConfig
 from dualfocus_eval.harness.environment import arithmetic_of
 from dualfocus_eval.method.settings import settings_key
@@ -26,7 +26,7 @@ class StoreKey:
     """`harness.environment.arithmetic_of`: versions, precision and device."""
 
     @classmethod
-    def of(cls, config: RunConfig, engine: TransformersEngine) -> StoreKey:
+    def of(cls, config: RunConfig, engine: LocalEngine) -> StoreKey:
         checkpoint = engine.checkpoint
         identity = {"checkpoint": checkpoint.digest, "family_version": str(checkpoint.family.version)}
         if checkpoint.thinking is not None:

@@ -107,8 +107,17 @@ class Summary:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
 
-def print_summary(summary: Summary, traces: str, warnings: Sequence[str] = (), console: Console | None = None) -> None:
-    """Show the table, where the answers are stored (``traces``), and what was not as it was asked for."""
+def print_summary(
+    summary: Summary,
+    traces: str,
+    warnings: Sequence[str] = (),
+    console: Console | None = None,
+    no_reuse: str | None = None,
+) -> None:
+    """Show the table, where the answers are stored (``traces``), and what was not as it was asked for.
+
+    ``no_reuse`` is the reason for which no prompt could begin with the states of another, where there is one.
+    """
     table = Table(title="dualfocus", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -116,6 +125,8 @@ def print_summary(summary: Summary, traces: str, warnings: Sequence[str] = (), c
         table.add_row(what, value)
     console = console or Console()
     console.print(table)
+    if no_reuse:
+        console.print(one_line(f"no prefix reuse: {no_reuse}"), soft_wrap=True, markup=False, highlight=False)
     console.print(one_line(f"traces: {traces}"), soft_wrap=True, markup=False, highlight=False)
     for warning in warnings:
         console.print(one_line(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False, highlight=False)

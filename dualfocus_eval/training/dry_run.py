@@ -38,8 +38,7 @@ def dry_run(recipe: Recipe, plan: TuningPlan, data: Path, out: Path, console: Co
     the data do not fit the recipe.
     """
     check_plan(plan, data)
-    aspect = recipe.inference.get("image_aspect", "checkpoint")
-    config, processor, family = load_processor(EngineConfig(pretrained=plan.base, device="cpu", image_aspect=aspect))
+    config, processor, family = load_processor(EngineConfig(plan.base, device="cpu", **recipe.image_options))
     processor = training_processor(processor, family, plan.base)
     size = model_size(config)
     unusable = 0

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.checkpoint import prepare
 from dualfocus_eval.engines.device_memory import prefix_cache_bytes
-from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.engines.in_process import engine_of
 from dualfocus_eval.families import Family
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.harness.model import DualFocusChat
@@ -55,9 +55,7 @@ class TaskEvaluator:
             bare = model.get_base_model() if hasattr(model, "peft_config") else model
             checkpoint = prepare(bare, self.processor, self.family, "training")
             cache = prefix_cache_bytes(config.engine, bare)
-            session = Session(
-                config, accelerator, TransformersEngine(checkpoint, config.engine.max_conversations, cache)
-            )
+            session = Session(config, accelerator, engine_of(checkpoint, config.engine.max_conversations, cache))
             found = simple_evaluate(
                 _InTraining(session, accelerator), tasks=list(self.plan.tasks), limit=self.plan.limit, log_samples=False
             )

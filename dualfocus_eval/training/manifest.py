@@ -13,6 +13,7 @@ from typing import Any
 
 from dualfocus_eval import __version__
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.training.notes import read_note, write_note
 from dualfocus_eval.training.samples import Samples
@@ -56,7 +57,7 @@ def tuning_settings(recipe: Recipe, plan: TuningPlan, stage: TuningStage, data: 
     return {
         "base": plan.base,
         "seed": plan.seed,
-        "image_aspect": recipe.inference.get("image_aspect"),
+        **{name: recipe.inference.get(name) for name in IMAGE_OPTIONS},
         **{key: value for key, value in asdict(stage).items() if key not in _HOW},
         "data": data,
     }

@@ -46,8 +46,7 @@ class StageBase:
 
 def base_config(base: str, recipe: Recipe, dtype: Literal["float32", "bfloat16"] = "float32") -> EngineConfig:
     """How ``base`` is loaded for training: as the recipe shows it images, on the CPU at first."""
-    aspect = recipe.inference.get("image_aspect", "checkpoint")
-    return EngineConfig(pretrained=base, device="cpu", dtype=dtype, image_aspect=aspect)
+    return EngineConfig(base, device="cpu", dtype=dtype, **recipe.image_options)
 
 
 def load_base(base: str, recipe: Recipe, stage: TuningStage | None) -> tuple[Any, Any, Family]:

@@ -120,11 +120,11 @@ def _before(command: Command):  # type: ignore[no-untyped-def]
 
 def _make_sound(folder: Path) -> Sound:
     from measurements.original_llava import write_checkpoint
-    from tests.tiny_llava import save_tiny_llava
+    from tests.random_checkpoints import save_random_checkpoint
 
     folder.mkdir()
     write_checkpoint(folder / "original")
-    checkpoint = save_tiny_llava(folder / "checkpoint")
+    checkpoint = save_random_checkpoint(folder / "checkpoint")
     sound = Sound(checkpoint, folder / "run", folder / "baseline.json", folder / "moved", folder / "original")
     asked = ("eval", "--tasks", TASK_NAME, "--limit", "8", "--log_samples")
     _succeed(folder, *asked, "--output_path", sound.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -17,7 +18,10 @@ TEXT = (
 WORDS = tuple(TEXT.split())
 
 
-def byte_tokenizer(special: tuple[str, ...], end: str, begin: str | None = None) -> PreTrainedTokenizerFast:
+def byte_tokenizer(
+    special: tuple[str, ...], end: str, begin: str | None = None, named: Mapping[str, str] | None = None
+) -> PreTrainedTokenizerFast:
+    """One with the ``special`` tokens; some processors ask it for those that are ``named``."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -32,7 +36,9 @@ def byte_tokenizer(special: tuple[str, ...], end: str, begin: str | None = None)
         backend.post_processor = processors.TemplateProcessing(
             single=f"{begin} $A", special_tokens=[(begin, backend.token_to_id(begin))]
         )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, bos_token=begin, pad_token=end)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=end, bos_token=begin, pad_token=end, extra_special_tokens=dict(named or {})
+    )
 
 
 def llama(tokenizer: PreTrainedTokenizerFast, **kwargs: Any) -> LlamaConfig:

@@ -1,4 +1,5 @@
-"""Changes of a saved tiny LLaVA (`tests.tiny_llava`), by what they change: such as alter an answer, and such as do not.
+"""Changes of a saved random LLaVA (`tests.random_checkpoints`), by what they change: such as alter an answer, and such
+as do not.
 
 Each is a function of the checkpoint's folder, which it changes in place.
 """

@@ -93,10 +93,10 @@ def test_weights_of_another_shape_are_refused(broken: Path) -> None:
         load_engine(EngineConfig(str(broken), device="cpu"))
 
 
-def test_another_architecture_is_refused_with_the_supported_ones(tmp_path: Path) -> None:
+def test_a_model_without_a_vision_part_is_refused(tmp_path: Path) -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     BertModel(BertConfig(vocab_size=10, **sizes)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"'bert' is not supported.*llava, llava_next, qwen2_vl, qwen2_5_vl"):
+    with pytest.raises(CheckpointError, match="'bert' is a language model without a vision part"):
         load_engine(EngineConfig(str(tmp_path)))
 
 

@@ -26,10 +26,12 @@ from dualfocus_eval.engines.base import (
     Thinking,
 )
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.engines.generate import GenerateEngine
+from dualfocus_eval.engines.in_process import TransformersEngine, engine_of
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import ThinkingMarkers
+from dualfocus_eval.families.generic import generic_family
 from tests.engines.thinking_models import CLOSING, OPENING, TEMPLATES, thinking_checkpoint
 
 noise = np.random.default_rng(0)
@@ -111,7 +113,7 @@ def _messages(conversation: Conversation) -> list[dict[str, Any]]:
 def test_answers_are_those_of_plain_transformers_after_the_thinking(
     template: str, opens: bool, batch_size: int, budget: int
 ) -> None:
-    engine = TransformersEngine(checkpoint_of(template, opens=opens), batch_size, budget)
+    engine = engine_of(checkpoint_of(template, opens=opens), batch_size, budget)
     found = engine.generate([GenerateRequest(question, LONGEST, (), BUDGET) for question in QUESTIONS])
     expected = expected_of(template, opens)
     assert all(map(agrees, found, expected)), (found, expected)
@@ -120,7 +122,27 @@ def test_answers_are_those_of_plain_transformers_after_the_thinking(
     assert all((one.thinking is None) == (template == "closes by default") for one in answered)
 
 
-# What the test above has to have met.
+@pytest.mark.parametrize(("template", "opens"), [("opens", False), ("leaves it to the model", True)])
+def test_a_model_without_a_family_thinks_likewise(template: str, opens: bool) -> None:
+    checkpoint = thinking_checkpoint(template, opens=opens, family=generic_family("qwen3_vl"))
+    engine = engine_of(checkpoint, 3, 0)
+    assert isinstance(engine, GenerateEngine)
+    found = engine.generate([GenerateRequest(question, LONGEST, (), BUDGET) for question in QUESTIONS])
+    expected = expected_of(template, opens)
+    assert all(map(agrees, found, expected)), (found, expected)
+    assert engine.counters.thinking_tokens > 20
+    (at_once,) = engine.generate([GenerateRequest(QUESTIONS[0], 4, (), 0)])
+    assert isinstance(at_once, Completion)
+    (score,) = engine.score([ScoreRequest(QUESTIONS[0], at_once.token_ids)])
+    assert isinstance(score, Score)
+    (other,) = engine_of(checkpoint_of(template, opens=opens), 1, 0).score(
+        [ScoreRequest(QUESTIONS[0], at_once.token_ids)]
+    )
+    assert isinstance(other, Score)
+    np.testing.assert_allclose(score.logprobs, other.logprobs, atol=1e-4)
+
+
+# What the tests above have to have met.
 
 
 def test_the_thoughts_of_these_models_differ_in_length_and_some_run_out() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dualfocus_eval.engines.checkpoint import Checkpoint, prepare
-from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.families import FAMILIES, Family
 from measurements.random_models import build
 
 __all__ = ["CLOSING", "OPENING", "TEMPLATES", "thinking_checkpoint"]
@@ -64,7 +64,9 @@ def _model() -> tuple[Any, Any]:
     return model, processor
 
 
-def thinking_checkpoint(template: str, *, opens: bool = False, answer_markers: bool = False) -> Checkpoint:
+def thinking_checkpoint(
+    template: str, *, opens: bool = False, answer_markers: bool = False, family: Family = FAMILIES["qwen3_vl"]
+) -> Checkpoint:
     """The random model under that one of ``TEMPLATES``.
 
     Its thoughts are some tokens long and followed by an empty line. With ``opens`` it begins them itself, and with
@@ -84,6 +86,6 @@ def thinking_checkpoint(template: str, *, opens: bool = False, answer_markers: b
         settings.sequence_bias += [[[ids(CLOSING), line, ids("<answer>")], 30.0], [[ids("</answer>")], 9.0]]
     model.generation_config, kept = settings, model.generation_config
     try:
-        return prepare(model, processor, FAMILIES["qwen3_vl"], "thinking", digest="thinking")
+        return prepare(model, processor, family, "thinking", digest="thinking")
     finally:
         model.generation_config = kept

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,9 @@ from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.families import FAMILIES, box_conventions, family_for
 from dualfocus_eval.families.conventions import UNIT_BOX, Convention
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.family_notes import family_warnings
 from dualfocus_eval.method.boxes import format_box, parse_box
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.settings import Settings, settings_key
 
 
@@ -35,9 +38,45 @@ def test_box_conventions_follow_the_models() -> None:
     assert {family.box_frame for family in FAMILIES} == {"image"}
 
 
-def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match=r"some/model: model_type 'blip' .* llava, llava_next"):
-        family_for("blip", "some/model")
+def test_a_model_that_transformers_does_not_load_for_images_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"some/model: model_type 'clip' is not supported; .* llava, llava_next"):
+        family_for("clip", "some/model")
+    with pytest.raises(CheckpointError, match="'llama' is a language model without a vision part"):
+        family_for("llama", "some/model")
+
+
+def test_every_other_one_has_the_generic_family() -> None:
+    family = family_for("mllama", "some/model")
+    assert "mllama" not in FAMILIES
+    assert (family.engine, family.trained_boxes, family.settings["box_convention"]) == (
+        "generate",
+        None,
+        "bbox_2d_1000",
+    )
+    assert "mllama runs in transformers' generate" in (family.no_reuse or "")
+
+
+def test_boxes_that_a_family_cannot_write_or_read_are_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mllama"}')
+    run = resolve({"pretrained": str(tmp_path)})
+    assert (run.settings.box_convention, run.sources["box_convention"]) == ("bbox_2d_1000", "family")
+    (warning,) = run.warnings
+    assert "mllama may not be trained to write boxes" in warning
+    assert "no installed grounding method does without them" in warning
+    assert resolve({"pretrained": str(tmp_path), "strategy": "macro"}).warnings == ()
+    assert resolve({}).warnings == ()
+    with pytest.raises(UserError, match=r"box_convention=qwen2_5_vl is in pixels .* 'mllama'; choose one of: unit, "):
+        resolve({"pretrained": str(tmp_path), "box_convention": "qwen2_5_vl"})
+
+
+def test_a_warning_names_the_grounding_methods_that_need_no_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    untrained = replace(FAMILIES["llava"], trained_boxes=False)
+    attention = SimpleNamespace(name="attention", version=1, responds=False)
+    monkeypatch.setitem(GROUNDING.items, "attention", attention)
+    (warning,) = family_warnings(untrained, Settings())
+    assert "llava was not trained to write boxes" in warning
+    assert warning.endswith("methods that need none: grounding=attention")
+    assert family_warnings(untrained, Settings(grounding="attention", selection="micro_context")) == ()
 
 
 CORNERS = Convention("corners", "<{} {} {} {}>", scale=100.0, decimals=0, smallest=1.0)

@@ -106,8 +106,8 @@ def test_another_version_of_the_family_is_not_reused(checkpoint: Path, engine: T
 
 def test_a_recipe_is_what_it_sets(key: Key, tmp_path: Path) -> None:
     recipe = tmp_path / "wide.yaml"
-    recipe.write_text("inference: {margin: 10, image_aspect: pad}\n")
-    assert key(recipe=str(recipe)) == key(margin=10.0, image_aspect="pad")
+    recipe.write_text("inference: {margin: 10, image_aspect: pad, max_pixels: 900}\n")
+    assert key(recipe=str(recipe)) == key(margin=10.0, image_aspect="pad", max_pixels=900)
 
 
 def test_a_system_prompt_makes_it_another_question() -> None:

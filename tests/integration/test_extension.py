@@ -25,7 +25,7 @@ from measurements import random_models
 from measurements.exactness import compare, random_checkpoint
 from measurements.plain_reference import reference
 from tests.integration.conftest import Outcome, Run, read_traces, runner
-from tests.tiny_llava import BOXES, save_tiny_llava
+from tests.random_checkpoints import BOXES, save_random_checkpoint
 
 EXTENSION = Path(__file__).parent.parent / "extension"
 REGISTRIES = (FAMILIES, GROUNDING, RULES)
@@ -179,7 +179,7 @@ def test_its_family_is_evaluated_on_its_benchmark_whatever_is_broken(
     broken: None, extended: None, architecture: str, run_here: Run, tmp_path: Path
 ) -> None:
     boxes = [f"<{box.strip('[]')}>" for box in BOXES]
-    pretrained = save_tiny_llava(tmp_path / "vip-llava", architecture=architecture, boxes=boxes)
+    pretrained = save_random_checkpoint(tmp_path / "vip-llava", architecture, boxes=boxes)
     with pytest.warns(RuntimeWarning, match="model family 'brokenvl' is skipped: no_such_package.family:FAMILY"):
         done = run_here(
             "--model_args", f"pretrained={pretrained},selection=total_nll", "--tasks", "my_benchmark",

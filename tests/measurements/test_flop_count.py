@@ -11,11 +11,12 @@ from dualfocus_eval.method.pipeline import answer
 from measurements.flop_count import count_flops
 from measurements.naive import NaiveTwoPass
 from measurements.performance import SETTINGS
-from measurements.performance_model import ScriptedEngine, build, questions
+from measurements.performance_model import ScriptedEngine, questions
+from measurements.sized_models import build
 
 
 def test_counts_equal_those_of_a_real_run_and_answers_agree() -> None:
-    model, processor = build("tiny", "cpu", torch.float32)
+    model, processor = build("llava", "tiny")
     checkpoint = prepare(model, processor, FAMILIES["llava"], "tiny")
     asked, boxes = questions(1, 2, seed=0)
     naive = NaiveTwoPass(model, processor, boxes)

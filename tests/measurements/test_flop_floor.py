@@ -14,12 +14,13 @@ from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.method.conversations import macro_conversation
 from measurements.flop_floor import Floor
-from measurements.performance_model import build, questions
+from measurements.performance_model import questions
+from measurements.sized_models import build
 
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    model, processor = build("tiny", "cpu", torch.float32)
+    model, processor = build("llava", "tiny")
     return prepare(model, processor, FAMILIES["llava"], "tiny")
 
 

@@ -8,7 +8,13 @@ from dualfocus_eval.training.costs import gpu_hours, stage_cost
 from dualfocus_eval.training.flops import Load
 from measurements.training_costs import ARCHITECTURES, WITH_IMAGE, estimate, figures
 
-PUBLISHED = {"llava-1.5-7b": 7.06e9, "llava-1.5-13b": 13.35e9, "share4v-13b": 13.35e9, "qwen2.5-vl-7b": 8.29e9}
+PUBLISHED = {
+    "llava-1.5-7b": 7.06e9,
+    "llava-1.5-13b": 13.35e9,
+    "share4v-13b": 13.35e9,
+    "qwen2.5-vl-7b": 8.29e9,
+    "qwen3-vl-8b": 8.77e9,
+}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -1,0 +1,113 @@
+"""The check of a setup: both passes over the probes, and what is off, in one result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
+
+from dualfocus_eval.check.agreement import Agreement, compare_variants
+from dualfocus_eval.check.boxes import BoxCheck, Response, check_boxes
+from dualfocus_eval.check.metering import Usage
+from dualfocus_eval.check.passes import Passes, run_passes
+from dualfocus_eval.check.probes import Probe
+from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_size
+from dualfocus_eval.common.escaping import json_text
+from dualfocus_eval.engines.base import Engine, Failure
+from dualfocus_eval.engines.local import EngineInfo, LocalEngine
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed
+
+__all__ = ["SetupCheck", "check_setup"]
+
+
+@dataclass(frozen=True)
+class SetupCheck:
+    """All that was found out about a setup."""
+
+    questions: int
+    engine: EngineInfo | None
+    """None where the model runs behind a server."""
+    settings: Settings
+    """As they were checked: in two passes, every region as the model names it."""
+    prompts: PromptCheck
+    boxes: BoxCheck | None
+    """None where the grounding method has the model write nothing, or no question got a response."""
+    agreement: tuple[Agreement, ...] | None
+    """None where the engine has no other way to run the requests."""
+    usage: Mapping[str, Usage]
+    """By the name of the pass, over all questions."""
+    second_passes: int
+    """Questions that were answered in the second pass."""
+    batch_halvings: int
+    """How often a batch did not fit into memory and was split."""
+    failures: tuple[str, ...]
+    """Why questions or their second passes failed, the same reason once."""
+    failed: int
+    """Questions that it happened to."""
+
+    def to_json(self) -> str:
+        """It as a JSON object; numbers that are not finite are null."""
+        return json_text(json.loads(TypeAdapter(SetupCheck).dump_json(self)), indent=1) + "\n"
+
+
+def check_setup(
+    probes: Sequence[Probe], engine: Engine, settings: Settings, *, batch_size: int, max_conversations: int
+) -> SetupCheck:
+    """Ask ``probes`` in two passes and look at all that can be set up wrongly.
+
+    The strategy, the adaptive threshold and jitter of ``settings`` are set aside: both passes are checked, undisturbed.
+    ``max_conversations`` is the size of the engine's batches.
+    """
+    settings = replace(settings, strategy="dualfocus", adaptive_nll=None, jitter=0.0)
+    passes = run_passes(probes, engine, settings, batch_size)
+    local = engine if isinstance(engine, LocalEngine) else None
+    causes = [failure for state in (*passes.answered, *passes.decided) if (failure := _failure(state))]
+    return SetupCheck(
+        questions=len(probes),
+        engine=local.info if local else None,
+        settings=settings,
+        prompts=check_prompts(passes, engine, settings),
+        boxes=_boxes(probes, passes, engine, settings),
+        agreement=tuple(compare_variants(passes.calls, local, max_conversations)) if local else None,
+        usage=passes.usage,
+        second_passes=sum(isinstance(state, Pair) for state in passes.answered),
+        batch_halvings=engine.counters.batch_halvings,
+        failures=tuple(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in causes)),
+        failed=len(causes),
+    )
+
+
+def _failure(state: object) -> Failure | None:
+    """What ended a question, its second pass or its scoring, that is no finding of the grounding method."""
+    if isinstance(state, Failed):
+        return state.error
+    return state.cause if isinstance(state, (Unzoomed, Decided)) else None
+
+
+def _boxes(probes: Sequence[Probe], passes: Passes, engine: Engine, settings: Settings) -> BoxCheck | None:
+    responses = _responses(probes, passes, engine)
+    own = engine.family.box_convention.name if isinstance(engine, LocalEngine) else ""
+    return check_boxes(responses, settings.box_convention, settings.box_frame, own) if responses else None
+
+
+def _responses(probes: Sequence[Probe], passes: Passes, engine: Engine) -> list[Response]:
+    """What the model wrote when it was asked for a box, of all questions where it did."""
+    found: list[Response] = []
+    for probe, state in zip(probes, passes.looked, strict=True):
+        response = state.grounding.response if state.grounding else None
+        if response is None:
+            continue
+        (picture,) = state.question.images
+        found.append(
+            Response(
+                response.text,
+                picture.pixels.size,
+                encoded_size(picture, engine),
+                probe.truth,
+                cut=response.finish == "length",
+            )
+        )
+    return found

@@ -1,0 +1,108 @@
+"""Both passes over the probes, as an evaluation makes them, with every engine call and its results kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dualfocus_eval.check.metering import Meter, Usage
+from dualfocus_eval.check.probes import Probe
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Counters,
+    Engine,
+    Failure,
+    GenerateRequest,
+    Picture,
+    Score,
+    ScoreRequest,
+)
+from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.method.comparison import decide
+from dualfocus_eval.method.conversations import macro_conversation
+from dualfocus_eval.method.passes import check, first_pass, second_pass
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.states import Decided, Failed, MicroOnly, Pair, Unzoomed, Zoomed
+
+__all__ = ["FIRST", "SCORING", "SECOND", "Call", "Passes", "run_passes"]
+
+FIRST, SECOND, SCORING = "first pass", "second pass", "scoring"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an engine: what was asked of it, and what came of each request."""
+
+    generated: Sequence[tuple[GenerateRequest, Completion | Failure]] = ()
+    scored: Sequence[tuple[ScoreRequest, Score | Failure]] = ()
+
+
+@dataclass
+class _Recorder:
+    """An engine that keeps every call."""
+
+    engine: Engine
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def counters(self) -> Counters:
+        return self.engine.counters
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        results = self.engine.generate(requests)
+        self.calls.append(Call(generated=list(zip(requests, results, strict=True))))
+        return results
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        results = self.engine.score(requests)
+        self.calls.append(Call(scored=list(zip(requests, results, strict=True))))
+        return results
+
+    def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
+        return self.engine.continuation(conversation, text)
+
+    def encoded_size(self, picture: Picture) -> tuple[int, int]:
+        return self.engine.encoded_size(picture)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What became of the probes, in their order."""
+
+    looked: Sequence[Failed | Unzoomed | Zoomed]
+    """After the first pass."""
+    answered: Sequence[Failed | Unzoomed | MicroOnly | Pair]
+    """After the second."""
+    decided: Sequence[Decided]
+    """Those with two answers, after scoring."""
+    calls: Sequence[Call]
+    usage: Mapping[str, Usage]
+    """By the name of the pass."""
+
+
+def run_passes(probes: Sequence[Probe], engine: Engine, settings: Settings, batch_size: int) -> Passes:
+    """Answer the probes in two passes, ``batch_size`` of them together, and score the candidates that differ."""
+    _warm_up(probes, engine)
+    recorder, meter = _Recorder(engine), Meter(engine)
+    looked: list[Failed | Unzoomed | Zoomed] = []
+    answered: list[Failed | Unzoomed | MicroOnly | Pair] = []
+    decided: list[Decided] = []
+    for begin in range(0, len(probes), batch_size):
+        questions = [probe.question for probe in probes[begin : begin + batch_size]]
+        with meter.measuring(FIRST):
+            first = first_pass([check(question, settings) for question in questions], recorder, settings, macro=True)
+        with meter.measuring(SECOND):
+            second = second_pass(first, recorder, settings)
+        with meter.measuring(SCORING):
+            decided += decide([state for state in second if isinstance(state, Pair)], recorder, settings)
+        looked += first
+        answered += second
+    return Passes(looked, answered, decided, recorder.calls, meter.usage)
+
+
+def _warm_up(probes: Sequence[Probe], engine: Engine) -> None:
+    """A first forward pass costs what later ones do not; it leaves nothing in the engine's caches."""
+    question = next((probe.question for probe in probes if not probe.question.failure), None)
+    if question and isinstance(engine, LocalEngine):
+        engine.variant(1, reuse=False).generate([GenerateRequest(macro_conversation(question), 2)])

@@ -1,0 +1,30 @@
+"""Requests about pictures of noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Message, Picture
+
+MIB = 1 << 20
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (40, 30)) -> Picture:
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Picture(Image.fromarray(noise))
+
+
+def ask(*content: str | Picture, most: int = 8, stop: tuple[str, ...] = ()) -> GenerateRequest:
+    return GenerateRequest((Message("user", content),), most, stop)
+
+
+def answered(request: GenerateRequest, completion: Completion | Failure, *content: str | Picture) -> GenerateRequest:
+    assert isinstance(completion, Completion)
+    told = Message("assistant", (completion.text,), completion.token_ids)
+    return GenerateRequest((*request.conversation, told, Message("user", content)), 8)
+
+
+def completed(completion: Completion | Failure) -> Completion:
+    assert isinstance(completion, Completion), completion
+    return completion

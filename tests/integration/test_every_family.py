@@ -1,0 +1,69 @@
+"""Every architecture end to end: a checkpoint of files on disk answers the embedded benchmarks in two passes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.engines.checkpoint_files import read_json
+from dualfocus_eval.families import family_for
+from dualfocus_eval.method.prompts import WORD_HINT
+from measurements.random_models import ARCHITECTURES
+from tests.integration.conftest import Run, read_traces
+from tests.random_checkpoints import save_random_checkpoint
+
+TASKS = "df_pope_mini,df_scenes_mini"
+LIMIT = 20
+TOKENS = 8
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_answers_the_embedded_benchmarks(architecture: str, run_here: Run, tmp_path: Path) -> None:
+    pretrained = save_random_checkpoint(tmp_path / "checkpoint", architecture)
+    done = run_here(
+        "--model_args", f"pretrained={pretrained},device=cpu,batch_size=16,max_box_tokens={TOKENS}",
+        "--tasks", TASKS, "--limit", str(LIMIT), "--gen_kwargs", f"max_new_tokens={TOKENS}",
+    )  # fmt: skip
+    assert done.status == 0, done.output
+    questions = 4 * LIMIT
+    summary, settings = done.record["summary"], done.record["settings"]
+    family = family_for(read_json(pretrained / "config.json")["model_type"], architecture)
+    assert len(done.answers) == questions == summary["questions"]
+    assert summary["failures"] == {}
+    assert summary["grounded"] == questions
+    assert summary["boxes_parsed"] > 0
+    assert summary["both_candidates"] > 0
+    assert settings["box_convention"] == family.box_convention.name
+    assert (summary["tokens_reused"] > 0) == (family.no_reuse is None)
+    if family.no_reuse:
+        assert f"no prefix reuse: {family.no_reuse}" in " ".join(done.output.split())
+    traces = {trace["key"]: trace for trace in read_traces(Path(done.record["traces"]))}
+    for key, row in scenes(3).items():
+        assert traces[key]["macro"]["token_ids"] == plain_answer(pretrained, row)
+
+
+def scenes(count: int) -> dict[str, Mapping[str, Any]]:
+    """The first questions about scenes, by their keys."""
+    rows = pq.read_table(resource_folder("tasks") / "scenes" / "data" / "mini.parquet").slice(0, count).to_pylist()
+    return {f"df_scenes_mini/{number}": row for number, row in enumerate(rows)}
+
+
+def plain_answer(folder: Path, row: Mapping[str, Any]) -> list[int]:
+    """What transformers alone generates for one question."""
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    content = [{"type": "image"}, {"type": "text", "text": f"{row['question']}\n{WORD_HINT}"}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+    inputs = processor(text=prompt, images=[picture], return_tensors="pt")
+    generated = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
+    return list(generated[0, inputs["input_ids"].shape[1] :].tolist())
