@@ -15,9 +15,19 @@ import numpy as np
 from PIL import Image
 
 from dualfocus_eval.common.geometry import Box
-from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Picture
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Counters,
+    Engine,
+    Failure,
+    GenerateRequest,
+    Picture,
+    Score,
+    ScoreRequest,
+)
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.engines.in_process import engine_of
 from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.prompts import grounding_prompt
 from dualfocus_eval.method.question import Question
@@ -61,19 +71,26 @@ def apart(candidate: tuple[int, ...], vocabulary: int) -> tuple[int, ...]:
     return (*kept, 3 + (last - 2) % (vocabulary - 3))
 
 
-class ScriptedEngine(TransformersEngine):
-    """The engine as it is, but boxes read as given and micro answers are set apart; see the module's docstring."""
+class ScriptedEngine(Engine):
+    """The checkpoint's own engine, but boxes read as given and micro answers are set apart; see the module's docstring.
+
+    ``batch_size`` counts conversations.
+    """
 
     def __init__(
         self, checkpoint: Checkpoint, batch_size: int, prefix_cache_bytes: int, boxes: Mapping[str, str]
     ) -> None:
-        super().__init__(checkpoint, batch_size, prefix_cache_bytes)
+        self.engine = engine_of(checkpoint, batch_size, prefix_cache_bytes)
         self.boxes = boxes
 
+    @property
+    def counters(self) -> Counters:
+        return self.engine.counters
+
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
-        """See `TransformersEngine.generate`."""
-        results = super().generate(requests)
-        vocabulary = len(self.checkpoint.processor.tokenizer)
+        """See `Engine.generate`."""
+        results = self.engine.generate(requests)
+        vocabulary = len(self.engine.checkpoint.processor.tokenizer)
         for number, (request, result) in enumerate(zip(requests, results, strict=True)):
             if isinstance(result, Failure):
                 continue
@@ -83,3 +100,15 @@ class ScriptedEngine(TransformersEngine):
             elif box := self.boxes.get(str(request.conversation[-1].content[-1])):
                 results[number] = replace(result, text=box)
         return results
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        """See `Engine.score`."""
+        return self.engine.score(requests)
+
+    def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
+        """See `Engine.continuation`."""
+        return self.engine.continuation(conversation, text)
+
+    def encoded_size(self, picture: Picture) -> tuple[int, int]:
+        """See `Engine.encoded_size`."""
+        return self.engine.encoded_size(picture)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,22 +47,33 @@ def save_random_checkpoint(
     model, processor = build(architecture, seed=seed)
     if boxes is None:
         boxes = boxes_of(family_for(model.config.model_type, architecture).box_convention)
-    add_words(model, processor.tokenizer, (f" {box}" for box in boxes), seed)
+    if boxes:
+        add_words(model, processor.tokenizer, [f" {box}" for box in boxes], seed)
     end = processor.tokenizer.eos_token_id
     model.generation_config = GenerationConfig(
         eos_token_id=end, pad_token_id=end, bos_token_id=processor.tokenizer.bos_token_id
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    pad_left(folder / "tokenizer_config.json")
     return folder
 
 
-def add_words(model: Any, tokenizer: Any, words: Iterable[str], seed: int) -> None:
+def pad_left(file: Path) -> None:
+    """As the tokenizers of released checkpoints do; saving leaves it out, and some of lmms-eval's classes need it."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+
+
+def add_words(model: Any, tokenizer: Any, words: Sequence[str], seed: int) -> None:
     """Make each of ``words`` a token that the model writes more often than others."""
-    tokenizer.add_tokens(list(words))
+    tokenizer.add_tokens(words)
     generator = torch.Generator().manual_seed(seed + 1)
-    old = model.get_input_embeddings().weight.shape[0]
+    old = model.get_output_embeddings().weight.shape[0]
+    beyond = model.get_input_embeddings().weight[old:].clone()  # rows of Llama 3.2 Vision's that no token is written by
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
         for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
             weight[old:] = torch.randn(weight[old:].shape, generator=generator) * 0.6
+    if len(beyond):
+        embedding = model.get_input_embeddings()
+        embedding.weight = torch.nn.Parameter(torch.cat([embedding.weight, beyond]).detach())

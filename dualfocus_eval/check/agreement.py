@@ -10,14 +10,16 @@ from dualfocus_eval.check.passes import Call
 from dualfocus_eval.engines.base import Completion, Engine, Failure, Score
 from dualfocus_eval.engines.local import LocalEngine
 
-__all__ = ["EXACT_DTYPES", "MOST_DIFFERING", "TOLERANCE", "Agreement", "compare_variants"]
+__all__ = ["EXACT_DTYPES", "HALF_TOLERANCE", "MOST_DIFFERING", "TOLERANCE", "Agreement", "compare_variants"]
 
 TOLERANCE = 1e-4
 """In nats: how far log-probabilities may be apart in `EXACT_DTYPES`, and the gap of the two best tokens below which an
 answer may come out otherwise."""
 EXACT_DTYPES = ("float32", "float64")
 MOST_DIFFERING = 0.2
-"""Share of answers that may differ in other dtypes."""
+"""Share of answers that may differ in other dtypes, beside those where two tokens were equally likely."""
+HALF_TOLERANCE = 1.0
+"""In nats: how far log-probabilities may be apart in other dtypes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Agreement:
             return False
         if dtype in EXACT_DTYPES:
             return self.differing == self.close_calls and self.largest <= TOLERANCE
-        return self.differing <= MOST_DIFFERING * self.answers
+        return self.differing - self.close_calls <= MOST_DIFFERING * self.answers and self.largest <= HALF_TOLERANCE
 
 
 def compare_variants(calls: Sequence[Call], engine: LocalEngine, max_conversations: int) -> list[Agreement]:

@@ -15,7 +15,7 @@ from dualfocus_eval.common.geometry import Box, Size, overlap
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES, parse_box
 
-__all__ = ["MARGIN", "MIN_RESPONSES", "THINNEST", "BoxCheck", "Reading", "Response", "check_boxes"]
+__all__ = ["MIN_RESPONSES", "THINNEST", "BoxCheck", "Reading", "Response", "check_boxes"]
 
 MIN_RESPONSES = 8
 """Fewer responses tell no two readings apart."""

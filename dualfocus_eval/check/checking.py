@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -14,11 +15,10 @@ from dualfocus_eval.check.metering import Usage
 from dualfocus_eval.check.passes import Passes, run_passes
 from dualfocus_eval.check.probes import Probe
 from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_size
-from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.engines.base import Engine, Failure
 from dualfocus_eval.engines.local import EngineInfo, LocalEngine
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed
+from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 
 __all__ = ["SetupCheck", "check_setup"]
 
@@ -41,6 +41,8 @@ class SetupCheck:
     """By the name of the pass, over all questions."""
     second_passes: int
     """Questions that were answered in the second pass."""
+    regions_given: int
+    """Those of them that got a known region, since the model's response had no usable box."""
     batch_halvings: int
     """How often a batch did not fit into memory and was split."""
     failures: tuple[str, ...]
@@ -48,9 +50,10 @@ class SetupCheck:
     failed: int
     """Questions that it happened to."""
 
-    def to_json(self) -> str:
-        """It as a JSON object; numbers that are not finite are null."""
-        return json_text(json.loads(TypeAdapter(SetupCheck).dump_json(self)), indent=1) + "\n"
+    def as_dict(self) -> dict[str, Any]:
+        """It for JSON; numbers that are not finite are None."""
+        values: dict[str, Any] = json.loads(TypeAdapter(SetupCheck).dump_json(self))
+        return values
 
 
 def check_setup(
@@ -74,6 +77,10 @@ def check_setup(
         agreement=tuple(compare_variants(passes.calls, local, max_conversations)) if local else None,
         usage=passes.usage,
         second_passes=sum(isinstance(state, Pair) for state in passes.answered),
+        regions_given=sum(
+            isinstance(zoomed, Zoomed) and not isinstance(looked, Zoomed)
+            for looked, zoomed in zip(passes.looked, passes.zoomed, strict=True)
+        ),
         batch_halvings=engine.counters.batch_halvings,
         failures=tuple(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in causes)),
         failed=len(causes),

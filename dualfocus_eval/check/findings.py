@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from dualfocus_eval.check.agreement import EXACT_DTYPES, MOST_DIFFERING, TOLERANCE, Agreement
+from dualfocus_eval.check.agreement import EXACT_DTYPES, HALF_TOLERANCE, MOST_DIFFERING, TOLERANCE, Agreement
 from dualfocus_eval.check.boxes import MIN_RESPONSES, BoxCheck, Reading
 from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.method.grounding import GROUNDING
 
-__all__ = ["FEWEST_USABLE", "LOWEST_IOU", "what_is_off"]
+__all__ = ["what_is_off"]
 
 FEWEST_USABLE = 0.5
 """Share of grounding responses that must have a usable box."""
@@ -29,10 +29,8 @@ def _lines(found: SetupCheck) -> Iterator[str]:
         yield f"{found.failed} of {found.questions} questions failed: {found.failures[0]}{more}"
     if found.boxes:
         yield from _box_lines(found.boxes, found.settings.max_box_tokens)
-    dtype = found.engine.dtype if found.engine else ""
-    for agreement in found.agreement or ():
-        if not agreement.holds(dtype):
-            yield _disagreement(agreement, dtype)
+    if found.engine and found.agreement:
+        yield from _disagreement(found.agreement, found.engine.dtype)
 
 
 def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
@@ -79,9 +77,13 @@ def _fit(reading: Reading) -> str:
 
 
 def _without_boxes(boxes: BoxCheck, max_box_tokens: int) -> str:
-    if boxes.cut:
-        return f"{boxes.cut} of them were cut at max_box_tokens={max_box_tokens}; raise it"
-    return f"the model wrote {clipped(boxes.responses[0].text)!r}; {_other_grounding()}"
+    example = f'the model wrote "{clipped(boxes.responses[0].text)}"'
+    if 2 * boxes.cut > len(boxes.responses):
+        return (
+            f"{example}; {boxes.cut} responses were cut at max_box_tokens={max_box_tokens}: raise it if the box comes "
+            f"later, or {_other_grounding()}"
+        )
+    return f"{example}: {_other_grounding()}"
 
 
 def _other_grounding() -> str:
@@ -92,14 +94,22 @@ def _other_grounding() -> str:
     return "evaluate it with strategy=macro, or choose a model that was trained to write boxes"
 
 
-def _disagreement(agreement: Agreement, dtype: str) -> str:
-    differ = f"{agreement.differing} of {agreement.answers} answers differ, log-probabilities by up to "
-    what = f"{agreement.variant}: {differ}{agreement.largest:.1e}"
-    if agreement.failed:
-        return f"{agreement.variant}: {agreement.failed} requests fail one way only: report it with this output"
+def _disagreement(agreement: Sequence[Agreement], dtype: str) -> Iterator[str]:
+    broken = [one for one in agreement if not one.holds(dtype)]
+    if not broken:
+        return
+    found = "; ".join(
+        f"{one.variant}: {one.differing} of {one.answers} differ, log-probabilities by up to {one.largest:.1e}"
+        + (f", {one.failed} fail one way only" if one.failed else "")
+        for one in broken
+    )
     if dtype in EXACT_DTYPES:
-        return (
-            f"{what}; in {dtype} at most {TOLERANCE} and only closest calls are expected: pass prefix_cache_gib=0 and "
-            "batch_size=1, and report it with this output"
+        expected = f"in {dtype} log-probabilities may differ by {TOLERANCE}, and answers only at closest calls"
+        advice = "pass --model_args prefix_cache_gib=0,batch_size=1, and report it with this output"
+    else:
+        expected = (
+            f"in {dtype} log-probabilities may differ by {HALF_TOLERANCE}, and beside closest calls at most "
+            f"{MOST_DIFFERING:.0%} of the answers"
         )
-    return f"{what}; more than {MOST_DIFFERING:.0%} of the answers in {dtype}: pass dtype=float32, or batch_size=1"
+        advice = "pass --model_args dtype=float32"
+    yield f"answers depend on how they are computed ({found}), but {expected}: {advice}"

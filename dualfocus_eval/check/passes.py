@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dualfocus_eval.check.metering import Meter, Usage
 from dualfocus_eval.check.probes import Probe
+from dualfocus_eval.check.regions import with_region
 from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
@@ -25,7 +26,7 @@ from dualfocus_eval.method.passes import check, first_pass, second_pass
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, MicroOnly, Pair, Unzoomed, Zoomed
 
-__all__ = ["FIRST", "SCORING", "SECOND", "Call", "Passes", "run_passes"]
+__all__ = ["Call", "Passes", "run_passes"]
 
 FIRST, SECOND, SCORING = "first pass", "second pass", "scoring"
 
@@ -72,6 +73,8 @@ class Passes:
 
     looked: Sequence[Failed | Unzoomed | Zoomed]
     """After the first pass."""
+    zoomed: Sequence[Failed | Unzoomed | Zoomed]
+    """The same, with a region for those whose response had none."""
     answered: Sequence[Failed | Unzoomed | MicroOnly | Pair]
     """After the second."""
     decided: Sequence[Decided]
@@ -82,23 +85,29 @@ class Passes:
 
 
 def run_passes(probes: Sequence[Probe], engine: Engine, settings: Settings, batch_size: int) -> Passes:
-    """Answer the probes in two passes, ``batch_size`` of them together, and score the candidates that differ."""
+    """Answer the probes in two passes, ``batch_size`` of them together, and score the candidates that differ.
+
+    Where the model names no region, the second pass looks at a known one, so that both passes are always seen.
+    """
     _warm_up(probes, engine)
     recorder, meter = _Recorder(engine), Meter(engine)
     looked: list[Failed | Unzoomed | Zoomed] = []
+    zoomed: list[Failed | Unzoomed | Zoomed] = []
     answered: list[Failed | Unzoomed | MicroOnly | Pair] = []
     decided: list[Decided] = []
     for begin in range(0, len(probes), batch_size):
-        questions = [probe.question for probe in probes[begin : begin + batch_size]]
+        batch = probes[begin : begin + batch_size]
         with meter.measuring(FIRST):
-            first = first_pass([check(question, settings) for question in questions], recorder, settings, macro=True)
+            first = first_pass([check(one.question, settings) for one in batch], recorder, settings, macro=True)
+        placed = [with_region(state, probe, settings) for state, probe in zip(first, batch, strict=True)]
         with meter.measuring(SECOND):
-            second = second_pass(first, recorder, settings)
+            second = second_pass(placed, recorder, settings)
         with meter.measuring(SCORING):
             decided += decide([state for state in second if isinstance(state, Pair)], recorder, settings)
         looked += first
+        zoomed += placed
         answered += second
-    return Passes(looked, answered, decided, recorder.calls, meter.usage)
+    return Passes(looked, zoomed, answered, decided, recorder.calls, meter.usage)
 
 
 def _warm_up(probes: Sequence[Probe], engine: Engine) -> None:

@@ -16,7 +16,22 @@ from dualfocus_eval.method.passes import micro_conversation
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Failed, Zoomed
 
-__all__ = ["PictureSizes", "PromptCheck", "Rendered", "check_prompts", "encoded_size"]
+__all__ = ["PictureSizes", "PromptCheck", "TokenCounts", "check_prompts", "encoded_size"]
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Image tokens of several prompts; None where the engine cannot tell them."""
+
+    fewest: int | None
+    median: float | None
+    most: int | None
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> TokenCounts:
+        """Zeros are prompts whose tokens are not known."""
+        known = [count for count in counts if count]
+        return cls(min(known, default=None), median(known) if known else None, max(known, default=None))
 
 
 @dataclass(frozen=True)
@@ -24,10 +39,7 @@ class PictureSizes:
     """What the model sees of the images, or of the crops."""
 
     count: int
-    fewest_tokens: int | None
-    """Image tokens; None where the engine cannot tell them."""
-    median_tokens: float | None
-    most_tokens: int | None
+    tokens: TokenCounts
     encoded: tuple[Size, ...]
     """The different (width, height) in pixels at which the vision encoder sees them; empty where the engine cannot tell
     them."""
@@ -55,22 +67,27 @@ class PromptCheck:
     """Empty where the engine cannot tell."""
     images: PictureSizes
     crops: PictureSizes
+    """Each alone."""
+    both: TokenCounts
+    """An image and its crop in a second pass: some models show several images in fewer tokens each."""
 
 
 def check_prompts(passes: Passes, engine: Engine, settings: Settings) -> PromptCheck:
     """Look at the prompts of ``passes``."""
-    zoomed = [state for state in passes.looked if isinstance(state, Zoomed)]
+    zoomed = [state for state in passes.zoomed if isinstance(state, Zoomed)]
     parts = [(name, _parts(conversation, engine)) for name, conversation in _conversations(passes, settings)]
+    second = [found for state in zoomed if not isinstance(found := micro_conversation(state, settings), Failure)]
     return PromptCheck(
         rendered=tuple(Rendered(name, found) for name, found in parts if found),
         images=_sizes([picture for state in passes.looked for picture in state.question.images], engine),
         crops=_sizes([state.zoom.picture for state in zoomed], engine),
+        both=TokenCounts.of([_tokens(conversation, engine) for conversation in second]),
     )
 
 
 def _conversations(passes: Passes, settings: Settings) -> Iterator[tuple[str, Conversation]]:
     """Those of the first question with a region; without any region, of the first question that was asked."""
-    asked = [state for state in passes.looked if not isinstance(state, Failed)]
+    asked = [state for state in passes.zoomed if not isinstance(state, Failed)]
     state = next((state for state in asked if isinstance(state, Zoomed)), next(iter(asked), None))
     if state is None:
         return
@@ -98,17 +115,11 @@ def _parts(conversation: Conversation, engine: Engine) -> tuple[str | int, ...]:
 
 
 def _sizes(pictures: Sequence[Picture], engine: Engine) -> PictureSizes:
-    counts = [_tokens(picture, engine) for picture in pictures]
-    tokens = [count for count in counts if count]
+    counts = [_tokens((Message("user", (picture, "?")),), engine) for picture in pictures]
     encoded = {size for picture in pictures if (size := encoded_size(picture, engine))}
-    return PictureSizes(
-        len(pictures),
-        min(tokens, default=None),
-        median(tokens) if tokens else None,
-        max(tokens, default=None),
-        tuple(sorted(encoded)),
-    )
+    return PictureSizes(len(pictures), TokenCounts.of(counts), tuple(sorted(encoded)))
 
 
-def _tokens(picture: Picture, engine: Engine) -> int:
-    return sum(part for part in _parts((Message("user", (picture, "?")),), engine) if isinstance(part, int))
+def _tokens(conversation: Conversation, engine: Engine) -> int:
+    """The image tokens of a prompt; 0 where they are not known."""
+    return sum(part for part in _parts(conversation, engine) if isinstance(part, int))

@@ -6,7 +6,7 @@ import math
 
 from dualfocus_eval.check.boxes import MIN_RESPONSES, THINNEST, BoxCheck, Reading
 from dualfocus_eval.check.checking import SetupCheck
-from dualfocus_eval.check.prompts import PictureSizes
+from dualfocus_eval.check.prompts import PictureSizes, TokenCounts
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.method.grounding import GROUNDING
@@ -31,7 +31,8 @@ def _engine(found: SetupCheck) -> Table:
     info = found.engine
     rows: list[tuple[Cell, ...]] = [("questions", found.questions)]
     if info:
-        reuse = f"no: {info.no_reuse}" if info.no_reuse else "yes"
+        limited = f"not by the second pass: {info.limited_reuse}" if info.limited_reuse else "yes"
+        reuse = f"no: {info.no_reuse}" if info.no_reuse else limited
         rows += [
             ("family", info.family),
             ("engine", info.engine),
@@ -49,15 +50,28 @@ def _engine(found: SetupCheck) -> Table:
 
 
 def _pictures(found: SetupCheck) -> Table:
+    prompts = found.prompts
+
     def row(name: str, sizes: PictureSizes) -> tuple[Cell, ...]:
-        middle = None if sizes.median_tokens is None else Number(sizes.median_tokens, decimals=0)
         encoded = ", ".join(f"{width} x {height}" for width, height in sizes.encoded[:3])
         more = f" and {len(sizes.encoded) - 3} others" if len(sizes.encoded) > 3 else ""
-        return (name, sizes.count, sizes.fewest_tokens, middle, sizes.most_tokens, encoded + more or _UNKNOWN)
+        unknown = _UNKNOWN if sizes.count else ""
+        return (name, sizes.count, *_counted(sizes.tokens), encoded + more or unknown)
 
-    rows = (row("image", found.prompts.images), row("crop", found.prompts.crops))
-    notes = () if found.prompts.images.median_tokens is not None else (f"Tokens are {_UNKNOWN}.",)
-    return Table("Tokens per image and per crop", ("", "n", "min", "median", "max", "encoded pixels"), (rows,), notes)
+    both = ("both, second pass", prompts.crops.count, *_counted(prompts.both), "")
+    rows = (row("image", prompts.images), row("crop", prompts.crops), both)
+    notes = []
+    if prompts.images.tokens.median is None:
+        notes.append(f"Tokens are {_UNKNOWN}.")
+    if found.regions_given:
+        notes.append(f"{found.regions_given} crops show a known region: the responses had no usable box.")
+    header = ("", "n", "min", "median", "max", "encoded pixels")
+    return Table("Tokens per image and per crop", header, (rows,), tuple(notes))
+
+
+def _counted(tokens: TokenCounts) -> tuple[Cell, ...]:
+    middle = None if tokens.median is None else Number(tokens.median, decimals=0)
+    return (tokens.fewest, middle, tokens.most)
 
 
 def _boxes(boxes: BoxCheck) -> Table:

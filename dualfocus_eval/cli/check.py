@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_eval.cli.model_args import parse_arguments
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.common.escaping import one_line
+from dualfocus_eval.common.escaping import json_text, one_line
 from dualfocus_eval.common.files import check_writable, replacing
 from dualfocus_eval.harness.arguments import check, resolve
 
@@ -95,8 +96,6 @@ def _check_json(path: Path) -> None:
 
 
 def _probes(images: Path | None, limit: int, system_prompt: str | None) -> list[Probe]:
-    from dataclasses import replace
-
     from dualfocus_eval.check.probes import embedded_probes, folder_probes
 
     probes = folder_probes(images, limit) if images else embedded_probes(limit)
@@ -137,10 +136,11 @@ def _report(found: SetupCheck, pretrained: str, json: Path | None) -> int:
     from dualfocus_eval.check.findings import what_is_off
 
     _print(found, pretrained, Console())
-    if json:
-        with replacing(json) as partial:
-            partial.write_text(found.to_json(), encoding="utf-8")
     off = what_is_off(found)
+    if json:
+        content = {"pretrained": pretrained, "off": off, **found.as_dict()}
+        with replacing(json) as partial:
+            partial.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")
     sys.stdout.flush()  # what is off comes last where both go into one file
     for line in off:
         _complain(f"off: {line}")

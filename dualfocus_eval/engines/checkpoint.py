@@ -6,8 +6,9 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
@@ -33,8 +34,10 @@ class Checkpoint:
     end_ids: frozenset[int]
     default_end_id: int
     layers: int
-    """Those with keys and values of their own, which the layers after them, if any, share; 0 where transformers'
-    generate keeps the states."""
+    """Those with states of their own, which the layers after them, if any, share; 0 where transformers' generate keeps
+    the states."""
+    recurrent: frozenset[int]
+    """Those of them that keep a recurrent state in place of keys and values."""
     masks: AttentionMasks | None
     max_positions: int
     no_reuse: str | None
@@ -53,7 +56,10 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     Without the ``digest`` of the files that they were loaded from, all the weights are hashed.
     """
     model.eval().requires_grad_(False)
+    if model.dtype == torch.float64:
+        model.set_experts_implementation("eager")  # torch's grouped products have no float64
     text_config = model.config.get_text_config()
+    layers = _layers(model, family, name)
     settings, end_ids = _generation_settings(model, processor.tokenizer, model.name_or_path or name)
     return Checkpoint(
         model=model,
@@ -62,7 +68,8 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         generation_config=settings,
         end_ids=frozenset(end_ids),
         default_end_id=end_ids[0],
-        layers=_layers(model, family, name),
+        layers=len(layers),
+        recurrent=frozenset(index for index, kind in enumerate(layers) if kind is LinearAttentionLayer),
         masks=attention_masks(model.config, family, name) if family.engine == "in_process" else None,
         max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
         no_reuse=family.no_reuse,
@@ -72,16 +79,18 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
     )
 
 
-def _layers(model: Any, family: Family, name: str) -> int:
-    """See `Checkpoint.layers`."""
+def _layers(model: Any, family: Family, name: str) -> list[type]:
+    """What transformers keeps the states of each layer in, but for layers that share those of another."""
     if family.engine == "generate":
-        return 0
-    kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
-    while kinds[-1] is DummyLayer:
-        kinds.pop()
-    if not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        raise CheckpointError(f"{name}: its decoder keeps states other than keys and values, which is not supported")
-    return len(kinds)
+        return []
+    layers = DynamicCache(config=model.config).layers
+    while isinstance(layers[-1], DummyLayer):
+        layers.pop()
+    kinds = [type(layer) for layer in layers]
+    several = any(getattr(layer, "number_of_states", 1) > 1 for layer in layers)
+    if several or not set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer}:
+        raise CheckpointError(f"{name}: its decoder keeps states of a kind that is not supported")
+    return kinds
 
 
 def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, list[int]]:

@@ -49,12 +49,13 @@ class GenerationLoop(ABC):
         """
         return model._sample(
             input_ids,
-            logits_processor=LogitsProcessorList([self._choose]),
+            logits_processor=LogitsProcessorList([self]),
             stopping_criteria=StoppingCriteriaList([self._ended]),
             **arguments,
         )
 
-    def _choose(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """As transformers' LogitsProcessor: scores that leave only the next tokens possible."""
         if not self.first_step:
             self.first_step = time.perf_counter()
         else:

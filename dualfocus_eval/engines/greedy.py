@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest
+from dualfocus_eval.engines.batch_rows import BatchRow
 from dualfocus_eval.engines.choosing import Answer, Chooser
 from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
-from dualfocus_eval.engines.prefill import BatchRow, Prefilled, Prefiller
+from dualfocus_eval.engines.prefill import Prefilled, Prefiller
 
 __all__ = ["Decoder"]
 

@@ -22,6 +22,7 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
+from dualfocus_eval.engines.batch_rows import BatchRow
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.checkpoint_files import is_finite
 from dualfocus_eval.engines.choosing import Chooser
@@ -32,7 +33,7 @@ from dualfocus_eval.engines.greedy import Decoder
 from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.loading import load_checkpoint
 from dualfocus_eval.engines.local import LocalEngine
-from dualfocus_eval.engines.prefill import BatchRow, Prefiller
+from dualfocus_eval.engines.prefill import Prefiller
 from dualfocus_eval.engines.prefix_cache import PrefixCache
 from dualfocus_eval.engines.processors import check_answers
 from dualfocus_eval.engines.rendering import Prompt, Renderer
@@ -58,6 +59,7 @@ class TransformersEngine(LocalEngine):
             checkpoint.layers,
             checkpoint.masks,
             reuse=prefix_cache_bytes > 0 and checkpoint.no_reuse is None,
+            recurrent=checkpoint.recurrent,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
 

@@ -35,6 +35,8 @@ class EngineInfo:
     dtype: str
     no_reuse: str | None
     """Why the states of a prompt's beginning are not reused; None where they are."""
+    limited_reuse: str | None = None
+    """Why the second pass does not reuse those of the first, where only this is so."""
 
 
 class _Indexed(Protocol):
@@ -82,7 +84,7 @@ class LocalEngine(Engine):
         model, family = self.checkpoint.model, self.family
         reason = self.checkpoint.no_reuse or (None if self.prefix_cache_bytes else "prefix_cache_gib=0")
         dtype = str(model.dtype).removeprefix("torch.")
-        return EngineInfo(family.engine, family.name, str(model.device), dtype, reason)
+        return EngineInfo(family.engine, family.name, str(model.device), dtype, reason, family.limited_reuse)
 
     @abstractmethod
     def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from dualfocus_eval.families import Family
 
 __all__ = ["AttentionMasks", "LayerMask", "attention_masks"]
 
-_FULL, _SLIDING = "full_attention", "sliding_attention"
+_FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 """Types of layers, as transformers' configurations name them."""
 
 
@@ -49,14 +49,16 @@ class AttentionMasks:
         ``images`` (rows, length) tells which of those are an image's. A boundary never lies inside an image, so that
         all tokens of an image are in one pass.
         """
+        length, slots = images.shape[1], tokens.shape[1]
         index = tokens.cumsum(dim=1, dtype=torch.int32)  # (rows, slots): tokens of the row up to and with the slot
-        query = index[:, -images.shape[1] :, None]  # (rows, length, 1)
+        query = index[:, -length:, None]  # (rows, length, 1)
         key = index[:, None, :]  # (rows, 1, slots)
         earlier = key <= query  # (rows, length, slots)
-        same = _same_image(images, tokens.shape[1]) if self._any_bidirectional else None
+        same = _same_image(images, slots) if self._any_bidirectional else None
         # A slot of the padding attends to itself: attention over nothing would be NaN, which spreads to all rows of
         # later layers through products with zero.
-        itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)[-images.shape[1] :]
+        places = torch.arange(slots, device=tokens.device)
+        itself = places == places[-length:, None]  # (length, slots)
         masks = {}
         for name, layer in self.layers.items():
             allowed = earlier | same if layer.bidirectional_images and same is not None else earlier
@@ -88,26 +90,25 @@ def _same_image(images: torch.Tensor, slots: int) -> torch.Tensor:
 def attention_masks(config: Any, family: Family, name: str) -> AttentionMasks | None:
     """The masks that a model of ``config`` needs, or None where a mask of its tokens alone, (rows, slots), is enough.
 
-    Raises ``UserError`` for an attention kernel that takes no such masks, ``CheckpointError`` for a type of layer that
-    is not supported beside them.
+    Raises ``UserError`` for an attention kernel that takes no such masks, ``CheckpointError`` for types of layers that
+    no mask is known for.
     """
     text = config.get_text_config()
     declared = getattr(text, "layer_types", None)
     window = getattr(text, "sliding_window", None)
-    types = sorted(set(declared or [_FULL if window is None else _SLIDING]))
+    types = set(
+        declared or [_SLIDING if window else _CHUNKED if getattr(text, "attention_chunk_size", None) else _FULL]
+    )
     images = family.bidirectional_images(text) if family.bidirectional_images is not None else frozenset()
-    if _SLIDING not in types and not images:
+    if not images and types.isdisjoint((_SLIDING, _CHUNKED)):
         return None
-    strange = [kind for kind in types if kind not in (_FULL, _SLIDING)]
-    if strange:
-        raise CheckpointError(
-            f"{name}: its decoder has layers of type {strange[0]} beside sliding windows, which is not supported"
-        )
+    if strange := sorted(types - {_FULL, _SLIDING}):
+        raise CheckpointError(f"{name}: its decoder has layers of type {strange[0]}, which is not supported")
     kernel = text._attn_implementation
     if kernel not in ("sdpa", "eager"):
         raise UserError(
             f"attn_implementation={kernel} does not apply to {name}: its layers have sliding windows or bidirectional "
             "images; use sdpa or eager"
         )
-    layers = {kind: LayerMask(window if kind == _SLIDING else None, kind in images) for kind in types}
+    layers = {kind: LayerMask(window if kind == _SLIDING else None, kind in images) for kind in sorted(types)}
     return AttentionMasks(layers, by_type=declared is not None, additive=kernel == "eager")

@@ -4,63 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from dualfocus_eval.engines.base import Counters, Failure
+from dualfocus_eval.engines.batch_rows import MAX_PADDING, BatchRow, similar_lengths
 from dualfocus_eval.engines.choosing import not_finite
 from dualfocus_eval.engines.image_inputs import ImageEncoder
-from dualfocus_eval.engines.kv_buffer import KeyValueBuffer
+from dualfocus_eval.engines.kv_buffer import BufferPart, KeyValueBuffer
 from dualfocus_eval.engines.masks import AttentionMasks
-from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment
-from dualfocus_eval.engines.rendering import Boundary, Prompt
+from dualfocus_eval.engines.prefix_cache import PrefixCache, Segment, States
+from dualfocus_eval.engines.rendering import Boundary
 from dualfocus_eval.families import Forward
 
-__all__ = ["BatchRow", "Prefilled", "Prefiller"]
-
-T = TypeVar("T")
-
-MAX_PADDING = 1.25
-"""Slots per token that a padded batch may take before it is split."""
-
-
-@dataclass(eq=False)
-class BatchRow:
-    """A prompt on its way through the model, with the continuation that it is to be scored on, if any."""
-
-    index: int
-    """Position of its request in the caller's list."""
-    prompt: Prompt
-    continuation: tuple[int, ...] = ()
-    base: Segment | None = None
-    """The longest reusable beginning; later the last segment cut from the row's own states."""
-    shares_prompt: bool = False
-    """Whether another row has the same prompt, as two continuations that are compared have."""
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        # The last token of a continuation predicts nothing that is asked for.
-        return self.prompt.ids + self.continuation[:-1]
-
-    def positions(self) -> torch.Tensor:
-        """Position ids of ``ids``, (axes, length)."""
-        extra = torch.arange(len(self.continuation[:-1])) + self.prompt.next_position
-        return torch.cat([self.prompt.positions, extra.expand(len(self.prompt.positions), -1)], dim=1)
-
-    @property
-    def boundaries(self) -> tuple[Boundary, ...]:
-        """The prompt's, and where several rows have it in common its own end but for the last token."""
-        if not self.shares_prompt:
-            return self.prompt.boundaries
-        return (*self.prompt.boundaries, self.prompt.last_boundary)
-
-    def missing(self) -> list[Boundary]:
-        """The places after ``base`` where the prompt's states may be cut for reuse."""
-        done = self.base.end if self.base else 0
-        return [b for b in self.boundaries if b.stored and b.end > done]
+__all__ = ["Prefilled", "Prefiller"]
 
 
 @dataclass(eq=False)
@@ -70,21 +30,6 @@ class Prefilled:
     rows: list[BatchRow]
     buffer: KeyValueBuffer
     logits: torch.Tensor
-
-
-def similar_lengths(items: Iterable[T], length: Callable[[T], int], most: int) -> list[list[T]]:
-    """Groups of at most ``most`` items whose lengths differ little enough to be padded to one length."""
-    groups: list[list[T]] = []
-    tokens = 0
-    for item in sorted(items, key=length):
-        size = length(item)
-        if groups and len(groups[-1]) < most and size * (len(groups[-1]) + 1) <= MAX_PADDING * (tokens + size):
-            groups[-1].append(item)
-            tokens += size
-        else:
-            groups.append([item])
-            tokens = size
-    return groups
 
 
 @dataclass(eq=False)
@@ -98,6 +43,8 @@ class Prefiller:
     layers: int
     masks: AttentionMasks | None
     reuse: bool
+    recurrent: frozenset[int] = frozenset()
+    """The layers whose state can be kept where a pass ends, but not cut."""
     held: dict[str, Segment] = field(default_factory=dict)
     """Segments of the chunk in progress; they serve its rows even when the cache has no room for them."""
 
@@ -111,12 +58,12 @@ class Prefiller:
         if self.reuse:
             for row in rows:
                 row.base = self._longest_known(row)
-            while jobs := self._shared_beginnings(rows) or self._outliers(rows):
-                for batch in similar_lengths(jobs, lambda job: job[1].end - _done(job[0]), max_rows):
+            while jobs := self._shared_beginnings(rows) or self._passes_of_their_own(rows):
+                for batch in similar_lengths(jobs, lambda job: job[1].end - job[0].done, max_rows):
                     self._compute([row for row, _ in batch], [boundary.end for _, boundary in batch], keep=1)
                 for row in rows:
                     row.base = self._longest_known(row)
-        batches = similar_lengths(rows, lambda row: len(row.ids) - _done(row), max_rows)
+        batches = similar_lengths(rows, lambda row: len(row.ids) - row.done, max_rows)
         for group in batches:
             keep = max(1, *(len(row.continuation) for row in group))
             ends = [len(row.ids) for row in group]
@@ -125,7 +72,7 @@ class Prefiller:
         self.counters.tokens_reused += sum(len(row.ids) for row in rows) - (self.counters.tokens_prefilled - computed)
         self.held = {}
 
-    def keep_turn(self, row: BatchRow, key: str, end: int, states: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def keep_turn(self, row: BatchRow, key: str, end: int, states: Sequence[States]) -> None:
         """Keep the states from the row's last segment to ``end``, computed while its answer was generated."""
         self._keep(Segment(key, row.base, end, states))
 
@@ -158,9 +105,16 @@ class Prefiller:
                 jobs[together[-1].key] = (row, together[-1])
         return list(jobs.values())
 
+    def _passes_of_their_own(self, rows: Sequence[BatchRow]) -> list[tuple[BatchRow, Boundary]]:
+        """Rows that gain from a pass up to their last boundary."""
+        if not self.recurrent:
+            return self._outliers(rows)
+        # Later calls can only go on from where a pass ended.
+        return [(row, row.missing()[-1]) for row in rows if row.missing()]
+
     def _outliers(self, rows: Sequence[BatchRow]) -> list[tuple[BatchRow, Boundary]]:
         """Rows so much longer than the others that padding to them would cost more than a pass of their own."""
-        sizes = [len(row.ids) - _done(row) for row in rows]
+        sizes = [len(row.ids) - row.done for row in rows]
         if max(sizes) * len(sizes) <= MAX_PADDING * sum(sizes):
             return []
         mean = sum(sizes) / len(sizes)
@@ -170,12 +124,17 @@ class Prefiller:
 
     def _compute(self, rows: list[BatchRow], ends: list[int], keep: int) -> tuple[KeyValueBuffer, torch.Tensor]:
         """One forward pass over every row's ids from its base to its end; keeps what may be reused."""
-        starts = [_done(row) for row in rows]
+        starts = [row.done for row in rows]
         lengths = [end - start for start, end in zip(starts, ends, strict=True)]
-        tokens = self._tokens(rows, starts, ends)
+        ids, embeds, positions, deep = self._tokens(rows, starts, ends)
         begin = time.perf_counter()
-        buffer = KeyValueBuffer(self.layers, [row.base for row in rows], lengths)
-        logits = self.forward(buffer, keep, *tokens)
+        buffer = KeyValueBuffer(self.layers, [row.base for row in rows], lengths, self.recurrent)
+        found = []
+        for part, width, cache in buffer.parts():
+            tokens = (ids[part, -width:], embeds[part, -width:], positions[:, part, -width:])
+            further = None if deep is None else deep[part, -width:]
+            found.append(self.forward(cache, keep, *tokens, further))
+        logits = _right_aligned(found)
         for number, (row, end) in enumerate(zip(rows, ends, strict=True)):
             if self.reuse:
                 self._cut(row, number, end, lengths[number], buffer)
@@ -190,9 +149,11 @@ class Prefiller:
         for boundary in row.missing():
             if boundary.end > end:
                 break
+            if self.recurrent and boundary.end < end:
+                continue
             known = self.held.get(boundary.key) or self.cache.get(boundary.key)
             if known is None:
-                states = buffer.slice(number, origin + _done(row), origin + boundary.end)
+                states = buffer.slice(number, origin + row.done, origin + boundary.end)
                 known = Segment(boundary.key, row.base, boundary.end, states)
             row.base = known
             self._keep(known)
@@ -232,7 +193,7 @@ class Prefiller:
 
     def forward(
         self,
-        buffer: KeyValueBuffer,
+        buffer: KeyValueBuffer | BufferPart,
         keep: int,
         ids: torch.Tensor,
         embeds: torch.Tensor,
@@ -250,5 +211,9 @@ class Prefiller:
         return logits.to(torch.float32)  # (rows, keep, vocabulary)
 
 
-def _done(row: BatchRow) -> int:
-    return row.base.end if row.base else 0
+def _right_aligned(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(rows, kept tokens, vocabulary) of all rows; short passes give fewer tokens than others."""
+    if len(logits) == 1:
+        return logits[0]
+    width = max(part.shape[1] for part in logits)
+    return torch.cat([torch.nn.functional.pad(part, (0, 0, width - part.shape[1], 0)) for part in logits])

@@ -1,4 +1,4 @@
-"""The automatic prefix cache: key/value states of prompt beginnings, as a tree of segments under a byte budget.
+"""The automatic prefix cache: the states of prompt beginnings, as a tree of segments under a byte budget.
 
 A segment holds the states from its parent's end to its own; so what several prompts share is stored once. Its key
 stands for everything before its end: token ids and the content of the pictures.
@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-__all__ = ["GIB", "PrefixCache", "Segment", "default_budget"]
+__all__ = ["GIB", "PrefixCache", "Segment", "States", "default_budget"]
 
 GIB = 1 << 30
+States = tuple[torch.Tensor, torch.Tensor]
+"""Of one layer and one row: keys and values of some tokens, (heads, tokens, head_dim) each; or of a recurrent layer the
+state after the last of them, convolution's and recurrent."""
 
 
 def default_budget(weights: int, free: int) -> int:
@@ -29,13 +32,13 @@ def default_budget(weights: int, free: int) -> int:
 
 @dataclass(eq=False)
 class Segment:
-    """Key/value states of the tokens ``start`` to ``end`` of a prompt, given those of ``parent`` before them."""
+    """States of the tokens ``start`` to ``end`` of a prompt, given those of ``parent`` before them."""
 
     key: str
     parent: Segment | None
     end: int
-    layers: Sequence[tuple[torch.Tensor, torch.Tensor]] = field(repr=False)
-    """Per layer keys and values, (heads, end - start, head_dim) each."""
+    layers: Sequence[States] = field(repr=False)
+    """Per layer keys and values of these tokens, or a recurrent state at ``end``."""
     children: int = 0
     """Cached segments that continue this one."""
     pins: int = 0

@@ -12,7 +12,7 @@ from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.engines.base import Counters, Engine, Failure, GenerateRequest, Message, Picture
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture, image_inputs
+from dualfocus_eval.engines.image_inputs import ImageEncoder, image_inputs
 from dualfocus_eval.families import Family
 
 __all__ = ["check_answers", "check_image_tokens", "padding_processor", "read_processor"]
@@ -71,10 +71,10 @@ def check_answers(engine: Engine, vocabulary: int, processor: Any, name: str) ->
 
 def check_image_tokens(model: Any, processor: Any, family: Family, name: str) -> None:
     """Raise ``CheckpointError`` unless ``model`` makes of a picture as many tokens as ``processor`` reserves for it."""
-    picture = ShownPicture(_picture())
+    encoder, picture = ImageEncoder(model, processor, family, Counters()), _picture()
     try:
         with torch.inference_mode():
-            features = ImageEncoder(model, processor, family, Counters()).encode([picture], max_batch=1)
+            features = encoder.encode([*encoder.shown([picture]), *encoder.shown([picture, picture])], max_batch=1)
     except torch.OutOfMemoryError:
         raise UserError(f"{name}: no memory is left to encode a picture; try dtype=bfloat16") from None
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -82,7 +82,7 @@ def check_image_tokens(model: Any, processor: Any, family: Family, name: str) ->
             f"{name}: the model cannot encode a picture as its processor prepares it: {first_line(error)}; "
             f"the values in {_SETTINGS} (patch_size, num_additional_image_tokens, ...) must fit config.json"
         ) from error
-    if not features[picture.key].isfinite().all():
+    if not all(found.isfinite().all() for found in features.values()):
         raise CheckpointError(
             f"{name}: the vision encoder gives NaN or infinite features in {model.dtype}; try dtype=bfloat16 or "
             "dtype=float32"

@@ -115,15 +115,16 @@ class Family:
     """How those of its checkpoints that think before they answer mark it."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
-    one, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
     tiles_by_count: bool = False
-    """Whether a picture alone in its conversation is prepared otherwise than one among several. Then the second pass,
-    which adds the crop, cannot reuse the first pass's states."""
+    """Whether a picture alone in its conversation is cut into more tiles than one of several; see `limited_reuse`."""
     pixel_limits: bool = False
     """Whether the processor takes ``min_pixels`` and ``max_pixels``."""
     vision_tower: str = "model.vision_tower"
     """Prefixes of the weights' names; what begins with none of the three is of the language model too (its head)."""
     connector: str = "model.multi_modal_projector"
+    further_connectors: tuple[str, ...] = ()
+    """Prefixes of other modules between vision encoder and language model."""
     language_model: str = "model.language_model"
     training_template: str | None = None
     """For checkpoints whose chat template does not mark what the assistant generates, its end token included."""
@@ -139,11 +140,25 @@ class Family:
     """What runs its checkpoints: the engine that uses the hooks above, or transformers' ``generate`` alone."""
     trained_boxes: bool | None = True
     """Whether its checkpoints were trained to write boxes; None where that is not known. Runs warn of all but True."""
+    title: str = ""
+    """What its authors call the models, for the documentation's list."""
+    example: str = ""
+    """One of its checkpoints on the hub, likewise."""
 
     @property
     def name(self) -> str:
         """What it is registered under: its ``model_type``."""
         return self.model_type
+
+    @property
+    def limited_reuse(self) -> str | None:
+        """Why the second pass cannot reuse the first one's states, where it cannot. The run's summary prints it."""
+        return "an image is cut into fewer tiles when its crop follows it" if self.tiles_by_count else None
+
+    @property
+    def connectors(self) -> tuple[str, ...]:
+        """Prefixes of all that is between vision encoder and language model."""
+        return (self.connector, *self.further_connectors)
 
     @property
     def settings(self) -> Mapping[str, str]:

@@ -31,6 +31,8 @@ def _encoded_square(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
 
 GEMMA3 = Family(
     model_type="gemma3",
+    title="Gemma 3",
+    example="google/gemma-3-12b-it",
     box_convention=BBOX_2D_1000,
     trained_boxes=False,
     encode=_encode_crops,
@@ -77,6 +79,8 @@ def _forward(model: Any, step: Forward) -> torch.Tensor:
 
 GEMMA4 = Family(
     model_type="gemma4",
+    title="Gemma 4",
+    example="google/gemma-4-31B-it",
     box_convention=GEMMA4_BOX,
     encode=_encode_patches,
     encoded_size=_encoded_size,

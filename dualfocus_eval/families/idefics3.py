@@ -27,9 +27,11 @@ def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
     return [torch.cat(tiles[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _family(model_type: str) -> Family:
+def _family(model_type: str, title: str, example: str) -> Family:
     return Family(
         model_type=model_type,
+        title=title,
+        example=example,
         box_convention=BBOX_2D_1000,
         trained_boxes=False,
         encode=_encode,
@@ -41,7 +43,7 @@ def _family(model_type: str) -> Family:
     )
 
 
-IDEFICS3 = _family("idefics3")
-SMOLVLM = _family("smolvlm")
+IDEFICS3 = _family("idefics3", "Idefics3", "HuggingFaceM4/Idefics3-8B-Llama3")
+SMOLVLM = _family("smolvlm", "SmolVLM2", "HuggingFaceTB/SmolVLM2-2.2B-Instruct")
 
 FAMILIES = (IDEFICS3, SMOLVLM)

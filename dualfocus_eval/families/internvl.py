@@ -24,6 +24,8 @@ def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
 
 INTERNVL = Family(
     model_type="internvl",
+    title="InternVL 3 and 3.5",
+    example="OpenGVLab/InternVL3_5-8B-HF",
     box_convention=INTERNVL_BOX,
     encode=_encode,
     encoded_size=tile_size,

@@ -68,6 +68,8 @@ _TRAINING_TEMPLATE = (
 
 LLAVA = Family(
     model_type="llava",
+    title="LLaVA-1.5",
+    example="llava-hf/llava-1.5-7b-hf",
     box_convention=UNIT_BOX,
     encode=_encode,
     encoded_size=_encoded_size,

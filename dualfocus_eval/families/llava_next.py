@@ -32,6 +32,8 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
 
 LLAVA_NEXT = Family(
     model_type="llava_next",
+    title="LLaVA-NeXT",
+    example="llava-hf/llava-v1.6-mistral-7b-hf",
     box_convention=UNIT_BOX,
     encode=_encode,
     encoded_size=_encoded_size,

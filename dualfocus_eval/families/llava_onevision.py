@@ -44,6 +44,8 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
 
 LLAVA_ONEVISION = Family(
     model_type="llava_onevision",
+    title="LLaVA-OneVision",
+    example="llava-hf/llava-onevision-qwen2-7b-ov-hf",
     box_convention=BBOX_2D_1000,
     trained_boxes=False,
     encode=_encode,

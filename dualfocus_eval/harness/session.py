@@ -54,6 +54,7 @@ class Session:
         self._key = StoreKey.of(config, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
         self._no_reuse = self._engine.checkpoint.no_reuse
+        self._limited_reuse = self._engine.family.limited_reuse if config.settings.strategy != "macro" else None
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
@@ -96,6 +97,7 @@ class Session:
             "settings_from": dict(self.config.sources),
             "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
             "no_prefix_reuse": self._no_reuse,
+            "limited_prefix_reuse": self._limited_reuse,
             "checkpoint": self._checkpoint,
             "environment": self._environment,
             "batch_size": self.config.batch_size,
@@ -179,7 +181,13 @@ class Session:
             self._summary, self._outcomes = Summary.merged(summaries), Outcomes.merged(outcomes)
         self._finished = self.record, self._outcomes
         if self._accelerator.is_main_process:
-            print_summary(self._summary, str(self.trace_folder), self._warnings, no_reuse=self._no_reuse)
+            print_summary(
+                self._summary,
+                str(self.trace_folder),
+                self._warnings,
+                no_reuse=self._no_reuse,
+                limited_reuse=self._limited_reuse,
+            )
         self._summary, self._outcomes, self._warnings = Summary(), Outcomes(), []
 
     def add_to_results(self, results: dict[str, Any]) -> None:

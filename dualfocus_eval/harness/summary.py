@@ -113,10 +113,12 @@ def print_summary(
     warnings: Sequence[str] = (),
     console: Console | None = None,
     no_reuse: str | None = None,
+    limited_reuse: str | None = None,
 ) -> None:
     """Show the table, where the answers are stored (``traces``), and what was not as it was asked for.
 
-    ``no_reuse`` is the reason for which no prompt could begin with the states of another, where there is one.
+    ``no_reuse`` is the reason for which no prompt could begin with the states of another, where there is one, and
+    ``limited_reuse`` that for which none of the second pass could begin with those of the first.
     """
     table = Table(title="dualfocus", title_justify="left", show_header=False)
     table.add_column("what")
@@ -125,8 +127,9 @@ def print_summary(
         table.add_row(what, value)
     console = console or Console()
     console.print(table)
-    if no_reuse:
-        console.print(one_line(f"no prefix reuse: {no_reuse}"), soft_wrap=True, markup=False, highlight=False)
+    for what, reason in (("no prefix reuse", no_reuse), ("no prefix reuse by the second pass", limited_reuse)):
+        if reason:
+            console.print(one_line(f"{what}: {reason}"), soft_wrap=True, markup=False, highlight=False)
     console.print(one_line(f"traces: {traces}"), soft_wrap=True, markup=False, highlight=False)
     for warning in warnings:
         console.print(one_line(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False, highlight=False)

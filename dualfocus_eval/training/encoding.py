@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
+from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.families import Family
 from dualfocus_eval.training.records import Record
 
@@ -101,10 +103,16 @@ def training_processor(processor: Any, family: Family, name: str) -> Any:
     The family's must say what the checkpoint's says, but for the end tokens and spaces after an answer. Raises
     ``UserError`` where it does not, or there is none.
     """
+    if family.engine == "generate":
+        raise UserError(
+            f"{name}: training needs to know which weights are the vision tower's, and model_type "
+            f"{family.model_type!r} has no family that says so; docs/extending.md shows how to add one"
+        )
     if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
         raise UserError(f"{name}: no chat template; add chat_template.jinja to the checkpoint")
+    _refuse_marked_images(processor, family, name)
     if _marks_answers(processor):
         return processor
     trained = copy.copy(processor)
@@ -120,6 +128,18 @@ def training_processor(processor: Any, family: Family, name: str) -> Any:
             f"which does; {advice}"
         )
     return trained
+
+
+def _refuse_marked_images(processor: Any, family: Family, name: str) -> None:
+    """Raise ``UserError`` where an image takes more than image tokens, as many as it alone decides: see `encode`."""
+    inputs = image_inputs(processor, Image.new("RGB", (64, 48)))
+    if family.tiles_by_count or inputs.before or inputs.after or set(inputs.ids) != {inputs.token_id}:
+        reason = (
+            "depends on its conversation's other images" if family.tiles_by_count else "has markers among its tokens"
+        )
+        raise UserError(
+            f"{name}: fine-tuning is not supported for {family.model_type}: what stands for an image {reason}"
+        )
 
 
 def _text(text: str) -> dict[str, str]:

@@ -15,10 +15,9 @@ __all__ = ["part_of", "prepare_training"]
 def part_of(name: str, family: Family) -> Part:
     """The part of the model that the weight ``name`` belongs to."""
     # Qwen's connector lies within its vision tower.
-    for part, prefix in (("connector", family.connector), ("vision_tower", family.vision_tower)):
-        if name.startswith(f"{prefix}."):
-            return part  # type: ignore[return-value]
-    return "language_model"
+    if name.startswith(tuple(f"{prefix}." for prefix in family.connectors)):
+        return "connector"
+    return "vision_tower" if name.startswith(f"{family.vision_tower}.") else "language_model"
 
 
 def prepare_training(model: Any, family: Family, stage: TuningStage) -> Any:
@@ -49,7 +48,7 @@ def _with_adapters(model: Any, family: Family, lora: Lora, *, connector: bool) -
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=linear,
-        modules_to_save=[family.connector.removeprefix("model.")] if connector else None,
+        modules_to_save=_connector_modules(model, family) if connector else None,
     )
     wrapped = get_peft_model(model, config)
     for parameter in wrapped.parameters():
@@ -57,3 +56,13 @@ def _with_adapters(model: Any, family: Family, lora: Lora, *, connector: bool) -
             # The frozen weights may be in bfloat16; what is trained needs more.
             parameter.data = parameter.data.float()
     return wrapped
+
+
+def _connector_modules(model: Any, family: Family) -> list[str]:
+    """Names of the connector's modules; peft takes the parts of a list, not the list."""
+    names = []
+    for name in family.connectors:
+        module = model.get_submodule(name)
+        parts = [f"{name}.{number}" for number in range(len(module))] if isinstance(module, nn.ModuleList) else [name]
+        names += [part.removeprefix("model.") for part in parts]
+    return names

@@ -51,8 +51,8 @@ def _run(step: Step, findings: Findings) -> None:
         findings.rows += rows
         for row in rows:
             print(line_of(row, findings), flush=True)
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
 
 

@@ -46,9 +46,9 @@ def build(architecture: str, dtype: torch.dtype = torch.float32, seed: int = 0) 
             elif name.endswith("bias"):
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
         # Nothing generates a picture's placeholder: a plain generate could not tell it from a picture's.
-        video = getattr(processor, "video_token_id", None)
+        others = (getattr(processor, "video_token_id", None), getattr(model.config, "audio_token_id", None))
         placeholder = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-        placeholders = [token for token in (placeholder, *processor.image_token_ids, video) if token is not None]
+        placeholders = [token for token in (placeholder, *processor.image_token_ids, *others) if token is not None]
         model.lm_head.weight[placeholders] = 0.0
     ends = torch.randperm(len(processor.tokenizer) - 20, generator=generator)[:14] + 20
     model.generation_config = GenerationConfig(

@@ -42,7 +42,7 @@ INTERNVL_TEMPLATE = _CHATML.replace("IMAGE", "<IMG_CONTEXT>\n")
 LLAVA_ONEVISION_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }} "
     "{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
-    "{% for c in m['content'] if c['type'] == 'text' %}\n{{ c['text'] }}{% endfor %}<|im_end|>{% endfor %}"
+    "{% for c in m['content'] if c['type'] == 'text' %}{{ '\n' + c['text'] }}{% endfor %}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 IDEFICS3_TEMPLATE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ _ASKED, _SECOND = PROMPT_SETS["released"].grounding, PROMPT_SETS["released"].mic
 
 def different_probes() -> list[Probe]:
     """One probe for each of nine objects, so that the text of a prompt tells which image it is about."""
-    return list({probe.question.stem: probe for probe in embedded_probes(1000)}.values())[:9]
+    probes = {probe.question.stem: probe for probe in embedded_probes(1000)}
+    return [replace(probe, question=replace(probe.question, max_new_tokens=4)) for probe in probes.values()][:9]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def forced_engine(
             image_size=picture.pixels.size,
             encoded_size=engine.encoded_size(picture) if in_pixels else None,
         )
-        answers[probe.question.stem] = processor.tokenizer(f"Here: {box}", add_special_tokens=False)["input_ids"]
+        answers[probe.question.stem] = processor.tokenizer(f"A {box}", add_special_tokens=False)["input_ids"]
     seen: dict[tuple[int, ...], Sequence[int]] = {}
     plain = model._get_logits_processor
 

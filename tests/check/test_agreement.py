@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dualfocus_eval.check.agreement import MOST_DIFFERING, TOLERANCE, Agreement, compare_variants
+from dualfocus_eval.check.agreement import HALF_TOLERANCE, MOST_DIFFERING, TOLERANCE, Agreement, compare_variants
 from dualfocus_eval.check.passes import run_passes
 from dualfocus_eval.check.probes import embedded_probes
-from dualfocus_eval.engines import rendering
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.harness.arguments import resolve
 from dualfocus_eval.method.settings import Settings
+from tests.check.broken import forget_images
 
 SETTINGS = Settings(margin=12)
 
@@ -34,6 +33,8 @@ def found(**changes: Any) -> Agreement:
         ("float64", {"largest": TOLERANCE * 2}, False),
         ("bfloat16", {"differing": 5, "largest": 0.2}, True),
         ("float16", {"differing": int(100 * MOST_DIFFERING) + 1}, False),
+        ("float16", {"differing": int(100 * MOST_DIFFERING) + 1, "close_calls": 1}, True),
+        ("bfloat16", {"largest": 2 * HALF_TOLERANCE}, False),
         ("bfloat16", {"failed": 1}, False),
     ],
 )
@@ -71,13 +72,7 @@ def test_without_reuse_only_batches_are_compared(engine: TransformersEngine) -> 
 def test_a_cache_that_takes_one_image_for_another_is_noticed(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key without the content of the image: the states of another image of the same size are reused."""
-    keyed = rendering._boundaries
-
-    def without_images(ids: Any, spans: Any, pictures: Any, turn_ends: Any) -> Any:
-        return keyed(ids, spans, [SimpleNamespace(digest="")] * len(pictures), turn_ends)
-
-    monkeypatch.setattr(rendering, "_boundaries", without_images)
+    forget_images(monkeypatch)
     batched, _, none = compared(engine.variant(8, reuse=True))
     assert not batched.holds("float32")
     assert not batched.holds("bfloat16")

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +14,12 @@ from PIL import Image
 
 from dualfocus_eval.cli import check
 from dualfocus_eval.cli.main import main
-from dualfocus_eval.engines import rendering
 from dualfocus_eval.engines.base import Counters, Engine
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.harness.arguments import RunConfig, resolve
 from tests.api.conftest import scenes
+from tests.check.broken import forget_images
 
 __all__ = ["scenes"]
 
@@ -87,6 +86,7 @@ def test_nothing_is_off_with_the_embedded_checkpoint(tmp_path: Path, capsys: pyt
     assert configured.split()[:2] == ["unit", "image"]
     assert _layout(printed) == _layout(re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
     found = json.loads(out.read_text())
+    assert (Path(found["pretrained"]).name, found["off"]) == ("dualfocus-tiny", [])
     assert found["boxes"]["configured"]["iou"] >= 0.6
     assert found["boxes"]["configured"] == found["boxes"]["readings"][0]
     assert found["second_passes"] == found["questions"] == 24
@@ -115,15 +115,12 @@ def test_a_wrong_setting_of_boxes_is_off(
 
 @pytest.mark.usefixtures("loaded")
 def test_a_broken_prefix_cache_is_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    keyed = rendering._boundaries
-    monkeypatch.setattr(
-        rendering,
-        "_boundaries",
-        lambda ids, spans, pictures, ends: keyed(ids, spans, [SimpleNamespace(digest="")] * len(pictures), ends),
-    )
+    forget_images(monkeypatch)
     status, _, complaints = run(["--limit", "3"], capsys)
     assert status == 1
-    assert any("no prefix reuse: " in line and "pass prefix_cache_gib=0" in line for line in complaints)
+    assert any(
+        "answers depend on how" in line and "pass --model_args prefix_cache_gib=0" in line for line in complaints
+    )
 
 
 @pytest.mark.usefixtures("loaded")

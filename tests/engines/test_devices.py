@@ -6,24 +6,24 @@ Where there is no GPU, tensors claim to be on one (`measurements.claimed_device`
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dualfocus_eval.engines.base import Completion, GenerateRequest, Score, ScoreRequest
-from dualfocus_eval.engines.generate import GenerateEngine
 from measurements.claimed_device import claimed_device
 from measurements.exactness import random_checkpoint
 from measurements.gpu.runs import Workload, refuse_failures, run_questions
-from measurements.plain_reference import conversations
+from measurements.performance import SETTINGS
 from measurements.random_models import ARCHITECTURES
 
 WORK = Workload.of(2, 2, 64)
+SHORT = replace(SETTINGS, max_box_tokens=3)
 
 
 def _answers(architecture: str, device: str) -> list[tuple[int, ...]]:
     checkpoint = random_checkpoint(architecture, torch.float32, device)
-    traces, counters = run_questions(checkpoint, WORK, 2, 1 << 30)
+    traces, counters = run_questions(checkpoint, WORK, 2, 1 << 30, SHORT)
     refuse_failures(traces, counters)
     found = [(t.macro, t.grounding and t.grounding.response, t.micro) for t in traces]
     return [completion.token_ids if completion else () for answers in found for completion in answers]
@@ -35,23 +35,6 @@ def test_answers_are_those_of_the_cpu(architecture: str) -> None:
         given = _answers(architecture, "cuda")
     assert given == _answers(architecture, "cpu")
     assert all(given)
-
-
-@pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl"])
-def test_so_are_those_of_the_engine_for_every_model(architecture: str) -> None:
-    def answers(device: str) -> list[tuple[int, ...]]:
-        engine = GenerateEngine(random_checkpoint(architecture, torch.float32, device), 4)
-        asked = [conversation for macro, grounding, _, _ in conversations(2) for conversation in (macro, grounding)]
-        found = engine.generate([GenerateRequest(conversation, 6) for conversation in asked])
-        ids = [completion.token_ids for completion in found if isinstance(completion, Completion)]
-        scores = engine.score(list(map(ScoreRequest, asked, ids)))
-        assert len(ids) == len(asked)
-        assert all(isinstance(score, Score) for score in scores)
-        return ids
-
-    with nullcontext() if torch.cuda.is_available() else claimed_device():
-        given = answers("cuda")
-    assert given == answers("cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is real")

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import LlavaForConditionalGeneration, MistralConfig
+from transformers import Llama4TextConfig, LlavaForConditionalGeneration, MistralConfig
 from transformers.masking_utils import create_masks_for_generate
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.gemma4 import modeling_gemma4
@@ -173,11 +173,13 @@ def test_kernels_without_such_masks_are_refused(checkpoint_of: Callable[..., Che
         attention_masks(config, FAMILIES["gemma3"], "some/model")
 
 
-def test_other_layers_beside_sliding_windows_are_refused(checkpoint_of: Callable[..., Checkpoint]) -> None:
+def test_layers_without_a_mask_are_refused(checkpoint_of: Callable[..., Checkpoint]) -> None:
     config = copy.deepcopy(checkpoint_of("gemma3").model.config)
     config.text_config.layer_types[0] = "chunked_attention"
-    with pytest.raises(CheckpointError, match=r"some/model: its decoder has layers of type chunked_attention beside"):
+    with pytest.raises(CheckpointError, match=r"some/model: its decoder has layers of type chunked_attention, which"):
         attention_masks(config, FAMILIES["gemma3"], "some/model")
+    with pytest.raises(CheckpointError, match=r"some/model: its decoder has layers of type chunked_attention, which"):
+        attention_masks(Llama4TextConfig(attention_chunk_size=8), FAMILIES["llava"], "some/model")
 
 
 def test_a_family_without_windows_needs_no_such_masks(checkpoint_of: Callable[..., Checkpoint]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation, Counters, Message, Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from dualfocus_eval.engines.image_inputs import ImageEncoder
+from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.rendering import Renderer
 from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 from dualfocus_eval.families import FAMILIES
@@ -41,7 +41,7 @@ def processor_ids(checkpoint: Checkpoint, messages: list[dict[str, Any]], pictur
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     begin = processor.tokenizer.bos_token
     more = begin is None or not text.startswith(begin)
-    inputs = processor(text=text, images=list(pictures), add_special_tokens=more, return_tensors="pt")
+    inputs = processor(text=text, images=[list(pictures)], add_special_tokens=more, return_tensors="pt")
     ids: list[int] = inputs["input_ids"][0].tolist()
     return ids
 
@@ -61,7 +61,7 @@ def test_ids_are_the_processors(checkpoint_of: Callable[..., Checkpoint], archit
     start, end = prompt.spans[0]
     assert places[0] >= start
     assert places[-1] < end
-    assert tuple(expected[start:end]) == renderer(checkpoint).encoder.preprocess(RED).ids
+    assert tuple(expected[start:end]) == renderer(checkpoint).encoder.preprocess(ShownPicture(RED)).ids
 
 
 MESSAGES = {
@@ -97,7 +97,7 @@ def test_the_macro_prompt_is_what_the_template_makes_of_the_tasks_messages(
     plain = [{"type": "image"} if part["type"] == "image" else part for part in content]
     pictures = [picture.pixels for picture in question.images]
     assert list(prompt.ids) == processor_ids(checkpoint, [{"role": "user", "content": plain}], pictures)
-    assert [picture.digest for picture in prompt.pictures] == [
+    assert [shown.picture.digest for shown in prompt.pictures] == [
         part.digest for part in given if isinstance(part, Picture)
     ]
 
@@ -117,12 +117,18 @@ def test_a_second_round_begins_with_the_first_and_its_answer(
     told = (70, 71, 72)
     for generated in (told, (*told, end)):  # the end token is the template's to write
         second = render(two_rounds(generated))
-        assert second.ids[: len(first.ids) + 3] == (*first.ids, *told)
+        shown = second.ids[slice(*second.spans[0])]
+        begun = (*first.ids[: first.spans[0][0]], *shown, *first.ids[first.spans[0][1] :])
+        assert second.ids[: len(begun) + 3] == (*begun, *told)
         ends = [boundary.end for boundary in second.boundaries]
-        assert ends == [first.spans[0][1], len(first.ids) + 2, len(first.ids) + 3, second.spans[1][1]]
-    # The key under which generation leaves its states is the key that the second round asks for.
-    assert second.boundaries[2].key == first.key_with(told)
-    assert second.boundaries[1].key == first.key_with(told[:-1])
+        assert ends == [second.spans[0][1], len(begun) + 2, len(begun) + 3, second.spans[1][1]]
+    # The key under which generation leaves its states is the key that the second round asks for. Where the crop changes
+    # what stands for the image, it is not.
+    same = not checkpoint.family.tiles_by_count
+    assert (begun == first.ids) == same
+    assert (second.boundaries[0].key == first.boundaries[0].key) == same
+    assert (second.boundaries[2].key == first.key_with(told)) == same
+    assert (second.boundaries[1].key == first.key_with(told[:-1])) == same
 
 
 def test_keys_tell_pictures_and_tokens_apart(llava: Checkpoint) -> None:
@@ -155,7 +161,8 @@ def test_rotary_positions_cover_the_whole_conversation(
     assert prompt.positions.shape == (3, len(prompt.ids))
     start, end = prompt.spans[0]
     # A picture takes as many positions as its longer side has merged patches, fewer than it has tokens.
-    _, rows, columns = renderer(checkpoint).encoder.preprocess(RED).tensors["image_grid_thw"][0].tolist()
+    inputs = renderer(checkpoint).encoder.preprocess(ShownPicture(RED))
+    _, rows, columns = inputs.tensors["image_grid_thw"][0].tolist()
     assert prompt.positions[:, end].tolist() == [start + max(rows, columns) // 2] * 3
     assert end - start == rows * columns // 4
     assert prompt.next_position < len(prompt.ids)

@@ -33,9 +33,13 @@ def test_box_conventions_follow_the_models() -> None:
         "qwen2_vl": "qwen2_vl",
         "qwen2_5_vl": "qwen2_5_vl",
         "qwen3_vl": "bbox_2d_1000",
+        "gemma3": "bbox_2d_1000",
+        "gemma4": "gemma4",
     }
     assert expected.items() <= {name: family.box_convention.name for name, family in FAMILIES.items.items()}.items()
     assert {family.box_frame for family in FAMILIES} == {"image"}
+    assert FAMILIES["gemma4"].trained_boxes
+    assert not FAMILIES["gemma3"].trained_boxes
 
 
 def test_a_model_that_transformers_does_not_load_for_images_is_refused() -> None:

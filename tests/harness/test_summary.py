@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
 from dualfocus_eval.method.pipeline import answer
 from dualfocus_eval.method.settings import Settings
@@ -25,6 +26,17 @@ def test_what_comes_from_files_does_not_act_on_the_terminal() -> None:
     assert "runs/[bold]\\x0a" in shown
     assert "\x1b[2J" not in shown
     assert not any(line.lstrip().startswith(("::", "##[")) for line in shown.splitlines())
+
+
+def test_why_states_are_not_reused_stands_below_the_table() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(Summary(), "runs", (), console, no_reuse="a reason")
+    print_summary(Summary(), "runs", (), console, limited_reuse=FAMILIES["llava_onevision"].limited_reuse)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [line for line in shown.splitlines() if "reuse" in line and "reused" not in line] == [
+        "no prefix reuse: a reason",
+        "no prefix reuse by the second pass: an image is cut into fewer tiles when its crop follows it",
+    ]
 
 
 def test_a_stored_trace_counts_like_a_new_one() -> None:

@@ -24,11 +24,14 @@ from tests.random_checkpoints import save_random_checkpoint
 TASKS = "df_pope_mini,df_scenes_mini"
 LIMIT = 20
 TOKENS = 8
+WITHOUT_BOXES = ("mllama",)
+"""Transformers cannot add tokens to these: the embedding has rows beside the vocabulary's."""
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_answers_the_embedded_benchmarks(architecture: str, run_here: Run, tmp_path: Path) -> None:
-    pretrained = save_random_checkpoint(tmp_path / "checkpoint", architecture)
+    boxes = () if architecture in WITHOUT_BOXES else None
+    pretrained = save_random_checkpoint(tmp_path / "checkpoint", architecture, boxes=boxes)
     done = run_here(
         "--model_args", f"pretrained={pretrained},device=cpu,batch_size=16,max_box_tokens={TOKENS}",
         "--tasks", TASKS, "--limit", str(LIMIT), "--gen_kwargs", f"max_new_tokens={TOKENS}",
@@ -40,12 +43,15 @@ def test_it_answers_the_embedded_benchmarks(architecture: str, run_here: Run, tm
     assert len(done.answers) == questions == summary["questions"]
     assert summary["failures"] == {}
     assert summary["grounded"] == questions
-    assert summary["boxes_parsed"] > 0
-    assert summary["both_candidates"] > 0
+    assert (summary["boxes_parsed"] > 0) == (boxes is None)
+    assert (summary["both_candidates"] > 0) == (boxes is None)
     assert settings["box_convention"] == family.box_convention.name
     assert (summary["tokens_reused"] > 0) == (family.no_reuse is None)
+    output = " ".join(done.output.split())
     if family.no_reuse:
-        assert f"no prefix reuse: {family.no_reuse}" in " ".join(done.output.split())
+        assert f"no prefix reuse: {family.no_reuse}" in output
+    if family.limited_reuse:
+        assert f"no prefix reuse by the second pass: {family.limited_reuse}" in output
     traces = {trace["key"]: trace for trace in read_traces(Path(done.record["traces"]))}
     for key, row in scenes(3).items():
         assert traces[key]["macro"]["token_ids"] == plain_answer(pretrained, row)
@@ -61,9 +67,11 @@ def plain_answer(folder: Path, row: Mapping[str, Any]) -> list[int]:
     """What transformers alone generates for one question."""
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    content = [{"type": "image"}, {"type": "text", "text": f"{row['question']}\n{WORD_HINT}"}]
-    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     picture = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
-    inputs = processor(text=prompt, images=[picture], return_tensors="pt")
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": f"{row['question']}\n{WORD_HINT}"}]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt",
+    )  # fmt: skip
     generated = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
     return list(generated[0, inputs["input_ids"].shape[1] :].tolist())

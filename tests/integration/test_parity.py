@@ -18,7 +18,7 @@ import pytest
 import torch
 from lmms_eval.models.model_utils.media_encoder import encode_image_to_data_url
 from PIL import Image
-from transformers import PreTrainedModel
+from transformers import BatchFeature, PreTrainedModel
 
 from dualfocus_eval.common.resources import resource_folder
 from measurements import random_models
@@ -48,6 +48,7 @@ class Reference:
 QWEN2_PIXELS = "min_pixels=3136,max_pixels=12845056"
 REFERENCES = {
     "llava_next": Reference("llava_hf"),
+    "llava_onevision": Reference("llava_hf"),
     "qwen2_vl": Reference(
         "qwen2_vl", QWEN2_PIXELS, f"system_prompt={SYSTEM}", patch=14, module="lmms_eval.models.simple.qwen2_vl"
     ),
@@ -55,7 +56,7 @@ REFERENCES = {
     "qwen3_vl": Reference("qwen3_vl", ours=f"system_prompt={SYSTEM}", patch=16),
     "qwen3_vl_moe": Reference("qwen3_vl", ours=f"system_prompt={SYSTEM}", patch=16, folder="30B-A3B"),
     "qwen3_5": Reference("qwen3_5", "enable_thinking=False", f"system_prompt={SYSTEM}", patch=16),
-    "internvl": Reference("internvl_hf"),
+    "internvl": Reference("internvl_hf", "max_patches=6"),
     "gemma3": Reference("gemma3", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma3"),
     "gemma4": Reference("gemma4", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma4"),
     "glm4v": Reference("glm4v", folder="Flash", module="lmms_eval.models.simple.glm4v"),
@@ -90,6 +91,16 @@ def test_macro_gives_the_answers_of_lmms_evals_class(
     assert len({theirs.answers[place] for place in places}) > 3
 
 
+def test_lmms_evals_class_for_any_model_does_not_run(run_here: Run, tmp_path: Path) -> None:
+    pretrained = save_random_checkpoint(tmp_path / "checkpoint", "idefics3")
+    done = run_here(
+        "--model", "huggingface", "--model_args", f"pretrained={pretrained},device=cpu,device_map=cpu",
+        "--tasks", "df_pope_mini", "--limit", "1",
+    )  # fmt: skip
+    assert done.answers == {}
+    assert "You passed keyword argument `audios`" in done.output
+
+
 def joined(*arguments: str) -> str:
     return ",".join(filter(None, arguments))
 
@@ -117,6 +128,11 @@ def load_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
             cls, *args, **{key: value for key, value in kwargs.items() if "dtype" not in key}, dtype=torch.float32
         )
 
+    def to(self: BatchFeature, *args: Any, dtype: Any = None, **kwargs: Any) -> BatchFeature:
+        return moved(self, *args, **kwargs)
+
+    moved = BatchFeature.to
+    monkeypatch.setattr(BatchFeature, "to", to)
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(from_pretrained))
 
 

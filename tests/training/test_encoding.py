@@ -11,7 +11,7 @@ from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.convert.processor import vicuna_template
-from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.families import FAMILIES, family_for
 from dualfocus_eval.training.encoding import IGNORED, encode, training_processor
 from dualfocus_eval.training.records import Record, Turn
 from measurements.random_models import build
@@ -157,3 +157,18 @@ def test_text_that_imitates_an_image_is_named(case: tuple[str, Any]) -> None:
     imitating = Record("x", (), None, turns)
     with pytest.raises(ValueError, match="1 image tokens in the text for 0 images"):
         encode(trained, imitating, [])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [("internvl", "has markers among its tokens"), ("llava_onevision", "depends on its conversation's other images")],
+)
+def test_images_of_more_than_image_tokens_are_refused(architecture: str, reason: str) -> None:
+    processor = build(architecture)[1]
+    with pytest.raises(UserError, match=f"fine-tuning is not supported for {architecture}: .* {reason}"):
+        training_processor(processor, FAMILIES[architecture], "x")
+
+
+def test_a_model_without_a_family_is_not_trained() -> None:
+    with pytest.raises(UserError, match=r"base: training needs to know .* model_type 'mllama' has no family"):
+        training_processor(None, family_for("mllama", "base"), "base")
