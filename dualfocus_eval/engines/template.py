@@ -135,7 +135,7 @@ class ChatTemplate:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _message(self, message: Message) -> dict[str, Any]:
-        if message.role != "user" and self._prints_lists:
+        if message.role in self._plain_roles:
             return {"role": message.role, "content": "".join(part for part in message.content if isinstance(part, str))}
         content = [
             {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": part}
@@ -147,14 +147,20 @@ class ChatTemplate:
         return self._message(Message("assistant", (text,)))
 
     @cached_property
-    def _prints_lists(self) -> bool:
-        """Whether the template takes the content of turns other than the user's for a text (GLM-4.1V's)."""
+    def _plain_roles(self) -> frozenset[str]:
+        """Roles whose content the template takes for a text, so that it would print a list: GLM-4.1V's for the
+        assistant and the system, Gemma 4's for the system."""
         content = [{"type": "text", "text": _marker()}]
-        messages = [{"role": role, "content": content} for role in ("user", "assistant")]
-        try:
-            return str(content) in self.text(messages, continued=False)
-        except RenderingError:
-            return False
+        asking = {"role": "user", "content": [{"type": "text", "text": "?"}]}
+        found = set()
+        for role in ("system", "assistant"):
+            turn = {"role": role, "content": content}
+            try:
+                text = self.text([turn, asking] if role == "system" else [asking, turn], continued=False)
+            except RenderingError:  # no such role
+                continue
+            found |= {role} if str(content) in text else set()
+        return frozenset(found)
 
     def _without_end(self, ids: tuple[int, ...]) -> TurnIds:
         # The end token of a turn is the template's to write (or, as LLaVA-1.5's on the hub, to leave out).

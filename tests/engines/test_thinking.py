@@ -243,6 +243,13 @@ def test_earlier_turns_are_without_thinking_as_the_template_writes_them(template
     assert rendered.pieces(second_round((70, 71)), answering=True)[0] == (first, turn)
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_system_turns_are_texts_where_the_template_takes_them_for_texts(template: str) -> None:
+    conversation = (Message("system", ("be brief",)), *QUESTIONS[0])
+    ((text, _),) = ChatTemplate.of(checkpoint_of(template)).pieces(conversation)
+    assert text.startswith("<|im_start|>system\nbe brief<")
+
+
 def _line(template: str) -> str:
     return "" if template in ("leaves it to the model", "prints contents") else "\n"
 
