@@ -12,7 +12,7 @@ from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
 __all__ = ["FAMILIES", "GLM4V", "GLM4V_MOE", "GLM46V"]
 
 
-def _family(model_type: str) -> Family:
+def _family(model_type: str, example: str = "") -> Family:
     return Family(
         model_type=model_type,
         box_convention=GLM4V_BOX,
@@ -22,11 +22,13 @@ def _family(model_type: str) -> Family:
         pixel_limits=True,
         vision_tower="model.visual",
         connector="model.visual.merger",
+        title="GLM-4.1V to GLM-4.6V",
+        example=example,
     )
 
 
-GLM4V = _family("glm4v")
-GLM4V_MOE = _family("glm4v_moe")
+GLM4V = _family("glm4v", "zai-org/GLM-4.6V-Flash")
+GLM4V_MOE = _family("glm4v_moe", "zai-org/GLM-4.5V")
 GLM46V = _family("glm46v")
 
 FAMILIES = (GLM4V, GLM4V_MOE, GLM46V)

@@ -9,7 +9,7 @@ from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
 __all__ = ["FAMILIES", "QWEN3_5", "QWEN3_5_MOE"]
 
 
-def _family(model_type: str) -> Family:
+def _family(model_type: str, example: str) -> Family:
     return Family(
         model_type=model_type,
         box_convention=BBOX_2D_1000,
@@ -19,10 +19,12 @@ def _family(model_type: str) -> Family:
         pixel_limits=True,
         vision_tower="model.visual",
         connector="model.visual.merger",
+        title="Qwen3.5",
+        example=example,
     )
 
 
-QWEN3_5 = _family("qwen3_5")
-QWEN3_5_MOE = _family("qwen3_5_moe")
+QWEN3_5 = _family("qwen3_5", "Qwen/Qwen3.5-27B")
+QWEN3_5_MOE = _family("qwen3_5_moe", "Qwen/Qwen3.5-35B-A3B")
 
 FAMILIES = (QWEN3_5, QWEN3_5_MOE)
