@@ -31,6 +31,8 @@ def _answers(architecture: str, device: str) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_answers_are_those_of_the_cpu(architecture: str) -> None:
+    if architecture.endswith("_moe") and not torch.cuda.is_available():
+        pytest.skip("kernels for experts ask the driver what the GPU can do")
     with nullcontext() if torch.cuda.is_available() else claimed_device():
         given = _answers(architecture, "cuda")
     assert given == _answers(architecture, "cpu")
