@@ -73,6 +73,8 @@ _OLDER_NAMES = (
 def _family(model_type: str, box_convention: Convention, title: str, example: str) -> Family:
     return Family(
         model_type=model_type,
+        title=title,
+        example=example,
         box_convention=box_convention,
         encode=encode,
         encoded_size=encoded_size,
@@ -82,8 +84,6 @@ def _family(model_type: str, box_convention: Convention, title: str, example: st
         connector="model.visual.merger",
         older_names=_OLDER_NAMES,
         training_template=training_template("You are a helpful assistant."),
-        title=title,
-        example=example,
     )
 
 
