@@ -19,7 +19,7 @@ from measurements.random_models.llava import LLAVA_TEMPLATE
 from measurements.random_models.qwen import QWEN_TEMPLATE
 from tests.training.samples import BOX, conversation, plain, record, text_only, two_rounds
 
-ARCHITECTURES = ("llava", "qwen2_vl", "qwen2_5_vl")
+ARCHITECTURES = ("llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 IMAGES = {"0.png": (40, 30), "crops/0.png": (20, 20), "1.png": (50, 30)}
 SEVERAL = {"image": ["1.png", "0.png"], "conversations": conversation("<image><image>\na?", "b c", "d?", "é 文 ok")}
 
@@ -42,7 +42,8 @@ def rounds(architecture: str, entry: Mapping[str, Any], images: list[str]) -> li
             pieces.append((f"USER: {''.join(image + chr(10) for image in shown)}{text} ASSISTANT:", False))
             pieces.append((f" {answer}</s>", True))
         else:
-            system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" if number == 0 else ""
+            system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+            system = "" if number or architecture == "qwen3_vl" else system
             pictures = "".join(f"<|vision_start|>{image}<|vision_end|>" for image in shown)
             asked = f"<|im_start|>user\n{pictures}{text}<|im_end|>\n<|im_start|>assistant\n"
             pieces += [(system + asked, False), (f"{answer}<|im_end|>", True), ("\n", False)]
