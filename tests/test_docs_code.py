@@ -29,7 +29,7 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STAND_INS = (
     ("pretrained=Qwen/Qwen2.5-VL-7B-Instruct,dtype=bfloat16", "recipe=dualfocus-tiny"),
-    ("recipe=qwen2.5-vl-7b-base,dtype=bfloat16", "recipe=dualfocus-tiny"),
+    ("recipe=qwen3-vl-8b-base,dtype=bfloat16", "recipe=dualfocus-tiny"),
     ("--tasks df_pope ", "--tasks df_pope_mini --limit 2 "),
     ("--tasks df_pope_mini\n", "--tasks df_pope_mini --limit 2\n"),
     ("--limit 20", "--limit 1"),

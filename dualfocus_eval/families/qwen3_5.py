@@ -9,9 +9,11 @@ from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
 __all__ = ["FAMILIES", "QWEN3_5", "QWEN3_5_MOE"]
 
 
-def _family(model_type: str) -> Family:
+def _family(model_type: str, title: str, example: str) -> Family:
     return Family(
         model_type=model_type,
+        title=title,
+        example=example,
         box_convention=BBOX_2D_1000,
         encode=encode,
         encoded_size=encoded_size,
@@ -22,7 +24,7 @@ def _family(model_type: str) -> Family:
     )
 
 
-QWEN3_5 = _family("qwen3_5")
-QWEN3_5_MOE = _family("qwen3_5_moe")
+QWEN3_5 = _family("qwen3_5", "Qwen3.5", "Qwen/Qwen3.5-4B")
+QWEN3_5_MOE = _family("qwen3_5_moe", "Qwen3.5", "Qwen/Qwen3.5-35B-A3B")
 
 FAMILIES = (QWEN3_5, QWEN3_5_MOE)

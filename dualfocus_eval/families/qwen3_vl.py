@@ -41,9 +41,11 @@ def _forward(model: Any, step: Forward) -> torch.Tensor:
     return model.lm_head(hidden_states[:, -keep:])  # type: ignore[no-any-return]
 
 
-def _family(model_type: str) -> Family:
+def _family(model_type: str, title: str, example: str) -> Family:
     return Family(
         model_type=model_type,
+        title=title,
+        example=example,
         box_convention=BBOX_2D_1000,
         encode=_encode,
         encoded_size=encoded_size,
@@ -57,7 +59,7 @@ def _family(model_type: str) -> Family:
     )
 
 
-QWEN3_VL = _family("qwen3_vl")
-QWEN3_VL_MOE = _family("qwen3_vl_moe")
+QWEN3_VL = _family("qwen3_vl", "Qwen3-VL", "Qwen/Qwen3-VL-8B-Instruct")
+QWEN3_VL_MOE = _family("qwen3_vl_moe", "Qwen3-VL", "Qwen/Qwen3-VL-30B-A3B-Instruct")
 
 FAMILIES = (QWEN3_VL, QWEN3_VL_MOE)

@@ -70,9 +70,11 @@ _OLDER_NAMES = (
 )
 
 
-def _family(model_type: str, box_convention: Convention) -> Family:
+def _family(model_type: str, box_convention: Convention, title: str, example: str) -> Family:
     return Family(
         model_type=model_type,
+        title=title,
+        example=example,
         box_convention=box_convention,
         encode=encode,
         encoded_size=encoded_size,
@@ -85,8 +87,8 @@ def _family(model_type: str, box_convention: Convention) -> Family:
     )
 
 
-QWEN2_VL = _family("qwen2_vl", QWEN2_VL_BOX)
-QWEN2_5_VL = _family("qwen2_5_vl", QWEN2_5_VL_BOX)
+QWEN2_VL = _family("qwen2_vl", QWEN2_VL_BOX, "Qwen2-VL", "Qwen/Qwen2-VL-7B-Instruct")
+QWEN2_5_VL = _family("qwen2_5_vl", QWEN2_5_VL_BOX, "Qwen2.5-VL", "Qwen/Qwen2.5-VL-7B-Instruct")
 
 
 FAMILIES = (QWEN2_VL, QWEN2_5_VL)
