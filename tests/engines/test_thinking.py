@@ -106,9 +106,15 @@ def _messages(conversation: Conversation) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(("batch_size", "budget"), [(1, 0), (3, 1 << 28), (16, 1 << 28)])
 @pytest.mark.parametrize(
-    ("template", "opens"), [("opens", False), ("closes by default", False), ("leaves it to the model", True)]
+    ("template", "opens", "batch_size", "budget"),
+    [
+        ("opens", False, 1, 0),
+        ("opens", False, 3, 1 << 28),
+        ("opens", False, 16, 1 << 28),
+        ("closes by default", False, 3, 1 << 28),
+        ("leaves it to the model", True, 16, 1 << 28),
+    ],
 )
 def test_answers_are_those_of_plain_transformers_after_the_thinking(
     template: str, opens: bool, batch_size: int, budget: int
