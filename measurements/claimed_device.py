@@ -5,7 +5,8 @@
 
 Each tensor on the claimed device wraps one on the CPU, which does the work. An operation over tensors of both devices
 raises RuntimeError, but for those that a GPU allows: copies, numbers, and indices that lie on the CPU. Values are
-those of the CPU; memory and time say nothing.
+those of the CPU; memory and time say nothing. Functions that were decorated with ``torch.inference_mode`` before the
+block are out of its reach.
 
 It relies on how torch's own fake tensors do without a GPU (`torch._subclasses.fake_tensor`).
 """

@@ -39,7 +39,7 @@ def _families() -> str:
         cells = (
             family.title,
             f"`{family.name}`",
-            f"`{family.example}`",
+            f"`{family.example}`" if family.example else "",
             f"`{family.box_convention.name}`" if family.trained_boxes else "not trained",
             _reuse(family),
             _yes(family.pixel_limits),

@@ -121,7 +121,8 @@ def _in_parts(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, t
     It gets all images of the conversation in one call: some prepare one alone otherwise than several.
     """
     processor, tokenizer = checkpoint.processor, checkpoint.processor.tokenizer
-    images = [_pixels(conversation)]
+    pixels = _pixels(conversation)
+    images = [pixels] if pixels else None
     turn = _generated_turn(conversation)
     if turn is None:
         text = _text(checkpoint, conversation)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dualfocus_eval.engines import base
 from dualfocus_eval.traces import record
 
 PAGE = (Path(__file__).parent.parent / "docs" / "traces.md").read_text(encoding="utf-8")
@@ -18,11 +19,11 @@ COMPLETION = record.Completion("red", (40, 2), (-0.5, -0.25), "eos")
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_field_is_explained(name: str) -> None:
     explained = re.findall(r"^\| `(\w+)` \|", SECTIONS[name], re.MULTILINE)
-    assert explained == [field.name for field in dataclasses.fields(getattr(record, name))]
+    assert explained == [field.name for field in dataclasses.fields(getattr(record, name, None) or getattr(base, name))]
 
 
 def test_every_part_of_a_trace_has_a_section() -> None:
-    parts = {"Completion", "Grounding", "Box", "Crop", "ContextScores", "ImageInfo", "Failure", "Cost"}
+    parts = {"Completion", "Thinking", "Grounding", "Box", "Crop", "ContextScores", "ImageInfo", "Failure", "Cost"}
     assert set(SECTIONS) == {"Trace", *parts}
 
 

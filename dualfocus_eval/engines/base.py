@@ -15,9 +15,10 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
-from dualfocus_eval.common.numbers import Logprobs, Number, TokenIds
+from dualfocus_eval.common.numbers import Integer, Logprobs, Number, TokenIds
 
 __all__ = [
+    "DEFAULT_THINKING_TOKENS",
     "Completion",
     "Conversation",
     "Counters",
@@ -29,9 +30,12 @@ __all__ = [
     "Picture",
     "Score",
     "ScoreRequest",
+    "Thinking",
     "mean_nll",
     "perplexity_of",
 ]
+
+DEFAULT_THINKING_TOKENS = 1024
 
 FinishReason = Literal["eos", "stop", "length"]
 
@@ -77,19 +81,37 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """Greedy continuation of ``conversation`` by the assistant, to ``max_new_tokens`` or the first ``stop`` string."""
+    """Greedy continuation of ``conversation`` by the assistant, to ``max_new_tokens`` or the first ``stop`` string.
+
+    Both concern the answer. A checkpoint that thinks before it answers may spend ``max_thinking_tokens`` more on that;
+    with 0 its block of thinking is closed before it begins.
+    """
 
     conversation: Conversation
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    max_thinking_tokens: int = DEFAULT_THINKING_TOKENS
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether the prompt leaves no room for thinking."""
+        return self.max_thinking_tokens == 0
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """The likelihood of ``continuation`` (token ids, end token included where it counts) after ``conversation``."""
+    """The likelihood of ``continuation`` (token ids, end token included where it counts) after ``conversation``.
+
+    It is scored as an answer: a block of thinking, which some checkpoints begin with, is empty.
+    """
 
     conversation: Conversation
     continuation: tuple[int, ...]
+
+    @property
+    def answers_at_once(self) -> bool:
+        """True: the continuation is an answer."""
+        return True
 
 
 def perplexity_of(cost: float) -> float:
@@ -106,11 +128,22 @@ def mean_nll(logprobs: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
+class Thinking:
+    """What a model wrote before its answer."""
+
+    text: str
+    """Without the markers around it."""
+    tokens: Integer
+    """Generated tokens, the markers included."""
+
+
+@dataclass(frozen=True)
 class Completion:
     """One greedy answer.
 
-    ``token_ids`` and ``logprobs`` run over every generated token, the end token included when ``finish`` is ``"eos"``;
-    ``text`` is their decoding without special tokens, cut before the first stop string.
+    ``token_ids`` and ``logprobs`` run over every generated token of the answer, the end token included when ``finish``
+    is ``"eos"``; ``text`` is their decoding without special tokens, cut before the first stop string. What the model
+    thought before is no part of them.
     """
 
     text: str
@@ -120,6 +153,13 @@ class Completion:
     gap: Number | None = None
     """The smallest difference between the two best log-probabilities over the generated tokens, in nats: below the
     noise of another machine's arithmetic the answer may come out otherwise. None where it is not known."""
+    thinking: Thinking | None = None
+    """None where the model did not think."""
+
+    @property
+    def generated(self) -> int:
+        """Generated tokens, those of the thinking included."""
+        return len(self.token_ids) + (self.thinking.tokens if self.thinking else 0)
 
     @property
     def nll(self) -> float:
@@ -169,6 +209,8 @@ class Counters:
     """How often a batch did not fit into memory and was split."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by phase: preprocess, vision, prefill, decode."""
+    thinking_tokens: int = 0
+    """Tokens generated before answers, those of answers that never began included."""
 
 
 class Engine(Protocol):

@@ -104,10 +104,10 @@ class BatchPreparer:
         token = getattr(self._processor, "image_token", None)
         return token if token and self._probe("a").count(token) == 1 else None
 
-    def prepared(self, conversation: Conversation) -> Prepared:
-        """``conversation`` up to where the assistant is to go on. Raises ``RenderingError``."""
+    def prepared(self, conversation: Conversation, answering: bool = False) -> Prepared:
+        """``conversation`` as `ChatTemplate.pieces` renders it. Raises ``RenderingError``."""
         pictures = tuple(part for message in conversation for part in message.content if isinstance(part, Picture))
-        found = Prepared(self.template.pieces(conversation), pictures)
+        found = Prepared(self.template.pieces(conversation, answering=answering), pictures)
         shown = found.text.count(self._placeholder) if self._placeholder else len(pictures)
         if found.text.count(_MARK) != len(found.turns):
             raise RenderingError(

@@ -13,6 +13,7 @@ from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWin
 from dualfocus_eval.common.errors import CheckpointError, first_line
 from dualfocus_eval.engines.identity import digest_in_memory
 from dualfocus_eval.engines.masks import AttentionMasks, attention_masks
+from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
 __all__ = ["Checkpoint", "prepare"]
@@ -41,6 +42,8 @@ class Checkpoint:
     max_positions: int
     no_reuse: str | None
     """Why the key/value states of a prompt's beginning cannot serve another prompt, where they cannot."""
+    thinking: ThinkingFormat | None
+    """How it marks what it thinks before it answers; None for a checkpoint without such markers."""
     name: str
     """What to call it; no part of its identity."""
     digest: str
@@ -70,6 +73,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         masks=attention_masks(model.config, family, name) if family.engine == "in_process" else None,
         max_positions=getattr(text_config, "max_position_embeddings", None) or _NO_LIMIT,
         no_reuse=family.no_reuse,
+        thinking=ThinkingFormat.of(processor, family.thinking),
         name=name,
         digest=digest or digest_in_memory(model, processor),
     )

@@ -12,6 +12,7 @@ import torch
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest
 from dualfocus_eval.engines.checkpoint import Checkpoint
+from dualfocus_eval.engines.thinking import ThinkingReader
 
 __all__ = ["Answer", "Chooser", "not_finite"]
 
@@ -33,9 +34,12 @@ class Answer:
     request: GenerateRequest
     processors: Any
     """transformers' LogitsProcessorList of the checkpoint's generation settings; empty for most."""
+    reader: ThinkingReader | None
+    """Tells thinking from the answer; None for a checkpoint without markers."""
     ids: list[int] = field(default_factory=list)
+    """Every generated token."""
     logprobs: list[float] = field(default_factory=list)
-    gap: float = math.inf
+    gaps: list[float] = field(default_factory=list)
     """See `Completion.gap`."""
     text: str = ""
     finish: FinishReason | None = None
@@ -44,6 +48,21 @@ class Answer:
     @property
     def ended(self) -> bool:
         return self.finish is not None or self.failure is not None
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens it may take."""
+        return _most_tokens(self.request, self.reader is not None)
+
+    @property
+    def begin(self) -> int | None:
+        """How many of ``ids`` come before the answer; None while the model is thinking."""
+        return self.reader.before(len(self.ids)) if self.reader else 0
+
+    @property
+    def thinking_tokens(self) -> int:
+        """How many of ``ids`` are no part of an answer."""
+        return len(self.ids) if self.begin is None else self.begin
 
     def processed(self, logits: torch.Tensor) -> torch.Tensor:
         """(1, vocabulary) logits after the checkpoint's own logits processors, which see this answer's tokens only."""
@@ -54,9 +73,22 @@ class Answer:
         """What the answer has come to."""
         if self.failure is not None:
             return self.failure
+        begin = self.begin or 0
         # No gap is finite where the checkpoint's processors allow one token only.
-        gap = self.gap if math.isfinite(self.gap) else None
-        return Completion(self.text, tuple(self.ids), tuple(self.logprobs), self.finish or "length", gap)
+        gap = min(self.gaps[begin:], default=math.inf)
+        return Completion(
+            self.text,
+            tuple(self.ids[begin:]),
+            tuple(self.logprobs[begin:]),
+            self.finish or "length",
+            gap if math.isfinite(gap) else None,
+            self.reader.format.thinking(self.ids[:begin]) if self.reader and begin else None,
+        )
+
+
+def _most_tokens(request: GenerateRequest, thinks: bool) -> int:
+    """With thinking, the white space before the answer may be as long as the answer."""
+    return request.max_new_tokens + (request.max_thinking_tokens + request.max_new_tokens if thinks else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +100,10 @@ class Chooser:
     def answer(self, prompt_ids: tuple[int, ...], request: GenerateRequest) -> Answer:
         """The answer to ``request``, before its first token."""
         model, settings = self.checkpoint.model, copy.copy(self.checkpoint.generation_config)
-        settings.max_length = len(prompt_ids) + request.max_new_tokens
+        thinking = self.checkpoint.thinking
+        settings.max_length = len(prompt_ids) + _most_tokens(request, thinking is not None)
         processors = model._get_logits_processor(settings, input_ids_seq_length=len(prompt_ids), device=model.device)
-        return Answer(prompt_ids, request, processors)
+        return Answer(prompt_ids, request, processors, thinking.reader(prompt_ids) if thinking else None)
 
     def choose(
         self, answers: Sequence[Answer], logits: torch.Tensor, not_finite: Callable[[int], Failure]
@@ -101,25 +134,46 @@ class Chooser:
                 answer.failure = not_finite(number)
                 continue
             answer.logprobs.append(logprob)
-            answer.gap = min(answer.gap, logprob - runner_up)
-            answer.finish = self._finish(answer)
+            answer.gaps.append(logprob - runner_up)
+            if answer.reader is not None:
+                answer.reader.read(answer.ids)
+            if answer.begin is None:
+                answer.failure = self._thinking_failure(answer)
+                continue
+            answer.finish = self._finish(answer, answer.begin)
             if answer.finish is not None:
                 ended.append(number)
         return ended
 
-    def _finish(self, answer: Answer) -> FinishReason | None:
-        """Why the answer ends with its latest token, or None; sets its text when it ends."""
-        request, length = answer.request, len(answer.ids)
-        reason: FinishReason | None = None
+    def _thinking_failure(self, answer: Answer) -> Failure | None:
+        """Why the thinking can have no answer, or None while it may go on."""
+        length = len(answer.ids)
+        thought = f"{length} token{'s' if length != 1 else ''} of thinking"
         if answer.ids[-1] in self.checkpoint.end_ids:
+            return Failure("thinking_unfinished", f"the model ended its turn after {thought}")
+        if len(answer.prompt_ids) + length >= self.checkpoint.max_positions:
+            return Failure("too_long", f"{thought} and no answer: the model takes no more tokens")
+        if length >= answer.request.max_thinking_tokens:
+            return Failure("thinking_budget", f"{thought} and no answer; raise max_thinking_tokens")
+        return None
+
+    def _finish(self, answer: Answer, begin: int) -> FinishReason | None:
+        """Why the answer, ``begin`` tokens on, ends with its latest token, or None; sets its text when it ends."""
+        request, length, reader = answer.request, len(answer.ids), answer.reader
+        reason: FinishReason | None = None
+        closed = reader is not None and reader.closed_by(answer.ids[-1])
+        counted = reader.after_thinking(length) if reader else length
+        if answer.ids[-1] in self.checkpoint.end_ids or closed:
             reason = "eos"
-        elif length >= request.max_new_tokens or len(answer.prompt_ids) + length >= self.checkpoint.max_positions:
+        elif counted >= request.max_new_tokens or len(answer.prompt_ids) + length >= self.checkpoint.max_positions:
             reason = "length"
-        if reason is None and not request.stop:
+        if reason is None and (not request.stop or (reader and reader.begin is None)):
             return None
-        text = self.checkpoint.processor.tokenizer.decode(answer.ids, skip_special_tokens=True)
+        shown = answer.ids[begin:-1] if closed else answer.ids[begin:]
+        text = self.checkpoint.processor.tokenizer.decode(shown, skip_special_tokens=True)
         cut = min((at for at in (text.find(stop) for stop in request.stop if stop) if at >= 0), default=None)
         if cut is not None and reason != "eos":
             reason = "stop"
-        answer.text = text if cut is None else text[:cut]
+        text = text if cut is None else text[:cut]
+        answer.text = text.lstrip() if begin else text
         return reason

@@ -103,7 +103,9 @@ class GenerateEngine(LocalEngine):
         with self._timed("preprocess"):
             for index, request in enumerate(requests):
                 try:
-                    rows.append(_Row(index, self._preparer.prepared(request.conversation), request))
+                    rows.append(
+                        _Row(index, self._preparer.prepared(request.conversation, request.answers_at_once), request)
+                    )
                 except RenderingError as error:
                     results[index] = Failure(error.kind, str(error))
         return sorted(rows, key=lambda row: (len(row.prepared.pictures), len(row.prepared.text)))
@@ -153,6 +155,7 @@ class GenerateEngine(LocalEngine):
         ]
         dtype = self.checkpoint.model.dtype
         self._follow(GreedyLoop(self._counters, self._chooser, answers, dtype), inputs)
+        self._counters.thinking_tokens += sum(answer.thinking_tokens for answer in answers)
         return [(row.index, answer.result()) for row, answer in zip(rows, answers, strict=True)]
 
     def _score_batch(self, rows: Sequence[_Row], inputs: BatchInputs) -> Found[Score]:

@@ -77,7 +77,7 @@ class GreedyLoop(GenerationLoop):
 
     @property
     def steps(self) -> int:
-        return max(answer.request.max_new_tokens for answer in self.answers)
+        return max(answer.most_tokens for answer in self.answers)
 
     def unfinished(self) -> list[bool]:
         return [not answer.ended for answer in self.answers]

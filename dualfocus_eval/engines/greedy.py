@@ -59,6 +59,7 @@ class Decoder:
                 rows = [rows[number] for number in active]
             logits = self._step(rows, buffer)
             counters.decode_steps += len(active)
+        counters.thinking_tokens += sum(one.answer.thinking_tokens for one in every)
         counters.seconds["decode"] = counters.seconds.get("decode", 0.0) + time.perf_counter() - begin
         return [one.answer.result() for one in every]
 
@@ -83,8 +84,8 @@ class Decoder:
         # The latest token has not been fed, so there are no states of it. An end token is not part of the turn.
         fed = ended.answer.ids[:-1]
         row = ended.row
-        if not fed or not self.prefiller.reuse:
-            return
+        if not fed or not self.prefiller.reuse or ended.answer.thinking_tokens:
+            return  # no later turn contains what the model thought
         end = len(row.ids) + len(fed)
         start = ended.slot_of_token_0 + (row.base.end if row.base else 0)
         states = buffer.slice(number, start, ended.slot_of_token_0 + end)

@@ -70,7 +70,7 @@ class TransformersEngine(LocalEngine):
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
         """Greedy completions in the order of the requests; see ``Engine.generate``."""
         results: dict[int, Completion | Failure] = {}
-        rows, failures = self._render([(request.conversation, ()) for request in requests])
+        rows, failures = self._render(requests)
         results.update(failures)
         results.update({row.index: Completion("", (), (), "length") for row in rows if not _asks(requests[row.index])})
         rows = [row for row in rows if _asks(requests[row.index])]
@@ -80,7 +80,7 @@ class TransformersEngine(LocalEngine):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
         """Log-probabilities of given continuations, from the raw logits; see ``Engine.score``."""
         results: dict[int, Score | Failure] = {}
-        rows, failures = self._render([(request.conversation, request.continuation) for request in requests])
+        rows, failures = self._render(requests)
         results.update(failures)
         results.update({row.index: Score((), ()) for row in rows if not row.continuation})
         rows = [row for row in rows if row.continuation]
@@ -106,22 +106,21 @@ class TransformersEngine(LocalEngine):
         """See ``LocalEngine.variant``."""
         return TransformersEngine(self.checkpoint, max_conversations, self.prefix_cache_bytes if reuse else 0)
 
-    def _render(
-        self, requests: Sequence[tuple[Conversation, tuple[int, ...]]]
-    ) -> tuple[list[BatchRow], dict[int, Failure]]:
-        """Rows of the (conversation, continuation) pairs that can be rendered, and why the others cannot."""
+    def _render(self, requests: Sequence[GenerateRequest | ScoreRequest]) -> tuple[list[BatchRow], dict[int, Failure]]:
+        """Rows of the requests that can be rendered, and why the others cannot."""
         begin = time.perf_counter()
         rows: list[BatchRow] = []
         failures: dict[int, Failure] = {}
-        prompts: dict[Conversation, Prompt] = {}
-        for index, (conversation, continuation) in enumerate(requests):
+        prompts: dict[tuple[Conversation, bool], Prompt] = {}
+        for index, request in enumerate(requests):
+            key = request.conversation, request.answers_at_once
             try:
-                if conversation not in prompts:
-                    prompts[conversation] = self._renderer.render(conversation)
+                if key not in prompts:
+                    prompts[key] = self._renderer.render(request.conversation, answering=request.answers_at_once)
             except RenderingError as error:
                 failures[index] = Failure(error.kind, str(error))
                 continue
-            row = BatchRow(index, prompts[conversation], continuation)
+            row = BatchRow(index, prompts[key], request.continuation if isinstance(request, ScoreRequest) else ())
             limit = self.checkpoint.max_positions
             if len(row.ids) < limit:
                 rows.append(row)

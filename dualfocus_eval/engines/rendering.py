@@ -75,9 +75,9 @@ class Renderer:
     encoder: ImageEncoder
     template: ChatTemplate
 
-    def render(self, conversation: Conversation) -> Prompt:
-        """The prompt up to where the assistant is to go on. Raises ``RenderingError``."""
-        pieces = self.template.pieces(conversation)
+    def render(self, conversation: Conversation, *, answering: bool = False) -> Prompt:
+        """The prompt up to where the assistant is to go on; see `ChatTemplate.pieces`. Raises ``RenderingError``."""
+        pieces = self.template.pieces(conversation, answering=answering)
         pictures = self.encoder.shown(
             [part for message in conversation for part in message.content if isinstance(part, Picture)]
         )

@@ -12,11 +12,20 @@ from collections.abc import Mapping
 
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.common.registry import Registry
-from dualfocus_eval.families.base import Family, Forward, ImageInputs
+from dualfocus_eval.families.base import Family, Forward, ImageInputs, ThinkingMarkers
 from dualfocus_eval.families.conventions import PUBLISHED, Convention
 from dualfocus_eval.families.generic import generic_family
 
-__all__ = ["FAMILIES", "Family", "Forward", "ImageInputs", "box_conventions", "family_for", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Forward",
+    "ImageInputs",
+    "ThinkingMarkers",
+    "box_conventions",
+    "family_for",
+    "family_of",
+]
 
 _NOT_FAMILIES = ("base", "conventions", "generic")
 

@@ -14,7 +14,7 @@ from dualfocus_eval.families.conventions import Convention
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Family", "Forward", "ImageInputs", "concatenate", "tile_size"]
+__all__ = ["Family", "Forward", "ImageInputs", "ThinkingMarkers", "concatenate", "tile_size"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,20 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class ThinkingMarkers:
+    """What checkpoints write around their thinking, and some around their answer.
+
+    Of a checkpoint whose tokenizer and chat template do not have them they are mere text.
+    """
+
+    opening: str = "<think>"
+    closing: str = "</think>"
+    answer_opening: str = "<answer>"
+    """GLM-4.1V-Thinking's; they count where the tokenizer has them as tokens."""
+    answer_closing: str = "</answer>"
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of checkpoints, found by the ``model_type`` of their configuration.
 
@@ -97,6 +111,8 @@ class Family:
     """The default of ``Settings.prompt_set``; a name in ``method.prompts.PROMPT_SETS``."""
     bidirectional_images: Callable[[Any], Set[str]] | None = None
     """Types of the layers in which the tokens of an image attend to one another, from the text configuration."""
+    thinking: ThinkingMarkers = ThinkingMarkers()
+    """How those of its checkpoints that think before they answer mark it."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""

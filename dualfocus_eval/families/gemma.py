@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_eval.families.base import Family, Forward, ImageInputs, concatenate
+from dualfocus_eval.families.base import Family, Forward, ImageInputs, ThinkingMarkers, concatenate
 from dualfocus_eval.families.conventions import BBOX_2D_1000, GEMMA4_BOX
 from dualfocus_eval.families.llava import OLDER_NAMES
 
@@ -86,6 +86,7 @@ GEMMA4 = Family(
     encoded_size=_encoded_size,
     forward=_forward,
     bidirectional_images=_bidirectional_layers,
+    thinking=ThinkingMarkers("<|channel>thought", "<channel|>"),
     connector="model.embed_vision",
     older_names=({"model.language_model.": "model.", "lm_head.": "lm_head."},),  # the language model alone
 )

@@ -12,11 +12,9 @@ from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
 __all__ = ["FAMILIES", "GLM4V", "GLM4V_MOE", "GLM46V"]
 
 
-def _family(model_type: str, title: str, example: str) -> Family:
+def _family(model_type: str, example: str) -> Family:
     return Family(
         model_type=model_type,
-        title=title,
-        example=example,
         box_convention=GLM4V_BOX,
         encode=encode,
         encoded_size=encoded_size,
@@ -24,11 +22,13 @@ def _family(model_type: str, title: str, example: str) -> Family:
         pixel_limits=True,
         vision_tower="model.visual",
         connector="model.visual.merger",
+        title="GLM-4.1V to 4.6V",
+        example=example,
     )
 
 
-GLM4V = _family("glm4v", "GLM-4.1V to 4.6V", "zai-org/GLM-4.1V-9B-Thinking")
-GLM4V_MOE = _family("glm4v_moe", "GLM-4.1V to 4.6V", "zai-org/GLM-4.5V")
-GLM46V = _family("glm46v", "GLM-4.1V to 4.6V", "zai-org/GLM-4.6V")
+GLM4V = _family("glm4v", "zai-org/GLM-4.1V-9B-Thinking")
+GLM4V_MOE = _family("glm4v_moe", "zai-org/GLM-4.5V")
+GLM46V = _family("glm46v", "zai-org/GLM-4.6V")
 
 FAMILIES = (GLM4V, GLM4V_MOE, GLM46V)

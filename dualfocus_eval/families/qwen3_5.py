@@ -9,11 +9,9 @@ from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
 __all__ = ["FAMILIES", "QWEN3_5", "QWEN3_5_MOE"]
 
 
-def _family(model_type: str, title: str, example: str) -> Family:
+def _family(model_type: str, example: str) -> Family:
     return Family(
         model_type=model_type,
-        title=title,
-        example=example,
         box_convention=BBOX_2D_1000,
         encode=encode,
         encoded_size=encoded_size,
@@ -21,10 +19,12 @@ def _family(model_type: str, title: str, example: str) -> Family:
         pixel_limits=True,
         vision_tower="model.visual",
         connector="model.visual.merger",
+        title="Qwen3.5",
+        example=example,
     )
 
 
-QWEN3_5 = _family("qwen3_5", "Qwen3.5", "Qwen/Qwen3.5-4B")
-QWEN3_5_MOE = _family("qwen3_5_moe", "Qwen3.5", "Qwen/Qwen3.5-35B-A3B")
+QWEN3_5 = _family("qwen3_5", "Qwen/Qwen3.5-4B")
+QWEN3_5_MOE = _family("qwen3_5_moe", "Qwen/Qwen3.5-35B-A3B")
 
 FAMILIES = (QWEN3_5, QWEN3_5_MOE)

@@ -41,11 +41,9 @@ def _forward(model: Any, step: Forward) -> torch.Tensor:
     return model.lm_head(hidden_states[:, -keep:])  # type: ignore[no-any-return]
 
 
-def _family(model_type: str, title: str, example: str) -> Family:
+def _family(model_type: str, example: str) -> Family:
     return Family(
         model_type=model_type,
-        title=title,
-        example=example,
         box_convention=BBOX_2D_1000,
         encode=_encode,
         encoded_size=encoded_size,
@@ -56,10 +54,12 @@ def _family(model_type: str, title: str, example: str) -> Family:
         connector="model.visual.merger",
         further_connectors=("model.visual.deepstack_merger_list",),
         training_template=training_template(),
+        title="Qwen3-VL",
+        example=example,
     )
 
 
-QWEN3_VL = _family("qwen3_vl", "Qwen3-VL", "Qwen/Qwen3-VL-8B-Instruct")
-QWEN3_VL_MOE = _family("qwen3_vl_moe", "Qwen3-VL", "Qwen/Qwen3-VL-30B-A3B-Instruct")
+QWEN3_VL = _family("qwen3_vl", "Qwen/Qwen3-VL-8B-Instruct")
+QWEN3_VL_MOE = _family("qwen3_vl_moe", "Qwen/Qwen3-VL-30B-A3B-Instruct")
 
 FAMILIES = (QWEN3_VL, QWEN3_VL_MOE)

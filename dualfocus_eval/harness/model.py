@@ -217,9 +217,9 @@ class DualFocusSimple(_DualFocus):
 
 
 def _generated_tokens(trace: Trace) -> int:
-    """Tokens of every text that the question cost: box, macro and micro answer."""
+    """Tokens of every text that the question cost: box, macro and micro answer, each with what was thought before."""
     completions = (trace.grounding and trace.grounding.response, trace.macro, trace.micro)
-    return sum(len(completion.token_ids) for completion in completions if completion)
+    return sum(completion.generated for completion in completions if completion)
 
 
 def _result(trace: Trace) -> GenerationResult:

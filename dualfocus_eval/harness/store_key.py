@@ -29,6 +29,8 @@ class StoreKey:
     def of(cls, config: RunConfig, engine: LocalEngine) -> StoreKey:
         checkpoint = engine.checkpoint
         identity = {"checkpoint": checkpoint.digest, "family_version": str(checkpoint.family.version)}
+        if checkpoint.thinking is not None:
+            identity["max_thinking_tokens"] = str(config.settings.max_thinking_tokens)
         return cls(
             settings_key(config.settings, identity),
             arithmetic_of(checkpoint.model, adapter=config.engine.peft is not None),

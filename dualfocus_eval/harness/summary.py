@@ -31,6 +31,8 @@ class Summary:
     boxes_parsed: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    out_of_thinking: int = 0
+    """Questions that failed or fell back because ``max_thinking_tokens`` were too few."""
     skipped_micro: int = 0
     both_candidates: int = 0
     agreeing: int = 0
@@ -44,6 +46,7 @@ class Summary:
     tokens_prefilled: int = 0
     tokens_reused: int = 0
     decode_steps: int = 0
+    thinking_tokens: int = 0
     batch_halvings: int = 0
     prefix_cache_gib: float = 0.0
     """Budget of the prefix cache, over all ranks."""
@@ -52,6 +55,7 @@ class Summary:
     def add_trace(self, trace: Trace) -> None:
         """Count one answered or failed question."""
         self.questions += 1
+        self.out_of_thinking += "thinking_budget" in {problem.kind for problem in (trace.error, trace.cause) if problem}
         if trace.error:
             self.failures[trace.error.kind] += 1
             return
@@ -84,7 +88,8 @@ class Summary:
 
     def add_counters(self, counters: Counters) -> None:
         """Take over what the engine counted."""
-        for name in ("images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps", "batch_halvings"):
+        counted = ("images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps", "thinking_tokens")
+        for name in (*counted, "batch_halvings"):
             setattr(self, name, getattr(self, name) + getattr(counters, name))
         self.seconds.update(counters.seconds)
 
@@ -149,6 +154,8 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
     if summary.grounded:
         yield "boxes parsed", _of(summary.boxes_parsed, summary.grounded)
     yield from _by_kind("fallbacks to macro", summary.fallbacks)
+    if summary.out_of_thinking:
+        yield "questions whose max_thinking_tokens ran out", _of(summary.out_of_thinking, summary.questions)
     if summary.skipped_micro:
         yield "micro passes skipped (adaptive)", _of(summary.skipped_micro, summary.questions)
     if summary.both_candidates:
@@ -158,6 +165,8 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "images encoded", f"{summary.images_encoded:,}"
     yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
     yield "tokens reused", f"{summary.tokens_reused:,}"
+    if summary.thinking_tokens:
+        yield "thinking tokens generated", f"{summary.thinking_tokens:,}"
     yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
     if summary.batch_halvings:
         yield "batches halved (out of memory)", f"{summary.batch_halvings}"

@@ -69,7 +69,9 @@ def first_pass(
 
     Without ``macro`` the macro answers are left for later.
     """
-    answered = [_macro_request(state.question) for state in checked if macro and not isinstance(state, Failed)]
+    answered = [
+        _macro_request(state.question, settings) for state in checked if macro and not isinstance(state, Failed)
+    ]
     asked = [state for state in checked if isinstance(state, Asked)]
     requested = [request for state in asked for request in state.requests]
     results = call(engine.generate, [*answered, *requested])
@@ -101,8 +103,12 @@ def _regions(inputs: Sequence[GroundingInput], engine: Engine, settings: Setting
     return call(find, inputs, "grounding_error")
 
 
-def _macro_request(question: Question) -> GenerateRequest:
-    return GenerateRequest(macro_conversation(question), question.max_new_tokens, question.stop)
+def _macro_request(question: Question, settings: Settings) -> GenerateRequest:
+    return _answer_request(macro_conversation(question), question, settings)
+
+
+def _answer_request(conversation: Conversation, question: Question, settings: Settings) -> GenerateRequest:
+    return GenerateRequest(conversation, question.max_new_tokens, question.stop, settings.max_thinking_tokens)
 
 
 def _reply(request: GenerateRequest, result: Completion | Failure) -> Exchange | Failure:
@@ -144,7 +150,7 @@ def second_pass(
     """Micro answers (Eq. 6) of all questions with a region whose macro answer is not confident already (appendix C)."""
     laid_out = [_laid_out(state, settings) for state in states]
     requests = [
-        GenerateRequest(conversation, state.question.max_new_tokens, state.question.stop)
+        _answer_request(conversation, state.question, settings)
         for state, conversation in laid_out
         if conversation is not None
     ]
@@ -192,11 +198,11 @@ def _micro_failed(state: Zoomed, cause: Failure) -> Unzoomed:
 
 
 def macro_pass(
-    states: Sequence[Failed | Unzoomed | MicroOnly | Pair], engine: Engine
+    states: Sequence[Failed | Unzoomed | MicroOnly | Pair], engine: Engine, settings: Settings
 ) -> list[Failed | MacroOnly | MicroOnly | Pair]:
     """Macro answers where none was asked for so far: with ``strategy=micro``, of the questions that fall back."""
     missing = [state.question for state in states if isinstance(state, Unzoomed) and state.macro is None]
-    results = iter(call(engine.generate, [_macro_request(question) for question in missing]))
+    results = iter(call(engine.generate, [_macro_request(question, settings) for question in missing]))
     return [
         _macro_only(state, state.macro or next(results)) if isinstance(state, Unzoomed) else state for state in states
     ]

@@ -105,7 +105,7 @@ def _target(state: Failed | Unzoomed | Zoomed, text: str, engine: Engine, settin
 def _two_passes(questions: Sequence[Question], engine: Engine, settings: Settings) -> list[Outcome]:
     checked = [check(question, settings) for question in questions]
     looked = first_pass(checked, engine, settings, macro=settings.strategy != "micro")
-    answered = macro_pass(second_pass(looked, engine, settings), engine)
+    answered = macro_pass(second_pass(looked, engine, settings), engine, settings)
     decided = iter(decide([state for state in answered if isinstance(state, Pair)], engine, settings))
     return [next(decided) if isinstance(state, Pair) else state for state in answered]
 

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.old_names import current_settings
 from dualfocus_eval.common.validation import CLOSED, OneOf, choices_of, validated
+from dualfocus_eval.engines.base import DEFAULT_THINKING_TOKENS
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
@@ -75,6 +76,9 @@ class Settings:
     """What is scored in micro context for a multiple-choice question: the answers as generated, or the option texts."""
     max_box_tokens: Annotated[int, Field(ge=1)] = 64
     """Longest grounding response, in tokens."""
+    max_thinking_tokens: Annotated[int, Field(ge=0)] = DEFAULT_THINKING_TOKENS
+    """Most tokens that a checkpoint may think before each answer and grounding response; a longer thought has no
+    answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
 
     def __post_init__(self) -> None:
         needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
@@ -117,9 +121,11 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     """Hex digest of all that can change a candidate or its scores; the selection rule is left out.
 
-    ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like.
+    ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like; of a
+    checkpoint that thinks also ``max_thinking_tokens``, which concerns no other.
     """
-    relevant = {name: value for name, value in asdict(settings).items() if name not in {"selection", "score_all"}}
+    left_out = {"selection", "score_all", "max_thinking_tokens"}
+    relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
     relevant |= {
         "scores_candidates": settings.scores_candidates,
         "method_version": METHOD_VERSION,

@@ -189,8 +189,11 @@ class Trace:
         return self.answer.text if self.answer else ""
 
     def to_json(self) -> str:
-        """One line of strict JSON in ASCII; numbers that are not finite become null."""
-        return json.dumps(_finite(asdict(self)), allow_nan=False, separators=(",", ":"))
+        """One line of strict JSON in ASCII; numbers that are not finite become null.
+
+        A completion without thinking has no key for it, as in the releases before there was any.
+        """
+        return json.dumps(_finite(asdict(self, dict_factory=_fields)), allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Trace:
@@ -221,6 +224,10 @@ def _read_again(line: str | bytes) -> Trace:
         raise TraceFormatError(f"not a trace: {place}: {first['msg']}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TraceFormatError(f"not a trace: {type(error).__name__}: {error}") from error
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if (name, value) != ("thinking", None)}
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dualfocus_eval.check import checking
 from dualfocus_eval.cli import check
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.engines.base import Counters, Engine
@@ -35,6 +36,12 @@ def engine() -> TransformersEngine:
 def loaded(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded checkpoint, its caches empty, whatever is asked for."""
     monkeypatch.setattr(check, "_load", lambda config: engine.variant(16, reuse=True))
+
+
+@pytest.fixture
+def not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is repeated, which takes three quarters of the time; other tests look at that."""
+    monkeypatch.setattr(checking, "compare_variants", lambda calls, engine, max_conversations: [])
 
 
 @pytest.fixture
@@ -94,7 +101,7 @@ def test_nothing_is_off_with_the_embedded_checkpoint(tmp_path: Path, capsys: pyt
     assert found["usage"]["second pass"]["tokens_reused"] > 0
 
 
-@pytest.mark.usefixtures("loaded")
+@pytest.mark.usefixtures("loaded", "not_repeated")
 @pytest.mark.parametrize(
     ("wrong", "limit", "named"),
     [
@@ -123,7 +130,7 @@ def test_a_broken_prefix_cache_is_off(monkeypatch: pytest.MonkeyPatch, capsys: p
     )
 
 
-@pytest.mark.usefixtures("loaded")
+@pytest.mark.usefixtures("loaded", "not_repeated")
 def test_of_own_images_no_object_is_known(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--images", str(photos)]
     status, printed, complaints = run([*arguments, "--model_args", "box_convention=glm4v"], capsys)

@@ -161,7 +161,7 @@ def test_variants_agree_with_plain_generate(name: str, monkeypatch: pytest.Monke
     monkeypatch.setitem(ARCHITECTURES, name, builder)
     checkpoint = prepare(*build(name), FAMILIES[family], name)
     assert checkpoint.masks is not None
-    expected = reference(checkpoint, count=3, longest=8)
+    expected = reference(checkpoint, count=2, longest=6)
     result = compare(checkpoint, expected, batch_size=3, cache="on")
     assert result.holds(exact=False), result
     assert result.reused > 0

@@ -112,6 +112,27 @@ def test_a_crop_changes_the_image_so_only_a_pass_shares_its_states(checkpoint_of
     assert engine.counters.images_encoded - before.images_encoded == 2
 
 
+def test_conversations_of_one_and_of_several_pictures_in_one_batch(checkpoint_of: Callable[..., Checkpoint]) -> None:
+    for architecture in TILED:
+        checkpoint = checkpoint_of(architecture, torch.float64)
+        image, other, crop = PICTURES[1:4]
+        pair = Message("user", (image, "or", other, "please provide"))
+        told = Message("assistant", ("unused",), (270, 280, 290))
+        conversations = [
+            (Message("user", (image, "is there a cup")),),
+            (pair,),
+            (pair, told, Message("user", (crop, "what colour"))),
+            (Message("user", ("no picture",)),),
+        ]
+        requests = [GenerateRequest(conversation, 6) for conversation in conversations]
+        together = TransformersEngine(checkpoint, 4, 1 << 26).generate(requests)
+        alone = [TransformersEngine(checkpoint, 1, 0).generate([request])[0] for request in requests]
+        for found, expected in zip(together, alone, strict=True):
+            assert isinstance(found, Completion)
+            assert isinstance(expected, Completion)
+            assert found.token_ids == expected.token_ids
+
+
 def test_a_picture_that_is_not_split(checkpoint_of: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
     for architecture in ("idefics3", "smolvlm"):
         checkpoint = checkpoint_of(architecture)

@@ -36,8 +36,9 @@ BY_EFFECT = {"device", "device_map", "dtype", "attn_implementation"}
 IN_QUESTION = {"system_prompt"}
 RESOLVED = {"recipe"}
 """Brings nothing but values of other arguments."""
-WHERE_IT_MATTERS = {"score_all"}
-"""Whether candidates are scored is in the key; a selection rule may need the scores (`tests.method.test_settings`)."""
+WHERE_IT_MATTERS = {"score_all", "max_thinking_tokens"}
+"""Whether candidates are scored is in the key; a selection rule may need the scores (`tests.method.test_settings`). How
+long a checkpoint may think is in the keys of those that do (`tests.method.test_thinking`)."""
 WITHOUT_EFFECT: dict[str, Any] = {
     "batch_size": 3,
     "max_batch_size": 64,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualfocus_eval.common.geometry import Box, Crop
-from dualfocus_eval.engines.base import Completion, Counters, Failure
+from dualfocus_eval.engines.base import Completion, Counters, Failure, Thinking
 from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.traces.record import (
     ContextScores,
@@ -32,6 +32,7 @@ completions = st.builds(
     logprobs,
     st.sampled_from(["eos", "stop", "length"]),
     st.none() | st.floats(0, 100),
+    st.none() | st.builds(Thinking, texts, natural),
 )
 unit = st.floats(0, 1)
 failures = st.builds(Failure, texts, texts)
@@ -76,6 +77,13 @@ def test_a_trace_survives_json(trace: Trace) -> None:
     assert "\n" not in line
     assert Trace.from_json(line) == trace
     assert Trace.from_json(line.encode()) == trace
+
+
+def test_a_completion_without_thinking_is_written_as_before_there_was_any() -> None:
+    plain = Completion("red", (40, 2), (-0.5, -0.25), "eos", 0.5)
+    trace = Trace("pope/0", "d", "s", "yes_no", (), macro=plain, micro=replace(plain, thinking=Thinking("so", 3)))
+    macro = '{"text":"red","token_ids":[40,2],"logprobs":[-0.5,-0.25],"finish":"eos","gap":0.5'
+    assert f'"macro":{macro}}},"micro":{macro},"thinking":{{"text":"so","tokens":3}}}}' in trace.to_json()
 
 
 def answered(**changes: object) -> Trace:

@@ -31,7 +31,8 @@ class _TextBox:
     responds: bool = True
 
     def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
-        return (GenerateRequest(grounding_conversation(question, settings.prompt_set), settings.max_box_tokens),)
+        conversation = grounding_conversation(question, settings.prompt_set)
+        return (GenerateRequest(conversation, settings.max_box_tokens, (), settings.max_thinking_tokens),)
 
     def regions(
         self, inputs: Sequence[GroundingInput], engine: Engine, settings: GroundingSettings
