@@ -14,6 +14,7 @@ from dualfocus_eval.common.errors import CheckpointError
 from dualfocus_eval.engines.base import GenerateRequest, Message, Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.engines.loading import load_processor
 
@@ -71,3 +72,23 @@ def test_another_number_of_tokens_than_the_model_encodes(
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match="cannot encode a picture as its processor prepares it"):
         load_engine(EngineConfig(str(tmp_path), device="cpu"))
+
+
+@pytest.mark.parametrize(("architecture", "frames"), [("qwen3_vl", 1), ("qwen3_5", 1), ("glm4v", 2), ("glm46v", 2)])
+def test_pixel_limits_reach_the_processor(
+    architecture: str, frames: int, tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]
+) -> None:
+    """GLM's processors count a picture as two frames."""
+    checkpoint = checkpoint_of(architecture)
+    checkpoint.model.config.save_pretrained(tmp_path)
+    checkpoint.processor.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"unread")
+    picture = Image.new("RGB", (160, 80))
+    areas = []
+    for limits in ({"max_pixels": 1024}, {"min_pixels": 2**16, "max_pixels": 2**17}):
+        config = EngineConfig(str(tmp_path), device="cpu", **limits)
+        _, processor, family = load_processor(config)
+        width, height = family.encoded_size(image_inputs(processor, picture), processor)
+        areas.append(frames * width * height)
+    assert 512 <= areas[0] <= 1024
+    assert 2**16 <= areas[1] <= 2**17
