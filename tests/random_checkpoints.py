@@ -35,6 +35,15 @@ def boxes_of(convention: Convention) -> tuple[str, ...]:
 
 BOXES = boxes_of(UNIT_BOX)
 
+LLAVA_WITH_STRINGS = (
+    "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
+    "{% if m['content'] is string %}{{ m['content'] + ' ' }}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ '<image>\\n' }}{% endif %}{% endfor %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] + ' ' }}{% endif %}{% endfor %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+"""LLaVA-1.5's template, which takes plain strings too: lmms-eval's llava_hf passes them for simple tasks."""
+
 
 def save_random_checkpoint(
     folder: Path, architecture: str = "llava", seed: int = 0, *, boxes: Sequence[str] | None = None
@@ -53,6 +62,8 @@ def save_random_checkpoint(
     model.generation_config = GenerationConfig(
         eos_token_id=end, pad_token_id=end, bos_token_id=processor.tokenizer.bos_token_id
     )
+    if architecture == "llava":
+        processor.chat_template = LLAVA_WITH_STRINGS
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     pad_left(folder / "tokenizer_config.json")

@@ -21,12 +21,10 @@ __all__ = ["BUILDERS", "LLAVA_TEMPLATE"]
 
 LLAVA_TEMPLATE = (
     "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
-    "{% if m['content'] is string %}{{ m['content'] + ' ' }}{% else %}"
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ '<image>\\n' }}{% endif %}{% endfor %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] + ' ' }}{% endif %}{% endfor %}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
-"""Takes plain strings too, which lmms-eval's llava_hf passes for simple tasks."""
 LLAVA_NEXT_TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ ' ' + m['content'][0]['text'] + '</s>' }}"
     "{% else %}{{ '[INST] ' if m['role'] == 'user' else '<<SYS>>' }}"

@@ -40,7 +40,7 @@ def answer_by_script(output: Path, tasks: str, settings: str) -> None:
     def load(config: Any) -> ScriptedEngine:
         loaded = load_engine(config)
         engine = ScriptedEngine(lambda asked: _answer(asked, known), _nll)
-        for name in ("checkpoint", "identity", "prefix_cache_bytes"):
+        for name in ("checkpoint", "identity", "family", "prefix_cache_bytes"):
             setattr(engine, name, getattr(loaded, name))
         engine.counters.seconds = {"preprocess": 1.0, "vision": 2.5, "prefill": 4.0, "decode": 1.5}
         return engine
