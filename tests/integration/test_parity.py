@@ -58,7 +58,9 @@ REFERENCES = {
     "qwen3_5": Reference("qwen3_5", "enable_thinking=False", f"system_prompt={SYSTEM}", patch=16),
     "internvl": Reference("internvl_hf", "max_patches=6"),
     "gemma3": Reference("gemma3", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma3"),
-    "gemma4": Reference("gemma4", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma4"),
+    "gemma4": Reference(
+        "gemma4", "max_soft_tokens=70", ours=f"system_prompt={SYSTEM}", module="lmms_eval.models.simple.gemma4"
+    ),
     "glm4v": Reference("glm4v", folder="Flash", module="lmms_eval.models.simple.glm4v"),
 }
 

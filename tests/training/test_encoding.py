@@ -117,14 +117,9 @@ def test_a_template_that_says_otherwise_than_the_familys_is_refused(old: str, ne
         training_processor(processor, FAMILIES["llava"], "x")
 
 
-QWEN_WITH_STRINGS = QWEN_TEMPLATE.replace(
-    "{% for c in", "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in"
-).replace("{% endfor %}<|im_end|>", "{% endfor %}{% endif %}<|im_end|>")
-
-
 def test_qwens_template_takes_strings_and_videos_as_the_checkpoints_does() -> None:
     processor = build("qwen2_5_vl")[1]
-    processor.chat_template = QWEN_WITH_STRINGS
+    processor.chat_template = QWEN_TEMPLATE
     trained = training_processor(processor, FAMILIES["qwen2_5_vl"], "x")
     turns = [("system", "Be brief."), ("user", "why?"), ("assistant", "so")]
     messages = [{"role": role, "content": text} for role, text in turns]
@@ -139,7 +134,7 @@ def test_qwens_template_takes_strings_and_videos_as_the_checkpoints_does() -> No
 
 def test_a_template_that_says_otherwise_of_strings_is_refused() -> None:
     processor = build("qwen2_5_vl")[1]
-    processor.chat_template = QWEN_WITH_STRINGS.replace("{{ m['content'] }}", "{{ '- ' + m['content'] }}")
+    processor.chat_template = QWEN_TEMPLATE.replace("{{ m['content'] }}", "{{ '- ' + m['content'] }}")
     with pytest.raises(UserError, match="says otherwise than that of qwen2_5_vl"):
         training_processor(processor, FAMILIES["qwen2_5_vl"], "x")
 
