@@ -63,6 +63,8 @@ class Session:
             self._show_settings()
         for warning in config.warnings:
             self.warn(warning)
+        if config.sources.get("max_thinking_tokens") == "argument" and self._engine.checkpoint.thinking is None:
+            self.warn("max_thinking_tokens has no effect: the checkpoint has no thinking markers")
         if _alone_despite_accelerate(accelerator):
             self.warn(
                 "accelerate launch started a single process: on CPUs it starts several only through MPI "

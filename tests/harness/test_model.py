@@ -192,6 +192,13 @@ def test_an_old_name_is_warned_of_in_summary_and_record(checkpoint: Path, capsys
     assert f"warning: {warnings[0]}" in capsys.readouterr().out
 
 
+def test_a_budget_of_thinking_is_warned_of_where_nothing_thinks(checkpoint: Path) -> None:
+    model = DualFocusChat(pretrained=str(checkpoint), max_thinking_tokens=5)
+    assert finished(model)["dualfocus"]["warnings"] == [
+        "max_thinking_tokens has no effect: the checkpoint has no thinking markers"
+    ]
+
+
 def test_a_limit_that_cuts_rows_apart_is_warned_of_in_a_group_and_under_any_name(
     model: DualFocusChat, tmp_path: Path
 ) -> None:
