@@ -32,11 +32,13 @@ __all__ = ["load_checkpoint", "load_parts", "load_processor"]
 def load_checkpoint(config: EngineConfig) -> Checkpoint:
     """Load what ``config`` names. Raises ``CheckpointError``, or ``UserError`` for options that do not apply to it."""
     parts = load_parts(config)
-    return prepare(*parts, checkpoint_name(config), engine_digest(config))
+    return prepare(*parts, checkpoint_name(config), engine_digest(config), adapted=config.peft is not None)
 
 
 def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model, its processor and its family; raises as `load_checkpoint` does."""
+    _refuse_unusable_folder(Path(config.pretrained), config.pretrained)
+    _refuse_without_weights(Path(config.pretrained), config.pretrained)
     model_config, processor, family = load_processor(config)
     model = _load_model(config, quantised=getattr(model_config, "quantization_config", None) is not None)
     if config.peft is not None:
@@ -74,7 +76,10 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: a checkpoint in the original LLaVA layout; run `dualfocus convert llava {name} OUT` and use OUT"
         )
-    if not any(folder.glob("*.safetensors*")):  # weights or their index
+
+
+def _refuse_without_weights(folder: Path, name: str) -> None:
+    if folder.is_dir() and not any(folder.glob("*.safetensors*")):  # weights or their index
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         if pickles:
             raise CheckpointError(

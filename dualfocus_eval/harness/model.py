@@ -83,9 +83,7 @@ class _DualFocus(lmms):
     @property
     def chat_template(self) -> str | None:
         """The checkpoint's, which is always applied; lmms-eval notes it under ``--apply_chat_template``."""
-        processor: Any = self.session.engine.checkpoint.processor
-        template: str | None = processor.chat_template or processor.tokenizer.chat_template
-        return template
+        return self.session.engine.chat_template
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The texts of ``messages``, for a context; the engine applies the chat template to the whole conversation."""

@@ -17,10 +17,9 @@ from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.engines.in_process import load_engine
-from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefix_cache import GIB
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.environment import environment_of
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.store_key import StoreKey
@@ -39,7 +38,7 @@ class Session:
     Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.
     """
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: LocalEngine | None = None) -> None:
+    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: RunEngine | None = None) -> None:
         self.config = config
         self._accelerator = accelerator
         self.system_prompt = config.system_prompt
@@ -47,13 +46,12 @@ class Session:
         self._summary = Summary()
         self._outcomes = Outcomes()
         self._finished: tuple[dict[str, Any], Outcomes] | None = None
-        self._engine: LocalEngine | None = engine or load_engine(config.engine)
+        self._engine: RunEngine | None = engine or load_engine(config.engine)
         self._checkpoint = self._engine.identity
-        model = self._engine.checkpoint.model
-        self._environment = environment_of(model)
+        self._environment = self._engine.environment
         self._key = StoreKey.of(config, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
-        self._no_reuse = self._engine.checkpoint.no_reuse
+        self._no_reuse = self._engine.family.no_reuse
         self._limited_reuse = self._engine.family.limited_reuse if config.settings.strategy != "macro" else None
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
@@ -63,7 +61,7 @@ class Session:
             self._show_settings()
         for warning in config.warnings:
             self.warn(warning)
-        if config.sources.get("max_thinking_tokens") == "argument" and self._engine.checkpoint.thinking is None:
+        if config.sources.get("max_thinking_tokens") == "argument" and not self._engine.thinks:
             self.warn("max_thinking_tokens has no effect: the checkpoint has no thinking markers")
         if _alone_despite_accelerate(accelerator):
             self.warn(
@@ -73,7 +71,7 @@ class Session:
             )
 
     @property
-    def engine(self) -> LocalEngine:
+    def engine(self) -> RunEngine:
         """The loaded model; loaded again when a run has ended and its object is used once more."""
         if self._engine is None:
             self._engine = load_engine(self.config.engine)

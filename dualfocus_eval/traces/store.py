@@ -42,7 +42,7 @@ class Identified(Protocol):
 class TraceStore:
     """Traces of one run's settings in a folder, one append-only file per rank; a rerun resumes from all of them.
 
-    An answer is reused if its settings key and its arithmetic (`harness.environment.arithmetic_of`; None: unknown) are
+    An answer is reused if its settings key and its arithmetic (`engines.environment.arithmetic_of`; None: unknown) are
     the run's. Answers of the same key and another arithmetic are named in `not_reused`.
 
     Each line reaches the operating system in one write before `put` returns, so an answer survives the death of the

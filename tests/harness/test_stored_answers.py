@@ -14,11 +14,10 @@ from loguru import logger
 from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines import weights_digest
+from dualfocus_eval.engines import environment, weights_digest
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.engines.identity import engine_digest
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
-from dualfocus_eval.harness import environment
 from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.store_key import StoreKey
