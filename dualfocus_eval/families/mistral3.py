@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.families.base import Family, ImageInputs, concatenate
 from dualfocus_eval.families.conventions import BBOX_2D_1000
 
 if TYPE_CHECKING:
@@ -15,9 +15,16 @@ __all__ = ["FAMILIES", "MISTRAL3"]
 
 
 def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
-    # One by one: the vision encoder joins the pictures of a call in one sequence, and the memory for its mask grows with
-    # the square of its length. Two of 1540 pixels a side are 24,200 patches.
-    return [model.get_image_features(**item.tensors).pooler_output[0] for item in inputs]
+    # One by one: the vision encoder joins the pictures of a call in one sequence, and the memory for its mask grows
+    # with the square of its length. A picture of 1540 pixels a side has 12,100 patches.
+    return [_features(model, item) for item in inputs]
+
+
+def _features(model: Any, item: ImageInputs) -> torch.Tensor:
+    # Of a call with one token in all, the model drops the dimension of the tokens and fails. So a copy goes with it.
+    tensors = concatenate([item] * (2 if item.tokens == 1 else 1))
+    features: torch.Tensor = model.get_image_features(**tensors).pooler_output[0]  # (tokens, hidden)
+    return features
 
 
 def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
