@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dualfocus_eval.check.checking import SetupCheck
     from dualfocus_eval.check.probes import Probe
-    from dualfocus_eval.engines.local import LocalEngine
+    from dualfocus_eval.engines.running import RunEngine
     from dualfocus_eval.harness.arguments import RunConfig
 
 __all__ = ["main"]
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     for warning in config.warnings:
         _complain(warning)
     found = _check(probes, config)
-    return _report(found, config.engine.pretrained, chosen.json)
+    return _report(found, config.engine.described, chosen.json)
 
 
 def _complain(message: str) -> None:
@@ -116,18 +116,18 @@ def _check(probes: Sequence[Probe], config: RunConfig) -> SetupCheck:
             engine,
             config.settings,
             batch_size=config.batch_size,
-            max_conversations=config.engine.max_conversations,
+            max_conversations=getattr(config.engine, "max_conversations", 1),
         )
 
 
-def _load(config: RunConfig) -> LocalEngine:
+def _load(config: RunConfig) -> RunEngine:
     from transformers.utils import logging as transformers_logging
 
-    from dualfocus_eval.engines.in_process import load_engine
+    from dualfocus_eval.engines.starting import start_engine
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    return load_engine(config.engine)
+    return start_engine(config.engine)
 
 
 def _report(found: SetupCheck, pretrained: str, json: Path | None) -> int:

@@ -73,6 +73,16 @@ class RunEngine(Engine):
         """The checkpoint's chat template; None where it is not known."""
 
     @property
+    def has_logprobs(self) -> bool:
+        """Whether answers come with their log-probabilities."""
+        return True
+
+    @property
+    def can_score(self) -> bool:
+        """Whether it can score given texts."""
+        return True
+
+    @property
     def prefix_cache_bytes(self) -> int:
         """Budget of the prefix cache; 0 for an engine that has none of its own."""
         return 0

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
-from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.method.settings import settings_key
+from dualfocus_eval.method.settings import Settings, settings_key
 from dualfocus_eval.traces.store import TraceStore
 
 __all__ = ["StoreKey"]
@@ -25,11 +24,11 @@ class StoreKey:
     """`engines.environment.arithmetic_of`: versions, precision and device."""
 
     @classmethod
-    def of(cls, config: RunConfig, engine: RunEngine) -> StoreKey:
+    def of(cls, settings: Settings, engine: RunEngine) -> StoreKey:
         identity = dict(engine.key)
         if engine.thinks:
-            identity["max_thinking_tokens"] = str(config.settings.max_thinking_tokens)
-        return cls(settings_key(config.settings, identity), engine.arithmetic)
+            identity["max_thinking_tokens"] = str(settings.max_thinking_tokens)
+        return cls(settings_key(settings, identity), engine.arithmetic)
 
     def open_store(self, folder: Path, rank: int = 0) -> TraceStore:
         """The store in ``folder``, which is made if need be. Raises ``UserError`` where it cannot be used."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest, Thinking
-from dualfocus_eval.engines.server.replies import BadReply, Choice, Reply
+from dualfocus_eval.engines.server.replies import BadReplyError, Choice, Reply
 from dualfocus_eval.engines.thinking import ThinkingFormat
 
 __all__ = ["completion_of", "most_tokens"]
@@ -27,7 +27,7 @@ class _Generated:
 
 
 def completion_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat | None) -> Completion | Failure:
-    """The answer in ``reply``; with ``thinking``, without what came before it. Raises ``BadReply``."""
+    """The answer in ``reply``; with ``thinking``, without what came before it. Raises ``BadReplyError``."""
     choice = reply.choice
     generated = _Generated(tuple(choice.token_ids or ()), choice.values, _gaps(choice))
     finish = _finish(choice)
@@ -37,7 +37,9 @@ def completion_of(reply: Reply, request: GenerateRequest, thinking: ThinkingForm
     begin = thinking.answer_begin(reply.prompt_token_ids, generated.ids)
     if begin is None or begin > request.max_thinking_tokens:
         if finish == "eos" and begin is None:
-            return Failure("thinking_unfinished", f"the model ended its turn after {len(generated.ids)} tokens of thinking")
+            return Failure(
+                "thinking_unfinished", f"the model ended its turn after {len(generated.ids)} tokens of thinking"
+            )
         return Failure(
             "thinking_budget", f"{len(generated.ids)} tokens of thinking and no answer; raise max_thinking_tokens"
         )
@@ -64,7 +66,7 @@ def _finish(choice: Choice) -> FinishReason:
     if choice.finish_reason == "length":
         return "length"
     if choice.finish_reason != "stop":
-        raise BadReply("bad_reply", f"the answer ended for an unknown reason: {choice.finish_reason!r:.40}")
+        raise BadReplyError("bad_reply", f"the answer ended for an unknown reason: {choice.finish_reason!r:.40}")
     return "stop" if isinstance(choice.stop_reason, str) else "eos"
 
 

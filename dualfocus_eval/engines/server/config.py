@@ -83,6 +83,11 @@ class ServerConfig:
     """How often a request is tried again after a failure that may pass, with growing waits in between."""
 
     @property
+    def described(self) -> str:
+        """What runs, in a few words."""
+        return f"{self.model} at {', '.join(self.base_url)}"
+
+    @property
     def key(self) -> str | None:
         """The key itself; never part of what is stored or shown."""
         return os.environ.get(self.api_key or DEFAULT_KEY) or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -22,33 +22,28 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
-from dualfocus_eval.engines.image_inputs import ShownPicture
+from dualfocus_eval.engines.image_inputs import image_inputs
+from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.answers import completion_of, most_tokens
 from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import BadReply, Reply, read_reply
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage, read_reply
 from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
-from dualfocus_eval.engines.server.server import Server, ServerFailure
+from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import RenderingError
+from dualfocus_eval.families import Family
 
-__all__ = ["Abilities", "ServerCalls", "Shared"]
+__all__ = ["ServerCalls", "Shared"]
 
 R = TypeVar("R")
 
+RETOKENISED = "retokenised"
+"""A text that the server tokenises otherwise than the model has generated it."""
+_IMAGE_TOKENS = 256
+"""Of one image, where a rough number will do."""
 _COST_OF_A_REQUEST = 64
 """Prompt tokens that a server computes in the time that a request of one token costs it beyond them."""
-
-
-@dataclass(frozen=True)
-class Abilities:
-    """What a server was found to do."""
-
-    logprobs: bool
-    token_ids: bool
-    """It returns the ids of prompt and answer, takes ``allowed_token_ids`` and goes on with an answer that is begun."""
-    prompt_logprobs: bool
-    image_uuids: bool
 
 
 @dataclass(eq=False)
@@ -62,8 +57,11 @@ class Shared:
     abilities: Abilities
     tokens: PromptTokens | None
     """None where the checkpoint's processor is not at hand."""
+    family: Family
     check: Callable[[Reply], None]
     """Raises where a reply is of another model than the run's."""
+    total: Counters = field(default_factory=Counters)
+    """What was done for all callers together."""
     retokenised: int = 0
     """Requests whose prompt the server tokenised otherwise than the model had generated it."""
 
@@ -93,7 +91,8 @@ class ServerCalls(Engine):
 
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """(width, height) at which the vision encoder sees ``picture``, by the checkpoint's own processor."""
-        raise UserError("unknown")
+        family, processor = self._shared.family, self._tokens.template.processor
+        return family.encoded_size(image_inputs(processor, picture.pixels), processor)
 
     @property
     def _tokens(self) -> PromptTokens:
@@ -103,18 +102,18 @@ class ServerCalls(Engine):
 
     def _all(self, run: Callable[[Any], Awaitable[R | Failure]], requests: Sequence[Any]) -> list[R | Failure]:
         async def together() -> list[R | Failure]:
-            return list(await asyncio.gather(*(self._attempt(run, request) for request in requests)))
+            begin = time.perf_counter()
+            found = list(await asyncio.gather(*(self._attempt(run, request) for request in requests)))
+            for counters in self._all_counters:
+                counters.seconds["server"] = counters.seconds.get("server", 0.0) + time.perf_counter() - begin
+            return found
 
-        begin = time.perf_counter()
-        results = self._shared.portal.call(together)
-        seconds = self._counters.seconds
-        seconds["server"] = seconds.get("server", 0.0) + time.perf_counter() - begin
-        return results
+        return self._shared.portal.call(together)
 
     async def _attempt(self, run: Callable[[Any], Awaitable[R | Failure]], request: Any) -> R | Failure:
         try:
             return await run(request)
-        except (ServerFailure, BadReply, RenderingError) as error:
+        except (RequestFailedError, BadReplyError, RenderingError) as error:
             return Failure(error.kind, str(error))
 
     async def _generate(self, request: GenerateRequest) -> Completion | Failure:
@@ -132,16 +131,29 @@ class ServerCalls(Engine):
     async def _score(self, request: ScoreRequest) -> Score | Failure:
         if not request.continuation:
             return Score((), ())
-        if not self._shared.abilities.token_ids:
+        if not self._shared.abilities.forced_tokens:
             return Failure("no_scores", "the server cannot score a given text")
 
         async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
             return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True)
 
-        segments = self._tokens.segments(request.conversation)
-        length = sum(map(len, segments))
-        alone = len(request.continuation) * _COST_OF_A_REQUEST > length and self._shared.abilities.prompt_logprobs
-        return await (score_all_at_once if alone else score_by_token)(ask, request.continuation)
+        if self._is_long(request):
+            return await score_all_at_once(ask, request.continuation)
+        try:
+            return await score_by_token(ask, request.continuation)
+        except BadReplyError as reply:
+            # A beginning that ends in a space is tokenised otherwise than with the word that follows.
+            if reply.kind != RETOKENISED or not self._shared.abilities.prompt_logprobs:
+                raise
+            return await score_all_at_once(ask, request.continuation)
+
+    def _is_long(self, request: ScoreRequest) -> bool:
+        """Whether one request for the whole prompt is less work than one for each token of the continuation."""
+        length = sum(map(len, self._tokens.segments(request.conversation)))
+        alone = len(request.continuation) * _COST_OF_A_REQUEST
+        return self._shared.abilities.prompt_logprobs and alone > length + _IMAGE_TOKENS * len(
+            pictures_of(request.conversation)
+        )
 
     async def _ask(
         self, conversation: Conversation, begun: Sequence[int], parameters: Mapping[str, Any], answering: bool
@@ -164,7 +176,7 @@ class ServerCalls(Engine):
             messages = messages_of(conversation, urls, named=named, known=known, begun=text)
             try:
                 content = await server.complete({**body, "messages": messages})
-            except ServerFailure as failure:
+            except RequestFailedError as failure:
                 if not (known and "Cache miss" in str(failure)):
                     raise
                 server.known_images -= known
@@ -184,18 +196,19 @@ class ServerCalls(Engine):
         if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
             shared.retokenised += 1
             if begun:
-                raise BadReply("retokenised", "the server tokenises the text to be scored otherwise than the model")
+                raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")
         return reply
 
     def _count(self, reply: Reply, images: int) -> None:
-        counters, usage = self._counters, reply.usage
-        counters.images_encoded += images
-        if usage is None:
-            return
-        cached = usage.cached or 0
-        counters.tokens_prefilled += usage.prompt_tokens - cached
-        counters.tokens_reused += cached
-        counters.decode_steps += usage.completion_tokens or 0
+        usage = reply.usage or Usage()
+        for counters in self._all_counters:
+            counters.requests += 1
+            counters.images_encoded += images
+            counters.tokens_prefilled += usage.prompt_tokens - (usage.cached or 0)
+            counters.tokens_reused += usage.cached or 0
+            counters.decode_steps += usage.completion_tokens or 0
 
-
-_ = ShownPicture
+    @property
+    def _all_counters(self) -> tuple[Counters, ...]:
+        """Only the event loop's thread changes them."""
+        return (self._counters, self._shared.total)

@@ -13,8 +13,8 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.replies import BadReply
-from dualfocus_eval.engines.server.server import Server, ServerFailure
+from dualfocus_eval.engines.server.replies import BadReplyError
+from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
 __all__ = ["ServerPool"]
 
@@ -42,7 +42,7 @@ class ServerPool:
         self._attempts = config.retries + 1
 
     async def ask(self, key: str, send: Callable[[Server], Awaitable[T]]) -> T:
-        """What ``send`` gets from the server that answers for ``key``. Raises ``ServerFailure`` and ``BadReply``."""
+        """What ``send`` gets from the server that answers for ``key``; raises what it raises at last."""
         async with self._slots:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(self._attempts),
@@ -55,7 +55,7 @@ class ServerPool:
                     server = self._server(key)
                     try:
                         found = await send(server)
-                    except ServerFailure as failure:
+                    except RequestFailedError as failure:
                         if failure.kind in ("server_unreachable", "timeout"):
                             self._take_out(server, failure)
                         raise
@@ -71,7 +71,7 @@ class ServerPool:
         answering = [server for server in self.servers if not server.is_out]
         return max(answering or self.servers, key=lambda server: _rank(key, server.address))
 
-    def _take_out(self, server: Server, failure: ServerFailure) -> None:
+    def _take_out(self, server: Server, failure: RequestFailedError) -> None:
         server.known_images.clear()
         if server.is_out:
             return
@@ -82,7 +82,7 @@ class ServerPool:
 
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, ServerFailure) else None
+        asked = error.retry_after if isinstance(error, RequestFailedError) else None
         return asked if asked is not None else self._wait(state)
 
     def _count(self, state: RetryCallState) -> None:
@@ -91,9 +91,9 @@ class ServerPool:
 
 
 def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, ServerFailure):
+    if isinstance(error, RequestFailedError):
         return error.passing
-    return isinstance(error, BadReply) and error.kind == "bad_reply"
+    return isinstance(error, BadReplyError) and error.kind == "bad_reply"
 
 
 def _rank(key: str, address: str) -> bytes:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, Field, ValidationError
 
-__all__ = ["BadReply", "Choice", "Reply", "read_reply"]
+__all__ = ["BadReplyError", "Choice", "Reply", "read_reply"]
 
 _FLOOR = -9999.0
 """What vLLM writes in the place of a log-probability that is NaN or minus infinity."""
 
 
-class BadReply(Exception):
+class BadReplyError(Exception):
     """A reply that is no chat completion, or lacks what was asked for; ``kind`` as `Failure.kind`."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -56,10 +56,10 @@ class Choice(BaseModel):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Those of the generated tokens, in nats. Raises ``BadReply`` where one is no number."""
+        """Those of the generated tokens, in nats. Raises ``BadReplyError`` where one is no number."""
         values = [token.logprob for token in self.tokens]
         if not all(value is not None and math.isfinite(value) and value > _FLOOR for value in values):
-            raise BadReply("not_finite", "the server sent a log-probability that is NaN or infinite")
+            raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
         return tuple(value for value in values if value is not None)
 
 
@@ -99,17 +99,17 @@ class Reply(BaseModel):
 
 
 def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:
-    """The chat completion in ``content``, which must have what was asked for. Raises ``BadReply``."""
+    """The chat completion in ``content``, which must have what was asked for. Raises ``BadReplyError``."""
     try:
         reply = Reply.model_validate_json(content)
     except ValidationError as error:
         shown = content[:60].decode("utf-8", errors="replace").strip()
-        raise BadReply("bad_reply", f"the server did not send a chat completion: {shown!r}") from error
+        raise BadReplyError("bad_reply", f"the server did not send a chat completion: {shown!r}") from error
     choice = reply.choice
     if logprobs and choice.logprobs is None:
-        raise BadReply("no_logprobs", "the reply has no log-probabilities, although they were asked for")
+        raise BadReplyError("no_logprobs", "the reply has no log-probabilities, although they were asked for")
     if token_ids and (choice.token_ids is None or reply.prompt_token_ids is None):
-        raise BadReply("bad_reply", "the reply has no token ids, although they were asked for")
+        raise BadReplyError("bad_reply", "the reply has no token ids, although they were asked for")
     _check_lengths(choice, reply.usage.completion_tokens if reply.usage else None)
     return reply
 
@@ -122,7 +122,7 @@ def _check_lengths(choice: Choice, announced: int | None) -> None:
     )
     known = [size for size in sizes if size is not None]
     if len(set(known)) > 1:
-        raise BadReply(
+        raise BadReplyError(
             "bad_reply",
             f"the reply is incomplete: {max(known)} tokens were announced and {min(known)} came",
         )

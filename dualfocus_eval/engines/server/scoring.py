@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dualfocus_eval.engines.base import Failure, Score
-from dualfocus_eval.engines.server.replies import BadReply, Reply, TokenLogprob
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, TokenLogprob
 
 __all__ = ["score_all_at_once", "score_by_token", "token_name"]
 
@@ -40,12 +40,14 @@ def _forced(reply: Reply, token: int) -> tuple[float, bool]:
     choice = reply.choice
     (value,) = choice.values or (None,)
     if value is None or choice.token_ids != [token]:
-        raise BadReply("bad_reply", f"the server was to generate token {token} and generated {choice.token_ids}")
+        raise BadReplyError("bad_reply", f"the server was to generate token {token} and generated {choice.token_ids}")
     return value, _is_likeliest(choice.tokens[0])
 
 
 def _is_likeliest(token: TokenLogprob) -> bool:
-    return all(top.logprob is None or token.logprob is None or top.logprob <= token.logprob for top in token.top_logprobs)
+    return all(
+        top.logprob is None or token.logprob is None or top.logprob <= token.logprob for top in token.top_logprobs
+    )
 
 
 async def score_all_at_once(ask: Ask, continuation: Sequence[int]) -> Score | Failure:
@@ -53,7 +55,7 @@ async def score_all_at_once(ask: Ask, continuation: Sequence[int]) -> Score | Fa
     *begun, last = continuation
     reply = await ask(begun, {"allowed_token_ids": [last], "top_logprobs": 1, "prompt_logprobs": 1})
     if reply.prompt_logprobs is None or len(reply.prompt_logprobs) <= len(begun):
-        raise BadReply("bad_reply", "the reply has no log-probabilities of the prompt, although they were asked for")
+        raise BadReplyError("bad_reply", "the reply has no log-probabilities of the prompt, as were asked for")
     told = [_given(entry, token) for entry, token in zip(reply.prompt_logprobs[-len(begun) :], begun, strict=True)]
     found = [*(told if begun else []), _forced(reply, last)]
     return Score(tuple(value for value, _ in found), tuple(greedy for _, greedy in found))
@@ -62,5 +64,5 @@ async def score_all_at_once(ask: Ask, continuation: Sequence[int]) -> Score | Fa
 def _given(entry: Any, token: int) -> tuple[float, bool]:
     found = (entry or {}).get(token)
     if found is None or found.logprob is None:
-        raise BadReply("not_finite", "the server sent a log-probability that is NaN or infinite")
+        raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
     return found.logprob, found.rank == 1

@@ -13,13 +13,13 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from dualfocus_eval.common.errors import first_line
 from dualfocus_eval.engines.server.config import ServerConfig
 
-__all__ = ["Server", "ServerFailure"]
+__all__ = ["RequestFailedError", "Server"]
 
 _IDLE = 600.0
 """Seconds for which an unused connection is kept, if the server keeps it."""
 
 
-class ServerFailure(Exception):
+class RequestFailedError(Exception):
     """A request that a server did not answer. ``kind`` as `Failure.kind`; ``passing`` where another try may help."""
 
     def __init__(self, kind: str, message: str, *, passing: bool, retry_after: float | None = None) -> None:
@@ -28,9 +28,10 @@ class ServerFailure(Exception):
 
 
 class Server:
-    """A client of the server at ``address``. A new connection may lead to another process than the one before, so
+    """A client of the server at ``address``.
 
-    ``verify`` is awaited after each before any answer that came since is used.
+    A new connection may lead to another process than the one before, so ``verify`` is awaited after each, before any
+    answer that came since is used.
     """
 
     def __init__(self, address: str, config: ServerConfig) -> None:
@@ -53,13 +54,16 @@ class Server:
         )
 
     async def complete(self, body: Mapping[str, Any]) -> bytes:
-        """The reply to a chat completion request, as sent. Raises ``ServerFailure``, and what ``verify`` raises."""
-        return await self._asked(lambda: self._client.post("/chat/completions", cast_to=httpx2.Response, body=dict(body)))
+        """The reply to a chat completion request. Raises ``RequestFailedError``, and what ``verify`` raises."""
+        return await self._post("/chat/completions", body)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
         """The reply to another POST request; ``path`` from the server's root on."""
         root = self.address.rpartition("/v1")[0] or self.address
-        return await self._asked(lambda: self._client.post(root + path, cast_to=httpx2.Response, body=dict(body)))
+        return await self._post(root + path, body)
+
+    async def _post(self, place: str, body: Mapping[str, Any]) -> bytes:
+        return await self._asked(lambda: self._client.post(place, cast_to=httpx2.Response, body=dict(body)))
 
     async def get(self, path: str, *, root: bool = False) -> bytes:
         """The reply to a GET request below the address, or below the server's root. It is never verified."""
@@ -103,28 +107,30 @@ async def _read(send: Callable[[], Awaitable[httpx2.Response]]) -> bytes:
     try:
         return (await send()).content
     except APITimeoutError as error:
-        raise ServerFailure("timeout", "the server did not answer in time; raise timeout", passing=True) from error
+        raise RequestFailedError("timeout", "the server did not answer in time; raise timeout", passing=True) from error
     except APIConnectionError as error:
         reason = first_line(error.__cause__ or error)
-        raise ServerFailure("server_unreachable", f"no answer from the server: {reason}", passing=True) from error
+        raise RequestFailedError("server_unreachable", f"no answer from the server: {reason}", passing=True) from error
     except APIStatusError as error:
         raise _refused(error) from error
 
 
-def _refused(error: APIStatusError) -> ServerFailure:
+def _refused(error: APIStatusError) -> RequestFailedError:
     status, reason = error.status_code, _reason(error)
+    passing = False
     if status == 429:
-        return ServerFailure("rate_limited", f"too many requests: {reason}", passing=True, retry_after=_wait(error))
-    if status in (401, 403):
-        return ServerFailure("key_refused", f"the server refuses the key ({status}); see api_key", passing=False)
-    if status == 404:
-        return ServerFailure("not_found", f"the server does not know the model or the address: {reason}", passing=False)
-    if status >= 500 or status in (408, 409, 425):
-        return ServerFailure(
-            "server_error", f"the server failed ({status}): {reason}", passing=True, retry_after=_wait(error)
-        )
-    kind = "too_long" if "context length" in reason or "maximum model length" in reason else "bad_request"
-    return ServerFailure(kind, f"the server refuses the request ({status}): {reason}", passing=False)
+        kind, message, passing = "rate_limited", f"too many requests: {reason}", True
+    elif status in (401, 403):
+        kind, message = "key_refused", f"the server refuses the key ({status}); see api_key"
+    elif status == 404:
+        kind, message = "not_found", f"the server does not know the model or the address: {reason}"
+    elif status >= 500 or status in (408, 409, 425):
+        kind, message, passing = "server_error", f"the server failed ({status}): {reason}", True
+    elif "context length" in reason or "maximum model length" in reason:
+        kind, message = "too_long", reason
+    else:
+        kind, message = "bad_request", f"the server refuses the request ({status}): {reason}"
+    return RequestFailedError(kind, message, passing=passing, retry_after=_wait(error))
 
 
 def _reason(error: APIStatusError) -> str:
