@@ -149,6 +149,7 @@ def _load_model(config: EngineConfig, quantised: bool) -> Any:
             f"{name}: the model of config.json cannot be built and loaded: {first_line(error)}"
         ) from error
     _refuse_partial(model, info, name)
+    _refuse_tied(model, config)
     if device is not None:
         model = model.to(device)
     if not quantised:
@@ -177,13 +178,25 @@ def _refuse_partial(model: Any, info: dict[str, Any], name: str) -> None:
             f"{name}: {len(unexpected)} of the weights are ones that the architecture of config.json does not take, "
             f"{unexpected[0]} first; take config.json and weights from the same release"
         )
+
+
+def _refuse_tied(model: Any, config: EngineConfig) -> None:
+    """Embedding and head that differ in the weights are two, unless config.json itself says that they are one.
+
+    Where it says nothing, as Mistral Small 3.1's does, the default of the model's class is no reason to refuse them.
+    """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     tied = getattr(model.config, "tie_word_embeddings", False)
-    if tied and head is not None and head.weight is not embedding.weight:
+    if not tied or head is None or head.weight is embedding.weight:
+        return
+    file = checkpoint_file(config.pretrained, "config.json", config.revision)
+    content = read_json(file) if file is not None else {}
+    if any(part.get("tie_word_embeddings") for part in (content, content.get("text_config") or {})):
         raise CheckpointError(
-            f"{name}: config.json says tie_word_embeddings, but lm_head.weight differs from the embedding in the "
-            "weights; set tie_word_embeddings to what the checkpoint was trained with"
+            f"{config.pretrained}: config.json says tie_word_embeddings, but lm_head.weight differs from the embedding "
+            "in the weights; set tie_word_embeddings to what the checkpoint was trained with"
         )
+    model.config.tie_word_embeddings = False
 
 
 def _refuse_not_finite(model: Any, name: str) -> None:
