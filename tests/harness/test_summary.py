@@ -45,7 +45,7 @@ def test_a_run_without_any_box_says_so() -> None:
     print_summary(Summary(questions=3), "runs", (), console)
     print_summary(Summary(questions=3, grounded=2), "runs", (), console)
     (line,) = [line for line in console.file.getvalue().splitlines() if "warning" in line]  # type: ignore[attr-defined]
-    assert line.startswith("warning: no box was found for any of 2 questions, so all of them have the macro answer; run")
+    assert line.startswith("warning: no box was found for any of 2 questions, so all of them have the macro answer;")
 
 
 def test_a_stored_trace_counts_like_a_new_one() -> None:
