@@ -139,6 +139,16 @@ def test_too_few_questions_are_no_proof_that_nothing_is_off(
     assert "Nothing is off" not in printed
 
 
+@pytest.mark.usefixtures("loaded", "not_repeated")
+def test_a_limit_above_the_number_of_scenes_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed, complaints = run(["--limit", "1000"], capsys)
+    (line,) = complaints
+    scenes = re.search(r"Boxes: (\d+) grounding responses", printed)
+    assert status == 0
+    assert scenes
+    assert line == f"dualfocus check: --limit 1000: there are {scenes[1]} embedded scenes, and all are asked about"
+
+
 @pytest.mark.usefixtures("loaded")
 def test_a_broken_prefix_cache_is_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     forget_images(monkeypatch)
