@@ -51,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
         _check_json(chosen.json)
     config = resolve(arguments)
     probes = _probes(chosen.images, chosen.limit, config.system_prompt)
+    if len(probes) < chosen.limit and not chosen.images:
+        _complain(f"--limit {chosen.limit}: there are {len(probes)} embedded scenes, and all are asked about")
     for warning in config.warnings:
         _complain(warning)
     found = _check(probes, config)
@@ -133,18 +135,20 @@ def _load(config: RunConfig) -> RunEngine:
 def _report(found: SetupCheck, pretrained: str, json: Path | None) -> int:
     from rich.console import Console
 
-    from dualfocus_eval.check.findings import what_is_off
+    from dualfocus_eval.check.findings import what_is_off, what_is_unsure
 
     _print(found, pretrained, Console())
-    off = what_is_off(found)
+    off, unsure = what_is_off(found), what_is_unsure(found)
     if json:
-        content = {"pretrained": pretrained, "off": off, **found.as_dict()}
+        content = {"pretrained": pretrained, "off": off, "unsure": unsure, **found.as_dict()}
         with replacing(json) as partial:
             partial.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")
     sys.stdout.flush()  # what is off comes last where both go into one file
     for line in off:
         _complain(f"off: {line}")
-    if not off:
+    for line in unsure:
+        _complain(f"unsure: {line}")
+    if not off and not unsure:
         print("Nothing is off.")
     return OFF if off else SOUND
 

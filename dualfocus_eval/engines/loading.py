@@ -69,6 +69,8 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
     if not folder.is_dir():
         return
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise CheckpointError(f"{name}: an adapter, not a checkpoint; pass peft={name} and its base as pretrained")
         raise CheckpointError(
             f"{name}: config.json is missing; a checkpoint folder as save_pretrained writes it is needed"
         )

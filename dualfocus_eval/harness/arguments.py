@@ -24,7 +24,7 @@ from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe
+from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
 
 __all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
 
@@ -205,9 +205,11 @@ def _trained(recipe: Recipe) -> str | None:
     if recipe.pretrained or recipe.trained is None:
         return recipe.pretrained
     if not recipe.trained.is_dir():
+        base = f"{recipe.path.stem}-base"
+        untrained = f", or take recipe={base}, which is for the model before training" if base in recipe_names() else ""
         raise UserError(
             f"recipe {recipe.path} is for a model that it trains, and {recipe.trained} is not there: train it with "
-            "`dualfocus train`, or name the checkpoint with pretrained=FOLDER"
+            f"`dualfocus train`, or name the checkpoint with pretrained=FOLDER{untrained}"
         )
     return str(recipe.trained)
 

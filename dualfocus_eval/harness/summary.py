@@ -102,6 +102,16 @@ class Summary:
                 setattr(total, name, getattr(total, name) + value)
         return total
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the counts say of the setup."""
+        if self.boxes_parsed or not self.grounded:
+            return ()
+        return (
+            f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
+            "`dualfocus check` with the same --model_args",
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for the results file."""
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
@@ -131,7 +141,7 @@ def print_summary(
         if reason:
             console.print(one_line(f"{what}: {reason}"), soft_wrap=True, markup=False, highlight=False)
     console.print(one_line(f"traces: {traces}"), soft_wrap=True, markup=False, highlight=False)
-    for warning in warnings:
+    for warning in (*warnings, *summary.warnings):
         console.print(one_line(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
