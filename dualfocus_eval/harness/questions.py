@@ -79,6 +79,7 @@ def _question(request: Request, dataset: Any, system_prompt: str | None, read: A
         stop=request.limits.stop if request.limits else (),
         system=system_prompt or system,
         failure=failure,
+        truth=declared.truth_of(doc, pictures[0].pixels.size) if len(pictures) == 1 else None,
         layout=() if content == (*pictures, text) else content,
     )
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, StrictBool
 from pydantic.dataclasses import dataclass
 
+from dualfocus_eval.common.geometry import Box, Size
 from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.harness.task_functions import is_blank
 from dualfocus_eval.method.question import AnswerKind
@@ -32,6 +33,8 @@ class Structure:
     """A text that goes before the question."""
     options: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """A column per option, in the order of their letters, or one column that holds them all."""
+    box: str | None = None
+    """A column with the box in which the answer is to be seen, [x1, y1, x2, y2] in pixels of the image."""
     answer: AnswerKind | None = None
     grouped_rows: StrictBool = False
     """Whether several rows make one question, as in circular evaluation, so that a part of the rows scores too high."""
@@ -53,6 +56,17 @@ class Structure:
             return None
         value = doc.get(self.hint)
         return "" if is_blank(value) else str(value).strip()
+
+    def truth_of(self, doc: Mapping[str, Any], size: Size) -> Box | None:
+        """The box of the data set in an image of ``size``; None for a document without a usable one."""
+        value = doc.get(self.box) if self.box is not None else None
+        try:
+            x1, y1, x2, y2 = (float(number) for number in value or ())
+        except (TypeError, ValueError):
+            return None
+        width, height = size
+        box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
+        return box if 0 <= box.x1 < box.x2 <= 1 and 0 <= box.y1 < box.y2 <= 1 else None
 
     def options_of(self, doc: Mapping[str, Any]) -> tuple[str, ...]:
         """Option texts; blank ones at the end, as of a question with fewer options than columns, are left out."""

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from dualfocus_eval.method.question import Question
 
-__all__ = ["LETTER_HINT", "PROMPT_SETS", "WORD_HINT", "grounding_prompt", "micro_prompt", "scoring_prompt"]
+__all__ = [
+    "LETTER_HINT",
+    "PROMPT_SETS",
+    "WORD_HINT",
+    "grounding_prompt",
+    "micro_prompt",
+    "scoring_prompt",
+    "scoring_question",
+]
 
 WORD_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."
@@ -57,4 +65,9 @@ def micro_prompt(question: Question, prompt_set: str) -> str:
 
 def scoring_prompt(question: Question, prompt_set: str) -> str:
     """The prompt under which both candidates are scored: Q2's instruction, the stem, and a fixed format hint."""
-    return f"{PROMPT_SETS[prompt_set].micro}: {question.stem} {WORD_HINT.removesuffix('.')}"
+    return f"{PROMPT_SETS[prompt_set].micro}: {scoring_question(question)}"
+
+
+def scoring_question(question: Question) -> str:
+    """The stem and a fixed format hint, for contexts without an instruction."""
+    return f"{question.stem} {WORD_HINT.removesuffix('.')}"

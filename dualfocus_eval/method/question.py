@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Failure, Picture
 
 __all__ = ["AnswerKind", "Question"]
@@ -49,6 +50,9 @@ class Question:
     """``images``, if any, are frames of a video."""
     failure: Failure | None = None
     """Why the question cannot be asked at all, e.g. an unreadable image; its trace then says so."""
+    truth: Box | None = None
+    """Where the answer is to be seen, as fractions of the image, if the data set knows it; for the control that looks
+    there."""
     layout: tuple[str | Picture, ...] = ()
     """Texts and images in the order in which the task shows them; empty for the images followed by the prompt."""
 
@@ -73,6 +77,7 @@ class Question:
                 self.stop,
                 self.system,
                 self.video,
+                *((self.truth.x1, self.truth.y1, self.truth.x2, self.truth.y2) if self.truth else ()),
             ]
         )
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Failure, Picture
 from dualfocus_eval.method.question import AnswerKind, Question
 from dualfocus_eval.method.stems import POST_PROMPTS, stem_of
@@ -131,6 +132,7 @@ def test_the_digest_covers_all_that_can_change_the_answer_and_nothing_else() -> 
         "stop": ("\n",),
         "system": "Be brief.",
         "video": True,
+        "truth": Box(0.1, 0.2, 0.3, 0.4),
         "layout": ("What?", picture),
     }
     digests = {replace(question, **{name: value}).digest for name, value in changes.items()}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dualfocus_eval.engines.base import Conversation, Message
-from dualfocus_eval.method.conversations import system_turn
+from dualfocus_eval.engines.base import Conversation
 from dualfocus_eval.method.prompts import micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.second_pass.base import Zoom
+from dualfocus_eval.method.second_pass.layout import continued
 
 __all__ = ["APPEND_CROP"]
 
@@ -24,21 +24,10 @@ class _AppendCrop:
     version: int = 1
 
     def conversation(self, question: Question, zoom: Zoom, prompt_set: str) -> Conversation:
-        return _with_crop(question, zoom, micro_prompt(question, prompt_set))
+        return continued(question, zoom, (zoom.picture,), micro_prompt(question, prompt_set))
 
     def scoring_context(self, question: Question, zoom: Zoom, prompt_set: str) -> Conversation:
-        return _with_crop(question, zoom, scoring_prompt(question, prompt_set))
+        return continued(question, zoom, (zoom.picture,), scoring_prompt(question, prompt_set))
 
 
 APPEND_CROP = _AppendCrop()
-
-
-def _with_crop(question: Question, zoom: Zoom, prompt: str) -> Conversation:
-    if zoom.exchange is None:
-        return (*system_turn(question), Message("user", (*question.images, zoom.picture, prompt)))
-    response = zoom.exchange.response
-    return (
-        *zoom.exchange.conversation,
-        Message("assistant", (response.text,), response.token_ids),
-        Message("user", (zoom.picture, prompt)),
-    )

@@ -1,0 +1,112 @@
+"""Controls: regions that nobody has looked for, or that are known. They tell what a grounding method is worth.
+
+- ``center``, ``random``: a box as large as the one that the model names, in the middle or anywhere. The gain that is
+  left is not the place's doing.
+- ``whole``: the whole image once more. The gain that is left is not zooming's doing.
+- ``truth``: the box of the data set, whose column a task declares; the best that choosing a region can do.
+
+They change nothing but the region: the second pass continues the conversation in which the model named its own box,
+with ``truth`` the one in which it is said to have named the data set's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from dualfocus_eval.common.geometry import Box
+from dualfocus_eval.engines.base import Completion, Engine, GenerateRequest
+from dualfocus_eval.families import box_conventions
+from dualfocus_eval.method.boxes import format_box
+from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, GroundingSettings, NoRegion, Region
+from dualfocus_eval.method.grounding.text_box import TEXT_BOX, grounding_conversation
+from dualfocus_eval.method.question import Question
+
+__all__ = ["CENTER", "RANDOM", "TRUTH", "WHOLE"]
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """The box that the model names, elsewhere."""
+
+    name: str
+    move: Callable[[Box, str], Box]
+    """From the box and the question's key to the region."""
+    version: int = 1
+    responds: bool = True
+
+    def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
+        return TEXT_BOX.requests(question, settings)
+
+    def regions(
+        self, inputs: Sequence[GroundingInput], engine: Engine, settings: GroundingSettings
+    ) -> Sequence[Region | NoRegion]:
+        found = TEXT_BOX.regions(inputs, engine, settings)
+        return [
+            replace(region, box=self.move(region.box, item.question.key)) if isinstance(region, Region) else region
+            for item, region in zip(inputs, found, strict=True)
+        ]
+
+
+def _to_center(box: Box, key: str) -> Box:
+    return _begun_at(box, (1 - _width(box)) / 2, (1 - _height(box)) / 2)
+
+
+def _anywhere(box: Box, key: str) -> Box:
+    draw = random.Random(f"random region of {key}")
+    return _begun_at(box, draw.uniform(0, 1 - _width(box)), draw.uniform(0, 1 - _height(box)))
+
+
+def _whole(box: Box, key: str) -> Box:
+    return Box(0.0, 0.0, 1.0, 1.0)
+
+
+def _begun_at(box: Box, x: float, y: float) -> Box:
+    return Box(x, y, x + _width(box), y + _height(box)).clipped()
+
+
+def _width(box: Box) -> float:
+    return box.x2 - box.x1
+
+
+def _height(box: Box) -> float:
+    return box.y2 - box.y1
+
+
+@dataclass(frozen=True)
+class _Truth:
+    name: str = "truth"
+    version: int = 1
+    responds: bool = False
+
+    def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
+        return ()
+
+    def regions(
+        self, inputs: Sequence[GroundingInput], engine: Engine, settings: GroundingSettings
+    ) -> Sequence[Region | NoRegion]:
+        return [_known(item.question, engine, settings) for item in inputs]
+
+
+def _known(question: Question, engine: Engine, settings: GroundingSettings) -> Region | NoRegion:
+    if question.truth is None:
+        return NoRegion("no_truth")
+    conversation = grounding_conversation(question, settings.prompt_set)
+    (picture,) = question.images
+    in_pixels = box_conventions()[settings.box_convention].scale is None
+    text = format_box(
+        question.truth,
+        settings.box_convention,
+        image_size=picture.pixels.size,
+        encoded_size=engine.encoded_size(picture) if in_pixels else None,
+        frame=settings.box_frame,
+    )
+    told = Completion(text, engine.continuation(conversation, text), (), "eos")
+    return Region(question.truth, exchange=Exchange(conversation, told))
+
+
+CENTER = _Moved("center", _to_center)
+RANDOM = _Moved("random", _anywhere)
+WHOLE = _Moved("whole", _whole)
+TRUTH = _Truth()
