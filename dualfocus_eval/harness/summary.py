@@ -31,6 +31,10 @@ class Summary:
     boxes_parsed: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    """Questions that failed or fell back because of a failure, by its kind."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Of each of these kinds the message of one failure."""
     out_of_thinking: int = 0
     """Questions that failed or fell back because ``max_thinking_tokens`` were too few."""
     skipped_micro: int = 0
@@ -55,7 +59,10 @@ class Summary:
     def add_trace(self, trace: Trace) -> None:
         """Count one answered or failed question."""
         self.questions += 1
-        self.out_of_thinking += "thinking_budget" in {problem.kind for problem in (trace.error, trace.cause) if problem}
+        problems = {problem.kind: problem.message for problem in (trace.error, trace.cause) if problem}
+        self.causes.update(problems.keys())
+        self.examples = problems | self.examples
+        self.out_of_thinking += "thinking_budget" in problems
         if trace.error:
             self.failures[trace.error.kind] += 1
             return
@@ -99,7 +106,8 @@ class Summary:
         total = cls()
         for part in parts:
             for name, value in vars(part).items():
-                setattr(total, name, getattr(total, name) + value)
+                known = getattr(total, name)
+                setattr(total, name, value | known if name == "examples" else known + value)
         return total
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,6 +139,10 @@ def print_summary(
         if reason:
             console.print(one_line(f"{what}: {reason}"), soft_wrap=True, markup=False, highlight=False)
     console.print(one_line(f"traces: {traces}"), soft_wrap=True, markup=False, highlight=False)
+    for kind, count in summary.causes.most_common():
+        questions = f"{count} question{'s' if count != 1 else ''}"
+        line = one_line(f"{kind} ({questions}): {summary.examples[kind]}")
+        console.print(line, style="yellow", soft_wrap=True, markup=False, highlight=False)
     for warning in warnings:
         console.print(one_line(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False, highlight=False)
 
