@@ -16,6 +16,7 @@ from pydantic import Field, StrictFloat
 from pydantic.dataclasses import dataclass
 
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.naming import did_you_mean
 from dualfocus_eval.common.old_names import renamed
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.validation import CLOSED, partial, validated
@@ -116,6 +117,7 @@ def _find(name_or_path: str | Path) -> Path:
     named = resource_folder("models") / f"{name_or_path}.yaml"
     if path.name == str(name_or_path) and os.path.isfile(named):
         return named
-    raise UserError(
-        f"recipe {str(name_or_path)!r} is neither a file nor one of: {', '.join(recipe_names()) or '(none)'}"
-    )
+    names = recipe_names()
+    near = did_you_mean(name_or_path, names)
+    known = f"{', '.join(names) or '(none)'}{'.' if near else ''}{near}"
+    raise UserError(f"recipe {str(name_or_path)!r} is neither a file nor one of: {known}")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from dualfocus_eval.common.tables import Cell, Table, fill_page, to_markdown
+from dualfocus_eval.families import family_of
+from measurements.random_models import ARCHITECTURES
 
-__all__ = ["PAGE", "ROWS", "Row", "read_rows", "table", "write_rows"]
+__all__ = ["PAGE", "ROWS", "Row", "read_rows", "reuse", "table", "write_rows"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "exactness.md"
 ROWS = PAGE.with_suffix(".csv")
@@ -67,13 +69,25 @@ def _cells(row: Row) -> tuple[Cell, ...]:
     return (*sizes, f"{row.largest_difference:.1e}", row.parted, row.differing)
 
 
+def reuse(rows: Iterable[Row]) -> str:
+    """A line for each model whose prefixes cannot all be reused, with the reason."""
+    families = {row.model: family_of(row.model) for row in rows if row.model in ARCHITECTURES}
+    whole = {name: f"no prefix reuse: {family.no_reuse}" for name, family in families.items() if family.no_reuse}
+    partly = {
+        name: f"no reuse of the first pass by the second: {family.limited_reuse}"
+        for name, family in families.items()
+        if family.limited_reuse
+    }
+    return "\n".join(f"- {name}: {reason}." for name, reason in sorted((whole | partly).items()))
+
+
 def write_rows(rows: Sequence[Row]) -> None:
     """Put ``rows`` into the CSV file and the page's table, in place of what was measured of the same models."""
     models = {row.model for row in rows}
     kept = [row for row in read_rows() if row.model not in models]
     together = sorted([*kept, *rows], key=lambda row: row.model)
     pd.DataFrame(map(asdict, together)).to_csv(ROWS, index=False)
-    fill_page(PAGE, {"exactness": to_markdown(table(together))})
+    fill_page(PAGE, {"exactness": to_markdown(table(together)), "reuse": reuse(together)})
 
 
 def read_rows() -> list[Row]:

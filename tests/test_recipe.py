@@ -72,6 +72,21 @@ def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
         load_recipe(name)
 
 
+def test_a_mistyped_name_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"smolvlm2-2\.2b-base\. Did you mean qwen3-vl-8b-base\?$"):
+        load_recipe("qwen3vl-8b-base")
+
+
+def test_without_its_trained_model_a_recipe_names_that_of_the_model_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"or take recipe=qwen3-vl-8b-base, which is"):
+        check({"recipe": "qwen3-vl-8b"})
+    with pytest.raises(UserError, match=r"with pretrained=FOLDER$"):
+        check({"recipe": "llava-1.5-13b"})
+
+
 BASES = {
     "llava-1.5-7b-base": "llava",
     "qwen2.5-vl-7b-base": "qwen2_5_vl",

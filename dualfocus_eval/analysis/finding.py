@@ -51,7 +51,8 @@ def newest_results(place: Path) -> tuple[Path, list[Fault]]:
             f"one of {listed}"
         )
     newest, made = dated[-1]
-    older = f"older runs are in {place} too; read is the newest, {newest}, of {made:%Y-%m-%d %H:%M:%S} UTC"
+    others = "older run is" if len(dated) == 2 else "older runs are"
+    older = f"{others} in {place} too; read is the newest, {newest}, of {made:%Y-%m-%d %H:%M:%S} UTC"
     undated = f"results files in {place} do not say when they were made, so one may be newer than {newest}"
     faults = [Fault(len(dated) - 1, older, harmless=True), Fault(len(found) - len(dated), undated)]
     return newest, [fault for fault in faults if fault.count]

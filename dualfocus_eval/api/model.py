@@ -12,9 +12,11 @@ from typing import Any, Self
 from dualfocus_eval.api.answer import Answer
 from dualfocus_eval.api.asking import Asked, ImageSource, QuestionText, ask_about
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.threads import results_of
 from dualfocus_eval.engines.base import Counters
-from dualfocus_eval.engines.in_process import load_engine
+from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig, resolve
+from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.method.pipeline import answer
 from dualfocus_eval.method.settings import Settings
@@ -47,14 +49,17 @@ class Model:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._engine = load_engine(config.engine)
-        self._key = StoreKey.of(config, self._engine)
+        self._engine = start_engine(config.engine)
+        self._settings, unscored = fitting_settings(config.settings, self._engine)
+        for warning in unscored:
+            warnings.warn(warning, stacklevel=3)
+        self._key = StoreKey.of(self._settings, self._engine)
         self._store: TraceStore | None = None
 
     @property
     def settings(self) -> Settings:
         """How questions are answered: strategy, selection rule, prompts, boxes, crops."""
-        return self._config.settings
+        return self._settings
 
     @property
     def counters(self) -> Counters:
@@ -115,25 +120,31 @@ class Model:
         for place, one in enumerate(asked):
             groups.setdefault(one.question.images, []).append(place)
         ordered = [place for group in groups.values() for place in group]
+        if self._config.trace_dir and not self._store:
+            self._store = self._key.open_store(self._config.trace_dir)
+        size = self._config.batch_size if self._engine.parallel_calls == 1 else 1
+        batches = (ordered[begin : begin + size] for begin in range(0, len(ordered), size))
         answers: dict[int, Answer] = {}
-        for begin in range(0, len(ordered), self._config.batch_size):
-            batch = ordered[begin : begin + self._config.batch_size]
-            answers |= zip(batch, self._answer_batch([asked[place] for place in batch]), strict=True)
+        for batch, found in results_of(
+            lambda batch: (batch, self._answer_batch([asked[place] for place in batch])),
+            batches,
+            self._engine.parallel_calls,
+        ):
+            answers |= zip(batch, found, strict=True)
         return [answers[place] for place in range(len(asked))]
 
     def _answer_batch(self, asked: Sequence[Asked]) -> list[Answer]:
-        if self._config.trace_dir and not self._store:
-            self._store = self._key.open_store(self._config.trace_dir)
         questions = [replace(one.question, system=self._config.system_prompt) for one in asked]
         key = self._key.settings_key
-        traces = answer(questions, self._engine, self.settings, settings_key=key, store=self._store)
+        traces = answer(questions, self._engine.call_engine(), self.settings, settings_key=key, store=self._store)
         return [
             Answer(question, trace, self.settings.selection, one.source)
             for one, question, trace in zip(asked, questions, traces, strict=True)
         ]
 
     def close(self) -> None:
-        """Write and release the trace files of ``trace_dir``; without one there is nothing to close."""
+        """Write and release the trace files of ``trace_dir``, and the connections to servers."""
+        self._engine.close()
         if self._store:
             self._store.close()
         self._store = None
@@ -148,9 +159,7 @@ class Model:
 
     def __repr__(self) -> str:
         settings = self.settings
-        return (
-            f"Model({self._config.engine.pretrained!r}, strategy={settings.strategy}, selection={settings.selection})"
-        )
+        return f"Model({self._config.engine.described!r}, strategy={settings.strategy}, selection={settings.selection})"
 
 
 def _worded(number: int, asked: Any) -> tuple[ImageSource, QuestionText]:

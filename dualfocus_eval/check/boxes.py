@@ -64,6 +64,11 @@ class Reading:
         """It as model arguments."""
         return {"box_convention": self.convention, "box_frame": self.frame}
 
+    @property
+    def fit(self) -> float:
+        """What readings are compared by: the mean IoU, or the share of usable boxes where no object is known."""
+        return self.usable if self.iou is None else self.iou
+
 
 @dataclass(frozen=True)
 class BoxCheck:
@@ -80,6 +85,12 @@ class BoxCheck:
     """Further readings that are not told apart from ``better``."""
     unknown: tuple[str, ...] = ()
     """Conventions that need the encoded size, which the engine cannot tell."""
+
+    @property
+    def perhaps_better(self) -> Reading | None:
+        """The best reading, where it fits better than the configured one but the responses are too few to be sure."""
+        best = self.readings[0]
+        return best if self.better is None and best.fit - self.configured.fit > MARGIN else None
 
 
 @dataclass(frozen=True, eq=False)

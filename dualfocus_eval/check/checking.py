@@ -16,7 +16,8 @@ from dualfocus_eval.check.passes import Passes, run_passes
 from dualfocus_eval.check.probes import Probe
 from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_size
 from dualfocus_eval.engines.base import Engine, Failure
-from dualfocus_eval.engines.local import EngineInfo, LocalEngine
+from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.running import EngineInfo
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 

@@ -10,10 +10,12 @@ from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.method.grounding import GROUNDING
 
-__all__ = ["what_is_off"]
+__all__ = ["what_is_off", "what_is_unsure"]
 
 FEWEST_USABLE = 0.5
 """Share of grounding responses that must have a usable box."""
+FAILURES = 5
+"""Different reasons of failed questions that are named."""
 LOWEST_IOU = 0.1
 """Mean IoU with the known objects that boxes must be able to reach: the upper end of its interval."""
 
@@ -23,10 +25,19 @@ def what_is_off(found: SetupCheck) -> tuple[str, ...]:
     return tuple(_lines(found))
 
 
+def what_is_unsure(found: SetupCheck) -> tuple[str, ...]:
+    """A line for what may be off although the questions were too few to be sure."""
+    boxes = found.boxes
+    if boxes is None or boxes.perhaps_better is None or tuple(_box_lines(boxes, found.settings.max_box_tokens)):
+        return ()
+    return (_perhaps_line(boxes, boxes.perhaps_better),)
+
+
 def _lines(found: SetupCheck) -> Iterator[str]:
     if found.failures:
-        more = f" (and {len(found.failures) - 1} other reasons)" if len(found.failures) > 1 else ""
-        yield f"{found.failed} of {found.questions} questions failed: {found.failures[0]}{more}"
+        shown = "; ".join(found.failures[:FAILURES])
+        more = f"; and {len(found.failures) - FAILURES} more" if len(found.failures) > FAILURES else ""
+        yield f"{found.failed} of {found.questions} questions failed: {shown}{more}"
     if found.boxes:
         yield from _box_lines(found.boxes, found.settings.max_box_tokens)
     if found.engine and found.agreement:
@@ -34,9 +45,11 @@ def _lines(found: SetupCheck) -> Iterator[str]:
 
 
 def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
-    configured, better = boxes.configured, boxes.better
+    configured, better, perhaps = boxes.configured, boxes.better, boxes.perhaps_better
     if better:
         yield _better_line(boxes, better)
+    elif configured.usable < FEWEST_USABLE and perhaps:
+        yield _perhaps_line(boxes, perhaps)
     elif configured.usable < FEWEST_USABLE:
         yield (
             f"{configured.usable:.0%} of the grounding responses have a usable box under "
@@ -50,15 +63,25 @@ def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
 
 
 def _better_line(boxes: BoxCheck, better: Reading) -> str:
-    configured = boxes.configured
-    changes = dict(better.settings.items() - configured.settings.items())
-    wanted, now = _named(changes), _named({name: configured.settings[name] for name in changes})
+    wanted, fit = _compared(boxes.configured, better)
     same_boxes = [one.convention for one in boxes.alike if one.frame == better.frame]
     also = f"; {', '.join(same_boxes)} read the same" if same_boxes else ""
     frames = sorted({one.frame for one in boxes.alike} - {better.frame})
     unsure = f"; box_frame={' or '.join(frames)} is not told apart from {better.frame}" if frames else ""
-    fit = f"the boxes fit {wanted} ({_fit(better)}), not {now} ({_fit(configured)})"
-    return f"{fit}: pass --model_args {wanted}{also}{unsure}"
+    return f"the boxes fit {fit}: pass --model_args {wanted}{also}{unsure}"
+
+
+def _perhaps_line(boxes: BoxCheck, perhaps: Reading) -> str:
+    _, fit = _compared(boxes.configured, perhaps)
+    few = f"{len(boxes.responses)} responses are too few to be sure"
+    return f"the boxes may fit {fit}, but {few}: give a larger --limit or more --images"
+
+
+def _compared(configured: Reading, better: Reading) -> tuple[str, str]:
+    """The arguments that make ``better`` of the configured reading, and how well both fit."""
+    changes = dict(better.settings.items() - configured.settings.items())
+    wanted, now = _named(changes), _named({name: configured.settings[name] for name in changes})
+    return wanted, f"{wanted} ({_fit(better)}), not {now} ({_fit(configured)})"
 
 
 def _named(settings: Mapping[str, str]) -> str:

@@ -71,6 +71,8 @@ def folder_probes(folder: Path, limit: int) -> list[Probe]:
 
     An image that cannot be opened becomes its question's failure. Raises ``UserError`` where there is no image.
     """
+    if folder.is_file():
+        raise UserError(f"--images {folder}: it is a file; name the folder that holds it")
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder; name one that holds images")
     paths = list(islice((path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES), limit))

@@ -84,15 +84,18 @@ def _boxes(boxes: BoxCheck) -> Table:
         found, usable = (Number(100 * share, unit="%") for share in (reading.parsed, reading.usable))
         return (reading.convention, reading.frame, found, usable, _iou(reading), ", ".join(marks))
 
+    shown = [one for one in boxes.readings if one.parsed or one == boxes.configured]
+    others = {one.convention for one in boxes.readings} - {one.convention for one in shown}
     thin = f"A usable box is at least {THINNEST:.0%} of the image wide and high."
-    notes = [thin, _NO_OBJECTS if boxes.configured.iou is None else _IOU]
+    notes = [f"No box is found under {len(others)} other conventions."] if others else []
+    notes += [thin, _NO_OBJECTS if boxes.configured.iou is None else _IOU]
     if len(boxes.responses) < MIN_RESPONSES:
         notes.append(f"With fewer than {MIN_RESPONSES} responses no reading is called better than the configured one.")
     notes += [f"{', '.join(boxes.unknown)}: needs the encoded size, which is {_UNKNOWN}."] if boxes.unknown else []
     notes += [f"Response: {clipped(response.text, 100)}" for response in boxes.responses[:EXAMPLES]]
     title = f"Boxes: {len(boxes.responses)} grounding responses under every convention and frame"
     header = ("box_convention", "box_frame", "parsed %", "usable %", "mean IoU", "")
-    return Table(title, header, (tuple(map(row, boxes.readings)),), tuple(notes))
+    return Table(title, header, (tuple(map(row, shown)),), tuple(notes))
 
 
 def _iou(reading: Reading) -> Number | None:

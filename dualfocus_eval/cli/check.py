@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dualfocus_eval.check.checking import SetupCheck
     from dualfocus_eval.check.probes import Probe
-    from dualfocus_eval.engines.local import LocalEngine
+    from dualfocus_eval.engines.running import RunEngine
     from dualfocus_eval.harness.arguments import RunConfig
 
 __all__ = ["main"]
@@ -51,10 +51,12 @@ def main(argv: Sequence[str]) -> int:
         _check_json(chosen.json)
     config = resolve(arguments)
     probes = _probes(chosen.images, chosen.limit, config.system_prompt)
+    if len(probes) < chosen.limit and not chosen.images:
+        _complain(f"--limit {chosen.limit}: there are {len(probes)} embedded scenes, and all are asked about")
     for warning in config.warnings:
         _complain(warning)
     found = _check(probes, config)
-    return _report(found, config.engine.pretrained, chosen.json)
+    return _report(found, config.engine.described, chosen.json)
 
 
 def _complain(message: str) -> None:
@@ -116,35 +118,37 @@ def _check(probes: Sequence[Probe], config: RunConfig) -> SetupCheck:
             engine,
             config.settings,
             batch_size=config.batch_size,
-            max_conversations=config.engine.max_conversations,
+            max_conversations=getattr(config.engine, "max_conversations", 1),
         )
 
 
-def _load(config: RunConfig) -> LocalEngine:
+def _load(config: RunConfig) -> RunEngine:
     from transformers.utils import logging as transformers_logging
 
-    from dualfocus_eval.engines.in_process import load_engine
+    from dualfocus_eval.engines.starting import start_engine
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    return load_engine(config.engine)
+    return start_engine(config.engine)
 
 
 def _report(found: SetupCheck, pretrained: str, json: Path | None) -> int:
     from rich.console import Console
 
-    from dualfocus_eval.check.findings import what_is_off
+    from dualfocus_eval.check.findings import what_is_off, what_is_unsure
 
     _print(found, pretrained, Console())
-    off = what_is_off(found)
+    off, unsure = what_is_off(found), what_is_unsure(found)
     if json:
-        content = {"pretrained": pretrained, "off": off, **found.as_dict()}
+        content = {"pretrained": pretrained, "off": off, "unsure": unsure, **found.as_dict()}
         with replacing(json) as partial:
             partial.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")
     sys.stdout.flush()  # what is off comes last where both go into one file
     for line in off:
         _complain(f"off: {line}")
-    if not off:
+    for line in unsure:
+        _complain(f"unsure: {line}")
+    if not off and not unsure:
         print("Nothing is off.")
     return OFF if off else SOUND
 

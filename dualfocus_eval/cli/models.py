@@ -1,4 +1,4 @@
-"""``dualfocus models``: where the recipes are, and what one of them promises."""
+"""``dualfocus models``: where the recipes are, and what one of them sets and promises."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from dualfocus_eval.cli.recipes import given_recipe
 from dualfocus_eval.common.resources import resource_folder
-from dualfocus_eval.recipe import Recipe
+from dualfocus_eval.recipe import Recipe, recipe_names
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the folder of the recipes, or one recipe's published scores and what its training is estimated to cost.
+    """Print the folder of the recipes, or one recipe's settings, published scores and estimated cost of training.
 
     Raises ``UserError`` for an unknown recipe.
     """
@@ -22,11 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Print the folder of this package's recipes. Its subfolder accelerate has configurations for "
         "training with several processes: "
         'accelerate launch --config_file "$(dualfocus models)/accelerate/fsdp.yaml" ...',
+        epilog=f"recipes: {', '.join(recipe_names())}",
     )
     parser.add_argument(
         "recipe",
         nargs="?",
-        help="print the expected scores and estimated cost of this recipe (a name or a file) instead",
+        help="print the settings, expected scores and estimated cost of this recipe (a name or a file) instead",
     )
     name = parser.parse_args(argv).recipe
     if name is None:
@@ -43,6 +44,11 @@ def _show(recipe: Recipe) -> None:
 
     print(recipe.path)
     console = Console()
+    checkpoint = recipe.pretrained or recipe.trained
+    rows: tuple[tuple[str, str], ...] = (("pretrained", str(checkpoint)),) if checkpoint else ()
+    rows += tuple((name, str(value)) for name, value in recipe.inference.items())
+    if rows:
+        print_table(Table("Settings", ("argument", "value"), (rows,)), console)
     if recipe.expected:
         scores = tuple((task, Number(score)) for task, score in recipe.expected.items())
         print_table(Table("Expected scores, as published", ("", "%"), (scores,)), console)
@@ -53,5 +59,3 @@ def _show(recipe: Recipe) -> None:
         )
         note = "Estimated from the published sizes of models and data; train --dry-run counts your data."
         print_table(Table("Training", ("", "estimate"), (costs,), (note,)), console)
-    if not recipe.expected and not recipe.estimate:
-        print("This recipe has neither expected scores nor an estimate.")

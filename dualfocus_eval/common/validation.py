@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.common.naming import unknown_name
+from dualfocus_eval.common.naming import did_you_mean, unknown_name
 from dualfocus_eval.common.text import is_number
 
 __all__ = ["CLOSED", "OneOf", "allowed", "choices_of", "partial", "validated"]
@@ -41,7 +41,13 @@ Location = tuple[str | int, ...]
 _LONGEST = 80
 """Characters of a value in a message."""
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
-_KINDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_KINDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple[str, ...]: "texts with commas between them",
+}
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 _OUT_OF_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "finite_number")
 
@@ -67,7 +73,7 @@ class OneOf:
             return value
         if value in (missing := self.missing()):
             raise ValueError(f"{value!r} cannot be used: {missing[value]}")
-        raise ValueError(f"{_shown(value)} is not one of: {', '.join(names)}")
+        raise ValueError(_not_one_of(value, names))
 
 
 def validated(kind: type[T], values: Any, where: str) -> T:
@@ -148,7 +154,7 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
     if entry["type"] == "value_error":
         return str(entry["ctx"]["error"])
     if choices := choices_of(hint):
-        return f"{shown} is not one of: {', '.join(choices)}"
+        return _not_one_of(value, choices)
     if entry["type"] in _OUT_OF_BOUNDS:
         finite = ["a finite number"] if entry["type"] == "finite_number" else []
         return f"{shown} must be {' and '.join([*finite, *_bounds(hint)])}"
@@ -159,6 +165,11 @@ def _reason(entry: Mapping[str, Any], hint: Any) -> str:
         slip = bare is float and isinstance(value, str) and "e" in value.lower() and is_number(value)
         return f"{shown} is not {_KINDS[bare]}" + ("; write 2.0e-5 for 2e-5" if slip else "")
     return f"expected keys with values, found {type(value).__name__}"
+
+
+def _not_one_of(value: Any, names: Sequence[str]) -> str:
+    near = did_you_mean(value, names)
+    return f"{_shown(value)} is not one of: {', '.join(names)}{'.' if near else ''}{near}"
 
 
 def _shown(value: Any) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "GenerateRequest",
     "Message",
     "Picture",
+    "RunEndedError",
     "Score",
     "ScoreRequest",
     "Thinking",
@@ -211,8 +212,14 @@ class Counters:
     """How often a batch did not fit into memory and was split."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by phase: preprocess, vision, prefill, decode."""
+    requests: int = 0
+    """Requests that servers answered."""
     thinking_tokens: int = 0
     """Tokens generated before answers, those of answers that never began included."""
+
+
+class RunEndedError(Exception):
+    """Why no further request of this run can be answered: an engine raises it in the place of results."""
 
 
 class Engine(Protocol):

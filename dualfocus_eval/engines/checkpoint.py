@@ -48,9 +48,13 @@ class Checkpoint:
     """What to call it; no part of its identity."""
     digest: str
     """`identity.engine_digest`: of everything in it that can change an answer."""
+    adapted: bool = False
+    """Whether peft has merged an adapter into its weights."""
 
 
-def prepare(model: Any, processor: Any, family: Family, name: str, digest: str | None = None) -> Checkpoint:
+def prepare(
+    model: Any, processor: Any, family: Family, name: str, digest: str | None = None, *, adapted: bool = False
+) -> Checkpoint:
     """A ``Checkpoint`` of a model and processor in memory.
 
     Without the ``digest`` of the files that they were loaded from, all the weights are hashed.
@@ -76,6 +80,7 @@ def prepare(model: Any, processor: Any, family: Family, name: str, digest: str |
         thinking=ThinkingFormat.of(processor, family.thinking),
         name=name,
         digest=digest or digest_in_memory(model, processor),
+        adapted=adapted,
     )
 
 

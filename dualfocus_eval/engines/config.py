@@ -53,6 +53,11 @@ class EngineConfig:
     trust_remote_code: bool = False
     """Run the checkpoint's own Python code."""
 
+    @property
+    def described(self) -> str:
+        """What runs, in a few words."""
+        return self.pretrained
+
     def __post_init__(self) -> None:
         if not self.pretrained:
             raise ValueError("pretrained is empty: name a checkpoint folder or a hub id")

@@ -23,7 +23,7 @@ from dualfocus_eval.common.files import sha256_of
 from dualfocus_eval.engines.config import IMAGE_OPTIONS, EngineConfig
 from dualfocus_eval.engines.weights_digest import weights_digest
 
-__all__ = ["checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest"]
+__all__ = ["checkpoint_digest", "checkpoint_name", "digest_in_memory", "engine_digest", "processor_digest"]
 
 _UNREAD = re.compile(
     r"\..*"  # hidden files: .gitattributes, the hub client's notes
@@ -111,12 +111,21 @@ def digest_in_memory(model: Any, processor: Any) -> str:
         name: _sha256(_relevant(config.to_json_string().encode()))
         for name, config in (("config", model.config), ("generation_config", model.generation_config))
     }
-    with tempfile.TemporaryDirectory() as folder:
-        processor.save_pretrained(folder)
-        digests |= _file_digests({"processor": Path(folder)}, code=False)
+    digests |= _processor_digests(processor)
     for name, weight in [*model.named_parameters(), *model.named_buffers()]:
         digests[f"weights/{name}"] = _sha256(*_bytes_of(weight))
     return _combined(digests)
+
+
+def processor_digest(processor: Any) -> str:
+    """32 hexadecimal digits that stand for a processor: its tokenizer, chat template and image settings."""
+    return _combined(_processor_digests(processor))
+
+
+def _processor_digests(processor: Any) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        processor.save_pretrained(folder)
+        return _file_digests({"processor": Path(folder)}, code=False)
 
 
 def _last_name(place: str) -> str:

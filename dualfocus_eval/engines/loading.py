@@ -32,11 +32,13 @@ __all__ = ["load_checkpoint", "load_parts", "load_processor"]
 def load_checkpoint(config: EngineConfig) -> Checkpoint:
     """Load what ``config`` names. Raises ``CheckpointError``, or ``UserError`` for options that do not apply to it."""
     parts = load_parts(config)
-    return prepare(*parts, checkpoint_name(config), engine_digest(config))
+    return prepare(*parts, checkpoint_name(config), engine_digest(config), adapted=config.peft is not None)
 
 
 def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model, its processor and its family; raises as `load_checkpoint` does."""
+    _refuse_unusable_folder(Path(config.pretrained), config.pretrained)
+    _refuse_without_weights(Path(config.pretrained), config.pretrained)
     model_config, processor, family = load_processor(config)
     model = _load_model(config, quantised=getattr(model_config, "quantization_config", None) is not None)
     if config.peft is not None:
@@ -67,6 +69,8 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
     if not folder.is_dir():
         return
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise CheckpointError(f"{name}: an adapter, not a checkpoint; pass peft={name} and its base as pretrained")
         raise CheckpointError(
             f"{name}: config.json is missing; a checkpoint folder as save_pretrained writes it is needed"
         )
@@ -74,7 +78,10 @@ def _refuse_unusable_folder(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: a checkpoint in the original LLaVA layout; run `dualfocus convert llava {name} OUT` and use OUT"
         )
-    if not any(folder.glob("*.safetensors*")):  # weights or their index
+
+
+def _refuse_without_weights(folder: Path, name: str) -> None:
+    if folder.is_dir() and not any(folder.glob("*.safetensors*")):  # weights or their index
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         if pickles:
             raise CheckpointError(
@@ -147,6 +154,7 @@ def _load_model(config: EngineConfig, quantised: bool) -> Any:
             f"{name}: the model of config.json cannot be built and loaded: {first_line(error)}"
         ) from error
     _refuse_partial(model, info, name)
+    _refuse_tied(model, config)
     if device is not None:
         model = model.to(device)
     if not quantised:
@@ -175,13 +183,25 @@ def _refuse_partial(model: Any, info: dict[str, Any], name: str) -> None:
             f"{name}: {len(unexpected)} of the weights are ones that the architecture of config.json does not take, "
             f"{unexpected[0]} first; take config.json and weights from the same release"
         )
+
+
+def _refuse_tied(model: Any, config: EngineConfig) -> None:
+    """Embedding and head that differ in the weights are two, unless config.json itself says that they are one.
+
+    Where it says nothing, as Mistral Small 3.1's does, the default of the model's class is no reason to refuse them.
+    """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     tied = getattr(model.config, "tie_word_embeddings", False)
-    if tied and head is not None and head.weight is not embedding.weight:
+    if not tied or head is None or head.weight is embedding.weight:
+        return
+    file = checkpoint_file(config.pretrained, "config.json", config.revision)
+    content = read_json(file) if file is not None else {}
+    if any(part.get("tie_word_embeddings") for part in (content, content.get("text_config") or {})):
         raise CheckpointError(
-            f"{name}: config.json says tie_word_embeddings, but lm_head.weight differs from the embedding in the "
-            "weights; set tie_word_embeddings to what the checkpoint was trained with"
+            f"{config.pretrained}: config.json says tie_word_embeddings, but lm_head.weight differs from the embedding "
+            "in the weights; set tie_word_embeddings to what the checkpoint was trained with"
         )
+    model.config.tie_word_embeddings = False
 
 
 def _refuse_not_finite(model: Any, name: str) -> None:

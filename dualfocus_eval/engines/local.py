@@ -7,36 +7,23 @@ import itertools
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from dualfocus_eval.common.errors import first_line
-from dualfocus_eval.engines.base import Completion, Conversation, Counters, Engine, Failure, Score
+from dualfocus_eval.engines.base import Completion, Conversation, Counters, Failure, Score
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.device_memory import is_out_of_memory
+from dualfocus_eval.engines.environment import arithmetic_of, environment_of
+from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.families import Family
 
-__all__ = ["EngineInfo", "LocalEngine"]
+__all__ = ["LocalEngine"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What runs a model, and how."""
-
-    engine: str
-    family: str
-    device: str
-    dtype: str
-    no_reuse: str | None
-    """Why the states of a prompt's beginning are not reused; None where they are."""
-    limited_reuse: str | None = None
-    """Why the second pass does not reuse those of the first, where only this is so."""
 
 
 class _Indexed(Protocol):
@@ -50,7 +37,7 @@ R = TypeVar("R", Completion, Score)
 Row = TypeVar("Row", bound=_Indexed)
 
 
-class LocalEngine(Engine):
+class LocalEngine(RunEngine):
     """One checkpoint in this process. Engines of this kind differ in how a batch goes through the model."""
 
     def __init__(self, checkpoint: Checkpoint, max_conversations: int) -> None:
@@ -74,9 +61,26 @@ class LocalEngine(Engine):
         return self.checkpoint.family
 
     @property
-    def prefix_cache_bytes(self) -> int:
-        """Budget of the prefix cache; 0 for an engine that has none."""
-        return 0
+    def key(self) -> Mapping[str, str]:
+        return {"checkpoint": self.checkpoint.digest, "family_version": str(self.family.version)}
+
+    @property
+    def arithmetic(self) -> Mapping[str, str]:
+        return arithmetic_of(self.checkpoint.model, adapter=self.checkpoint.adapted)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        return environment_of(self.checkpoint.model)
+
+    @property
+    def thinks(self) -> bool:
+        return self.checkpoint.thinking is not None
+
+    @property
+    def chat_template(self) -> str | None:
+        processor = self.checkpoint.processor
+        template: str | None = processor.chat_template or processor.tokenizer.chat_template
+        return template
 
     @property
     def info(self) -> EngineInfo:

@@ -45,7 +45,7 @@ class Provenance:
     settings_key: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
-    """`harness.environment.environment_of`, and the batch size."""
+    """`engines.environment.environment_of`, and the batch size."""
     made: str
     """When, as lmms-eval writes it into its results."""
     resumed: int = 0

@@ -12,9 +12,9 @@ import numpy as np
 
 from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.environment import COMPUTING
 from dualfocus_eval.gate.baseline import Answer, Baseline, Provenance
 from dualfocus_eval.gate.verdict import Limits, Mode, Move, TaskVerdict, Verdict, direction_of
-from dualfocus_eval.harness.environment import COMPUTING
 from dualfocus_eval.method.settings import Settings
 
 __all__ = ["SIGNIFICANT", "TIE", "judge"]

@@ -7,9 +7,9 @@ argument is refused at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import pydantic.dataclasses
 from pydantic import BeforeValidator, Field
@@ -20,10 +20,11 @@ from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT
 from dualfocus_eval.common.validation import CLOSED, partial, validated
 from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
 from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe
+from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
 
 __all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
 
@@ -45,6 +46,8 @@ class RunArguments:
     """Questions answered together. A batch that does not fit into memory is halved by itself."""
     max_batch_size: int | None = None
     """No effect; lmms-eval always passes it."""
+    engine: Literal["in_process", "server"] = "in_process"
+    """What runs the model: this process, or servers with the OpenAI API at ``base_url``."""
     recipe: str | None = None
     """A recipe of the package by its name, or a file: its settings, and its checkpoint unless ``pretrained`` is
     given."""
@@ -57,8 +60,9 @@ class RunArguments:
 
 _ENGINE_TYPES = get_type_hints(EngineConfig, include_extras=True)
 del _ENGINE_TYPES["max_conversations"]  # follows from the batch size
+_SERVER_TYPES = get_type_hints(ServerConfig, include_extras=True)
 _METHOD_TYPES = get_type_hints(Settings, include_extras=True)
-_TYPES = get_type_hints(RunArguments, include_extras=True) | _ENGINE_TYPES | _METHOD_TYPES
+_TYPES = get_type_hints(RunArguments, include_extras=True) | _SERVER_TYPES | _ENGINE_TYPES | _METHOD_TYPES
 _Arguments = partial("Arguments", _TYPES)
 
 ARGUMENTS = tuple(sorted(_TYPES))
@@ -70,7 +74,7 @@ class RunConfig:
     """Everything about a run that is decided before a model is loaded."""
 
     settings: Settings
-    engine: EngineConfig
+    engine: EngineConfig | ServerConfig
     batch_size: int
     """Questions answered together."""
     system_prompt: str | None = None
@@ -96,7 +100,7 @@ def check(given: Mapping[str, Any]) -> tuple[str, ...]:
     Returns what the user is to be warned of.
     """
     arguments, recipe, warnings = _parsed(given)
-    if recipe is not None and not arguments.get("pretrained"):
+    if recipe is not None and not arguments.get("pretrained") and arguments.get("engine") != "server":
         _trained(recipe)
     _settings({**(recipe.inference if recipe else {}), **arguments})
     return warnings
@@ -108,9 +112,10 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     Raises ``UserError`` that names the argument or key at fault, where it stands and what is allowed.
     """
     arguments, recipe, warnings = _parsed(given)
-    pretrained = arguments.get("pretrained") or (recipe and _trained(recipe)) or _embedded_checkpoint()
     revision = arguments.get("revision")
-    family = _family(pretrained, revision)
+    served = _served(arguments) if arguments.get("engine") == "server" else None
+    pretrained = _pretrained(arguments, recipe) if served is None else served.pretrained
+    family = _family(pretrained, revision) if pretrained else None
     layers = [
         _Layer("family", dict(family.settings) if family else {}),
         _checkpoint_layer(pretrained, revision),
@@ -124,8 +129,6 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         values |= layer.values
         sources |= dict.fromkeys(layer.values, layer.source)
     batch_size = arguments.get("batch_size", 1)
-    engine = {name: value for name, value in (arguments | values).items() if name in _ENGINE_TYPES}
-    engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     trace_dir = arguments.get("trace_dir")
     settings = _settings(values)
     if family:
@@ -133,7 +136,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         warnings = (*warnings, *family_warnings(family, settings))
     return RunConfig(
         settings=settings,
-        engine=validated(EngineConfig, engine, "--model_args"),
+        engine=served or _in_process(arguments | values, str(pretrained), batch_size),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
         trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
@@ -142,12 +145,48 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     )
 
 
+def _in_process(values: Mapping[str, Any], pretrained: str, batch_size: int) -> EngineConfig:
+    engine = {name: value for name, value in values.items() if name in _ENGINE_TYPES}
+    engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
+    return validated(EngineConfig, engine, "--model_args")
+
+
+def _served(arguments: Mapping[str, Any]) -> ServerConfig:
+    """The servers, with their model and its checkpoint as the first of them names both, if the user does not."""
+    config = validated(
+        ServerConfig, {name: value for name, value in arguments.items() if name in _SERVER_TYPES}, "--model_args"
+    )
+    if config.model and config.pretrained:
+        return config
+    from dualfocus_eval.engines.server.probing import served_model
+
+    served = served_model(config)
+    places = [place for place in (served.root, served.model) if place and config.pretrained is None]
+    found = (place for place in places if _checkpoint_json(place, "config.json", config.revision))
+    return replace(config, model=served.model, pretrained=config.pretrained or next(found, None))
+
+
+def _refuse_foreign(arguments: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` for an argument that the chosen engine has no use for."""
+    served = arguments.get("engine") == "server"
+    theirs, other = (_ENGINE_TYPES, "in_process") if served else (_SERVER_TYPES, "server")
+    own = _SERVER_TYPES if served else _ENGINE_TYPES
+    foreign = sorted(name for name in arguments if name in theirs and name not in own)
+    if foreign:
+        what = f"{foreign[0]}={arguments[foreign[0]]!r}" if foreign[0] != "api_key" else "api_key"
+        raise UserError(f"--model_args: {what} is an argument of engine={other} only")
+    if served and "base_url" not in arguments:
+        raise UserError("--model_args: engine=server needs base_url, the server's address: base_url=http://HOST:8000")
+
+
 def _parsed(given: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None, tuple[str, ...]]:
     """The typed arguments, the recipe that goes with them, and warnings of old names in either."""
     current, warnings = renamed(given, "--model_args")
     arguments = validated(_Arguments, current, "--model_args").model_dump(exclude_unset=True)
+    _refuse_foreign(arguments)
     # Without a word on the model, it is the embedded checkpoint with its own recipe.
-    name = arguments.get("recipe") or (None if arguments.get("pretrained") else EMBEDDED_CHECKPOINT)
+    named = arguments.get("pretrained") or arguments.get("engine") == "server"
+    name = arguments.get("recipe") or (None if named else EMBEDDED_CHECKPOINT)
     recipe = load_recipe(name) if name else None
     return arguments, recipe, (*warnings, *(recipe.warnings if recipe else ()))
 
@@ -157,14 +196,20 @@ def _settings(values: Mapping[str, Any]) -> Settings:
     return validated(Settings, {name: value for name, value in values.items() if name in _METHOD_TYPES}, "settings")
 
 
+def _pretrained(arguments: Mapping[str, Any], recipe: Recipe | None) -> str:
+    return arguments.get("pretrained") or (recipe and _trained(recipe)) or _embedded_checkpoint()
+
+
 def _trained(recipe: Recipe) -> str | None:
     """The recipe's model: the one it names, or what ``dualfocus train`` made of it here."""
     if recipe.pretrained or recipe.trained is None:
         return recipe.pretrained
     if not recipe.trained.is_dir():
+        base = f"{recipe.path.stem}-base"
+        untrained = f", or take recipe={base}, which is for the model before training" if base in recipe_names() else ""
         raise UserError(
             f"recipe {recipe.path} is for a model that it trains, and {recipe.trained} is not there: train it with "
-            "`dualfocus train`, or name the checkpoint with pretrained=FOLDER"
+            f"`dualfocus train`, or name the checkpoint with pretrained=FOLDER{untrained}"
         )
     return str(recipe.trained)
 

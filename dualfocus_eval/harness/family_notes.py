@@ -9,6 +9,11 @@ from dualfocus_eval.method.settings import Settings
 
 __all__ = ["family_warnings", "refuse_unknown_sizes"]
 
+_WITHOUT_METHODS = (
+    "no installed grounding method does without them: `dualfocus check` tells whether its boxes can be used, and "
+    "strategy=macro needs none"
+)
+
 
 def refuse_unknown_sizes(family: Family, settings: Settings) -> None:
     """Raise ``UserError`` for boxes in pixels of the resized image where the family does not know its size."""
@@ -27,7 +32,7 @@ def family_warnings(family: Family, settings: Settings) -> tuple[str, ...]:
         return ()
     fault = "was not trained to write boxes" if family.trained_boxes is False else "may not be trained to write boxes"
     others = ", ".join(f"grounding={method.name}" for method in GROUNDING if not method.responds)
-    advice = f"methods that need none: {others}" if others else "no installed grounding method does without them"
+    advice = f"methods that need none: {others}" if others else _WITHOUT_METHODS
     return (
         f"{family.model_type} {fault}, and grounding={settings.grounding} asks for one (read as "
         f"box_convention={settings.box_convention}); {advice}",

@@ -83,9 +83,7 @@ class _DualFocus(lmms):
     @property
     def chat_template(self) -> str | None:
         """The checkpoint's, which is always applied; lmms-eval notes it under ``--apply_chat_template``."""
-        processor: Any = self.session.engine.checkpoint.processor
-        template: str | None = processor.chat_template or processor.tokenizer.chat_template
-        return template
+        return self.session.engine.chat_template
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The texts of ``messages``, for a context; the engine applies the chat template to the whole conversation."""
@@ -96,10 +94,13 @@ class _DualFocus(lmms):
         self._take_flags(requests)
         read = [None if is_padding(instance) else self._read(instance) for instance in requests]
         self._warn_of_ignored(request for request in read if request)
-        started, traces = time.perf_counter(), {}
-        for batch, questions in self._batches([request for request in read if request]):
-            for request, trace in zip(batch, self.session.answer(questions), strict=True):
-                traces[request.key] = trace
+        started = time.perf_counter()
+        traces: dict[str, Trace] = {}
+        asked = [request for request in read if request]
+        with self._progress(len(asked)) as progress:
+            for batch, found in self.session.answered(self._batches(asked)):
+                traces |= {request.key: trace for request, trace in zip(batch, found, strict=True)}
+                progress.update(len(batch))
         self._log_throughput(list(traces.values()), time.perf_counter() - started)
         return [_result(traces[request.key]) if request else GenerationResult("") for request in read]
 
@@ -117,15 +118,14 @@ class _DualFocus(lmms):
             if request and text not in wanted.setdefault(request.identity, []):
                 wanted[request.identity].append(text)
         scores: dict[tuple[tuple[str, str], str], tuple[float, bool]] = {}
-        for batch, questions in self._batches([request for request in read if request]):
-            places = [(request.identity, text) for request in batch for text in wanted[request.identity]]
-            targets = [
-                (question, text)
-                for request, question in zip(batch, questions, strict=True)
-                for text in wanted[request.identity]
-            ]
-            for place, score in zip(places, self.session.score(targets), strict=True):
-                scores[place] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
+        asked = [request for request in read if request]
+        batches = ((batch, _targets(batch, questions, wanted)) for batch, questions in self._batches(asked))
+        with self._progress(len(asked)) as progress:
+            for batch, found in self.session.scored(batches):
+                places = [(request.identity, text) for request in batch for text in wanted[request.identity]]
+                for place, score in zip(places, found, strict=True):
+                    scores[place] = _FAILED if isinstance(score, Failure) else (score.nll, score.greedy)
+                progress.update(len(batch))
         pairs = [
             scores[request.identity, text] if request else _FAILED for request, text in zip(read, texts, strict=True)
         ]
@@ -160,12 +160,13 @@ class _DualFocus(lmms):
     def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[list[Request], list[Question]]]:
         """Batches of distinct questions, those about one image together; documents are decoded batch by batch."""
         ordered = group_by_image(requests, ImageKeys(self.task_dict))
-        size = self.session.config.batch_size
-        with tqdm(total=len(ordered), desc="dualfocus", disable=self.rank != 0) as progress:
-            for begin in range(0, len(ordered), size):
-                batch = ordered[begin : begin + size]
-                yield batch, [self._question(request) for request in batch]
-                progress.update(len(batch))
+        size = self.session.batch_size
+        for begin in range(0, len(ordered), size):
+            batch = ordered[begin : begin + size]
+            yield batch, [self._question(request) for request in batch]
+
+    def _progress(self, total: int) -> Any:
+        return tqdm(total=total, desc="dualfocus", disable=self.rank != 0)
 
     @abstractmethod
     def _read(self, instance: Instance) -> Request: ...
@@ -214,6 +215,17 @@ class DualFocusSimple(_DualFocus):
 
     def _question(self, request: Request) -> Question:
         return simple_question(request, self._dataset(request), self.session.system_prompt)
+
+
+def _targets(
+    batch: Sequence[Request], questions: Sequence[Question], wanted: Mapping[tuple[str, str], Sequence[str]]
+) -> list[tuple[Question, str]]:
+    """Every question of a batch with each of the texts that are wanted for it."""
+    return [
+        (question, text)
+        for request, question in zip(batch, questions, strict=True)
+        for text in wanted[request.identity]
+    ]
 
 
 def _generated_tokens(trace: Trace) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -14,13 +14,14 @@ from platformdirs import user_cache_path
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
+from dualfocus_eval.common.threads import results_of
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.config import IMAGE_OPTIONS
-from dualfocus_eval.engines.in_process import load_engine
-from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.prefix_cache import GIB
+from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.environment import environment_of
+from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.store_key import StoreKey
@@ -32,6 +33,9 @@ from dualfocus_eval.traces.store import TraceStore
 
 __all__ = ["Session"]
 
+B = TypeVar("B")
+Targets = Sequence[tuple[Question, str]]
+
 
 class Session:
     """Answers batches of questions and keeps account of them; with ``engine`` no checkpoint is loaded.
@@ -39,7 +43,7 @@ class Session:
     Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.
     """
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: LocalEngine | None = None) -> None:
+    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: RunEngine | None = None) -> None:
         self.config = config
         self._accelerator = accelerator
         self.system_prompt = config.system_prompt
@@ -47,13 +51,13 @@ class Session:
         self._summary = Summary()
         self._outcomes = Outcomes()
         self._finished: tuple[dict[str, Any], Outcomes] | None = None
-        self._engine: LocalEngine | None = engine or load_engine(config.engine)
+        self._engine: RunEngine | None = engine or start_engine(config.engine)
         self._checkpoint = self._engine.identity
-        model = self._engine.checkpoint.model
-        self._environment = environment_of(model)
-        self._key = StoreKey.of(config, self._engine)
+        self._environment = self._engine.environment
+        self._settings, unscored = fitting_settings(config.settings, self._engine)
+        self._key = StoreKey.of(self._settings, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
-        self._no_reuse = self._engine.checkpoint.no_reuse
+        self._no_reuse = self._engine.family.no_reuse
         self._limited_reuse = self._engine.family.limited_reuse if config.settings.strategy != "macro" else None
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
@@ -61,9 +65,9 @@ class Session:
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
-        for warning in config.warnings:
+        for warning in (*config.warnings, *unscored):
             self.warn(warning)
-        if config.sources.get("max_thinking_tokens") == "argument" and self._engine.checkpoint.thinking is None:
+        if config.sources.get("max_thinking_tokens") == "argument" and not self._engine.thinks:
             self.warn("max_thinking_tokens has no effect: the checkpoint has no thinking markers")
         if _alone_despite_accelerate(accelerator):
             self.warn(
@@ -73,12 +77,12 @@ class Session:
             )
 
     @property
-    def engine(self) -> LocalEngine:
+    def engine(self) -> RunEngine:
         """The loaded model; loaded again when a run has ended and its object is used once more."""
         if self._engine is None:
-            self._engine = load_engine(self.config.engine)
+            self._engine = start_engine(self.config.engine)
             if self._engine.identity != self._checkpoint:
-                raise UserError(f"{self.config.engine.pretrained} has changed since this model was made; make it anew")
+                raise UserError(f"{self.config.engine.described} has changed since this model was made; make it anew")
         return self._engine
 
     @property
@@ -95,7 +99,7 @@ class Session:
     def record(self) -> dict[str, Any]:
         """What stands in the results file: the resolved settings, what ran them, where the traces are, the counts."""
         return {
-            "settings": asdict(self.config.settings),
+            "settings": asdict(self._settings),
             "settings_from": dict(self.config.sources),
             "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
             "no_prefix_reuse": self._no_reuse,
@@ -113,26 +117,50 @@ class Session:
             "tasks": self._outcomes.by_task(),
         }
 
-    def answer(self, questions: Sequence[Question]) -> list[Trace]:
-        """Traces in the order of ``questions``; each is stored before the next batch begins."""
-        before = self.store.reused
-        traces = answer(questions, self.engine, self.config.settings, store=self.store)
-        self._summary.resumed += self.store.reused - before
+    @property
+    def batch_size(self) -> int:
+        """Questions in one call of the engine: a server makes batches of what comes, so each goes by itself."""
+        return self.config.batch_size if self.engine.parallel_calls == 1 else 1
+
+    def answered(self, batches: Iterable[tuple[B, Sequence[Question]]]) -> Iterator[tuple[B, list[Trace]]]:
+        """What comes with each batch, and traces in the order of its questions; batches in the order they are done.
+
+        Every answer is stored as it comes.
+        """
+        engine, store = self.engine, self.store
+
+        def run(batch: tuple[B, Sequence[Question]]) -> tuple[B, list[Trace]]:
+            return batch[0], answer(batch[1], engine.call_engine(), self._settings, store=store)
+
+        before = store.reused
+        for what, traces in results_of(run, batches, engine.parallel_calls):
+            self._count(traces)
+            yield what, traces
+        self._summary.resumed += store.reused - before
+
+    def _count(self, traces: Sequence[Trace]) -> None:
         rule = self.config.settings.selection if self.config.settings.strategy == "dualfocus" else None
         for trace in traces:
             self._summary.add_trace(trace)
             self._outcomes.add_trace(trace, rule)
             if trace.error:
                 logger.warning(one_line(f"{trace.key} failed: {trace.error.kind}: {trace.error.message}"))
-        return traces
 
-    def score(self, targets: Sequence[tuple[Question, str]]) -> list[Likelihood | Failure]:
-        """Likelihoods of texts as answers to their questions. They are not stored: a rerun scores them again."""
-        results = loglikelihood(targets, self.engine, self.config.settings)
-        self._summary.add_scores(targets, results)
-        for (question, _), result in zip(targets, results, strict=True):
-            self._outcomes.add_score(question.key, result)
-        return results
+    def scored(
+        self, batches: Iterable[tuple[B, Sequence[tuple[Question, str]]]]
+    ) -> Iterator[tuple[B, list[Likelihood | Failure]]]:
+        """Likelihoods of texts as answers to their questions, batches as in `answered`. They are not stored: a rerun
+        scores them again."""
+        engine = self.engine
+
+        def run(batch: tuple[B, Targets]) -> tuple[B, Targets, list[Likelihood | Failure]]:
+            return *batch, loglikelihood(batch[1], engine.call_engine(), self._settings)
+
+        for what, targets, results in results_of(run, batches, engine.parallel_calls):
+            self._summary.add_scores(targets, results)
+            for (question, _), result in zip(targets, results, strict=True):
+                self._outcomes.add_score(question.key, result)
+            yield what, results
 
     def refuse_two_pathways(self) -> None:
         """Raise ``UserError`` where a likelihood is asked for and the strategy has no single one."""
@@ -173,6 +201,9 @@ class Session:
         if self._engine:
             self._summary.add_counters(self._engine.counters)
             self._summary.prefix_cache_gib += self._engine.prefix_cache_bytes / GIB
+            for warning in self._engine.warnings:
+                self.warn(warning)
+            self._engine.close()
         if self._store:
             self._store.close()
             self._summary.unwritten += self._store.unwritten
@@ -203,10 +234,12 @@ class Session:
             print_failures(notice)
 
     def _show_settings(self) -> None:
-        options = {name: getattr(self.config.engine, name) for name in IMAGE_OPTIONS}
+        options = {
+            name: getattr(self.config.engine, name) for name in IMAGE_OPTIONS if hasattr(self.config.engine, name)
+        }
         values = asdict(self.config.settings) | options
         lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
-        logger.info(f"dualfocus {self.config.engine.pretrained}: " + ", ".join(lines))
+        logger.info(f"dualfocus {self.config.engine.described}: " + ", ".join(lines))
 
 
 def _alone_despite_accelerate(accelerator: Accelerator) -> bool:

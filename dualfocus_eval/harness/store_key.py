@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.local import LocalEngine
-from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.environment import arithmetic_of
-from dualfocus_eval.method.settings import settings_key
+from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.settings import Settings, settings_key
 from dualfocus_eval.traces.store import TraceStore
 
 __all__ = ["StoreKey"]
@@ -23,18 +21,14 @@ class StoreKey:
     settings_key: str
     """`method.settings.settings_key`: digest of the settings and the checkpoint."""
     arithmetic: Mapping[str, str]
-    """`harness.environment.arithmetic_of`: versions, precision and device."""
+    """`engines.environment.arithmetic_of`: versions, precision and device."""
 
     @classmethod
-    def of(cls, config: RunConfig, engine: LocalEngine) -> StoreKey:
-        checkpoint = engine.checkpoint
-        identity = {"checkpoint": checkpoint.digest, "family_version": str(checkpoint.family.version)}
-        if checkpoint.thinking is not None:
-            identity["max_thinking_tokens"] = str(config.settings.max_thinking_tokens)
-        return cls(
-            settings_key(config.settings, identity),
-            arithmetic_of(checkpoint.model, adapter=config.engine.peft is not None),
-        )
+    def of(cls, settings: Settings, engine: RunEngine) -> StoreKey:
+        identity = dict(engine.key)
+        if engine.thinks:
+            identity["max_thinking_tokens"] = str(settings.max_thinking_tokens)
+        return cls(settings_key(settings, identity), engine.arithmetic)
 
     def open_store(self, folder: Path, rank: int = 0) -> TraceStore:
         """The store in ``folder``, which is made if need be. Raises ``UserError`` where it cannot be used."""

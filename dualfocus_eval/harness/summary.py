@@ -110,6 +110,20 @@ class Summary:
                 setattr(total, name, value | known if name == "examples" else known + value)
         return total
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the counts say of the setup, and why pathways failed."""
+        found = [
+            f"{kind} ({count} question{'s' if count != 1 else ''}): {self.examples[kind]}"
+            for kind, count in self.causes.most_common()
+        ]
+        if self.grounded and not self.boxes_parsed:
+            found.append(
+                f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
+                "`dualfocus check` with the same --model_args"
+            )
+        return tuple(found)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for the results file."""
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
@@ -139,11 +153,7 @@ def print_summary(
         if reason:
             console.print(one_line(f"{what}: {reason}"), soft_wrap=True, markup=False, highlight=False)
     console.print(one_line(f"traces: {traces}"), soft_wrap=True, markup=False, highlight=False)
-    for kind, count in summary.causes.most_common():
-        questions = f"{count} question{'s' if count != 1 else ''}"
-        line = one_line(f"{kind} ({questions}): {summary.examples[kind]}")
-        console.print(line, style="yellow", soft_wrap=True, markup=False, highlight=False)
-    for warning in warnings:
+    for warning in (*warnings, *summary.warnings):
         console.print(one_line(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 

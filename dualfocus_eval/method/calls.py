@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.base import Failure, RunEndedError
 
 __all__ = ["attempt", "call"]
 
@@ -50,6 +50,8 @@ def attempt(compute: Callable[[], ResultT], kind: str = "engine_error") -> Resul
     """What ``compute`` returns, or a Failure of ``kind`` for what it raises, logged with its traceback."""
     try:
         return compute()
+    except RunEndedError:
+        raise
     except Exception as error:
         _log.exception("%s: raised instead of returning a failure", kind)
         return Failure(kind, f"{type(error).__name__}: {error}")

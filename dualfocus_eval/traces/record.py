@@ -175,7 +175,7 @@ class Trace:
     error: Failure | None = None
     cost: Cost | None = None
     arithmetic: Mapping[str, str] = field(default_factory=dict)
-    """`harness.environment.arithmetic_of`: versions, precision and device that computed it; empty where unknown."""
+    """`engines.environment.arithmetic_of`: versions, precision and device that computed it; empty where unknown."""
     version: Literal[4] = TRACE_VERSION
 
     @property

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +43,7 @@ class Identified(Protocol):
 class TraceStore:
     """Traces of one run's settings in a folder, one append-only file per rank; a rerun resumes from all of them.
 
-    An answer is reused if its settings key and its arithmetic (`harness.environment.arithmetic_of`; None: unknown) are
+    An answer is reused if its settings key and its arithmetic (`engines.environment.arithmetic_of`; None: unknown) are
     the run's. Answers of the same key and another arithmetic are named in `not_reused`.
 
     Each line reaches the operating system in one write before `put` returns, so an answer survives the death of the
@@ -62,6 +63,7 @@ class TraceStore:
         self.arithmetic = dict(arithmetic or {})
         self.path = self.folder / f"traces.rank{rank:04d}.jsonl"
         self.counts = LoadCounts()
+        self._lock = threading.Lock()
         self.reused = 0
         self.write_failures: dict[str, int] = {}
         self._unwritten: list[bytes] = []
@@ -99,16 +101,18 @@ class TraceStore:
 
         What an engine's failure led to (an error, or a fallback with a cause) is not reused but tried again.
         """
-        trace = self._answered.get((question.key, question.digest))
-        self.reused += trace is not None
+        with self._lock:
+            trace = self._answered.get((question.key, question.digest))
+            self.reused += trace is not None
         return trace
 
     def put(self, trace: Trace) -> None:
         """Append ``trace``; never raises for a disk that is full or broken."""
         kept = self._answered if completeness(trace) == COMPLETE else self._impaired
-        kept[trace.key, trace.question_digest] = trace
-        self._unwritten.append(_line(trace))
-        self._write_out()
+        with self._lock:
+            kept[trace.key, trace.question_digest] = trace
+            self._unwritten.append(_line(trace))
+            self._write_out()
 
     def close(self) -> None:
         """Try once more to write what could not be written, force the file to disk and release it."""

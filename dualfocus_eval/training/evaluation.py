@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.checkpoint import prepare
+from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.device_memory import prefix_cache_bytes
 from dualfocus_eval.engines.in_process import engine_of
 from dualfocus_eval.families import Family
@@ -51,6 +52,7 @@ class TaskEvaluator:
         from lmms_eval.evaluator import simple_evaluate
 
         config = resolve({**self.model_args, "trace_dir": str(self.traces)})
+        assert isinstance(config.engine, EngineConfig)  # the recipe's own checkpoint
         with _undisturbed(model):
             bare = model.get_base_model() if hasattr(model, "peft_config") else model
             checkpoint = prepare(bare, self.processor, self.family, "training")

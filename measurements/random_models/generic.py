@@ -1,4 +1,4 @@
-"""Architectures without a family of their own: rows of patches, cross attention, convolutions with a state."""
+"""Architectures without a family of their own: cross attention, convolutions with a state."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from transformers import (
     Lfm2VlConfig,
     Lfm2VlForConditionalGeneration,
     Lfm2VlProcessor,
-    Mistral3Config,
-    Mistral3ForConditionalGeneration,
-    MistralConfig,
     MllamaConfig,
     MllamaForConditionalGeneration,
     MllamaImageProcessor,
     MllamaProcessor,
-    PixtralImageProcessor,
-    PixtralProcessor,
-    PixtralVisionConfig,
     Siglip2VisionConfig,
 )
 from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
@@ -36,13 +30,6 @@ _SIZES = {
     "max_position_embeddings": 2048,
 }
 
-_MISTRAL_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}"
-    "{% if m['role'] == 'assistant' %}{{ m['content'][0]['text'] + eos_token }}"
-    "{% else %}{{ '[INST]' if m['role'] == 'user' else '[SYSTEM_PROMPT]' }}"
-    "{% for c in m['content'] %}{{ '[IMG]' if c['type'] == 'image' else c['text'] }}{% endfor %}"
-    "{{ '[/INST]' if m['role'] == 'user' else '[/SYSTEM_PROMPT]' }}{% endif %}{% endfor %}"
-)
 _LLAMA_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' }}"
     "{% for c in m['content'] %}{{ '<|image|>' if c['type'] == 'image' else c['text'] | trim }}{% endfor %}"
@@ -54,29 +41,6 @@ _CHATML_TEMPLATE = (
     "{% for c in m['content'] %}{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}"
     "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def _mistral3() -> tuple[Any, Any]:
-    """Mistral Small 3.1 and later, Pixtral: images of any size, a marker after every row of patches."""
-    special = ("<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
-    tokenizer = byte_tokenizer((*special, "[IMG]", "[IMG_BREAK]", "[IMG_END]"), "</s>", "<s>")
-    processor = PixtralProcessor(
-        image_processor=PixtralImageProcessor(size={"longest_edge": 48}, patch_size={"height": 8, "width": 8}),
-        tokenizer=tokenizer,
-        patch_size=4,
-        spatial_merge_size=2,
-        chat_template=_MISTRAL_TEMPLATE,
-    )
-    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = Mistral3Config(
-        vision_config=PixtralVisionConfig(**vision, image_size=48, patch_size=4),
-        text_config=MistralConfig(**_SIZES, head_dim=16, num_hidden_layers=3, vocab_size=len(tokenizer)),
-        image_token_index=processor.image_token_id,
-        spatial_merge_size=2,
-        vision_feature_layer=-1,
-        tie_word_embeddings=False,
-    )
-    return Mistral3ForConditionalGeneration(config), processor
 
 
 def _mllama() -> tuple[Any, Any]:
@@ -151,4 +115,4 @@ def _lfm2_vl() -> tuple[Any, Any]:
     return Lfm2VlForConditionalGeneration(config), processor
 
 
-BUILDERS = {"mistral3": _mistral3, "mllama": _mllama, "lfm2_vl": _lfm2_vl}
+BUILDERS = {"mllama": _mllama, "lfm2_vl": _lfm2_vl}

@@ -37,7 +37,7 @@ def test_the_newest_is_the_newest_by_its_own_record(
     found, (fault,) = newest_results(tmp_path)
     assert found == second
     assert fault.harmless
-    assert re.match(rf"1 older runs are in .*read is the newest, {re.escape(str(second))}, of 2026-01-01", str(fault))
+    assert re.match(rf"1 older run is in .*read is the newest, {re.escape(str(second))}, of 2026-01-01", str(fault))
     assert newest_results(first) == (first, [])
 
 

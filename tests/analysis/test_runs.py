@@ -230,7 +230,7 @@ def test_a_moved_run_finds_its_traces_and_the_newest_of_several_is_read(
     (folder / "2_results.json").write_text(json.dumps({"date": "20260101_000000"}))
     run = read_with(folder, two)
     assert run.path.name == "1_results.json"
-    assert "older runs" in faults(run, harmless=True)[0]
+    assert "older run is in" in faults(run, harmless=True)[0]
 
 
 def test_a_copied_run_is_read_with_its_own_traces(tmp_path: Path, two: Sequence[Answered]) -> None:

@@ -86,6 +86,7 @@ def test_nothing_is_off_with_the_embedded_checkpoint(tmp_path: Path, capsys: pyt
         "Response: [0.",
         "second pass:",
         "| USER: <image: 64 tokens>",
+        f"No box is found under {len(box_conventions()) - 1} other conventions.",
         "Nothing is off.",
     ):
         assert words in " ".join(printed.split())
@@ -120,6 +121,34 @@ def test_a_wrong_setting_of_boxes_is_off(
     assert "Nothing is off" not in printed
 
 
+@pytest.mark.usefixtures("loaded", "not_repeated")
+@pytest.mark.parametrize(
+    ("wrong", "limit", "status", "line"),
+    [
+        ("box_frame=padded_square", "8", 0, r"unsure: the boxes may fit box_frame=image \(.*8 responses are too few"),
+        ("box_convention=gemma4", "2", 1, r"off: the boxes may fit box_convention=unit \(.*give a larger --limit"),
+    ],
+)
+def test_too_few_questions_are_no_proof_that_nothing_is_off(
+    wrong: str, limit: str, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, printed, complaints = run(["--model_args", wrong, "--limit", limit], capsys)
+    assert found == status
+    assert len(complaints) == 1
+    assert re.match(f"dualfocus check: {line}", complaints[0])
+    assert "Nothing is off" not in printed
+
+
+@pytest.mark.usefixtures("loaded", "not_repeated")
+def test_a_limit_above_the_number_of_scenes_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed, complaints = run(["--limit", "1000"], capsys)
+    (line,) = complaints
+    scenes = re.search(r"Boxes: (\d+) grounding responses", printed)
+    assert status == 0
+    assert scenes
+    assert line == f"dualfocus check: --limit 1000: there are {scenes[1]} embedded scenes, and all are asked about"
+
+
 @pytest.mark.usefixtures("loaded")
 def test_a_broken_prefix_cache_is_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     forget_images(monkeypatch)
@@ -140,9 +169,11 @@ def test_of_own_images_no_object_is_known(photos: Path, capsys: pytest.CaptureFi
     assert "The objects in these images are not known" in printed
     assert run([*arguments, "--limit", "2"], capsys)[::2] == (0, [])
     (photos / "1.png").write_text("no image")
-    status, _, complaints = run([*arguments, "--limit", "2"], capsys)
+    (photos / "2.png").write_bytes(b"")
+    status, _, complaints = run([*arguments, "--limit", "3"], capsys)
     assert status == 1
-    assert complaints[0].startswith("dualfocus check: off: 1 of 2 questions failed: bad_image: ")
+    assert complaints[0].startswith("dualfocus check: off: 2 of 3 questions failed: bad_image: ")
+    assert all(name in complaints[0] for name in ("1.png", "2.png"))
 
 
 class Remote:
@@ -186,6 +217,7 @@ def not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--limit", "0"], "--limit 0: give the number of questions, 1 or more"),
         (["--images", "missing"], "--images missing: no such folder"),
+        (["--images", "broken/text.jpg"], "--images broken/text.jpg: it is a file; name the folder that holds it"),
         (["--images", "empty"], "--images empty: it holds no image; files end in one of .avif"),
         (["--images", "broken"], "--images broken: none of its images can be opened; the first: broken/text.jpg"),
         (["--json", "empty"], "--json empty cannot be written: it is a folder"),

@@ -32,6 +32,8 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["regress", "nowhere", "--baseline", "pyproject.toml"], 2, "there is no run nowhere"),
         (["regress", ".", "--baseline", "nowhere.json"], 2, "or name an included baseline: df_pope_mini"),
         (["models", "llava-1.5-7b"], 0, "gb per device"),
+        (["models", "qwen3-vl-8b-base"], 0, "1310720"),
+        (["models", "--help"], 0, "smolvlm2-2.2b-base"),
         (["models", "llava"], 2, "neither a file nor one of"),
         (["eval", "--tasks", "x", "--model_args", "strategi=macro"], 2, "Did you mean strategy?"),
         (["eval", "--tasks", "x", "--model_args", "macro"], 2, "'macro' is not NAME=VALUE"),
@@ -103,4 +105,4 @@ def test_a_recipe_shows_its_expected_scores_and_its_cost(tmp_path: Path, capsys:
         assert row in rows
     path.write_text("inference: {margin: 12}")
     assert main(["models", str(path)]) == 0
-    assert "neither expected scores nor an estimate" in capsys.readouterr().out
+    assert capsys.readouterr().out.split() == [str(path), "Settings", "argument", "value", "─" * 14, "margin", "12.0"]

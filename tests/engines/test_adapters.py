@@ -69,6 +69,8 @@ def assert_same(got: Weights, right: Weights) -> None:
         ("qwen2_vl", "base_model.model.model."),
         ("llava", "base_model.model.language_model.model."),
         ("llava_next", "base_model.model.language_model.model."),
+        ("mistral3", "base_model.model.language_model.model."),
+        ("mistral3", "base_model.model.model."),  # trained on the language model alone
         ("llava", "base_model.model.model."),  # trained on the language model alone
         ("llava", TODAY),
     ],

@@ -185,8 +185,8 @@ def test_what_the_model_cannot_take_is_named_and_ends_no_other_row(
 
 
 def test_a_row_without_finite_logits_fails_alone() -> None:
-    model, processor = build("mistral3")
-    checkpoint = prepare(model.to(torch.float16), processor, generic_family("mistral3"), "x")
+    model, processor = build("lfm2_vl")
+    checkpoint = prepare(model.to(torch.float16), processor, generic_family("lfm2_vl"), "x")
     requests = [ask(picture(), "is there"), ask(picture(1), "is there")]
     given = [ScoreRequest(request.conversation, (40, 41)) for request in requests]
     lost = processor.tokenizer(" there", add_special_tokens=False)["input_ids"][0]

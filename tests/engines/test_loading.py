@@ -64,6 +64,12 @@ def test_a_folder_that_lacks_a_file(broken: Path, lost: str, message: str) -> No
     assert str(broken) in str(caught.value)
 
 
+def test_an_adapter_is_not_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=f"an adapter, not a checkpoint; pass peft={tmp_path}"):
+        load_engine(EngineConfig(str(tmp_path)))
+
+
 def test_pickled_weights_are_refused(broken: Path) -> None:
     (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="pickle"):

@@ -13,7 +13,7 @@ __all__ = ["GOLDEN", "Tables", "differences", "read_golden", "read_tables", "wri
 GOLDEN = Path(__file__).with_name("tables.json")
 Tables = Mapping[str, Mapping[str, Any]]
 """The content of a report's JSON files by name."""
-_OWN = ("results file", "model", "date", "lmms-eval", "git commit of the folder it ran in", "wall time")
+_OWN = ("results file", "model", "date", "lmms-eval", "git commit of lmms-eval's folder", "wall time")
 """Rows of the table ``run`` that are other ones in every run."""
 
 

@@ -37,6 +37,7 @@ def recipe(tmp_path: Path) -> Path:
         ({"score_all": "maybe"}, "not true or false"),
         ({"batch_size": True}, "'True' is not a whole number"),
         ({"margin": "inf"}, "margin: 'inf' must be a finite number and at least 0"),
+        ({"box_convention": "bbox2d_1000"}, "internvl, glm4v, gemma4. Did you mean bbox_2d_1000?"),
         ({"dtype": "int8"}, "dtype: 'int8' is not one of: auto, float32"),
         ({"strategy": None}, "strategy: a value is needed"),
         ({"wording": "released", "prompt_set": "format1"}, "wording is the old name of prompt_set"),

@@ -14,11 +14,10 @@ from loguru import logger
 from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines import weights_digest
+from dualfocus_eval.engines import environment, weights_digest
 from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.engines.identity import engine_digest
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
-from dualfocus_eval.harness import environment
 from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.store_key import StoreKey
@@ -34,6 +33,8 @@ BY_CONTENT = {"pretrained", "revision", "peft", "trust_remote_code"}
 BY_EFFECT = {"device", "device_map", "dtype", "attn_implementation"}
 """Arguments that say how to compute: the device, precision and attention that a run ends up with is its arithmetic."""
 IN_QUESTION = {"system_prompt"}
+OF_SERVERS = {"engine", "base_url", "model", "api_key", "concurrency", "timeout", "retries"}
+"""Arguments of the engine in front of servers, whose key is made of what is found there (`tests.engines.server`)."""
 RESOLVED = {"recipe"}
 """Brings nothing but values of other arguments."""
 WHERE_IT_MATTERS = {"score_all", "max_thinking_tokens"}
@@ -83,7 +84,7 @@ def key(checkpoint: Path, engine: TransformersEngine) -> Key:
 
 
 def test_of_every_argument_it_is_decided_whether_it_can_change_an_answer() -> None:
-    kinds = (IN_KEY, BY_CONTENT, BY_EFFECT, IN_QUESTION, RESOLVED, WHERE_IT_MATTERS, WITHOUT_EFFECT)
+    kinds = (IN_KEY, BY_CONTENT, BY_EFFECT, IN_QUESTION, OF_SERVERS, RESOLVED, WHERE_IT_MATTERS, WITHOUT_EFFECT)
     assert sorted(name for kind in kinds for name in kind) == sorted(ARGUMENTS)
 
 
@@ -101,7 +102,7 @@ def test_an_argument_that_cannot_does_not(key: Key, name: str) -> None:
 def test_another_version_of_the_family_is_not_reused(checkpoint: Path, engine: TransformersEngine) -> None:
     later = replace(engine.checkpoint, family=replace(engine.checkpoint.family, version=2))
     config = resolve({"pretrained": str(checkpoint)})
-    assert StoreKey.of(config, TransformersEngine(later, 1, 0)) != StoreKey.of(config, engine)
+    assert StoreKey.of(config.settings, TransformersEngine(later, 1, 0)) != StoreKey.of(config.settings, engine)
 
 
 def test_a_recipe_is_what_it_sets(key: Key, tmp_path: Path) -> None:
@@ -138,7 +139,8 @@ def warnings() -> Iterator[list[str]]:
 def record_of(folder: Path, traces: Path, **arguments: Any) -> tuple[Mapping[str, Any], list[str]]:
     """A whole run over the questions, loaded from the folder: what it leaves in the results, and its answers."""
     run = Session(resolve({"pretrained": str(folder), "trace_dir": str(traces), **arguments}), Accelerator())
-    answers = [trace.text for trace in run.answer(QUESTIONS)]
+    ((_, traces_of_all),) = run.answered([("all", QUESTIONS)])
+    answers = [trace.text for trace in traces_of_all]
     record = run.record
     run.finish()
     return record, answers
@@ -208,8 +210,8 @@ def test_another_precision_is_not_reused(folder: Path, tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_changes_between_two_uses_of_a_model_is_noticed(folder: Path, tmp_path: Path) -> None:
     run = Session(resolve({"pretrained": str(folder), "trace_dir": str(tmp_path / "traces")}), Accelerator())
-    run.answer(QUESTIONS)
+    list(run.answered([("all", QUESTIONS)]))
     run.finish()
     byte(-1)(folder)
     with pytest.raises(UserError, match="has changed since"):
-        run.answer(QUESTIONS)
+        list(run.answered([("all", QUESTIONS)]))

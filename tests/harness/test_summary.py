@@ -50,7 +50,16 @@ def test_why_second_passes_failed_stands_below_the_table() -> None:
     console = Console(file=io.StringIO(), width=200)
     print_summary(Summary.merged(parts), "runs", (), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert shown.splitlines()[-1] == "chat_template (2 questions): the template drops turns; use another"
+    assert shown.splitlines()[-1] == "warning: chat_template (2 questions): the template drops turns; use another"
+
+
+def test_a_run_without_any_box_says_so() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(Summary(questions=3, grounded=2, boxes_parsed=1), "runs", (), console)
+    print_summary(Summary(questions=3), "runs", (), console)
+    print_summary(Summary(questions=3, grounded=2), "runs", (), console)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "warning" in line]  # type: ignore[attr-defined]
+    assert line.startswith("warning: no box was found for any of 2 questions, so all of them have the macro answer;")
 
 
 def test_a_stored_trace_counts_like_a_new_one() -> None:

@@ -13,21 +13,21 @@ from tests.random_checkpoints import save_random_checkpoint
 
 
 @pytest.fixture(scope="module")
-def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "mistral3", "mistral3")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "lfm2_vl", "lfm2_vl")
 
 
-def test_a_run_says_what_it_lacks_and_its_answers_serve_again(run_here: Run, mistral: Path, tmp_path: Path) -> None:
-    settings = f"pretrained={mistral},device=cpu,batch_size=8,trace_dir={tmp_path / 'traces'}"
+def test_a_run_says_what_it_lacks_and_its_answers_serve_again(run_here: Run, checkpoint: Path, tmp_path: Path) -> None:
+    settings = f"pretrained={checkpoint},device=cpu,batch_size=8,trace_dir={tmp_path / 'traces'}"
     tasks = ["--tasks", "df_scenes_mini", "--limit", "8", "--gen_kwargs", "max_new_tokens=8", "--model_args", settings]
     done = run_here(*tasks, output="first")
     assert done.status == 0
     summary = done.record["summary"]
     assert (summary["questions"], summary["failures"], summary["tokens_reused"]) == (8, {}, 0)
-    assert done.record["no_prefix_reuse"].startswith("mistral3 runs in transformers' generate")
-    assert "no prefix reuse: mistral3 runs in transformers' generate" in " ".join(done.output.split())
+    assert done.record["no_prefix_reuse"].startswith("lfm2_vl runs in transformers' generate")
+    assert "no prefix reuse: lfm2_vl runs in transformers' generate" in " ".join(done.output.split())
     (warning,) = done.record["warnings"]
-    assert "mistral3 may not be trained to write boxes" in warning
+    assert "lfm2_vl may not be trained to write boxes" in warning
     assert warning in done.output
 
     again = run_here(*tasks, output="again")
@@ -35,9 +35,9 @@ def test_a_run_says_what_it_lacks_and_its_answers_serve_again(run_here: Run, mis
     assert again.answers == done.answers
 
 
-def test_asked_from_python(mistral: Path) -> None:
+def test_asked_from_python(checkpoint: Path) -> None:
     with pytest.warns(UserWarning, match="may not be trained to write boxes"):
-        model = df.load(mistral, device="cpu", batch_size=4)
+        model = df.load(checkpoint, device="cpu", batch_size=4)
     image = Image.linear_gradient("L").resize((90, 60)).convert("RGB")
     asked = [(image, f"is there a red cup {number}") for number in range(3)]
     together = model.ask_batch(asked, max_new_tokens=6)

@@ -23,7 +23,8 @@ def run_section(run: Run) -> Section:
         ("model", f"{config.get('model', '')} {_checkpoint(run) or config.get('model_args', '')}".strip()),
         ("date", str(run.results.get("date", ""))),
         ("lmms-eval", _lmms_eval(run)),
-        ("git commit of the folder it ran in", str(run.results.get("lmms_eval_version") or "")),
+        # lmms-eval asks git about the folder of its own installation, not about where it was started.
+        ("git commit of lmms-eval's folder", str(run.results.get("lmms_eval_version") or "")),
         ("tasks", ", ".join(run.task_names)),
         ("questions", len(run.answers)),
         ("images", run.answers["cluster"].nunique()),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMPUTING", "arithmetic_of", "environment_of"]
+__all__ = ["COMPUTING", "arithmetic_of", "environment_of", "packages"]
 
 COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "pillow", "numpy")
 """Packages on the way from a prompt and its images to an answer: another version may give another answer."""
@@ -19,7 +19,7 @@ def environment_of(model: Any) -> dict[str, Any]:
 
     device = torch.device(model.device)
     return {
-        "packages": {name: version(name) for name in ("dualfocus-eval", "lmms-eval", *COMPUTING)},
+        "packages": packages(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})",
@@ -28,6 +28,11 @@ def environment_of(model: Any) -> dict[str, Any]:
         "dtype": _dtype(model),
         "attention": _attention(model),
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages on the way from a question to its score."""
+    return {name: version(name) for name in ("dualfocus-eval", "lmms-eval", *COMPUTING)}
 
 
 def arithmetic_of(model: Any, *, adapter: bool = False) -> dict[str, str]:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dualfocus_eval.harness import environment
-from dualfocus_eval.harness.environment import COMPUTING, arithmetic_of, environment_of
+from dualfocus_eval.engines import environment
+from dualfocus_eval.engines.environment import COMPUTING, arithmetic_of, environment_of
 from measurements.random_models import ARCHITECTURES, build
 
 

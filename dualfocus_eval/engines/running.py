@@ -1,0 +1,107 @@
+"""What a run asks of its engine beyond answers: who it is, what its answers depend on, how many calls at once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dualfocus_eval.engines.base import Conversation, Engine
+from dualfocus_eval.families import Family
+
+__all__ = ["EngineInfo", "RunEngine"]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs a model, and how."""
+
+    engine: str
+    family: str
+    device: str
+    dtype: str
+    no_reuse: str | None
+    """Why the states of a prompt's beginning are not reused; None where they are."""
+    limited_reuse: str | None = None
+    """Why the second pass does not reuse those of the first, where only this is so."""
+
+
+class RunEngine(Engine):
+    """An engine that a run can be made with."""
+
+    parallel_calls: int = 1
+    """How many calls of `call_engine` may run at the same time, each in a thread of its own."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """The model's name, and after the last hyphen the digest of all of it that is known."""
+
+    @property
+    @abstractmethod
+    def family(self) -> Family: ...
+
+    @property
+    @abstractmethod
+    def info(self) -> EngineInfo:
+        """What runs the model, for people to read."""
+
+    @property
+    @abstractmethod
+    def key(self) -> Mapping[str, str]:
+        """What of the model can change an answer: part of the key of stored answers."""
+
+    @property
+    @abstractmethod
+    def arithmetic(self) -> Mapping[str, str]:
+        """What of the computation a stored answer must share to be reused; see `environment.arithmetic_of`."""
+
+    @property
+    @abstractmethod
+    def environment(self) -> Mapping[str, Any]:
+        """What computes the answers, for the results file."""
+
+    @property
+    @abstractmethod
+    def thinks(self) -> bool:
+        """Whether the checkpoint has markers for what it thinks before an answer."""
+
+    @property
+    @abstractmethod
+    def chat_template(self) -> str | None:
+        """The checkpoint's chat template; None where it is not known."""
+
+    @property
+    def has_logprobs(self) -> bool:
+        """Whether answers come with their log-probabilities."""
+        return True
+
+    @property
+    def can_score(self) -> bool:
+        """Whether it can score given texts."""
+        return True
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """Budget of the prefix cache; 0 for an engine that has none of its own."""
+        return 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is not as one would expect; may grow during a run."""
+        return ()
+
+    def call_engine(self) -> Engine:
+        """The engine for one of several calls at the same time, with counters of its own."""
+        return self
+
+    def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
+        """The prompt in reading order, special tokens included: texts, and the lengths of runs of image tokens.
+
+        Empty where that is not known. Raises where the conversation cannot be rendered.
+        """
+        return ()
+
+    def close(self) -> None:
+        """Release what it holds."""

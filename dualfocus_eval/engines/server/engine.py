@@ -1,0 +1,214 @@
+"""The engine in front of servers, behind ``engines.base.Engine``: requests of all calls are in flight together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from anyio.from_thread import BlockingPortal
+
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Counters,
+    Engine,
+    Failure,
+    GenerateRequest,
+    Picture,
+    Score,
+    ScoreRequest,
+)
+from dualfocus_eval.engines.image_inputs import image_inputs
+from dualfocus_eval.engines.server.abilities import Abilities
+from dualfocus_eval.engines.server.answers import completion_of, most_tokens
+from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
+from dualfocus_eval.engines.server.pool import ServerPool
+from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage, read_reply
+from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
+from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.template import RenderingError
+from dualfocus_eval.families import Family
+
+__all__ = ["ServerCalls", "Shared"]
+
+R = TypeVar("R")
+
+RETOKENISED = "retokenised"
+"""A text that the server tokenises otherwise than the model has generated it."""
+_IMAGE_TOKENS = 256
+"""Of one image, where a rough number will do."""
+_COST_OF_A_REQUEST = 64
+"""Prompt tokens that a server computes in the time that a request of one token costs it beyond them."""
+
+
+@dataclass(eq=False)
+class Shared:
+    """What all calls have in common."""
+
+    portal: BlockingPortal
+    pool: ServerPool
+    urls: ImageUrls
+    model: str
+    abilities: Abilities
+    tokens: PromptTokens | None
+    """None where the checkpoint's processor is not at hand."""
+    family: Family
+    check: Callable[[Reply], None]
+    """Raises where a reply is of another model than the run's."""
+    total: Counters = field(default_factory=Counters)
+    """What was done for all callers together."""
+    retokenised: int = 0
+    """Requests whose prompt the server tokenised otherwise than the model had generated it."""
+
+
+class ServerCalls(Engine):
+    """One caller's view of the servers, with counters of its own."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._counters = Counters()
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        """Greedy completions in the order of the requests; see ``Engine.generate``."""
+        return self._all(self._generate, requests)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        """Log-probabilities of given continuations; see ``Engine.score``."""
+        return self._all(self._score, requests)
+
+    def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
+        """Token ids of ``text`` as the answer to ``conversation``. Raises ``UserError`` without the tokenizer."""
+        return self._tokens.template.answer_ids(conversation, text)
+
+    def encoded_size(self, picture: Picture) -> tuple[int, int]:
+        """(width, height) at which the vision encoder sees ``picture``, by the checkpoint's own processor."""
+        family, processor = self._shared.family, self._tokens.template.processor
+        return family.encoded_size(image_inputs(processor, picture.pixels), processor)
+
+    @property
+    def _tokens(self) -> PromptTokens:
+        if self._shared.tokens is None:
+            raise UserError("the model's tokenizer is not known: name its checkpoint with pretrained=")
+        return self._shared.tokens
+
+    def _all(self, run: Callable[[Any], Awaitable[R | Failure]], requests: Sequence[Any]) -> list[R | Failure]:
+        async def together() -> list[R | Failure]:
+            begin = time.perf_counter()
+            found = list(await asyncio.gather(*(self._attempt(run, request) for request in requests)))
+            for counters in self._all_counters:
+                counters.seconds["server"] = counters.seconds.get("server", 0.0) + time.perf_counter() - begin
+            return found
+
+        return self._shared.portal.call(together)
+
+    async def _attempt(self, run: Callable[[Any], Awaitable[R | Failure]], request: Any) -> R | Failure:
+        try:
+            return await run(request)
+        except (RequestFailedError, BadReplyError, RenderingError) as error:
+            return Failure(error.kind, str(error))
+
+    async def _generate(self, request: GenerateRequest) -> Completion | Failure:
+        if request.max_new_tokens <= 0:
+            return Completion("", (), (), "length")
+        thinking = self._shared.tokens.template.thinking if self._shared.tokens else None
+        parameters: dict[str, Any] = {"max_tokens": most_tokens(request, thinks=thinking is not None)}
+        if request.stop:
+            parameters["stop"] = list(request.stop)
+        if self._shared.abilities.logprobs:
+            parameters["top_logprobs"] = 2
+        reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
+        return completion_of(reply, request, thinking)
+
+    async def _score(self, request: ScoreRequest) -> Score | Failure:
+        if not request.continuation:
+            return Score((), ())
+        if not self._shared.abilities.forced_tokens:
+            return Failure("no_scores", "the server cannot score a given text")
+
+        async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
+            return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True)
+
+        if self._is_long(request):
+            return await score_all_at_once(ask, request.continuation)
+        try:
+            return await score_by_token(ask, request.continuation)
+        except BadReplyError as reply:
+            # A beginning that ends in a space is tokenised otherwise than with the word that follows.
+            if reply.kind != RETOKENISED or not self._shared.abilities.prompt_logprobs:
+                raise
+            return await score_all_at_once(ask, request.continuation)
+
+    def _is_long(self, request: ScoreRequest) -> bool:
+        """Whether one request for the whole prompt is less work than one for each token of the continuation."""
+        length = sum(map(len, self._tokens.segments(request.conversation)))
+        alone = len(request.continuation) * _COST_OF_A_REQUEST
+        return self._shared.abilities.prompt_logprobs and alone > length + _IMAGE_TOKENS * len(
+            pictures_of(request.conversation)
+        )
+
+    async def _ask(
+        self, conversation: Conversation, begun: Sequence[int], parameters: Mapping[str, Any], answering: bool
+    ) -> Reply:
+        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's."""
+        shared = self._shared
+        segments = shared.tokens.segments(conversation, begun, answering=answering) if shared.tokens else None
+        text = self._tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
+        urls = await shared.urls.of(conversation)
+        body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
+        if shared.abilities.token_ids:
+            body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
+        if text:
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        pictures = [picture.digest for picture in pictures_of(conversation)]
+
+        async def send(server: Server) -> bytes:
+            named = shared.abilities.image_uuids
+            known = server.known_images & set(pictures)
+            messages = messages_of(conversation, urls, named=named, known=known, begun=text)
+            try:
+                content = await server.complete({**body, "messages": messages})
+            except RequestFailedError as failure:
+                if not (known and "Cache miss" in str(failure)):
+                    raise
+                server.known_images -= known
+                messages = messages_of(conversation, urls, named=named, begun=text)
+                content = await server.complete({**body, "messages": messages})
+            if named:
+                server.known_images.update(pictures)
+            return content
+
+        async def read(server: Server) -> Reply:
+            abilities = shared.abilities
+            return read_reply(await send(server), logprobs=abilities.logprobs, token_ids=abilities.token_ids)
+
+        reply = await shared.pool.ask(pictures[0] if pictures else "", read)
+        shared.check(reply)
+        self._count(reply, len(pictures))
+        if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
+            shared.retokenised += 1
+            if begun:
+                raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")
+        return reply
+
+    def _count(self, reply: Reply, images: int) -> None:
+        usage = reply.usage or Usage()
+        for counters in self._all_counters:
+            counters.requests += 1
+            counters.images_encoded += images
+            counters.tokens_prefilled += usage.prompt_tokens - (usage.cached or 0)
+            counters.tokens_reused += usage.cached or 0
+            counters.decode_steps += usage.completion_tokens or 0
+
+    @property
+    def _all_counters(self) -> tuple[Counters, ...]:
+        """Only the event loop's thread changes them."""
+        return (self._counters, self._shared.total)

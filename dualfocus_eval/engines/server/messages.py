@@ -1,0 +1,78 @@
+"""Conversations in the form of the OpenAI API: images as PNG data, which keep every pixel."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from dualfocus_eval.engines.base import Conversation, Picture
+
+__all__ = ["ImageUrls", "messages_of", "pictures_of"]
+
+_KEPT = 256
+"""Encoded images in memory: those of the questions in flight."""
+
+
+def pictures_of(conversation: Conversation) -> list[Picture]:
+    """Its pictures in reading order."""
+    return [part for message in conversation for part in message.content if isinstance(part, Picture)]
+
+
+class ImageUrls:
+    """Data URLs of images, each encoded once while questions about it are in flight."""
+
+    def __init__(self) -> None:
+        self._tasks: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
+
+    async def of(self, conversation: Conversation) -> dict[str, str]:
+        """The URLs of the conversation's pictures by digest."""
+        return {picture.digest: await self._url(picture) for picture in pictures_of(conversation)}
+
+    async def _url(self, picture: Picture) -> str:
+        task = self._tasks.get(picture.digest)
+        if task is None:
+            task = asyncio.ensure_future(asyncio.to_thread(_data_url, picture))
+            self._tasks[picture.digest] = task
+            if len(self._tasks) > _KEPT:
+                self._tasks.popitem(last=False)
+        self._tasks.move_to_end(picture.digest)
+        return await asyncio.shield(task)
+
+
+def _data_url(picture: Picture) -> str:
+    content = io.BytesIO()
+    picture.pixels.save(content, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def messages_of(
+    conversation: Conversation, urls: Mapping[str, str], *, named: bool, known: Collection[str] = (), begun: str = ""
+) -> list[dict[str, Any]]:
+    """``conversation`` as the API takes it.
+
+    With ``named`` every image has its digest as its ``uuid`` (vLLM); one of the ``known`` is sent by that alone.
+    ``begun`` is what the assistant has written already of the answer that is to come.
+    """
+    messages: list[dict[str, Any]] = []
+    for message in conversation:
+        parts = [
+            _image(part, urls, named, known) if isinstance(part, Picture) else {"type": "text", "text": part}
+            for part in message.content
+        ]
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        only_text = message.role == "assistant" or len(texts) == len(parts)
+        messages.append({"role": message.role, "content": "".join(texts) if only_text else parts})
+    if begun:
+        messages.append({"role": "assistant", "content": begun})
+    return messages
+
+
+def _image(picture: Picture, urls: Mapping[str, str], named: bool, known: Collection[str]) -> dict[str, Any]:
+    if not named:
+        return {"type": "image_url", "image_url": {"url": urls[picture.digest]}}
+    url = None if picture.digest in known else {"url": urls[picture.digest]}
+    return {"type": "image_url", "image_url": url, "uuid": picture.digest}

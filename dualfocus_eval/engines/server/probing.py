@@ -1,0 +1,175 @@
+"""What servers can do, found out by asking them before a run begins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.base import Conversation, Message, Picture
+from dualfocus_eval.engines.server.abilities import Abilities
+from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, read_reply
+from dualfocus_eval.engines.server.server import RequestFailedError, Server
+
+__all__ = ["Served", "probe", "sample_conversation", "served_by", "served_model"]
+
+logger = logging.getLogger(__name__)
+
+_PAUSE = 2.0
+"""Seconds between two looks at a server that is still loading."""
+
+
+class _Model(BaseModel):
+    id: str
+    root: str | None = None
+    owned_by: str | None = None
+    max_model_len: int | None = None
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model that a server says it serves."""
+
+    model: str
+    root: str | None
+    """Where the server has it from: a folder of its own machine, or a hub id."""
+    software: str
+    """Name and version of the server."""
+    max_tokens: int | None
+    """Most tokens of prompt and answer together; None where it does not say."""
+
+
+async def served_by(server: Server, config: ServerConfig) -> Served:
+    """What ``server`` serves; waits while it is loading. Raises ``UserError`` that says what to do."""
+    models = await _models(server, config.timeout)
+    model = _chosen(models, config.model, server.address)
+    software = model.owned_by or "unknown"
+    try:
+        version = json.loads(await server.get("/version", root=True))["version"]
+        software = f"vllm {version}"
+    except (RequestFailedError, ValueError, KeyError, TypeError):
+        pass
+    return Served(model.id, model.root, software, model.max_model_len)
+
+
+def served_model(config: ServerConfig) -> Served:
+    """What the first server of ``config`` serves; see `served_by`."""
+
+    async def ask() -> Served:
+        server = Server(config.base_url[0], config)
+        try:
+            return await served_by(server, config)
+        finally:
+            await server.close()
+
+    return asyncio.run(ask())
+
+
+async def _models(server: Server, patience: float) -> list[_Model]:
+    begin = time.monotonic()
+    told = False
+    while True:
+        try:
+            return _Models.model_validate_json(await server.get("/models")).data
+        except ValidationError as error:
+            raise UserError(
+                f"{server.address}: it does not answer as an OpenAI-compatible server; is base_url right?"
+            ) from error
+        except RequestFailedError as failure:
+            waited = time.monotonic() - begin
+            if not failure.passing or waited + _PAUSE > patience:
+                raise UserError(f"{server.address}: {failure}; is base_url right, and the server running?") from failure
+            if not told:
+                logger.warning("%s: %s; waiting up to %.0f s for it to load", server.address, failure, patience)
+                told = True
+        await asyncio.sleep(_PAUSE)
+
+
+def _chosen(models: Sequence[_Model], wanted: str | None, address: str) -> _Model:
+    names = [model.id for model in models]
+    if wanted is None:
+        if len(models) != 1:
+            raise UserError(f"{address}: it serves {', '.join(names) or 'no model'}; choose one with model=")
+        return models[0]
+    for model in models:
+        if model.id == wanted:
+            return model
+    raise UserError(f"{address}: it does not serve {wanted!r} but {', '.join(names) or 'no model'}; set model=")
+
+
+def sample_conversation(images: int = 1, turns: Sequence[str] = ()) -> Conversation:
+    """A conversation of small images and few words to try a server with."""
+    picture = Picture(Image.linear_gradient("L").resize((80, 60)).convert("RGB"))
+    messages = [Message("user", (picture, "What is this?"))]
+    for number, turn in enumerate(turns):
+        parts = (picture, "And this?") if number + 1 < images else ("And now?",)
+        messages += [Message("assistant", (turn,)), Message("user", parts)]
+    return tuple(messages)
+
+
+async def probe(server: Server, model: str) -> Abilities:
+    """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about two images."""
+    body: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0}
+    urls = await ImageUrls().of(sample_conversation())
+
+    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "", images: int = 1) -> Reply | None:
+        conversation = sample_conversation(images, ["A picture"] * (images - 1))
+        messages = messages_of(conversation, urls, named=named, begun=begun)
+        return await _answer(server, {**body, **more, "messages": messages})
+
+    await _require(server, {**body, "messages": messages_of(sample_conversation(2, ["A picture"]), urls, named=False)})
+    logprobs = {"logprobs": True, "top_logprobs": 2}
+    ids = {**logprobs, "return_token_ids": True, "return_tokens_as_token_ids": True}
+    scores = {**ids, "add_generation_prompt": False, "continue_final_message": True, "top_logprobs": 1}
+    plain = await ask(logprobs)
+    has_logprobs = plain is not None and bool(plain.choice.tokens)
+    reply = await ask(ids)
+    has_ids = reply is not None and bool(reply.choice.token_ids) and bool(reply.prompt_token_ids)
+    wanted = reply.choice.token_ids if has_ids and reply else None
+    forced = await ask({**scores, "allowed_token_ids": wanted}, begun="A") if wanted else None
+    can_force = forced is not None and forced.choice.token_ids == wanted
+    prompt = await ask({**scores, "prompt_logprobs": 1}, begun="A") if can_force else None
+    named = await ask({}, named=True)
+    return Abilities(
+        logprobs=has_logprobs,
+        token_ids=has_ids,
+        forced_tokens=has_logprobs and can_force,
+        prompt_logprobs=prompt is not None and bool(prompt.prompt_logprobs),
+        image_uuids=named is not None and has_ids,
+    )
+
+
+async def _answer(server: Server, body: Mapping[str, Any]) -> Reply | None:
+    """The reply, or None where the server refuses the request."""
+    try:
+        return read_reply(await server.complete(body), logprobs=False, token_ids=False)
+    except BadReplyError:
+        return None
+    except RequestFailedError as failure:
+        if failure.passing:
+            raise UserError(f"{server.address}: {failure}") from failure
+        return None
+
+
+async def _require(server: Server, body: Mapping[str, Any]) -> None:
+    try:
+        read_reply(await server.complete(body), logprobs=False, token_ids=False)
+    except (RequestFailedError, BadReplyError) as failure:
+        raise UserError(
+            f"{server.address}: it cannot answer about two images: {failure}; serve the model with two images per "
+            "prompt and a context that holds them (`dualfocus serve-command` prints how)"
+        ) from failure

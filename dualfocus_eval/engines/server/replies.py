@@ -1,0 +1,128 @@
+"""What a server answers, read strictly: a reply that lacks what was asked for is an error, never a shorter answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import BaseModel, Field, ValidationError
+
+__all__ = ["BadReplyError", "Choice", "Reply", "read_reply"]
+
+_FLOOR = -9999.0
+"""What vLLM writes in the place of a log-probability that is NaN or minus infinity."""
+
+
+class BadReplyError(Exception):
+    """A reply that is no chat completion, or lacks what was asked for; ``kind`` as `Failure.kind`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TopLogprob(BaseModel):
+    token: str
+    logprob: float | None
+
+
+class TokenLogprob(BaseModel):
+    token: str
+    logprob: float | None
+    top_logprobs: list[TopLogprob] = []
+
+
+class ChoiceLogprobs(BaseModel):
+    content: list[TokenLogprob] | None = None
+
+
+class ReplyMessage(BaseModel):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class Choice(BaseModel):
+    message: ReplyMessage
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    token_ids: list[int] | None = None
+    logprobs: ChoiceLogprobs | None = None
+
+    @property
+    def tokens(self) -> list[TokenLogprob]:
+        """Log-probabilities token by token; empty where the server sent none."""
+        return (self.logprobs.content if self.logprobs else None) or []
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Those of the generated tokens, in nats. Raises ``BadReplyError`` where one is no number."""
+        values = [token.logprob for token in self.tokens]
+        if not all(value is not None and math.isfinite(value) and value > _FLOOR for value in values):
+            raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
+        return tuple(value for value in values if value is not None)
+
+
+class PromptTokensDetails(BaseModel):
+    cached_tokens: int | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
+
+    @property
+    def cached(self) -> int | None:
+        """Prompt tokens that were not computed; None where the server does not say."""
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+
+
+class PromptLogprob(BaseModel):
+    logprob: float | None
+    rank: int | None = None
+
+
+class Reply(BaseModel):
+    """A chat completion, with vLLM's additions."""
+
+    model: str = ""
+    choices: list[Choice] = Field(min_length=1)
+    usage: Usage | None = None
+    system_fingerprint: str | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[int, PromptLogprob] | None] | None = None
+
+    @property
+    def choice(self) -> Choice:
+        return self.choices[0]
+
+
+def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:
+    """The chat completion in ``content``, which must have what was asked for. Raises ``BadReplyError``."""
+    try:
+        reply = Reply.model_validate_json(content)
+    except ValidationError as error:
+        shown = content[:60].decode("utf-8", errors="replace").strip()
+        raise BadReplyError("bad_reply", f"the server did not send a chat completion: {shown!r}") from error
+    choice = reply.choice
+    if logprobs and choice.logprobs is None:
+        raise BadReplyError("no_logprobs", "the reply has no log-probabilities, although they were asked for")
+    if token_ids and (choice.token_ids is None or reply.prompt_token_ids is None):
+        raise BadReplyError("bad_reply", "the reply has no token ids, although they were asked for")
+    _check_lengths(choice, reply.usage.completion_tokens if reply.usage else None)
+    return reply
+
+
+def _check_lengths(choice: Choice, announced: int | None) -> None:
+    sizes: Sequence[int | None] = (
+        announced,
+        len(choice.token_ids) if choice.token_ids is not None else None,
+        len(choice.tokens) if choice.logprobs is not None and choice.token_ids is not None else None,
+    )
+    known = [size for size in sizes if size is not None]
+    if len(set(known)) > 1:
+        raise BadReplyError(
+            "bad_reply",
+            f"the reply is incomplete: {max(known)} tokens were announced and {min(known)} came",
+        )

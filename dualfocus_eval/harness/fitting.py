@@ -1,0 +1,39 @@
+"""Settings that go with what the engine can do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.selection import RULES
+from dualfocus_eval.method.settings import Settings
+
+__all__ = ["fitting_settings"]
+
+
+def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, tuple[str, ...]]:
+    """``settings`` without what the engine cannot do and the answers do not need, and what the user is to be told.
+
+    Raises ``UserError`` where the answers need it.
+    """
+    if settings.strategy != "dualfocus":
+        return settings, ()
+    if not engine.has_logprobs:
+        raise UserError(
+            "the server returns no log-probabilities, so nothing can choose between two answers: pass strategy=macro "
+            "or strategy=micro"
+        )
+    if engine.can_score:
+        return settings, ()
+    if "micro_context_scores" in RULES[settings.selection].needs:
+        able = [rule.name for rule in RULES if "micro_context_scores" not in rule.needs]
+        raise UserError(
+            f"selection={settings.selection} scores given texts, which this server cannot do: choose another rule "
+            f"({', '.join(able)})"
+        )
+    if not settings.score_all:
+        return settings, ()
+    return replace(settings, score_all=False), (
+        "the server cannot score given texts: the traces will not tell what the other selection rules would pick",
+    )
