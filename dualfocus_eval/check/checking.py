@@ -18,7 +18,7 @@ from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_siz
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
-from dualfocus_eval.harness.fitting import fitting_settings
+from dualfocus_eval.harness.fitting import fitting_settings, rules_without_scores
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 
@@ -69,7 +69,7 @@ def check_setup(probes: Sequence[Probe], engine: RunEngine, settings: Settings, 
     refused = _refused(settings, engine)
     settings = replace(settings, strategy="dualfocus", adaptive_nll=None, jitter=0.0)
     if not engine.can_score:
-        settings = replace(settings, selection="own_context", score_all=False)
+        settings = replace(settings, selection=rules_without_scores()[0], score_all=False)
     passes = run_passes(probes, engine, settings, batch_size)
     causes = [failure for state in (*passes.answered, *passes.decided) if (failure := _failure(state))]
     return SetupCheck(
