@@ -86,7 +86,7 @@ def _evaluation(model: ModelToServe, servers: list[str], recipe: str | None) -> 
     urls = ",".join(servers)
     arguments = {
         "engine": "server",
-        "base_url": urls,
+        "base_url": f'"{urls}"' if len(servers) > 1 else urls,  # the parser's way to keep commas in a value
         "model": model.answering,
         "pretrained": model.checkpoint,
         **({"revision": model.revision} if model.revision else {}),
@@ -95,12 +95,7 @@ def _evaluation(model: ModelToServe, servers: list[str], recipe: str | None) -> 
         "concurrency": str(min(_CONCURRENCY * len(servers), 4096)),
     }
     words = ["dualfocus", "eval", "--tasks", "df_pope", "--output_path", "results", "--model_args"]
-    return shlex.join([*words, ",".join(f"{name}={_argument(value)}" for name, value in arguments.items())])
-
-
-def _argument(value: str) -> str:
-    """A model argument's value, in quotes where it has commas of its own."""
-    return f'"{value}"' if "," in value else value
+    return shlex.join([*words, ",".join(f"{name}={value}" for name, value in arguments.items())])
 
 
 def _counted(number: int, what: str) -> str:
