@@ -60,6 +60,8 @@ class Shared:
     family: Family
     check: Callable[[Reply], None]
     """Raises where a reply is of another model than the run's."""
+    image_options: Mapping[str, Any] = field(default_factory=dict)
+    """What the server's image processor is told with every request."""
     total: Counters = field(default_factory=Counters)
     """What was done for all callers together."""
     retokenised: int = 0
@@ -166,6 +168,8 @@ class ServerCalls(Engine):
         body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
         if shared.abilities.token_ids:
             body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
+        if shared.image_options:
+            body["mm_processor_kwargs"] = dict(shared.image_options)
         if text:
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         pictures = [picture.digest for picture in pictures_of(conversation)]

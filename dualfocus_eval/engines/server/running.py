@@ -24,10 +24,8 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
-from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
-from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import ServerCalls, Shared
@@ -35,13 +33,10 @@ from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.probing import Served, probe, served_by
-from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
+from dualfocus_eval.engines.server.processor import at_hand, image_options
 from dualfocus_eval.engines.server.replies import Reply
 from dualfocus_eval.engines.server.server import Server
-from dualfocus_eval.engines.template import ChatTemplate
-from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
 
 __all__ = ["ServerEngine", "connect"]
 
@@ -186,7 +181,7 @@ class _OneByOne(ServerCalls):
 
 def connect(config: ServerConfig) -> ServerEngine:
     """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
-    family, tokens = _tokens(config)
+    family, tokens = at_hand(config)
     context = start_blocking_portal()
     portal = context.__enter__()
     try:
@@ -201,7 +196,8 @@ def connect(config: ServerConfig) -> ServerEngine:
             fingerprint.refuse_other(Fingerprint((), reply.system_fingerprint), ", ".join(config.base_url))
 
     pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
+    options = image_options(config, tokens)
+    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check, options)
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
     return ServerEngine(shared, config, served, fingerprint, context)
 
@@ -230,14 +226,3 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fin
         await verify(server)
         server.verify = partial(verify, server)
     return servers, served[0], abilities, first
-
-
-def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
-    """The family, and how the checkpoint's own processor tokenises prompts; nothing of it where there is none."""
-    if config.pretrained is None:
-        return generic_family("unknown"), None
-    checkpoint = EngineConfig(config.pretrained, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))
