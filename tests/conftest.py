@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.random_checkpoints import save_random_checkpoint
 
     return save_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[str]:
+    """Address of a server of the embedded checkpoint, named `tests.server_double.NAME`."""
+    from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
+    from tests.server_double import ServerDouble, serving
+
+    with serving(ServerDouble(resource_folder("models") / EMBEDDED_CHECKPOINT).app) as address:
+        yield address
