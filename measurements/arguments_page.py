@@ -21,6 +21,7 @@ from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.common.tables import fill_page
 from dualfocus_eval.common.validation import allowed
 from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.families.conventions import PUBLISHED
 from dualfocus_eval.harness.arguments import ARGUMENTS, RunArguments
@@ -36,7 +37,7 @@ _OF_FAMILIES = {name for family in FAMILIES for name in family.settings}
 
 def tables() -> dict[str, str]:
     """A Markdown table for each group of arguments and one of the box conventions, by its name on the page."""
-    arguments = {"method": Settings, "engine": EngineConfig, "run": RunArguments}
+    arguments = {"method": Settings, "engine": EngineConfig, "server": ServerConfig, "run": RunArguments}
     return {name: _table(kind) for name, kind in arguments.items()} | {"conventions": _conventions()}
 
 
@@ -65,13 +66,14 @@ def _table(kind: type[Any]) -> str:
     for entry in fields(kind):
         if entry.name in ARGUMENTS:
             meaning = " ".join(described[entry.name]["description"].replace("``", "`").split())
-            cells = (f"`{entry.name}`", allowed(hints[entry.name]), _default(entry), meaning, _also(entry.name))
+            also = _also(entry.name) if kind is not ServerConfig else ""
+            cells = (f"`{entry.name}`", allowed(hints[entry.name]), _default(entry, kind), meaning, also)
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
 
-def _default(entry: Field[Any]) -> str:
-    if entry.name == "pretrained":
+def _default(entry: Field[Any], kind: type[Any]) -> str:
+    if entry.name == "pretrained" and kind is EngineConfig:
         return "the embedded checkpoint"
     if entry.default is MISSING or entry.default is None:
         return "none"

@@ -41,7 +41,13 @@ Location = tuple[str | int, ...]
 _LONGEST = 80
 """Characters of a value in a message."""
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
-_KINDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_KINDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple[str, ...]: "texts with commas between them",
+}
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 _OUT_OF_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "finite_number")
 

@@ -93,6 +93,8 @@ class GenerateRequest:
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     max_thinking_tokens: int = DEFAULT_THINKING_TOKENS
+    unmarked: bool = False
+    """Whether the text is to be scored, so that the marks that some checkpoints put around an answer are left out."""
 
     @property
     def answers_at_once(self) -> bool:
@@ -180,6 +182,8 @@ class Score:
 
     logprobs: tuple[float, ...]
     greedy: tuple[bool, ...]
+    method: str | None = None
+    """How a server was made to compute them (`engines.server.scoring`); None of an engine in this process."""
 
     @property
     def nll(self) -> float:

@@ -142,7 +142,7 @@ def test_stored_answers_of_another_budget_are_reused_where_nobody_thinks(tmp_pat
     def keys(checkpoint: Any) -> set[str]:
         engine = TransformersEngine(checkpoint, 1, 0)
         configs = [resolve({"max_thinking_tokens": tokens}) for tokens in (100, 200)]
-        return {StoreKey.of(config, engine).settings_key for config in configs}
+        return {StoreKey.of(config.settings, engine).settings_key for config in configs}
 
     checkpoint = thinking_checkpoint("opens")
     assert len(keys(checkpoint)) == 2

@@ -13,7 +13,8 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.running import ServerEngine, connect
+from dualfocus_eval.engines.server.connecting import connect
+from dualfocus_eval.engines.server.running import ServerEngine
 from tests.server_double import NAME
 
 torch.set_num_threads(1)
