@@ -108,7 +108,7 @@ class ServerEngine(ServerCalls, RunEngine):
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
         found = [
-            f"{address} did not answer and was left out {count} times"
+            f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()
         ]
         if shared.retokenised:
