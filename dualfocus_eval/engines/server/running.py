@@ -1,18 +1,17 @@
-"""A run's engine in front of servers: found, probed, and kept an eye on."""
+"""A run's engine in front of servers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
@@ -24,28 +23,16 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
-from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
-from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import ServerCalls, Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
-from dualfocus_eval.engines.server.messages import ImageUrls
-from dualfocus_eval.engines.server.pool import ServerPool
-from dualfocus_eval.engines.server.probing import Served, probe, served_by
-from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import Reply
-from dualfocus_eval.engines.server.server import Server
-from dualfocus_eval.engines.template import ChatTemplate
-from dualfocus_eval.engines.thinking import ThinkingFormat
+from dualfocus_eval.engines.server.probing import Served
 from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
 
-__all__ = ["ServerEngine", "connect"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["ServerEngine"]
 
 
 class ServerEngine(ServerCalls, RunEngine):
@@ -121,7 +108,7 @@ class ServerEngine(ServerCalls, RunEngine):
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
         found = [
-            f"{address} did not answer and was left out {count} times"
+            f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()
         ]
         if shared.retokenised:
@@ -142,6 +129,10 @@ class ServerEngine(ServerCalls, RunEngine):
     def has_logprobs(self) -> bool:
         """Whether answers come with their log-probabilities."""
         return self._shared.abilities.logprobs
+
+    def claim_traces(self, folder: Path) -> None:
+        """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
+        self._fingerprint.claim(folder / f"server-{self.identity.rpartition('-')[2]}.json")
 
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
@@ -182,62 +173,3 @@ class _OneByOne(ServerCalls):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
         return [ServerCalls.score(self, [request])[0] for request in requests]
-
-
-def connect(config: ServerConfig) -> ServerEngine:
-    """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
-    family, tokens = _tokens(config)
-    context = start_blocking_portal()
-    portal = context.__enter__()
-    try:
-        found = portal.call(partial(_connect, config))
-    except BaseException:
-        context.__exit__(None, None, None)
-        raise
-    servers, served, abilities, fingerprint = found
-
-    def check(reply: Reply) -> None:
-        if reply.system_fingerprint != fingerprint.software:
-            fingerprint.refuse_other(Fingerprint((), reply.system_fingerprint), ", ".join(config.base_url))
-
-    pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
-    logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, context)
-
-
-async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
-    return ServerPool(servers, config)
-
-
-async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fingerprint]:
-    servers = [Server(address, config) for address in config.base_url]
-    served = [await served_by(server, config) for server in servers]
-    for server, other in zip(servers[1:], served[1:], strict=True):
-        if (other.model, other.software) != (served[0].model, served[0].software):
-            raise UserError(
-                f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
-                f"{served[0].model} ({served[0].software}); give servers of one model and version"
-            )
-    abilities = await probe(servers[0], served[0].model)
-    first = await Fingerprint.of(servers[0], served[0].model, logprobs=abilities.logprobs)
-
-    async def verify(server: Server) -> None:
-        found = await Fingerprint.of(server, served[0].model, logprobs=abilities.logprobs)
-        first.refuse_other(found, server.address)
-
-    for server in servers:
-        await verify(server)
-        server.verify = partial(verify, server)
-    return servers, served[0], abilities, first
-
-
-def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
-    """The family, and how the checkpoint's own processor tokenises prompts; nothing of it where there is none."""
-    if config.pretrained is None:
-        return generic_family("unknown"), None
-    checkpoint = EngineConfig(config.pretrained, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))
