@@ -183,27 +183,36 @@ class ServerCalls(Engine):
                 server.known_images -= known
                 messages = messages_of(conversation, urls, named=named, begun=text)
                 reply = await server.reply({**body, "messages": messages}, **demanded)
+                known = set()
             if named:
                 server.known_images.update(pictures)
+            self._count(images_sent=len(pictures), images_named=sum(digest in known for digest in pictures))
             return reply
 
         reply = await shared.pool.ask(pictures[0] if pictures else "", send)
         shared.check(reply)
-        self._count(reply, len(pictures))
+        self._count_reply(reply)
         if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
             shared.retokenised += 1
             if begun:
                 raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")
         return reply
 
-    def _count(self, reply: Reply, images: int) -> None:
+    def _count_reply(self, reply: Reply) -> None:
         usage = reply.usage or Usage()
+        cached = usage.cached or 0
+        self._count(
+            requests=1,
+            tokens_prefilled=usage.prompt_tokens - cached,
+            tokens_reused=cached,
+            tokens_untold=usage.prompt_tokens if usage.cached is None else 0,
+            decode_steps=usage.completion_tokens or 0,
+        )
+
+    def _count(self, **more: int) -> None:
         for counters in self._all_counters:
-            counters.requests += 1
-            counters.images_encoded += images
-            counters.tokens_prefilled += usage.prompt_tokens - (usage.cached or 0)
-            counters.tokens_reused += usage.cached or 0
-            counters.decode_steps += usage.completion_tokens or 0
+            for name, count in more.items():
+                setattr(counters, name, getattr(counters, name) + count)
 
     @property
     def _all_counters(self) -> tuple[Counters, ...]:
