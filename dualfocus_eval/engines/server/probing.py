@@ -22,7 +22,7 @@ from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
-__all__ = ["Served", "probe", "sample_conversation", "served_by", "served_model"]
+__all__ = ["Served", "probe_all", "sample_conversation", "served_by", "served_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -135,18 +135,30 @@ def sample_conversation(images: int = 1, turns: Sequence[str] = ()) -> Conversat
     return tuple(messages)
 
 
+async def probe_all(servers: Sequence[Server], model: str, config: ServerConfig) -> Abilities:
+    """Find out what ``servers`` can do. Raises ``UserError`` where one cannot do what another can."""
+    first, *others = await asyncio.gather(*(probe(server, model, config) for server in servers))
+    for server, other in zip(servers[1:], others, strict=True):
+        apart = [name for name, value in vars(first).items() if value != vars(other)[name]]
+        if apart:
+            able, unable = (servers[0], server) if vars(first)[apart[0]] else (server, servers[0])
+            raise UserError(
+                f"{able.address} offers {apart[0]} and {unable.address} does not: give servers of one version that are "
+                "started alike (`dualfocus serve-command` prints how)"
+            )
+    return first
+
+
 async def probe(server: Server, model: str, config: ServerConfig) -> Abilities:
-    """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about two images."""
+    """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about an image at all."""
     body: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0}
     urls = await ImageUrls().of(sample_conversation())
 
-    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "", images: int = 1) -> Reply | None:
-        conversation = sample_conversation(images, ["A picture"] * (images - 1))
-        messages = messages_of(conversation, urls, named=named, begun=begun)
+    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "") -> Reply | None:
+        messages = messages_of(sample_conversation(), urls, named=named, begun=begun)
         return await _answer(server, {**body, **more, "messages": messages}, config)
 
-    two = {**body, "messages": messages_of(sample_conversation(2, ["A picture"]), urls, named=False)}
-    await _require(server, two, config)
+    await _require(server, {**body, "messages": messages_of(sample_conversation(), urls, named=False)}, config)
     logprobs = {"logprobs": True, "top_logprobs": 2}
     ids = {**logprobs, "return_token_ids": True, "return_tokens_as_token_ids": True}
     scores = {**ids, "add_generation_prompt": False, "continue_final_message": True, "top_logprobs": 1}
@@ -196,7 +208,4 @@ async def _require(server: Server, body: Mapping[str, Any], config: ServerConfig
 
 
 def _cannot_answer(server: Server, failure: Exception) -> UserError:
-    return UserError(
-        f"{server.address}: it cannot answer about two images: {failure}; serve the model with two images per prompt "
-        "and a context that holds them (`dualfocus serve-command` prints how)"
-    )
+    return UserError(f"{server.address}: it cannot answer about an image: {failure}; serve a vision-language model")

@@ -25,11 +25,12 @@ from dualfocus_eval.engines.server.engine import ServerCalls, Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
-from dualfocus_eval.engines.server.probing import Served, probe, served_by
+from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
@@ -49,11 +50,12 @@ class ServerEngine(ServerCalls, RunEngine):
         config: ServerConfig,
         served: Served,
         fingerprint: Fingerprint,
+        passes: TwoPasses,
         portal: AbstractContextManager[BlockingPortal],
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._portal = served, fingerprint, portal
+        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
 
     @property
     def counters(self) -> Counters:
@@ -105,7 +107,8 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
-        found = [
+        found = [text for text in (self._passes.problem, self._passes.warning) if text is not None]
+        found += [
             f"{address} did not answer and was left out {count} times"
             for address, count in shared.pool.taken_out.items()
         ]
@@ -127,6 +130,10 @@ class ServerEngine(ServerCalls, RunEngine):
     def has_logprobs(self) -> bool:
         """Whether answers come with their log-probabilities."""
         return self._shared.abilities.logprobs
+
+    @property
+    def two_pass_problem(self) -> str | None:
+        return self._passes.problem
 
     def claim_traces(self, folder: Path) -> None:
         """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
@@ -151,11 +158,11 @@ def connect(config: ServerConfig) -> ServerEngine:
     context = start_blocking_portal()
     portal = context.__enter__()
     try:
-        found = portal.call(partial(_connect, config))
+        found = portal.call(partial(_connect, config, tokens))
     except BaseException:
         context.__exit__(None, None, None)
         raise
-    servers, served, abilities, fingerprint = found
+    servers, served, abilities, fingerprint, passes = found
 
     def check(reply: Reply) -> None:
         if difference := fingerprint.difference_of_software(reply.system_fingerprint):
@@ -164,14 +171,16 @@ def connect(config: ServerConfig) -> ServerEngine:
     pool = portal.call(_pool, servers, config)
     shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, context)
+    return ServerEngine(shared, config, served, fingerprint, passes, context)
 
 
 async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
     return ServerPool(servers, config)
 
 
-async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fingerprint]:
+async def _connect(
+    config: ServerConfig, tokens: PromptTokens | None
+) -> tuple[list[Server], Served, Any, Fingerprint, TwoPasses]:
     servers = [Server(address, config) for address in config.base_url]
     served = [await served_by(server, config) for server in servers]
     for server, other in zip(servers[1:], served[1:], strict=True):
@@ -180,7 +189,8 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fin
                 f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
                 f"{served[0].model} ({served[0].software}); give servers of one model and version"
             )
-    abilities = await probe(servers[0], served[0].model, config)
+    abilities = await probe_all(servers, served[0].model, config)
+    passes = await TwoPasses.on(servers, served, abilities, tokens, config)
     try:
         fingerprints: list[Fingerprint] = [
             await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
@@ -197,7 +207,7 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fin
             )
     for server in servers:
         server.verify = partial(_verify, server, served[0].model, first, logprobs=abilities.logprobs)
-    return servers, served[0], abilities, first
+    return servers, served[0], abilities, first, passes
 
 
 async def _verify(server: Server, model: str, first: Fingerprint, *, logprobs: bool) -> None:
