@@ -1,4 +1,4 @@
-"""Runs in vLLM's environment: its own parser reads arguments of ``vllm serve``, a JSON list on each line of its input."""
+"""Runs in vLLM's environment: its parser reads arguments of ``vllm serve``, a JSON list on each line of its input."""
 
 import json
 import sys
