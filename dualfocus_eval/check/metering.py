@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
-from dualfocus_eval.engines.base import Engine
-from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.running import RunEngine
 
 __all__ = ["Meter", "Usage"]
 
@@ -45,7 +44,7 @@ class Usage:
 class Meter:
     """Adds up what the passes over ``engine`` take, by the pass's name."""
 
-    engine: Engine
+    engine: RunEngine
     usage: dict[str, Usage] = field(default_factory=dict)
 
     @contextmanager
@@ -65,7 +64,7 @@ class Meter:
 
     @property
     def _device(self) -> str | None:
-        return self.engine.info.device if isinstance(self.engine, LocalEngine) else None
+        return self.engine.info.device
 
 
 @dataclass

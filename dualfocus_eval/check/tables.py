@@ -29,19 +29,12 @@ def setup_tables(found: SetupCheck) -> list[Table]:
 
 def _engine(found: SetupCheck) -> Table:
     info = found.engine
-    rows: list[tuple[Cell, ...]] = [("questions", found.questions)]
-    if info:
+    rows: list[tuple[Cell, ...]] = [("questions", found.questions), ("family", info.family), ("engine", info.engine)]
+    rows += info.served.items()
+    if info.device is not None:
         limited = f"not by the second pass: {info.limited_reuse}" if info.limited_reuse else "yes"
         reuse = f"no: {info.no_reuse}" if info.no_reuse else limited
-        rows += [
-            ("family", info.family),
-            ("engine", info.engine),
-            ("device", info.device),
-            ("dtype", info.dtype),
-            ("prefix reuse", reuse),
-        ]
-    else:
-        rows.append(("engine", "a server"))
+        rows += [("device", info.device), ("dtype", info.dtype), ("prefix reuse", reuse)]
     if found.batch_halvings:
         rows.append(("batches halved, out of memory", found.batch_halvings))
     if not GROUNDING[found.settings.grounding].responds:
@@ -106,7 +99,7 @@ def _iou(reading: Reading) -> Number | None:
 
 
 def _agreement(found: SetupCheck) -> Table | None:
-    if found.agreement is None:
+    if not found.agreement:
         return None
     rows = tuple(
         (

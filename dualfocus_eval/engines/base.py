@@ -182,6 +182,8 @@ class Score:
 
     logprobs: tuple[float, ...]
     greedy: tuple[bool, ...]
+    method: str | None = None
+    """How a server was made to compute them (`engines.server.scoring`); None of an engine in this process."""
 
     @property
     def nll(self) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.engines.base import Conversation, Engine
+from dualfocus_eval.engines.base import Conversation, Engine, Picture
 from dualfocus_eval.families import Family
 
 __all__ = ["EngineInfo", "RunEngine"]
@@ -20,12 +20,15 @@ class EngineInfo:
 
     engine: str
     family: str
-    device: str
-    dtype: str
+    device: str | None
+    """None where a server computes, which does not tell it; so is ``dtype``."""
+    dtype: str | None
     no_reuse: str | None
-    """Why the states of a prompt's beginning are not reused; None where they are."""
+    """Why the states of a prompt's beginning are not reused; None where they are, and where a server decides."""
     limited_reuse: str | None = None
     """Why the second pass does not reuse those of the first, where only this is so."""
+    served: Mapping[str, str] = field(default_factory=dict)
+    """What else is known of a server, by what it is."""
 
 
 class RunEngine(Engine):
@@ -107,6 +110,14 @@ class RunEngine(Engine):
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return self
+
+    def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
+        """Engines of the same model that must give the same answers, by how they compute them; the plainest last."""
+        return {}
+
+    def expected_image_tokens(self, picture: Picture) -> int | None:
+        """How many image tokens a prompt with ``picture`` alone must have; None where nothing else could be."""
+        return None
 
     def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
         """The prompt in reading order, special tokens included: texts, and the lengths of runs of image tokens.

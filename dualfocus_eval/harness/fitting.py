@@ -9,7 +9,12 @@ from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["fitting_settings"]
+__all__ = ["fitting_settings", "rules_without_scores"]
+
+
+def rules_without_scores() -> tuple[str, ...]:
+    """Names of the selection rules for which no text has to be scored."""
+    return tuple(rule.name for rule in RULES if "micro_context_scores" not in rule.needs)
 
 
 def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, tuple[str, ...]]:
@@ -30,10 +35,9 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
     if engine.can_score:
         return settings, ()
     if "micro_context_scores" in RULES[settings.selection].needs:
-        able = [rule.name for rule in RULES if "micro_context_scores" not in rule.needs]
         raise UserError(
             f"selection={settings.selection} scores given texts, which this server cannot do: choose another rule "
-            f"({', '.join(able)})"
+            f"({', '.join(rules_without_scores())})"
         )
     if not settings.score_all:
         return settings, ()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation
 from dualfocus_eval.engines.image_inputs import image_inputs
-from dualfocus_eval.engines.template import ChatTemplate
+from dualfocus_eval.engines.template import ChatTemplate, prompt_parts
 
 __all__ = ["PromptTokens"]
 
@@ -43,6 +43,15 @@ class PromptTokens:
             found[-1] += turn
         found[-1] += begun
         return found
+
+    def image_tokens(self, pixels: Image.Image) -> int:
+        """How many image tokens the checkpoint's processor makes of one image, alone in its prompt."""
+        inputs = image_inputs(self.template.processor, pixels)
+        return sum(part for part in self.parts(inputs.ids) if isinstance(part, int))
+
+    def parts(self, prompt_ids: Sequence[int]) -> tuple[str | int, ...]:
+        """See `engines.template.prompt_parts`."""
+        return prompt_parts(self.template.processor, prompt_ids)
 
     @staticmethod
     def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,18 @@ from typing import Any
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.base import Counters, Engine, RunEndedError
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Counters,
+    Engine,
+    Failure,
+    GenerateRequest,
+    Picture,
+    RunEndedError,
+    Score,
+    ScoreRequest,
+)
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
@@ -73,8 +84,15 @@ class ServerEngine(ServerCalls, RunEngine):
 
     @property
     def info(self) -> EngineInfo:
-        addresses = ", ".join(server.address for server in self._shared.pool.servers)
-        return EngineInfo(f"server ({self._served.software})", self.family.name, addresses, "the server's", None)
+        abilities = vars(self._shared.abilities).items()
+        served = {
+            "servers": ", ".join(server.address for server in self._shared.pool.servers),
+            "model": self._served.model,
+            "abilities": ", ".join(name for name, can in abilities if can) or "none",
+            "not able to": ", ".join(name for name, can in abilities if not can),
+        }
+        known = {name: value for name, value in served.items() if value}
+        return EngineInfo(f"server ({self._served.software})", self.family.name, None, None, None, served=known)
 
     @property
     def key(self) -> Mapping[str, str]:
@@ -143,6 +161,24 @@ class ServerEngine(ServerCalls, RunEngine):
         """The engine for one of several calls at the same time, with counters of its own."""
         return ServerCalls(self._shared)
 
+    def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
+        """The same requests once more, as many at a time as in a run, and one at a time."""
+        together = f"again, {self.parallel_calls} at a time"
+        return {together: self.call_engine, "again, one at a time": partial(_OneByOne, self._shared)}
+
+    def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
+        """The prompt as the server makes it, by the ids that it returns; see `RunEngine.prompt_parts`."""
+        shared = self._shared
+        if shared.tokens is None or not shared.abilities.token_ids:
+            return ()
+        reply = shared.portal.call(self._ask, conversation, (), {"max_tokens": 1}, False)
+        return shared.tokens.parts(reply.prompt_token_ids)
+
+    def expected_image_tokens(self, picture: Picture) -> int | None:
+        """By the checkpoint's own processor; None where that is not at hand."""
+        tokens = self._shared.tokens
+        return tokens.image_tokens(picture.pixels) if tokens else None
+
     def close(self) -> None:
         async def close_all() -> None:
             for server in self._shared.pool.servers:
@@ -150,6 +186,16 @@ class ServerEngine(ServerCalls, RunEngine):
 
         self._shared.portal.call(close_all)
         self._portal.__exit__(None, None, None)
+
+
+class _OneByOne(ServerCalls):
+    """No two requests at the same time."""
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        return [ServerCalls.generate(self, [request])[0] for request in requests]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        return [ServerCalls.score(self, [request])[0] for request in requests]
 
 
 def connect(config: ServerConfig) -> ServerEngine:
