@@ -53,6 +53,20 @@ class PromptTokens:
         """See `engines.template.prompt_parts`."""
         return prompt_parts(self.template.processor, prompt_ids)
 
+    def text(self, conversation: Conversation) -> str:
+        """The prompt as a text, the answer to be begun, with what the template writes for an image in its place.
+
+        Raises ``RenderingError`` as `segments` does.
+        """
+        return "".join(text + self.decode(turn) for text, turn in self.template.pieces(conversation, answering=True))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids`` as it stands after other text: SentencePiece leaves out a space at a text's beginning."""
+        tokenizer: Any = self.template.processor.tokenizer
+        anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
+        decoded: str = tokenizer.decode([*anchor, *ids])
+        return decoded.removeprefix(tokenizer.decode(anchor))
+
     @staticmethod
     def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int]) -> bool:
         """Whether ``prompt_ids`` are ``segments`` with other tokens, those of images, between them."""

@@ -142,7 +142,7 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def can_score(self) -> bool:
         """Whether given texts can be scored."""
-        return self._shared.abilities.forced_tokens and self._shared.tokens is not None
+        return self._shared.abilities.scores and self._shared.tokens is not None
 
     @property
     def has_logprobs(self) -> bool:
@@ -235,7 +235,7 @@ async def _connect(
                 f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
                 f"{served[0].model} ({served[0].software}); give servers of one model and version"
             )
-    abilities = await probe_all(servers, served[0].model, config)
+    abilities = await probe_all(servers, served[0], config)
     passes = await TwoPasses.on(servers, served, abilities, tokens, config)
     try:
         fingerprints: list[Fingerprint] = [

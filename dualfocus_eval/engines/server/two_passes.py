@@ -66,7 +66,7 @@ async def _problem(
             "messages": messages_of(conversation, await ImageUrls().of(conversation), named=False),
             "max_tokens": 1,
             "temperature": 0,
-            **({"return_token_ids": True} if abilities.token_ids else {}),
+            **abilities.id_parameters,
         }
         try:
             reply: Reply = await retrying(config)(server.reply, body, logprobs=False, token_ids=abilities.token_ids)
