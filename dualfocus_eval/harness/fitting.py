@@ -22,8 +22,11 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    problem = engine.two_pass_problem
+    if problem is not None and settings.strategy != "macro":
+        raise UserError(f"{problem}; with strategy=macro this is only warned of")
     if settings.strategy != "dualfocus":
-        return settings, ()
+        return settings, () if problem is None else (problem,)
     if not engine.has_logprobs:
         raise UserError(
             "the server returns no log-probabilities, so nothing can choose between two answers: pass strategy=macro "

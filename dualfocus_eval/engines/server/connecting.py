@@ -18,12 +18,13 @@ from dualfocus_eval.engines.server.engine import Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
-from dualfocus_eval.engines.server.probing import Served, probe, served_by
+from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
@@ -40,11 +41,11 @@ def connect(config: ServerConfig) -> ServerEngine:
     context = start_blocking_portal()
     portal = context.__enter__()
     try:
-        found = portal.call(partial(_connect, config))
+        found = portal.call(partial(_connect, config, tokens))
     except BaseException:
         context.__exit__(None, None, None)
         raise
-    servers, served, abilities, fingerprint = found
+    servers, served, abilities, fingerprint, passes = found
 
     def check(reply: Reply) -> None:
         if difference := fingerprint.difference_of_software(reply.system_fingerprint):
@@ -53,14 +54,16 @@ def connect(config: ServerConfig) -> ServerEngine:
     pool = portal.call(_pool, servers, config)
     shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, context)
+    return ServerEngine(shared, config, served, fingerprint, passes, context)
 
 
 async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
     return ServerPool(servers, config)
 
 
-async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Abilities, Fingerprint]:
+async def _connect(
+    config: ServerConfig, tokens: PromptTokens | None
+) -> tuple[list[Server], Served, Abilities, Fingerprint, TwoPasses]:
     servers = [Server(address, config) for address in config.base_url]
     served = [await served_by(server, config) for server in servers]
     for server, other in zip(servers[1:], served[1:], strict=True):
@@ -69,7 +72,8 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Abilitie
                 f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
                 f"{served[0].model} ({served[0].software}); give servers of one model and version"
             )
-    abilities = await probe(servers[0], served[0].model, config)
+    abilities = await probe_all(servers, served[0], config)
+    passes = await TwoPasses.on(servers, served, abilities, tokens, config)
     try:
         fingerprints: list[Fingerprint] = [
             await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
@@ -86,7 +90,7 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Abilitie
             )
     for server in servers:
         server.verify = partial(_verify, server, served[0].model, first, logprobs=abilities.logprobs)
-    return servers, served[0], abilities, first
+    return servers, served[0], abilities, first, passes
 
 
 async def _verify(server: Server, model: str, first: Fingerprint, *, logprobs: bool) -> None:
