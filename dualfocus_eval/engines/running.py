@@ -81,6 +81,11 @@ class RunEngine(Engine):
         return True
 
     @property
+    def has_end_token(self) -> bool:
+        """Whether the token that ends an answer is surely among its log-probabilities."""
+        return True
+
+    @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
         return True

@@ -143,6 +143,11 @@ class ServerEngine(ServerCalls, RunEngine):
         """Whether answers come with their log-probabilities."""
         return self._shared.abilities.logprobs
 
+    @property
+    def has_end_token(self) -> bool:
+        """Only token ids show that the end token is among what a reply holds."""
+        return self._shared.abilities.token_ids
+
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return ServerCalls(self._shared)
