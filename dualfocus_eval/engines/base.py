@@ -92,6 +92,8 @@ class GenerateRequest:
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     max_thinking_tokens: int = DEFAULT_THINKING_TOKENS
+    unmarked: bool = False
+    """Whether the text is to be scored, so that the marks that some checkpoints put around an answer are left out."""
 
     @property
     def answers_at_once(self) -> bool:

@@ -171,6 +171,8 @@ class Chooser:
             return None
         shown = answer.ids[begin:-1] if closed else answer.ids[begin:]
         text = self.checkpoint.processor.tokenizer.decode(shown, skip_special_tokens=True)
+        for mark in self.checkpoint.family.answer_marks if request.unmarked else ():
+            text = text.replace(mark, "")
         cut = min((at for at in (text.find(stop) for stop in request.stop if stop) if at >= 0), default=None)
         if cut is not None and reason != "eos":
             reason = "stop"

@@ -31,6 +31,10 @@ class Summary:
     boxes_parsed: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    """Questions that failed or fell back because of a failure, by its kind."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Of each of these kinds the message of one failure."""
     out_of_thinking: int = 0
     """Questions that failed or fell back because ``max_thinking_tokens`` were too few."""
     skipped_micro: int = 0
@@ -55,7 +59,10 @@ class Summary:
     def add_trace(self, trace: Trace) -> None:
         """Count one answered or failed question."""
         self.questions += 1
-        self.out_of_thinking += "thinking_budget" in {problem.kind for problem in (trace.error, trace.cause) if problem}
+        problems = {problem.kind: problem.message for problem in (trace.error, trace.cause) if problem}
+        self.causes.update(problems.keys())
+        self.examples = problems | self.examples
+        self.out_of_thinking += "thinking_budget" in problems
         if trace.error:
             self.failures[trace.error.kind] += 1
             return
@@ -99,18 +106,23 @@ class Summary:
         total = cls()
         for part in parts:
             for name, value in vars(part).items():
-                setattr(total, name, getattr(total, name) + value)
+                known = getattr(total, name)
+                setattr(total, name, value | known if name == "examples" else known + value)
         return total
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the counts say of the setup."""
-        if self.boxes_parsed or not self.grounded:
-            return ()
-        return (
-            f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
-            "`dualfocus check` with the same --model_args",
-        )
+        """What the counts say of the setup, and why pathways failed."""
+        found = [
+            f"{kind} ({count} question{'s' if count != 1 else ''}): {self.examples[kind]}"
+            for kind, count in self.causes.most_common()
+        ]
+        if self.grounded and not self.boxes_parsed:
+            found.append(
+                f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
+                "`dualfocus check` with the same --model_args"
+            )
+        return tuple(found)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for the results file."""

@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
 from dualfocus_eval.method.pipeline import answer
@@ -37,6 +38,19 @@ def test_why_states_are_not_reused_stands_below_the_table() -> None:
         "no prefix reuse: a reason",
         "no prefix reuse by the second pass: an image is cut into fewer tiles when its crop follows it",
     ]
+
+
+def test_why_second_passes_failed_stands_below_the_table() -> None:
+    dropped = Failure("chat_template", "the template drops turns; use another")
+    questions = [ask(key="a"), ask(key="b")]
+    parts = []
+    for trace in answer(questions, ScriptedEngine(rule(micro=dropped)), Settings()):
+        parts.append(Summary())
+        parts[-1].add_trace(trace)
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(Summary.merged(parts), "runs", (), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.splitlines()[-1] == "warning: chat_template (2 questions): the template drops turns; use another"
 
 
 def test_a_run_without_any_box_says_so() -> None:
