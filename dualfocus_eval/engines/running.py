@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.engines.base import Conversation, Engine, Picture
@@ -99,6 +100,12 @@ class RunEngine(Engine):
     def warnings(self) -> tuple[str, ...]:
         """What is not as one would expect; may grow during a run."""
         return ()
+
+    def claim_traces(self, folder: Path) -> None:
+        """Make sure that the answers in ``folder`` that are stored under `key` are of this very model.
+
+        Only where ``key`` does not tell. Raises ``UserError`` where they are of another.
+        """
 
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""

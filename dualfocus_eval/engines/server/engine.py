@@ -28,7 +28,7 @@ from dualfocus_eval.engines.server.answers import completion_of, most_tokens
 from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage, read_reply
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage
 from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import RenderingError
@@ -169,28 +169,25 @@ class ServerCalls(Engine):
         if text:
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         pictures = [picture.digest for picture in pictures_of(conversation)]
+        demanded = {"logprobs": shared.abilities.logprobs, "token_ids": shared.abilities.token_ids}
 
-        async def send(server: Server) -> bytes:
+        async def send(server: Server) -> Reply:
             named = shared.abilities.image_uuids
             known = server.known_images & set(pictures)
             messages = messages_of(conversation, urls, named=named, known=known, begun=text)
             try:
-                content = await server.complete({**body, "messages": messages})
+                reply = await server.reply({**body, "messages": messages}, **demanded)
             except RequestFailedError as failure:
                 if not (known and "Cache miss" in str(failure)):
                     raise
                 server.known_images -= known
                 messages = messages_of(conversation, urls, named=named, begun=text)
-                content = await server.complete({**body, "messages": messages})
+                reply = await server.reply({**body, "messages": messages}, **demanded)
             if named:
                 server.known_images.update(pictures)
-            return content
+            return reply
 
-        async def read(server: Server) -> Reply:
-            abilities = shared.abilities
-            return read_reply(await send(server), logprobs=abilities.logprobs, token_ids=abilities.token_ids)
-
-        reply = await shared.pool.ask(pictures[0] if pictures else "", read)
+        reply = await shared.pool.ask(pictures[0] if pictures else "", send)
         shared.check(reply)
         self._count(reply, len(pictures))
         if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):

@@ -18,7 +18,8 @@ from dualfocus_eval.engines.base import Conversation, Message, Picture
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply, read_reply
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply
+from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
 __all__ = ["Served", "probe", "sample_conversation", "served_by", "served_model"]
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _PAUSE = 2.0
 """Seconds between two looks at a server that is still loading."""
+_PROGRESS = 30.0
+"""Seconds between two lines on waiting for it."""
 
 
 class _Model(BaseModel):
@@ -80,8 +83,8 @@ def served_model(config: ServerConfig) -> Served:
 
 
 async def _models(server: Server, patience: float) -> list[_Model]:
-    begin = time.monotonic()
-    told = False
+    """The models that ``server`` lists. A vLLM server refuses connections while it loads, so those are waited for."""
+    begin = told = time.monotonic()
     while True:
         try:
             return _Models.model_validate_json(await server.get("/models")).data
@@ -90,13 +93,24 @@ async def _models(server: Server, patience: float) -> list[_Model]:
                 f"{server.address}: it does not answer as an OpenAI-compatible server; is base_url right?"
             ) from error
         except RequestFailedError as failure:
-            waited = time.monotonic() - begin
-            if not failure.passing or waited + _PAUSE > patience:
-                raise UserError(f"{server.address}: {failure}; is base_url right, and the server running?") from failure
-            if not told:
-                logger.warning("%s: %s; waiting up to %.0f s for it to load", server.address, failure, patience)
-                told = True
+            now = time.monotonic()
+            if not failure.passing or now - begin + _PAUSE > patience:
+                waited = f" (after {now - begin:.0f} s)" if failure.passing else ""
+                raise UserError(_unusable(server.address, failure, waited)) from failure
+            if told == begin or now - told >= _PROGRESS:
+                told = now
+                logger.warning(
+                    "%s: %s; it may be loading: waiting for it, %.0f of up to %.0f s (if the address is wrong, stop "
+                    "and correct base_url)",
+                    *(server.address, failure, now - begin, patience),
+                )
         await asyncio.sleep(_PAUSE)
+
+
+def _unusable(address: str, failure: RequestFailedError, waited: str) -> str:
+    if failure.kind == "key_refused":
+        return f"{address}: {failure}"
+    return f"{address}: {failure}{waited}; is base_url right, and the server running?"
 
 
 def _chosen(models: Sequence[_Model], wanted: str | None, address: str) -> _Model:
@@ -121,7 +135,7 @@ def sample_conversation(images: int = 1, turns: Sequence[str] = ()) -> Conversat
     return tuple(messages)
 
 
-async def probe(server: Server, model: str) -> Abilities:
+async def probe(server: Server, model: str, config: ServerConfig) -> Abilities:
     """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about two images."""
     body: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0}
     urls = await ImageUrls().of(sample_conversation())
@@ -129,9 +143,10 @@ async def probe(server: Server, model: str) -> Abilities:
     async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "", images: int = 1) -> Reply | None:
         conversation = sample_conversation(images, ["A picture"] * (images - 1))
         messages = messages_of(conversation, urls, named=named, begun=begun)
-        return await _answer(server, {**body, **more, "messages": messages})
+        return await _answer(server, {**body, **more, "messages": messages}, config)
 
-    await _require(server, {**body, "messages": messages_of(sample_conversation(2, ["A picture"]), urls, named=False)})
+    two = {**body, "messages": messages_of(sample_conversation(2, ["A picture"]), urls, named=False)}
+    await _require(server, two, config)
     logprobs = {"logprobs": True, "top_logprobs": 2}
     ids = {**logprobs, "return_token_ids": True, "return_tokens_as_token_ids": True}
     scores = {**ids, "add_generation_prompt": False, "continue_final_message": True, "top_logprobs": 1}
@@ -153,10 +168,14 @@ async def probe(server: Server, model: str) -> Abilities:
     )
 
 
-async def _answer(server: Server, body: Mapping[str, Any]) -> Reply | None:
+async def _tried(server: Server, body: Mapping[str, Any], config: ServerConfig) -> Reply:
+    return await retrying(config)(server.reply, body, logprobs=False, token_ids=False)
+
+
+async def _answer(server: Server, body: Mapping[str, Any], config: ServerConfig) -> Reply | None:
     """The reply, or None where the server refuses the request."""
     try:
-        return read_reply(await server.complete(body), logprobs=False, token_ids=False)
+        return await _tried(server, body, config)
     except BadReplyError:
         return None
     except RequestFailedError as failure:
@@ -165,11 +184,19 @@ async def _answer(server: Server, body: Mapping[str, Any]) -> Reply | None:
         return None
 
 
-async def _require(server: Server, body: Mapping[str, Any]) -> None:
+async def _require(server: Server, body: Mapping[str, Any], config: ServerConfig) -> None:
     try:
-        read_reply(await server.complete(body), logprobs=False, token_ids=False)
-    except (RequestFailedError, BadReplyError) as failure:
-        raise UserError(
-            f"{server.address}: it cannot answer about two images: {failure}; serve the model with two images per "
-            "prompt and a context that holds them (`dualfocus serve-command` prints how)"
-        ) from failure
+        await _tried(server, body, config)
+    except RequestFailedError as failure:
+        if failure.passing or failure.kind == "key_refused":
+            raise UserError(f"{server.address}: {failure}") from failure
+        raise _cannot_answer(server, failure) from failure
+    except BadReplyError as failure:
+        raise _cannot_answer(server, failure) from failure
+
+
+def _cannot_answer(server: Server, failure: Exception) -> UserError:
+    return UserError(
+        f"{server.address}: it cannot answer about two images: {failure}; serve the model with two images per prompt "
+        "and a context that holds them (`dualfocus serve-command` prints how)"
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, Field, ValidationError
 
-__all__ = ["BadReplyError", "Choice", "Reply", "read_reply"]
+__all__ = ["BadReplyError", "Choice", "Reply", "finite", "read_reply"]
 
 _FLOOR = -9999.0
 """What vLLM writes in the place of a log-probability that is NaN or minus infinity."""
@@ -19,6 +19,13 @@ class BadReplyError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def finite(logprob: float | None) -> float:
+    """``logprob``; raises ``BadReplyError`` where it is no number."""
+    if logprob is None or not math.isfinite(logprob) or logprob <= _FLOOR:
+        raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
+    return logprob
 
 
 class TopLogprob(BaseModel):
@@ -57,10 +64,7 @@ class Choice(BaseModel):
     @property
     def values(self) -> tuple[float, ...]:
         """Those of the generated tokens, in nats. Raises ``BadReplyError`` where one is no number."""
-        values = [token.logprob for token in self.tokens]
-        if not all(value is not None and math.isfinite(value) and value > _FLOOR for value in values):
-            raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
-        return tuple(value for value in values if value is not None)
+        return tuple(finite(token.logprob) for token in self.tokens)
 
 
 class PromptTokensDetails(BaseModel):
@@ -103,15 +107,26 @@ def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:
     try:
         reply = Reply.model_validate_json(content)
     except ValidationError as error:
-        shown = content[:60].decode("utf-8", errors="replace").strip()
-        raise BadReplyError("bad_reply", f"the server did not send a chat completion: {shown!r}") from error
+        raise BadReplyError(
+            "bad_reply", f"the server did not send a chat completion but {_what(content, error)}"
+        ) from None
     choice = reply.choice
-    if logprobs and choice.logprobs is None:
+    if logprobs and not choice.tokens and (choice.logprobs is None or choice.message.content):
         raise BadReplyError("no_logprobs", "the reply has no log-probabilities, although they were asked for")
     if token_ids and (choice.token_ids is None or reply.prompt_token_ids is None):
         raise BadReplyError("bad_reply", "the reply has no token ids, although they were asked for")
     _check_lengths(choice, reply.usage.completion_tokens if reply.usage else None)
     return reply
+
+
+def _what(content: bytes, error: ValidationError) -> str:
+    """What came in the place of a chat completion. It is not quoted: a proxy's page may show the request's key."""
+    if content.lstrip().startswith(b"<"):
+        return "a web page; is there a proxy, and is base_url right?"
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return f"broken JSON of {len(content)} bytes"
+    return f"JSON whose {'.'.join(map(str, first['loc']))} is wrong ({first['msg']})"
 
 
 def _check_lengths(choice: Choice, announced: int | None) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -21,6 +22,7 @@ from dualfocus_eval.engines.base import (
     Failure,
     GenerateRequest,
     Picture,
+    RunEndedError,
     Score,
     ScoreRequest,
 )
@@ -36,8 +38,9 @@ from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.probing import Served, probe, served_by
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import Reply
-from dualfocus_eval.engines.server.server import Server
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply
+from dualfocus_eval.engines.server.retrying import retrying
+from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
@@ -148,6 +151,10 @@ class ServerEngine(ServerCalls, RunEngine):
         """Only token ids show that the end token is among what a reply holds."""
         return self._shared.abilities.token_ids
 
+    def claim_traces(self, folder: Path) -> None:
+        """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
+        self._fingerprint.claim(folder / f"server-{self.identity.rpartition('-')[2]}.json")
+
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return ServerCalls(self._shared)
@@ -202,8 +209,8 @@ def connect(config: ServerConfig) -> ServerEngine:
     servers, served, abilities, fingerprint = found
 
     def check(reply: Reply) -> None:
-        if reply.system_fingerprint != fingerprint.software:
-            fingerprint.refuse_other(Fingerprint((), reply.system_fingerprint), ", ".join(config.base_url))
+        if difference := fingerprint.difference_of_software(reply.system_fingerprint):
+            raise _become_another(", ".join(config.base_url), difference)
 
     pool = portal.call(_pool, servers, config)
     shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
@@ -224,17 +231,38 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fin
                 f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
                 f"{served[0].model} ({served[0].software}); give servers of one model and version"
             )
-    abilities = await probe(servers[0], served[0].model)
-    first = await Fingerprint.of(servers[0], served[0].model, logprobs=abilities.logprobs)
-
-    async def verify(server: Server) -> None:
-        found = await Fingerprint.of(server, served[0].model, logprobs=abilities.logprobs)
-        first.refuse_other(found, server.address)
-
+    abilities = await probe(servers[0], served[0].model, config)
+    try:
+        fingerprints: list[Fingerprint] = [
+            await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
+            for server in servers
+        ]
+    except (RequestFailedError, BadReplyError) as failure:
+        raise UserError(f"{', '.join(config.base_url)}: {failure}") from failure
+    first = fingerprints[0]
+    for server, other in zip(servers[1:], fingerprints[1:], strict=True):
+        if difference := first.difference(other):
+            raise UserError(
+                f"{server.address} and {servers[0].address} do not serve the same: the former has {difference}; give "
+                "servers of one checkpoint and configuration"
+            )
     for server in servers:
-        await verify(server)
-        server.verify = partial(verify, server)
+        server.verify = partial(_verify, server, served[0].model, first, logprobs=abilities.logprobs)
     return servers, served[0], abilities, first
+
+
+async def _verify(server: Server, model: str, first: Fingerprint, *, logprobs: bool) -> None:
+    """Raise ``RunEndedError`` where ``server`` is not the one of the run's beginning any more."""
+    if difference := first.difference(await Fingerprint.of(server, model, logprobs=logprobs)):
+        raise _become_another(server.address, difference)
+
+
+def _become_another(address: str, difference: str) -> RunEndedError:
+    return RunEndedError(
+        f"{address}: the server was replaced in mid-run: it now has {difference}. The answers of the first one are "
+        "stored, none of the other is: serve the first one again and repeat the command, or pass a new trace_dir or "
+        "--output_path"
+    )
 
 
 def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
