@@ -36,6 +36,11 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    if settings.max_thinking_tokens == 0 and not engine.can_skip_thinking:
+        raise UserError(
+            "max_thinking_tokens=0: this server cannot be made to answer without thinking, or it does not return the "
+            "token ids that would show it; give the model some tokens to think"
+        )
     if settings.strategy != "dualfocus":
         return settings, () if engine.has_logprobs else (_NO_CONFIDENCE,)
     if not engine.has_logprobs:

@@ -9,7 +9,7 @@ from dualfocus_eval.engines.base import Completion, Failure, FinishReason, Gener
 from dualfocus_eval.engines.server.replies import BadReplyError, Choice, Reply
 from dualfocus_eval.engines.thinking import ThinkingFormat
 
-__all__ = ["completion_of", "most_tokens"]
+__all__ = ["answer_of", "completion_of", "most_tokens"]
 
 
 def most_tokens(request: GenerateRequest, *, thinks: bool) -> int:
@@ -26,29 +26,45 @@ class _Generated:
     gaps: tuple[float, ...]
 
 
-def completion_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat | None) -> Completion | Failure:
-    """The answer in ``reply``; with ``thinking``, without what came before it. Raises ``BadReplyError``."""
+def completion_of(reply: Reply, request: GenerateRequest) -> Completion | Failure:
+    """The answer of a model whose own marks of thinking are not known. Raises ``BadReplyError``.
+
+    A server that knows them cuts the thinking off the text, but not off the log-probabilities.
+    """
     choice = reply.choice
-    generated = _Generated(tuple(choice.token_ids or ()), choice.values, _gaps(choice))
+    finish, text, told = _finish(choice), choice.message.content or "", choice.message.thought
+    if not told:
+        ids = tuple(choice.token_ids or ())
+        return Completion(text, ids, choice.values, finish, _smallest(_gaps(choice)))
+    if not text and finish == "length":
+        return _unanswered(choice, finish)
+    if choice.tokens:
+        return Failure(
+            "thinking_not_split",
+            "the server cuts off what the model thought; to tell the answer's log-probabilities from those of the "
+            "thinking takes the tokenizer: name the model's checkpoint with pretrained=",
+        )
+    return Completion(text.lstrip(), (), (), finish, None, Thinking(told, 0))
+
+
+def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) -> Completion | Failure:
+    """The answer of a model that may think before, without what it thought. Raises ``BadReplyError``.
+
+    What the server makes of the thinking itself does not count where it returns the token ids, which hold all.
+    """
+    choice = reply.choice
+    if choice.token_ids is None or reply.prompt_token_ids is None:
+        return completion_of(_split(reply, thinking), request)
+    generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
     finish = _finish(choice)
-    text = choice.message.content or ""
-    if thinking is None or choice.token_ids is None or reply.prompt_token_ids is None:
-        return Completion(text, generated.ids, generated.logprobs, finish, _smallest(generated.gaps), _told(reply))
     begin = thinking.answer_begin(reply.prompt_token_ids, generated.ids)
     if begin is None or begin > request.max_thinking_tokens:
-        if finish == "eos" and begin is None:
-            return Failure(
-                "thinking_unfinished", f"the model ended its turn after {len(generated.ids)} tokens of thinking"
-            )
-        return Failure(
-            "thinking_budget", f"{len(generated.ids)} tokens of thinking and no answer; raise max_thinking_tokens"
-        )
-    end = begin + request.max_new_tokens
-    if end < len(generated.ids):
-        finish = "length"
+        return _unanswered(choice, finish if begin is None else "length")
+    end, finish = _answer_end(generated.ids, begin, request, thinking, finish)
+    answer = generated.ids[begin:end]
     return Completion(
-        thinking.tokenizer.decode(list(generated.ids[begin:end]), skip_special_tokens=True).lstrip(),
-        generated.ids[begin:end],
+        _text(answer, request.stop, thinking),
+        answer,
         generated.logprobs[begin:end],
         finish,
         _smallest(generated.gaps[begin:end]),
@@ -56,10 +72,52 @@ def completion_of(reply: Reply, request: GenerateRequest, thinking: ThinkingForm
     )
 
 
-def _told(reply: Reply) -> Thinking | None:
-    """The thinking that the server has cut off itself."""
-    text = reply.choice.message.reasoning or reply.choice.message.reasoning_content
-    return Thinking(text, 0) if text else None
+def _unanswered(choice: Choice, finish: FinishReason) -> Failure:
+    count = f"{len(choice.token_ids)} tokens" if choice.token_ids else "all tokens"
+    if finish == "eos":
+        return Failure("thinking_unfinished", f"the model ended its turn after {count} of thinking")
+    return Failure("thinking_budget", f"{count} of thinking and no answer; raise max_thinking_tokens")
+
+
+def _answer_end(
+    ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat, finish: FinishReason
+) -> tuple[int, FinishReason]:
+    """Where the answer ends that begins at ``begin``, and why: stop texts and the limit concern the answer."""
+    marked = thinking.answer_end is not None and thinking.markers.answer_opening in thinking.text(ids[:begin])
+    for end in range(begin + 1, min(len(ids), begin + request.max_new_tokens) + 1):
+        if marked and ids[end - 1] == thinking.answer_end:
+            return end, "eos"
+        if request.stop and _first_stop(_decoded(ids[begin:end], thinking), request.stop) is not None:
+            return end, "stop"
+    end = min(len(ids), begin + request.max_new_tokens)
+    return end, finish if end == len(ids) else "length"
+
+
+def _text(ids: Sequence[int], stop: Sequence[str], thinking: ThinkingFormat) -> str:
+    text = _decoded(ids, thinking)
+    return text[: _first_stop(text, stop)].lstrip()
+
+
+def _decoded(ids: Sequence[int], thinking: ThinkingFormat) -> str:
+    text = str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
+    return text.removesuffix(thinking.markers.answer_closing) if thinking.answer_end is not None else text
+
+
+def _first_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop text begins."""
+    return min((place for one in stop if (place := text.find(one)) >= 0), default=None)
+
+
+def _split(reply: Reply, thinking: ThinkingFormat) -> Reply:
+    """``reply``, of a server that returns no token ids, with its thinking cut off the text by the markers."""
+    message = reply.choice.message
+    before, closing, after = (message.content or "").rpartition(thinking.markers.closing)
+    if message.thought or not closing:
+        return reply
+    told = before.strip().removeprefix(thinking.markers.opening).strip()
+    split = message.model_copy(update={"content": after, "reasoning": told})
+    choice = reply.choice.model_copy(update={"message": split})
+    return reply.model_copy(update={"choices": [choice]})
 
 
 def _finish(choice: Choice) -> FinishReason:

@@ -142,7 +142,7 @@ async def probe(server: Server, model: str, config: ServerConfig) -> Abilities:
 
     async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "", images: int = 1) -> Reply | None:
         conversation = sample_conversation(images, ["A picture"] * (images - 1))
-        messages = messages_of(conversation, urls, named=named, begun=begun)
+        messages = messages_of(conversation, urls, named=named, begun=begun or None)
         return await _answer(server, {**body, **more, "messages": messages}, config)
 
     two = {**body, "messages": messages_of(sample_conversation(2, ["A picture"]), urls, named=False)}

@@ -48,6 +48,11 @@ class ReplyMessage(BaseModel):
     reasoning: str | None = None
     reasoning_content: str | None = None
 
+    @property
+    def thought(self) -> str | None:
+        """What the server took for thinking, and cut off ``content``."""
+        return self.reasoning or self.reasoning_content
+
 
 class Choice(BaseModel):
     message: ReplyMessage

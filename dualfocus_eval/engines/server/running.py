@@ -31,6 +31,8 @@ from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
 from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
+from dualfocus_eval.engines.server.abilities import Abilities
+from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import ServerCalls, Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
@@ -139,7 +141,13 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def can_score(self) -> bool:
         """Whether given texts can be scored."""
-        return self._shared.abilities.forced_tokens and self._shared.tokens is not None
+        shared = self._shared
+        return shared.abilities.forced_tokens and shared.tokens is not None and shared.beginnings.complete
+
+    @property
+    def can_skip_thinking(self) -> bool:
+        """Whether it can be made to answer at once."""
+        return self._shared.beginnings.empty is not None
 
     @property
     def has_logprobs(self) -> bool:
@@ -203,6 +211,7 @@ def connect(config: ServerConfig) -> ServerEngine:
     portal = context.__enter__()
     try:
         found = portal.call(partial(_connect, config))
+        beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
     except BaseException:
         context.__exit__(None, None, None)
         raise
@@ -213,9 +222,20 @@ def connect(config: ServerConfig) -> ServerEngine:
             raise _become_another(", ".join(config.base_url), difference)
 
     pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
+    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check, beginnings=beginnings)
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
     return ServerEngine(shared, config, served, fingerprint, context)
+
+
+async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:
+    if tokens is None or tokens.template.thinking is None:
+        return Beginnings()
+    if not abilities.token_ids:  # nothing would show whether a way has worked
+        return Beginnings(None, None)
+    try:
+        return await find_beginnings(server, model, tokens)
+    except RequestFailedError as failure:
+        raise UserError(f"{server.address}: {failure}") from failure
 
 
 async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
@@ -240,8 +260,8 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fin
     except (RequestFailedError, BadReplyError) as failure:
         raise UserError(f"{', '.join(config.base_url)}: {failure}") from failure
     first = fingerprints[0]
-    for server, other in zip(servers[1:], fingerprints[1:], strict=True):
-        if difference := first.difference(other):
+    for server, theirs in zip(servers[1:], fingerprints[1:], strict=True):
+        if difference := first.difference(theirs):
             raise UserError(
                 f"{server.address} and {servers[0].address} do not serve the same: the former has {difference}; give "
                 "servers of one checkpoint and configuration"
