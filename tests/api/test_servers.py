@@ -1,9 +1,8 @@
-"""The model behind a server double, asked from Python and the command line: as in process, or said what it cannot do."""
+"""The model behind a server double, asked from Python and by a command: as in process, or its limits are named."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +102,7 @@ def test_what_a_server_fails_on_is_named(
     assert capsys.readouterr().err == "dualfocus ask: the prompt is too long\n"
 
 
+@pytest.mark.filterwarnings("ignore:unknown may not be trained")
 @pytest.mark.parametrize("strategy", ["macro", "micro"])
 def test_without_log_probabilities_one_pathway_answers(
     bare: str, model: df.Model, scenes: Scenes, strategy: str
@@ -119,6 +119,7 @@ def test_without_log_probabilities_one_pathway_answers(
         assert json.loads(one.trace.to_json())
 
 
+@pytest.mark.filterwarnings("ignore:unknown may not be trained")
 @pytest.mark.parametrize(
     ("abilities", "arguments", "message"),
     [
@@ -138,17 +139,12 @@ def test_without_log_probabilities_one_pathway_answers(
 def test_what_cannot_be_done_is_refused_at_the_start(
     abilities: frozenset[str], arguments: dict[str, str], message: str
 ) -> None:
-    with (
-        serving(Plain(EMBEDDED, abilities=abilities).app) as address,
-        warnings.catch_warnings(),
-        pytest.raises(UserError, match=message),
-    ):
-        warnings.simplefilter("ignore")
+    with serving(Plain(EMBEDDED, abilities=abilities).app) as address, pytest.raises(UserError, match=message):
         load(address, **arguments)
 
 
 def test_log_probabilities_are_enough_for_own_context(with_logprobs: str, model: df.Model, scenes: Scenes) -> None:
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="the server") as told:
         remote = load(with_logprobs, selection="own_context", box_convention="unit")
     said = " ".join(str(warning.message) for warning in told)
     assert "may not return the log-probability of the token that ends an answer" in said

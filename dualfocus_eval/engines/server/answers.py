@@ -13,8 +13,8 @@ __all__ = ["answer_of", "completion_of", "most_tokens"]
 
 
 def most_tokens(request: GenerateRequest, *, thinks: bool) -> int:
-    """How many tokens an answer may take, those of thinking included."""
-    return request.max_new_tokens + (request.max_thinking_tokens if thinks else 0)
+    """How many tokens an answer may take, those of thinking and of white space after it included."""
+    return request.max_new_tokens + (request.max_thinking_tokens + request.max_new_tokens if thinks else 0)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def completion_of(reply: Reply, request: GenerateRequest) -> Completion | Failur
         ids = tuple(choice.token_ids or ())
         return Completion(text, ids, choice.values, finish, _smallest(_gaps(choice)))
     if not text and finish == "length":
-        return _unanswered(choice, finish)
+        return _unanswered(len(choice.tokens) or reply.completion_tokens, ended=False)
     if choice.tokens:
         return Failure(
             "thinking_not_split",
@@ -56,51 +56,77 @@ def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) 
     if choice.token_ids is None or reply.prompt_token_ids is None:
         return completion_of(_split(reply, thinking), request)
     generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
-    finish = _finish(choice)
-    begin = thinking.answer_begin(reply.prompt_token_ids, generated.ids)
-    if begin is None or begin > request.max_thinking_tokens:
-        return _unanswered(choice, finish if begin is None else "length")
-    end, finish = _answer_end(generated.ids, begin, request, thinking, finish)
-    answer = generated.ids[begin:end]
+    part = _answer_part(reply.prompt_token_ids, generated.ids, request, thinking, _finish(choice))
+    if isinstance(part, Failure):
+        return part
+    begin, end = part.begin, part.end
     return Completion(
-        _text(answer, request.stop, thinking),
-        answer,
+        _text(generated.ids[begin : end - part.closed], begin, request, thinking),
+        generated.ids[begin:end],
         generated.logprobs[begin:end],
-        finish,
+        part.finish,
         _smallest(generated.gaps[begin:end]),
         thinking.thinking(generated.ids[:begin]) if begin else None,
     )
 
 
-def _unanswered(choice: Choice, finish: FinishReason) -> Failure:
-    count = f"{len(choice.token_ids)} tokens" if choice.token_ids else "all tokens"
-    if finish == "eos":
-        return Failure("thinking_unfinished", f"the model ended its turn after {count} of thinking")
-    return Failure("thinking_budget", f"{count} of thinking and no answer; raise max_thinking_tokens")
+@dataclass(frozen=True)
+class _Part:
+    """Where among the generated tokens the answer is, and why it ends there."""
+
+    begin: int
+    end: int
+    finish: FinishReason
+    closed: bool = False
+    """Whether its last token is the mark that closes it."""
 
 
-def _answer_end(
-    ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat, finish: FinishReason
-) -> tuple[int, FinishReason]:
-    """Where the answer ends that begins at ``begin``, and why: stop texts and the limit concern the answer."""
-    marked = thinking.answer_end is not None and thinking.markers.answer_opening in thinking.text(ids[:begin])
-    for end in range(begin + 1, min(len(ids), begin + request.max_new_tokens) + 1):
-        if marked and ids[end - 1] == thinking.answer_end:
-            return end, "eos"
-        if request.stop and _first_stop(_decoded(ids[begin:end], thinking), request.stop) is not None:
-            return end, "stop"
-    end = min(len(ids), begin + request.max_new_tokens)
-    return end, finish if end == len(ids) else "length"
+def _answer_part(
+    prompt_ids: Sequence[int],
+    ids: tuple[int, ...],
+    request: GenerateRequest,
+    thinking: ThinkingFormat,
+    finish: FinishReason,
+) -> _Part | Failure:
+    """The answer among ``ids``, by the rules of the engine in process (`engines.choosing`): limits and stop texts are
+    those of the answer, which the server does not know."""
+    reader = thinking.reader(prompt_ids)
+    begin: int | None = None
+    for length in range(1, len(ids) + 1):
+        reader.read(ids[:length])
+        begin = reader.before(length)
+        ends = finish == "eos" and length == len(ids)
+        if begin is None:
+            if ends or length >= request.max_thinking_tokens:
+                return _unanswered(length, ended=ends)
+        elif ends or reader.closed_by(ids[length - 1]):
+            return _Part(begin, length, "eos", closed=not ends)
+        elif reader.begin is not None and _is_stopped(ids[begin:length], request.stop, thinking):
+            return _Part(begin, length, "stop")
+        elif reader.after_thinking(length) >= request.max_new_tokens:
+            return _Part(begin, length, "length")
+    return _unanswered(len(ids), ended=False) if begin is None else _Part(begin, len(ids), finish)
 
 
-def _text(ids: Sequence[int], stop: Sequence[str], thinking: ThinkingFormat) -> str:
+def _unanswered(count: int, *, ended: bool) -> Failure:
+    thought = f"{count} token{'s' if count != 1 else ''} of thinking"
+    if ended:
+        return Failure("thinking_unfinished", f"the model ended its turn after {thought}")
+    return Failure("thinking_budget", f"{thought} and no answer; raise max_thinking_tokens")
+
+
+def _is_stopped(ids: Sequence[int], stop: Sequence[str], thinking: ThinkingFormat) -> bool:
+    return bool(stop) and _first_stop(_decoded(ids, thinking), stop) is not None
+
+
+def _text(ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat) -> str:
     text = _decoded(ids, thinking)
-    return text[: _first_stop(text, stop)].lstrip()
+    text = text[: _first_stop(text, request.stop)]
+    return text.lstrip() if begin else text
 
 
 def _decoded(ids: Sequence[int], thinking: ThinkingFormat) -> str:
-    text = str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
-    return text.removesuffix(thinking.markers.answer_closing) if thinking.answer_end is not None else text
+    return str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _first_stop(text: str, stop: Sequence[str]) -> int | None:

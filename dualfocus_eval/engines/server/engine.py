@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -144,9 +144,11 @@ class ServerCalls(Engine):
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
         reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
+        found = answer_of(reply, request, thinking) if thinking else completion_of(reply, request)
+        if request.unmarked and isinstance(found, Completion):
+            found = replace(found, text=_without(found.text, self._shared.family.answer_marks))
         if thinking is None:
-            return completion_of(reply, request)
-        found = answer_of(reply, request, thinking)
+            return found
         thought = found.thinking.tokens if isinstance(found, Completion) and found.thinking else 0
         self._count(thinking_tokens=thought if isinstance(found, Completion) else len(reply.choice.token_ids or ()))
         return found
@@ -244,3 +246,9 @@ class ServerCalls(Engine):
     def _all_counters(self) -> tuple[Counters, ...]:
         """Only the event loop's thread changes them."""
         return (self._counters, self._shared.total)
+
+
+def _without(text: str, marks: Sequence[str]) -> str:
+    for mark in marks:
+        text = text.replace(mark, "")
+    return text

@@ -106,6 +106,11 @@ class Reply(BaseModel):
     def choice(self) -> Choice:
         return self.choices[0]
 
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens were generated; 0 where the server does not say."""
+        return (self.usage.completion_tokens if self.usage else None) or 0
+
 
 def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:
     """The chat completion in ``content``, which must have what was asked for. Raises ``BadReplyError``."""
