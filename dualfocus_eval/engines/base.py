@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.numbers import Integer, Logprobs, Number, TokenIds
 
 __all__ = [
@@ -226,7 +227,7 @@ class Counters:
     """Tokens generated before answers, those of answers that never began included."""
 
 
-class RunEndedError(Exception):
+class RunEndedError(UserError):
     """Why no further request of this run can be answered: an engine raises it in the place of results."""
 
 

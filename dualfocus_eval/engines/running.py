@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.engines.base import Conversation, Engine, Picture
@@ -81,9 +82,24 @@ class RunEngine(Engine):
         return True
 
     @property
+    def can_skip_thinking(self) -> bool:
+        """Whether a checkpoint that thinks can be made to answer at once (``max_thinking_tokens=0``)."""
+        return True
+
+    @property
+    def has_end_token(self) -> bool:
+        """Whether the token that ends an answer is surely among its log-probabilities."""
+        return True
+
+    @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
         return True
+
+    @property
+    def two_pass_problem(self) -> str | None:
+        """Why it cannot answer in two passes, with what to do; None where it can."""
+        return None
 
     @property
     def prefix_cache_bytes(self) -> int:
@@ -94,6 +110,12 @@ class RunEngine(Engine):
     def warnings(self) -> tuple[str, ...]:
         """What is not as one would expect; may grow during a run."""
         return ()
+
+    def claim_traces(self, folder: Path) -> None:
+        """Make sure that the answers in ``folder`` that are stored under `key` are of this very model.
+
+        Only where ``key`` does not tell. Raises ``UserError`` where they are of another.
+        """
 
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dualfocus_eval.engines.base import Failure, Score
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply, TokenLogprob
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, TokenLogprob, finite
 
 __all__ = ["BY_TOKEN", "PROMPT", "score_all_at_once", "score_by_token", "token_name"]
 
@@ -66,6 +66,4 @@ async def score_all_at_once(ask: Ask, continuation: Sequence[int]) -> Score | Fa
 
 def _given(entry: Any, token: int) -> tuple[float, bool]:
     found = (entry or {}).get(token)
-    if found is None or found.logprob is None:
-        raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
-    return found.logprob, found.rank == 1
+    return finite(found.logprob if found else None), found is not None and found.rank == 1
