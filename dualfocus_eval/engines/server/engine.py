@@ -164,7 +164,8 @@ class ServerCalls(Engine):
 
         async def ask(body: Mapping[str, Any]) -> NativeReply:
             reply = await shared.pool.ask(digests[0] if digests else "", partial(send, body))
-            self._count(reply.usage, len(digests))
+            self._count(images_sent=len(digests))
+            self._count_usage(reply.usage)
             return reply
 
         def check(prompt_ids: Sequence[int]) -> None:
@@ -209,26 +210,35 @@ class ServerCalls(Engine):
                 server.known_images -= known
                 messages = messages_of(conversation, urls, named=named, begun=text)
                 reply = await server.reply({**body, "messages": messages}, **demanded)
+                known = set()
             if named:
                 server.known_images.update(pictures)
+            self._count(images_sent=len(pictures), images_named=sum(digest in known for digest in pictures))
             return reply
 
         reply = await shared.pool.ask(pictures[0] if pictures else "", send)
         shared.check(reply)
-        self._count(reply.usage or Usage(), len(pictures))
+        self._count_usage(reply.usage or Usage())
         if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
             shared.retokenised += 1
             if begun:
                 raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")
         return reply
 
-    def _count(self, usage: Usage, images: int) -> None:
+    def _count_usage(self, usage: Usage) -> None:
+        cached = usage.cached or 0
+        self._count(
+            requests=1,
+            tokens_prefilled=usage.prompt_tokens - cached,
+            tokens_reused=cached,
+            tokens_untold=usage.prompt_tokens if usage.cached is None else 0,
+            decode_steps=usage.completion_tokens or 0,
+        )
+
+    def _count(self, **more: int) -> None:
         for counters in self._all_counters:
-            counters.requests += 1
-            counters.images_encoded += images
-            counters.tokens_prefilled += usage.prompt_tokens - (usage.cached or 0)
-            counters.tokens_reused += usage.cached or 0
-            counters.decode_steps += usage.completion_tokens or 0
+            for name, count in more.items():
+                setattr(counters, name, getattr(counters, name) + count)
 
     @property
     def _all_counters(self) -> tuple[Counters, ...]:
