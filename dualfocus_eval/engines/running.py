@@ -82,6 +82,16 @@ class RunEngine(Engine):
         return True
 
     @property
+    def can_skip_thinking(self) -> bool:
+        """Whether a checkpoint that thinks can be made to answer at once (``max_thinking_tokens=0``)."""
+        return True
+
+    @property
+    def has_end_token(self) -> bool:
+        """Whether the token that ends an answer is surely among its log-probabilities."""
+        return True
+
+    @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
         return True

@@ -22,6 +22,7 @@ from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
+from dualfocus_eval.families.generic import generic_family
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
@@ -115,7 +116,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     revision = arguments.get("revision")
     served = _served(arguments) if arguments.get("engine") == "server" else None
     pretrained = _pretrained(arguments, recipe) if served is None else served.pretrained
-    family = _family(pretrained, revision) if pretrained else None
+    family = _family(pretrained, revision) if pretrained else generic_family("unknown")
     layers = [
         _Layer("family", dict(family.settings) if family else {}),
         _checkpoint_layer(pretrained, revision),

@@ -13,6 +13,7 @@ from dualfocus_eval.engines.base import RunEndedError
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.server.abilities import Abilities
+from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
@@ -42,6 +43,7 @@ def connect(config: ServerConfig) -> ServerEngine:
     portal = context.__enter__()
     try:
         found = portal.call(partial(_connect, config, tokens))
+        beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
     except BaseException:
         context.__exit__(None, None, None)
         raise
@@ -52,9 +54,20 @@ def connect(config: ServerConfig) -> ServerEngine:
             raise _become_another(", ".join(config.base_url), difference)
 
     pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
+    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check, beginnings=beginnings)
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
     return ServerEngine(shared, config, served, fingerprint, passes, context)
+
+
+async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:
+    if tokens is None or tokens.template.thinking is None:
+        return Beginnings()
+    if not abilities.token_ids:  # nothing would show whether a way has worked
+        return Beginnings(None, None)
+    try:
+        return await find_beginnings(server, model, tokens)
+    except RequestFailedError as failure:
+        raise UserError(f"{server.address}: {failure}") from failure
 
 
 async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,7 +25,8 @@ from dualfocus_eval.engines.base import (
 )
 from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.engines.server.abilities import Abilities
-from dualfocus_eval.engines.server.answers import completion_of, most_tokens
+from dualfocus_eval.engines.server.answers import answer_of, completion_of, most_tokens
+from dualfocus_eval.engines.server.beginning import Beginning, Beginnings
 from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
@@ -34,6 +35,7 @@ from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_to
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, NativeScorer, read_native_reply
 from dualfocus_eval.engines.template import RenderingError
+from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
 __all__ = ["ServerCalls", "Shared"]
@@ -65,8 +67,24 @@ class Shared:
     total: Counters = field(default_factory=Counters)
     """What was done for all callers together."""
     native: NativeScorer = field(default_factory=NativeScorer)
+    beginnings: Beginnings = field(default_factory=Beginnings)
+    """How the server is made to answer at once."""
     retokenised: int = 0
     """Requests whose prompt the server tokenised otherwise than the model had generated it."""
+
+    @property
+    def thinking(self) -> ThinkingFormat | None:
+        """How the checkpoint marks its thinking; None for one that does not think, or is not known."""
+        return self.tokens.template.thinking if self.tokens else None
+
+    def beginning(self, *, answering: bool, begun: bool) -> Beginning:
+        """How a request begins. Raises ``BadReplyError`` where no way leads to an answer at once."""
+        if not answering and not begun:
+            return Beginning()
+        way = self.beginnings.begun if begun else self.beginnings.empty
+        if way is None:
+            raise BadReplyError("thinking_not_closed", "the server cannot be made to answer without thinking")
+        return way
 
 
 class ServerCalls(Engine):
@@ -122,14 +140,21 @@ class ServerCalls(Engine):
     async def _generate(self, request: GenerateRequest) -> Completion | Failure:
         if request.max_new_tokens <= 0:
             return Completion("", (), (), "length")
-        thinking = self._shared.tokens.template.thinking if self._shared.tokens else None
+        thinking = self._shared.thinking
         parameters: dict[str, Any] = {"max_tokens": most_tokens(request, thinks=thinking is not None)}
-        if request.stop:
+        if request.stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
             parameters["stop"] = list(request.stop)
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
         reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
-        return completion_of(reply, request, thinking)
+        found = answer_of(reply, request, thinking) if thinking else completion_of(reply, request)
+        if request.unmarked and isinstance(found, Completion):
+            found = replace(found, text=_without(found.text, self._shared.family.answer_marks))
+        if thinking is None:
+            return found
+        thought = found.thinking.tokens if isinstance(found, Completion) and found.thinking else 0
+        self._count(thinking_tokens=thought if isinstance(found, Completion) else len(reply.choice.token_ids or ()))
+        return found
 
     async def _score(self, request: ScoreRequest) -> Score | Failure:
         if not request.continuation:
@@ -191,24 +216,24 @@ class ServerCalls(Engine):
         segments = shared.tokens.segments(conversation, begun, answering=answering) if shared.tokens else None
         text = self._tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
         urls = await shared.urls.of(conversation)
+        way = shared.beginning(answering=answering, begun=bool(begun))
+        more, turn = way.request(text)
         body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
-        body |= shared.abilities.id_parameters
-        if text:
-            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        body |= shared.abilities.id_parameters | more
         pictures = [picture.digest for picture in pictures_of(conversation)]
         demanded = {"logprobs": shared.abilities.logprobs, "token_ids": shared.abilities.token_ids}
 
         async def send(server: Server) -> Reply:
             named = shared.abilities.image_uuids
             known = server.known_images & set(pictures)
-            messages = messages_of(conversation, urls, named=named, known=known, begun=text)
+            messages = messages_of(conversation, urls, named=named, known=known, begun=turn)
             try:
                 reply = await server.reply({**body, "messages": messages}, **demanded)
             except RequestFailedError as failure:
                 if not (known and "Cache miss" in str(failure)):
                     raise
                 server.known_images -= known
-                messages = messages_of(conversation, urls, named=named, begun=text)
+                messages = messages_of(conversation, urls, named=named, begun=turn)
                 reply = await server.reply({**body, "messages": messages}, **demanded)
                 known = set()
             if named:
@@ -223,6 +248,8 @@ class ServerCalls(Engine):
             shared.retokenised += 1
             if begun:
                 raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")
+            if answering and shared.thinking:
+                raise BadReplyError("thinking_not_closed", "the server's prompt leaves room for thinking")
         return reply
 
     def _count_usage(self, usage: Usage) -> None:
@@ -244,3 +271,9 @@ class ServerCalls(Engine):
     def _all_counters(self) -> tuple[Counters, ...]:
         """Only the event loop's thread changes them."""
         return (self._counters, self._shared.total)
+
+
+def _without(text: str, marks: Sequence[str]) -> str:
+    for mark in marks:
+        text = text.replace(mark, "")
+    return text

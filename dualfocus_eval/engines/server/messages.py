@@ -50,7 +50,12 @@ def _data_url(picture: Picture) -> str:
 
 
 def messages_of(
-    conversation: Conversation, urls: Mapping[str, str], *, named: bool, known: Collection[str] = (), begun: str = ""
+    conversation: Conversation,
+    urls: Mapping[str, str],
+    *,
+    named: bool,
+    known: Collection[str] = (),
+    begun: str | None = None,
 ) -> list[dict[str, Any]]:
     """``conversation`` as the API takes it.
 
@@ -66,7 +71,7 @@ def messages_of(
         texts = [part["text"] for part in parts if part["type"] == "text"]
         only_text = message.role == "assistant" or len(texts) == len(parts)
         messages.append({"role": message.role, "content": "".join(texts) if only_text else parts})
-    if begun:
+    if begun is not None:
         messages.append({"role": "assistant", "content": begun})
     return messages
 

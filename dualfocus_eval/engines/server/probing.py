@@ -174,7 +174,7 @@ async def probe(server: Server, served: Served, config: ServerConfig) -> Abiliti
     urls = await ImageUrls().of(sample_conversation())
 
     async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "") -> Reply | None:
-        messages = messages_of(sample_conversation(), urls, named=named, begun=begun)
+        messages = messages_of(sample_conversation(), urls, named=named, begun=begun or None)
         return await _answer(server, {**body, **more, "messages": messages}, config)
 
     await _require(server, {**body, "messages": messages_of(sample_conversation(), urls, named=False)}, config)

@@ -48,6 +48,11 @@ class ReplyMessage(BaseModel):
     reasoning: str | None = None
     reasoning_content: str | None = None
 
+    @property
+    def thought(self) -> str | None:
+        """What the server took for thinking, and cut off ``content``."""
+        return self.reasoning or self.reasoning_content
+
 
 class MetaInfo(BaseModel):
     """SGLang's account of an answer; each entry holds a token's log-probability, id and text."""
@@ -113,6 +118,11 @@ class Reply(BaseModel):
     @property
     def choice(self) -> Choice:
         return self.choices[0]
+
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens were generated; 0 where the server does not say."""
+        return (self.usage.completion_tokens if self.usage else None) or 0
 
 
 def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:

@@ -126,7 +126,13 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def can_score(self) -> bool:
         """Whether given texts can be scored."""
-        return self._shared.abilities.scores and self._shared.tokens is not None
+        shared = self._shared
+        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
+
+    @property
+    def can_skip_thinking(self) -> bool:
+        """Whether it can be made to answer at once."""
+        return self._shared.beginnings.empty is not None
 
     @property
     def has_logprobs(self) -> bool:
@@ -136,6 +142,11 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def two_pass_problem(self) -> str | None:
         return self._passes.problem
+
+    @property
+    def has_end_token(self) -> bool:
+        """Only token ids show that the end token is among what a reply holds."""
+        return self._shared.abilities.token_ids
 
     def claim_traces(self, folder: Path) -> None:
         """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
