@@ -11,8 +11,9 @@ import pytest
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.connecting import connect
 from dualfocus_eval.engines.server.probing import served_model
-from dualfocus_eval.engines.server.running import ServerEngine, connect
+from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.method.settings import Settings
 from tests.engines.server.conftest import EMBEDDED, Connect

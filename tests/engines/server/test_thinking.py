@@ -13,8 +13,9 @@ from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.in_process import engine_of
 from dualfocus_eval.engines.server import running
 from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.connecting import connect
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.running import ServerEngine, connect
+from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.template import ChatTemplate
 from tests.engines.asking import ask, picture
 from tests.engines.thinking_models import TEMPLATES, thinking_checkpoint
