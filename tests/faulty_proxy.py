@@ -114,6 +114,9 @@ class FaultyProxy:
 
     target: str
     plan: Plan = lambda number: None
+    probes_fail: dict[int, str] = field(default_factory=dict)
+    """Faults that probes and fingerprints are to meet, by their number; each is taken out once it was met."""
+    probes: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     """How often a request came, by its content without the data of images."""
     failed: Counter[str] = field(default_factory=Counter)
@@ -148,9 +151,11 @@ class FaultyProxy:
     def _fault(self, body: bytes) -> str | None:
         """The fault that the request meets; counts both."""
         key = request_key(body)
-        fault = self.plan(self.asked.total()) if key else None
-        if key:
-            self.asked[key] += 1
+        if not key:
+            self.probes += 1
+            return self.probes_fail.pop(self.probes - 1, None)
+        fault = self.plan(self.asked.total()) or None
+        self.asked[key] += 1
         if fault:
             self.failed[key] += 1
             self.faults[fault] += 1

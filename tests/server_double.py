@@ -57,6 +57,8 @@ class ServerDouble:
     """Most tokens of prompt and answer together."""
     fingerprint: str = "vllm-0.32.0-5e7f0000"
     loading: bool = False
+    refused: int = 0
+    """Requests while it was loading."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of the chat completion requests so far."""
     images: dict[str, Image.Image] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class ServerDouble:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if self.loading:
+            self.refused += 1
             return web.json_response({"error": "the model is being loaded"}, status=503)
         if self.key and request.path.startswith("/v1") and request.headers.get("Authorization") != f"Bearer {self.key}":
             return web.json_response({"error": "Unauthorized"}, status=401)

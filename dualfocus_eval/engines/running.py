@@ -97,6 +97,11 @@ class RunEngine(Engine):
         return True
 
     @property
+    def two_pass_problem(self) -> str | None:
+        """Why it cannot answer in two passes, with what to do; None where it can."""
+        return None
+
+    @property
     def prefix_cache_bytes(self) -> int:
         """Budget of the prefix cache; 0 for an engine that has none of its own."""
         return 0

@@ -36,13 +36,17 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    problem = engine.two_pass_problem
+    if problem is not None and settings.strategy != "macro":
+        raise UserError(f"{problem}; with strategy=macro this is only warned of")
     if settings.max_thinking_tokens == 0 and not engine.can_skip_thinking:
         raise UserError(
             "max_thinking_tokens=0: this server cannot be made to answer without thinking, or it does not return the "
             "token ids that would show it; give the model some tokens to think"
         )
     if settings.strategy != "dualfocus":
-        return settings, () if engine.has_logprobs else (_NO_CONFIDENCE,)
+        confidence = () if engine.has_logprobs else (_NO_CONFIDENCE,)
+        return settings, (*confidence, *(() if problem is None else (problem,)))
     if not engine.has_logprobs:
         raise UserError(
             "the server returns no log-probabilities, so nothing can choose between two answers: pass strategy=macro "

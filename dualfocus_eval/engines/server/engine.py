@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -32,6 +33,7 @@ from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage
 from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, NativeScorer, read_native_reply
 from dualfocus_eval.engines.template import RenderingError
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
@@ -64,6 +66,7 @@ class Shared:
     """Raises where a reply is of another model than the run's."""
     total: Counters = field(default_factory=Counters)
     """What was done for all callers together."""
+    native: NativeScorer = field(default_factory=NativeScorer)
     beginnings: Beginnings = field(default_factory=Beginnings)
     """How the server is made to answer at once."""
     retokenised: int = 0
@@ -156,8 +159,10 @@ class ServerCalls(Engine):
     async def _score(self, request: ScoreRequest) -> Score | Failure:
         if not request.continuation:
             return Score((), ())
-        if not self._shared.abilities.forced_tokens:
+        if not self._shared.abilities.scores:
             return Failure("no_scores", "the server cannot score a given text")
+        if self._shared.abilities.native_scores:
+            return await self._score_natively(request)
 
         async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
             return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True)
@@ -171,6 +176,29 @@ class ServerCalls(Engine):
             if reply.kind != RETOKENISED or not self._shared.abilities.prompt_logprobs:
                 raise
             return await score_all_at_once(ask, request.continuation)
+
+    async def _score_natively(self, request: ScoreRequest) -> Score:
+        shared, tokens, pictures = self._shared, self._tokens, pictures_of(request.conversation)
+        urls = await shared.urls.of(request.conversation)
+        text = tokens.text(request.conversation)
+        digests = [picture.digest for picture in pictures]
+        prompt = NativePrompt(text, tuple(urls[digest] for digest in digests), (text, *digests))
+
+        async def send(body: Mapping[str, Any], server: Server) -> NativeReply:
+            return read_native_reply(await server.post("/generate", body))
+
+        async def ask(body: Mapping[str, Any]) -> NativeReply:
+            reply = await shared.pool.ask(digests[0] if digests else "", partial(send, body))
+            self._count(images_sent=len(digests))
+            self._count_usage(reply.usage)
+            return reply
+
+        def check(prompt_ids: Sequence[int]) -> None:
+            if not PromptTokens.agree(tokens.segments(request.conversation, answering=True), prompt_ids):
+                shared.retokenised += 1
+                raise BadReplyError(RETOKENISED, "the server tokenises the prompt otherwise than the model")
+
+        return await shared.native.score(ask, check, prompt, request.continuation, tokens.decode(request.continuation))
 
     def _is_long(self, request: ScoreRequest) -> bool:
         """Whether one request for the whole prompt is less work than one for each token of the continuation."""
@@ -191,9 +219,7 @@ class ServerCalls(Engine):
         way = shared.beginning(answering=answering, begun=bool(begun))
         more, turn = way.request(text)
         body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
-        if shared.abilities.token_ids:
-            body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
-        body |= more
+        body |= shared.abilities.id_parameters | more
         pictures = [picture.digest for picture in pictures_of(conversation)]
         demanded = {"logprobs": shared.abilities.logprobs, "token_ids": shared.abilities.token_ids}
 
@@ -217,7 +243,7 @@ class ServerCalls(Engine):
 
         reply = await shared.pool.ask(pictures[0] if pictures else "", send)
         shared.check(reply)
-        self._count_reply(reply)
+        self._count_usage(reply.usage or Usage())
         if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
             shared.retokenised += 1
             if begun:
@@ -226,8 +252,7 @@ class ServerCalls(Engine):
                 raise BadReplyError("thinking_not_closed", "the server's prompt leaves room for thinking")
         return reply
 
-    def _count_reply(self, reply: Reply) -> None:
-        usage = reply.usage or Usage()
+    def _count_usage(self, usage: Usage) -> None:
         cached = usage.cached or 0
         self._count(
             requests=1,

@@ -16,7 +16,7 @@ from dualfocus_eval.engines.server.server import Server
 
 __all__ = ["Fingerprint"]
 
-_TOKENS = 4
+_TOKENS = 16
 _LIKELIEST = 5
 _TOLERANCE = 0.5
 """In nats: how far the log-probabilities of one model may be apart in half precision and other batches."""
@@ -59,9 +59,11 @@ class Fingerprint(BaseModel):
     def difference_of_model(self, other: Fingerprint) -> str | None:
         """Of probabilities alone."""
         for mine, theirs in zip(self.steps, other.steps, strict=False):
+            if not mine or not theirs:
+                return None  # the server tells of no other tokens than its own
             common = mine.keys() & theirs.keys()
-            apart = max((abs(mine[token] - theirs[token]) for token in common), default=_TOLERANCE + 1)
-            if len(common) * 2 <= len(mine) or not apart <= _TOLERANCE:
+            close = all(abs(mine[token] - theirs[token]) <= _TOLERANCE for token in common)  # never for NaN
+            if len(common) * 2 <= len(mine) or not close:
                 return "other probabilities, so it runs another checkpoint"
             if max(mine, key=mine.__getitem__) != max(theirs, key=theirs.__getitem__):
                 return None  # what follows answers something else

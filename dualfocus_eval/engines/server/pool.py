@@ -31,8 +31,9 @@ _OUTAGES = ("server_unreachable", "server_unavailable", "unknown_host", "timeout
 class ServerPool:
     """Sends requests to ``servers``, at most ``concurrency`` at a time, and tries again what may pass.
 
-    Once the tries of a request are used up and no server answers, each later request is tried once, until one answers.
-    So a run whose servers are gone ends soon, with every question that is left failed.
+    Once the tries of a request are used up and no server answers, each later request is tried once, until one answers;
+    where servers hang, only now and then. So a run whose servers are gone ends soon, with the questions that are left
+    failed.
     """
 
     def __init__(self, servers: Sequence[Server], config: ServerConfig) -> None:
@@ -62,8 +63,9 @@ class ServerPool:
                 raise
 
     async def _try(self, key: str, send: Callable[[Server], Awaitable[T]]) -> T:
-        if self._all_gone is not None and all(server.is_out for server in self.servers):
-            raise self._all_gone
+        gone = self._all_gone
+        if gone is not None and gone.kind == "timeout" and all(server.is_out for server in self.servers):
+            raise gone  # another try would take as long again
         server = self._server(key)
         if server.out_until is not None:
             server.out_until = time.monotonic() + _OUT  # this request alone finds out whether it answers again

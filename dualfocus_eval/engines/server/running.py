@@ -1,19 +1,17 @@
-"""A run's engine in front of servers: found, probed, and kept an eye on."""
+"""A run's engine in front of servers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
@@ -22,35 +20,20 @@ from dualfocus_eval.engines.base import (
     Failure,
     GenerateRequest,
     Picture,
-    RunEndedError,
     Score,
     ScoreRequest,
 )
-from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
-from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
-from dualfocus_eval.engines.server.abilities import Abilities
-from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import ServerCalls, Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
-from dualfocus_eval.engines.server.messages import ImageUrls
-from dualfocus_eval.engines.server.pool import ServerPool
-from dualfocus_eval.engines.server.probing import Served, probe, served_by
-from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply
-from dualfocus_eval.engines.server.retrying import retrying
-from dualfocus_eval.engines.server.server import RequestFailedError, Server
-from dualfocus_eval.engines.template import ChatTemplate
-from dualfocus_eval.engines.thinking import ThinkingFormat
+from dualfocus_eval.engines.server.probing import Served
+from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
 
-__all__ = ["ServerEngine", "connect"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["ServerEngine"]
 
 
 class ServerEngine(ServerCalls, RunEngine):
@@ -62,11 +45,12 @@ class ServerEngine(ServerCalls, RunEngine):
         config: ServerConfig,
         served: Served,
         fingerprint: Fingerprint,
+        passes: TwoPasses,
         portal: AbstractContextManager[BlockingPortal],
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._portal = served, fingerprint, portal
+        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
 
     @property
     def counters(self) -> Counters:
@@ -125,8 +109,9 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
-        found = [
-            f"{address} did not answer and was left out {count} times"
+        found = [text for text in (self._passes.problem, self._passes.warning) if text is not None]
+        found += [
+            f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()
         ]
         if shared.retokenised:
@@ -142,7 +127,7 @@ class ServerEngine(ServerCalls, RunEngine):
     def can_score(self) -> bool:
         """Whether given texts can be scored."""
         shared = self._shared
-        return shared.abilities.forced_tokens and shared.tokens is not None and shared.beginnings.complete
+        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
 
     @property
     def can_skip_thinking(self) -> bool:
@@ -153,6 +138,10 @@ class ServerEngine(ServerCalls, RunEngine):
     def has_logprobs(self) -> bool:
         """Whether answers come with their log-probabilities."""
         return self._shared.abilities.logprobs
+
+    @property
+    def two_pass_problem(self) -> str | None:
+        return self._passes.problem
 
     @property
     def has_end_token(self) -> bool:
@@ -202,95 +191,3 @@ class _OneByOne(ServerCalls):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
         return [ServerCalls.score(self, [request])[0] for request in requests]
-
-
-def connect(config: ServerConfig) -> ServerEngine:
-    """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
-    family, tokens = _tokens(config)
-    context = start_blocking_portal()
-    portal = context.__enter__()
-    try:
-        found = portal.call(partial(_connect, config))
-        beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
-    except BaseException:
-        context.__exit__(None, None, None)
-        raise
-    servers, served, abilities, fingerprint = found
-
-    def check(reply: Reply) -> None:
-        if difference := fingerprint.difference_of_software(reply.system_fingerprint):
-            raise _become_another(", ".join(config.base_url), difference)
-
-    pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check, beginnings=beginnings)
-    logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, context)
-
-
-async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:
-    if tokens is None or tokens.template.thinking is None:
-        return Beginnings()
-    if not abilities.token_ids:  # nothing would show whether a way has worked
-        return Beginnings(None, None)
-    try:
-        return await find_beginnings(server, model, tokens)
-    except RequestFailedError as failure:
-        raise UserError(f"{server.address}: {failure}") from failure
-
-
-async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
-    return ServerPool(servers, config)
-
-
-async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fingerprint]:
-    servers = [Server(address, config) for address in config.base_url]
-    served = [await served_by(server, config) for server in servers]
-    for server, other in zip(servers[1:], served[1:], strict=True):
-        if (other.model, other.software) != (served[0].model, served[0].software):
-            raise UserError(
-                f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
-                f"{served[0].model} ({served[0].software}); give servers of one model and version"
-            )
-    abilities = await probe(servers[0], served[0].model, config)
-    try:
-        fingerprints: list[Fingerprint] = [
-            await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
-            for server in servers
-        ]
-    except (RequestFailedError, BadReplyError) as failure:
-        raise UserError(f"{', '.join(config.base_url)}: {failure}") from failure
-    first = fingerprints[0]
-    for server, theirs in zip(servers[1:], fingerprints[1:], strict=True):
-        if difference := first.difference(theirs):
-            raise UserError(
-                f"{server.address} and {servers[0].address} do not serve the same: the former has {difference}; give "
-                "servers of one checkpoint and configuration"
-            )
-    for server in servers:
-        server.verify = partial(_verify, server, served[0].model, first, logprobs=abilities.logprobs)
-    return servers, served[0], abilities, first
-
-
-async def _verify(server: Server, model: str, first: Fingerprint, *, logprobs: bool) -> None:
-    """Raise ``RunEndedError`` where ``server`` is not the one of the run's beginning any more."""
-    if difference := first.difference(await Fingerprint.of(server, model, logprobs=logprobs)):
-        raise _become_another(server.address, difference)
-
-
-def _become_another(address: str, difference: str) -> RunEndedError:
-    return RunEndedError(
-        f"{address}: the server was replaced in mid-run: it now has {difference}. The answers of the first one are "
-        "stored, none of the other is: serve the first one again and repeat the command, or pass a new trace_dir or "
-        "--output_path"
-    )
-
-
-def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
-    """The family, and how the checkpoint's own processor tokenises prompts; nothing of it where there is none."""
-    if config.pretrained is None:
-        return generic_family("unknown"), None
-    checkpoint = EngineConfig(config.pretrained, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))

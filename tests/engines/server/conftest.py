@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.engines.local import LocalEngine
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.running import ServerEngine, connect
+from dualfocus_eval.engines.server.connecting import connect
+from dualfocus_eval.engines.server.running import ServerEngine
 from tests.server_double import NAME
 
 torch.set_num_threads(1)
@@ -23,8 +28,8 @@ EMBEDDED = str(resource_folder("models") / EMBEDDED_CHECKPOINT)
 Connect = Callable[..., ServerEngine]
 
 
-@pytest.fixture
-def connected() -> Iterator[Connect]:
+@contextmanager
+def connecting() -> Iterator[Connect]:
     """A function from addresses, separated by commas, and further arguments to the engine in front of them."""
     engines: list[ServerEngine] = []
 
@@ -38,7 +43,24 @@ def connected() -> Iterator[Connect]:
         engine.close()
 
 
+@pytest.fixture
+def connected() -> Iterator[Connect]:
+    with connecting() as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
 def in_process() -> LocalEngine:
     """The embedded checkpoint in this process."""
     return load_engine(EngineConfig(EMBEDDED))
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded checkpoint with other weights, as if it was trained on: its name, its processor."""
+    folder = tmp_path_factory.mktemp("other") / EMBEDDED_CHECKPOINT
+    shutil.copytree(EMBEDDED, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["language_model.model.norm.weight"] *= 1.3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
