@@ -162,7 +162,8 @@ def _served(arguments: Mapping[str, Any]) -> ServerConfig:
     from dualfocus_eval.engines.server.probing import served_model
 
     served = served_model(config)
-    places = [place for place in (served.root, served.model) if place and config.pretrained is None]
+    # A name without an owner is the server's own, such as gpt-4o, and no repository of the hub.
+    places = [place for place in (served.root, served.model) if place and "/" in place and not config.pretrained]
     found = (place for place in places if _checkpoint_json(place, "config.json", config.revision))
     return replace(config, model=served.model, pretrained=config.pretrained or next(found, None))
 
