@@ -135,9 +135,11 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     if family:
         refuse_unknown_sizes(family, settings)
         warnings = (*warnings, *family_warnings(family, settings))
+    if served and values.get("image_aspect") == "pad":
+        warnings = (*warnings, f"image_aspect=pad of the {sources['image_aspect']} has no effect on a server: {_CROPS}")
     return RunConfig(
         settings=settings,
-        engine=served or _in_process(arguments | values, str(pretrained), batch_size),
+        engine=_limited(served, values) if served else _in_process(arguments | values, str(pretrained), batch_size),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
         trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
@@ -150,6 +152,14 @@ def _in_process(values: Mapping[str, Any], pretrained: str, batch_size: int) -> 
     engine = {name: value for name, value in values.items() if name in _ENGINE_TYPES}
     engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     return validated(EngineConfig, engine, "--model_args")
+
+
+_CROPS = "it shows images as the checkpoint's own processor prepares them, which may cut off their borders"
+
+
+def _limited(config: ServerConfig, values: Mapping[str, Any]) -> ServerConfig:
+    """``config`` with the limits of image sizes that a recipe or the checkpoint sets."""
+    return replace(config, **{name: values[name] for name in ("min_pixels", "max_pixels") if name in values})
 
 
 def _served(arguments: Mapping[str, Any]) -> ServerConfig:
