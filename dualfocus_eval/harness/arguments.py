@@ -132,6 +132,8 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     batch_size = arguments.get("batch_size", 1)
     trace_dir = arguments.get("trace_dir")
     settings = _settings(values)
+    if served and values.get("image_aspect") == "pad":
+        warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     if family:
         refuse_unknown_sizes(family, settings)
         warnings = (*warnings, *family_warnings(family, settings))
