@@ -66,7 +66,7 @@ class Thinker(ServerDouble):
 
 def engine_in_front_of(double: Thinker, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, address: str) -> Any:
     tokens = PromptTokens(ChatTemplate.of(checkpoint))
-    monkeypatch.setattr(connecting, "_tokens", lambda config: (checkpoint.family, tokens))
+    monkeypatch.setattr(connecting, "at_hand", lambda config: (checkpoint.family, tokens))
     return connect(ServerConfig(base_url=address, model=double.name, timeout=20.0, retries=0))
 
 
