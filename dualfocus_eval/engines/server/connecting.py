@@ -10,8 +10,6 @@ from anyio.from_thread import start_blocking_portal
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import RunEndedError
-from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
@@ -20,16 +18,13 @@ from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
+from dualfocus_eval.engines.server.processor import at_hand, image_options
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.server.two_passes import TwoPasses
-from dualfocus_eval.engines.template import ChatTemplate
-from dualfocus_eval.engines.thinking import ThinkingFormat
-from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
 
 __all__ = ["connect"]
 
@@ -38,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def connect(config: ServerConfig) -> ServerEngine:
     """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
-    family, tokens = _tokens(config)
+    family, tokens = at_hand(config)
     context = start_blocking_portal()
     portal = context.__enter__()
     try:
@@ -54,7 +49,18 @@ def connect(config: ServerConfig) -> ServerEngine:
             raise _become_another(", ".join(config.base_url), difference)
 
     pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check, beginnings=beginnings)
+    shared = Shared(
+        portal,
+        pool,
+        ImageUrls(),
+        served.model,
+        abilities,
+        tokens,
+        family,
+        check,
+        image_options=image_options(config, tokens),
+        beginnings=beginnings,
+    )
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
     return ServerEngine(shared, config, served, fingerprint, passes, context)
 
@@ -118,14 +124,3 @@ def _become_another(address: str, difference: str) -> RunEndedError:
         "stored, none of the other is: serve the first one again and repeat the command, or pass a new trace_dir or "
         "--output_path"
     )
-
-
-def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
-    """The family, and how the checkpoint's own processor tokenises prompts; nothing of it where there is none."""
-    if config.pretrained is None:
-        return generic_family("unknown"), None
-    checkpoint = EngineConfig(config.pretrained, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))

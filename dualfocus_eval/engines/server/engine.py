@@ -64,6 +64,8 @@ class Shared:
     family: Family
     check: Callable[[Reply], None]
     """Raises where a reply is of another model than the run's."""
+    image_options: Mapping[str, Any] = field(default_factory=dict)
+    """What the server's image processor is told with every request."""
     total: Counters = field(default_factory=Counters)
     """What was done for all callers together."""
     native: NativeScorer = field(default_factory=NativeScorer)
@@ -220,6 +222,8 @@ class ServerCalls(Engine):
         more, turn = way.request(text)
         body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
         body |= shared.abilities.id_parameters | more
+        if shared.image_options:
+            body["mm_processor_kwargs"] = dict(shared.image_options)
         pictures = [picture.digest for picture in pictures_of(conversation)]
         demanded = {"logprobs": shared.abilities.logprobs, "token_ids": shared.abilities.token_ids}
 
