@@ -49,6 +49,8 @@ class ServerDouble:
     """
 
     checkpoint: Path
+    root: Path | None = None
+    """Where it says that it has the checkpoint from, if not from there."""
     name: str = NAME
     key: str | None = None
     abilities: frozenset[str] = ABILITIES
@@ -110,7 +112,8 @@ class ServerDouble:
         return web.json_response({"version": "0.32.0"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        card = {"id": self.name, "owned_by": "vllm", "root": str(self.checkpoint), "max_model_len": self.longest}
+        root = str(self.root or self.checkpoint)
+        card = {"id": self.name, "owned_by": "vllm", "root": root, "max_model_len": self.longest}
         return web.json_response({"object": "list", "data": [card]})
 
     async def _complete(self, request: web.Request) -> web.Response:

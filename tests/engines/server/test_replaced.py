@@ -67,7 +67,7 @@ def test_another_configuration(connected: Connect) -> None:
         engine = connected(address, retries=2)
         engine.generate(REQUESTS)
         replace(Path(EMBEDDED), fingerprint="vllm-0.32.0-01010101")
-        with pytest.raises(RunEndedError, match="system_fingerprint .* in the place of"):
+        with pytest.raises(RunEndedError, match=r"system_fingerprint .* in the place of"):
             engine.generate(REQUESTS)
 
 
