@@ -42,12 +42,12 @@ test-install: $(INSTALLED)  ## Install the wheel without constraints into a clea
 
 # An environment with vLLM that is there already is used as it is: make VLLM_ENV=FOLDER test-server
 VLLM_ENV ?= build/vllm
-VLLM_INSTALLED := build/vllm/.installed
+VLLM_INSTALLED := $(if $(filter build/vllm,$(VLLM_ENV)),build/vllm/.installed)
 
-test-server: $(INSTALLED) $(if $(filter build/vllm,$(VLLM_ENV)),$(VLLM_INSTALLED))  ## Install vLLM for CPUs into build/vllm and run the tests on a real server.
+test-server: $(INSTALLED) $(VLLM_INSTALLED)  ## Install vLLM for CPUs into build/vllm and run the tests on a real server.
 	VLLM_ENV="$(abspath $(VLLM_ENV))" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m server --durations 10 tests/server
 
-$(VLLM_INSTALLED): tests/server/requirements.txt
+build/vllm/.installed: tests/server/requirements.txt
 	@$(PYTHON) -m venv --clear build/vllm && build/vllm/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --requirement $< && build/vllm/bin/python -c 'import torchvision, vllm' \
 		|| { echo "vLLM's CPU build could not be installed into build/vllm (the reason stands above), so the tests on a" \
@@ -66,11 +66,12 @@ format: $(INSTALLED)  ## Reformat the code.
 docs: $(INSTALLED)  ## Build the documentation site into build/site; any warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-prove: $(INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
+prove: $(INSTALLED) $(VLLM_INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
 	$(BIN)/python -m measurements.exactness --checkpoint models/dualfocus-tiny --write
 	$(BIN)/python -m measurements.coverage --write
 	$(BIN)/python -m measurements.gate
 	$(BIN)/python -m measurements.injected_faults --write
+	VLLM_ENV="$(abspath $(VLLM_ENV))" $(BIN)/python -m measurements.server_exactness --write
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 

@@ -149,8 +149,10 @@ def answered(folder: Path, task: str, questions: int, *model_args: str) -> Path:
     limit = math.ceil(questions / SETS[task])
     command = [
         sys.executable, "-m", "dualfocus_eval", "eval", "--tasks", task, "--limit", str(limit), "--log_samples",
-        "--batch_size", "16", "--output_path", str(folder), *(["--model_args", ",".join(model_args)] * bool(model_args)),
+        "--batch_size", "16", "--output_path", str(folder),
     ]  # fmt: skip
+    if model_args:
+        command += ["--model_args", ",".join(model_args)]
     private = {"XDG_CACHE_HOME": str(folder.parent / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=os.environ | private, capture_output=True, text=True)
     if done.returncode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ __all__ = ["Running", "serving", "vllm_python"]
 
 START_SECONDS = 400
 STOP_SECONDS = 30
+_PR_SET_PDEATHSIG = 1
 BLOCK_SIZE = 32
 """Tokens of one block of the prefix cache; vLLM's CPU attention takes multiples of 32, and short prompts need short
 blocks to reuse any."""
@@ -58,8 +60,8 @@ def vllm_python() -> Path:
 def serving(folder: Path, *options: str, checkpoint: Path | None = None, port: int | None = None) -> Iterator[Running]:
     """Serve ``checkpoint``, by default the embedded one, in float32 on ``port`` of this machine.
 
-    ``options`` are vLLM's own. The log is kept in ``folder``. Raises ``UserError`` where the server does not start, with
-    the end of its log.
+    ``options`` are vLLM's own. The log is kept in ``folder``. The server ends with the block, and with this process.
+    Raises ``UserError`` where it does not start, with the end of its log.
     """
     checkpoint = checkpoint or resource_folder("models") / EMBEDDED_CHECKPOINT
     port = port or _free_port()
@@ -79,6 +81,7 @@ def serving(folder: Path, *options: str, checkpoint: Path | None = None, port: i
             stdout=written,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_the_parent,
         )
     running = Running(f"http://127.0.0.1:{port}", log, process)
     try:
@@ -93,6 +96,12 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     own = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
     return kept | own
+
+
+def _end_with_the_parent() -> None:
+    """Have Linux end the server when this process is killed and ends nothing itself."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

@@ -29,6 +29,8 @@ class Usage:
     """The largest memory in use: on the GPUs, or of this process where the model runs on the CPU; None elsewhere."""
     tokens_prefilled: int = 0
     tokens_reused: int = 0
+    tokens_untold: int = 0
+    """Of the prefilled ones those of which a server does not say whether it has reused them."""
 
     def __add__(self, other: Usage) -> Usage:
         peaks = [peak for peak in (self.peak_bytes, other.peak_bytes) if peak is not None]
@@ -37,6 +39,7 @@ class Usage:
             max(peaks, default=None),
             self.tokens_prefilled + other.tokens_prefilled,
             self.tokens_reused + other.tokens_reused,
+            self.tokens_untold + other.tokens_untold,
         )
 
 
@@ -59,6 +62,7 @@ class Meter:
             peak.bytes,
             after.tokens_prefilled - before.tokens_prefilled,
             after.tokens_reused - before.tokens_reused,
+            after.tokens_untold - before.tokens_untold,
         )
         self.usage[name] = self.usage.get(name, Usage()) + spent
 

@@ -127,9 +127,15 @@ def _usage(found: SetupCheck) -> Table:
                 Number(1000 * usage.seconds / max(found.questions, 1), unit="ms", decimals=0),
                 None if usage.peak_bytes is None else Number(usage.peak_bytes / (1 << 20), decimals=0),
                 Number(usage.tokens_prefilled / max(found.questions, 1), decimals=0),
-                Number(100 * usage.tokens_reused / tokens if tokens else 0.0, unit="%"),
+                None
+                if usage.tokens_untold
+                else Number(100 * usage.tokens_reused / tokens if tokens else 0.0, unit="%"),
             )
         )
     header = ("per question", "ms", "peak MiB", "tokens computed", "tokens reused %")
-    note = "Peak memory: of the GPUs; on a CPU of this process, the loaded model included."
-    return Table("Time and memory", header, (tuple(rows),), (note,))
+    notes = ["Peak memory: of the GPUs; on a CPU of this process, the loaded model included."]
+    if found.engine.device is None:
+        notes = ["The memory of a server is not known here."]
+    if any(usage.tokens_untold for usage in found.usage.values()):
+        notes.append("The server does not say how many tokens it reuses (vLLM: --enable-prompt-tokens-details).")
+    return Table("Time and memory", header, (tuple(rows),), tuple(notes))

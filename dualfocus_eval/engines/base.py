@@ -217,6 +217,12 @@ class Counters:
     """Wall time by phase: preprocess, vision, prefill, decode."""
     requests: int = 0
     """Requests that servers answered."""
+    tokens_untold: int = 0
+    """Of the tokens prefilled, those of prompts of which a server did not say how much it has reused."""
+    images_sent: int = 0
+    """Images in requests to servers."""
+    images_named: int = 0
+    """Of the images sent, those that went by their name alone, because the server had them already."""
     thinking_tokens: int = 0
     """Tokens generated before answers, those of answers that never began included."""
 

@@ -82,9 +82,24 @@ class RunEngine(Engine):
         return True
 
     @property
+    def can_skip_thinking(self) -> bool:
+        """Whether a checkpoint that thinks can be made to answer at once (``max_thinking_tokens=0``)."""
+        return True
+
+    @property
+    def has_end_token(self) -> bool:
+        """Whether the token that ends an answer is surely among its log-probabilities."""
+        return True
+
+    @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
         return True
+
+    @property
+    def two_pass_problem(self) -> str | None:
+        """Why it cannot answer in two passes, with what to do; None where it can."""
+        return None
 
     @property
     def prefix_cache_bytes(self) -> int:

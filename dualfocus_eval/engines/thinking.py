@@ -70,6 +70,11 @@ class ThinkingFormat:
         block = self._block.search(text)
         return block is not None and block[1] is not None
 
+    def block_at_end(self, text: str) -> str:
+        """The block that ``text`` ends with, open or empty; an empty text where there is none."""
+        block = self._block.search(text)
+        return block[0] if block else ""
+
     def same_but_for_block(self, one: str, other: str) -> bool:
         """Whether two texts differ in nothing but a block at their ends, open, empty or missing."""
         return self._block.sub("", one).rstrip() == self._block.sub("", other).rstrip()

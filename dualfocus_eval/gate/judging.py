@@ -178,9 +178,10 @@ def _shortfalls(before: float, after: float, p_worse: float, limits: Limits, lea
 
 
 def _environment_differences(run: Provenance, baseline: Provenance) -> tuple[str, ...]:
-    found = _changes(_deciding(baseline.environment), _deciding(run.environment))
-    if run.served != baseline.served:
-        found = (f"engine: {run.engine} (baseline: {baseline.engine})", *found)
+    if run.served == baseline.served:
+        found = _changes(_deciding(baseline.environment), _deciding(run.environment))
+    else:  # they have little to compare
+        found = (f"engine: {run.engine} (baseline: {baseline.engine})",)
     several = f"answers: all of this run (baseline: {baseline.resumed:,} of an earlier run)"
     return (*found, several) if baseline.resumed else found
 

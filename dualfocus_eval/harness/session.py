@@ -21,7 +21,7 @@ from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.fitting import fitting_settings
+from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.store_key import StoreKey
@@ -166,13 +166,9 @@ class Session:
                 self._outcomes.add_score(question.key, result)
             yield what, results
 
-    def refuse_two_pathways(self) -> None:
-        """Raise ``UserError`` where a likelihood is asked for and the strategy has no single one."""
-        if self.config.settings.strategy == "dualfocus":
-            raise UserError(
-                "strategy=dualfocus chooses between two generated answers and gives a text no single likelihood; for "
-                "this task pass --model_args strategy=macro or strategy=micro"
-            )
+    def refuse_likelihoods(self) -> None:
+        """Raise ``UserError`` where likelihoods are asked for that the strategy or the engine does not have."""
+        refuse_likelihoods(self.config.settings, self.engine)
 
     def warn(self, text: str) -> None:
         """Tell the user now, below the summary and in the results that something is not as it was asked for."""

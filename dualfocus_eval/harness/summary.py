@@ -52,6 +52,13 @@ class Summary:
     decode_steps: int = 0
     thinking_tokens: int = 0
     batch_halvings: int = 0
+    requests: int = 0
+    """Requests that servers answered; 0 where the model ran in process."""
+    tokens_untold: int = 0
+    """Of the tokens prefilled, those of which a server did not say whether it has reused them."""
+    images_sent: int = 0
+    images_named: int = 0
+    """Of the images sent to servers, those that went by their name alone."""
     prefix_cache_gib: float = 0.0
     """Budget of the prefix cache, over all ranks."""
     seconds: Counter[str] = field(default_factory=Counter)
@@ -95,8 +102,7 @@ class Summary:
 
     def add_counters(self, counters: Counters) -> None:
         """Take over what the engine counted."""
-        counted = ("images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps", "thinking_tokens")
-        for name in (*counted, "batch_halvings"):
+        for name in vars(counters).keys() - {"seconds"}:
             setattr(self, name, getattr(self, name) + getattr(counters, name))
         self.seconds.update(counters.seconds)
 
@@ -184,16 +190,34 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "macro and micro agree", _of(summary.agreeing, summary.both_candidates)
     for pathway, count in sorted(summary.selected.items()):
         yield f"selected {pathway}", _of(count, summary.questions)
-    yield "images encoded", f"{summary.images_encoded:,}"
-    yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
-    yield "tokens reused", f"{summary.tokens_reused:,}"
+    yield from _served(summary) if summary.requests else _computed(summary)
     if summary.thinking_tokens:
         yield "thinking tokens generated", f"{summary.thinking_tokens:,}"
-    yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
     if summary.batch_halvings:
         yield "batches halved (out of memory)", f"{summary.batch_halvings}"
     for phase, seconds in summary.seconds.items():
         yield f"seconds in {phase}", f"{seconds:.1f}"
+
+
+def _computed(summary: Summary) -> Iterable[tuple[str, str]]:
+    """What this process did."""
+    yield "images encoded", f"{summary.images_encoded:,}"
+    yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
+    yield "tokens reused", f"{summary.tokens_reused:,}"
+    yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
+
+
+def _served(summary: Summary) -> Iterable[tuple[str, str]]:
+    """What servers did, as far as they say so."""
+    yield "requests", f"{summary.requests:,}"
+    yield "images sent", f"{summary.images_sent:,}"
+    if summary.images_named:
+        yield "  by name alone", _of(summary.images_named, summary.images_sent)
+    tokens = summary.tokens_prefilled + summary.tokens_reused
+    yield "prompt tokens", f"{tokens:,}"
+    told = tokens - summary.tokens_untold
+    yield "  of them from the server's cache", _of(summary.tokens_reused, told) if told else "not told by the server"
+    yield "tokens generated", f"{summary.decode_steps:,}"
 
 
 def _by_kind(title: str, counts: Mapping[str, int]) -> Iterable[tuple[str, str]]:

@@ -65,8 +65,10 @@ def _with_values(words: Iterable[str]) -> Iterator[str]:
 
 
 def launches(server: str, model: ModelToServe, placement: Placement, *, port: int, context: int | None) -> list[Launch]:
-    """The processes of ``placement`` on ``server``, ``vllm`` or ``sglang``. Raises ``UserError`` for an adapter of too
-    high a rank."""
+    """The processes of ``placement`` on ``server``, ``vllm`` or ``sglang``.
+
+    Raises ``UserError`` for an adapter that cannot be served.
+    """
     common, layout = (
         (_vllm(model, context), _vllm_layout) if server == "vllm" else (_sglang(model, context), _sglang_layout)
     )
@@ -138,6 +140,11 @@ def _vllm_layout(placement: Placement, head: str | None, rank: int) -> list[str]
 
 
 def _sglang(model: ModelToServe, context: int | None) -> list[str]:
+    if model.adapter is not None:
+        raise UserError(
+            f"peft={model.adapter.path}: the client asks only vLLM for adapters: pass --server vllm, or merge it into "
+            "the checkpoint and serve that"
+        )
     return [
         *("python", "-m", "sglang.launch_server"),
         *("--model-path", model.checkpoint),
@@ -150,7 +157,6 @@ def _sglang(model: ModelToServe, context: int | None) -> list[str]:
         *_option("--context-length", context),
         *_option("--mm-process-config", _compact({"image": dict(model.pixels)}) if model.pixels else None),
         *(["--trust-remote-code"] if model.trust_remote_code else []),
-        *(["--lora-paths", f"{model.adapter.name}={model.adapter.path}"] if model.adapter else []),
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dualfocus_eval.common.errors import CheckpointError, UserError
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.method.settings import Settings
@@ -13,16 +11,15 @@ __all__ = ["context_tokens"]
 
 _TEXT = 1024
 """Tokens of a question with its options, in both passes, of the template, and of a system prompt."""
-_SIDES = ((2048, 2048), (1024, 3072), (3072, 1024))
-"""Height and width of large images in different shapes: which takes most tokens depends on the tiling."""
 _STEP = 1024
 
 
 def context_tokens(config: EngineConfig, settings: Settings, new_tokens: int) -> int | None:
-    """Tokens of two images of the largest size, the texts and an answer of ``new_tokens``; None without a processor.
+    """Tokens of two large images, the texts and an answer of ``new_tokens``; None without a processor.
 
     Rounded up to a multiple of 1024. No weight is loaded.
     """
+    from dualfocus_eval.engines.image_sizes import largest_image_tokens
     from dualfocus_eval.engines.loading import load_processor
     from dualfocus_eval.engines.thinking import ThinkingFormat
 
@@ -30,19 +27,10 @@ def context_tokens(config: EngineConfig, settings: Settings, new_tokens: int) ->
         _, processor, family = load_processor(config)
     except (CheckpointError, UserError):
         return None
-    image = _image_tokens(processor)
+    image = largest_image_tokens(processor)
     if image is None:
         return None
     thinks = ThinkingFormat.of(processor, family.thinking) is not None
     answer = new_tokens + (settings.max_thinking_tokens if thinks else 0)
     needed = IMAGES * image + _TEXT + settings.max_box_tokens + answer
     return -(-needed // _STEP) * _STEP
-
-
-def _image_tokens(processor: Any) -> int | None:
-    """The most tokens that one of the large images takes; None where the processor cannot tell."""
-    count = getattr(processor, "_get_num_multimodal_tokens", None)
-    if count is None:
-        return None
-    found: list[int] = count(image_sizes=[list(sides) for sides in _SIDES]).num_image_tokens
-    return max(found)

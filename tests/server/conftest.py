@@ -1,4 +1,4 @@
-"""A real vLLM server with the embedded checkpoint in float32, one for all tests, and both engines' answers to compare."""
+"""A real vLLM server with the embedded checkpoint in float32, one for all tests, and runs of both engines."""
 
 from __future__ import annotations
 

@@ -67,3 +67,20 @@ def test_the_runs_of_both_engines_compared(compared: Compared, tmp_path: Path) -
     assert compared.task in done.stdout
     assert len(samples) >= 40
     assert results["results"][compared.task]
+
+
+def test_the_check_of_a_setup(server: Running, tmp_path: Path) -> None:
+    done = dualfocus("check", "--model_args", f"engine=server,base_url={server.base_url}", cache=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing is off." in done.stdout
+
+
+def test_a_baseline_of_the_engine_in_process(compared: Compared, tmp_path: Path) -> None:
+    """It judges a run on a server only if the user says that it may."""
+    baseline = tmp_path / "baseline.json"
+    made = dualfocus("regress", compared.in_process, "--baseline", baseline, "--update", cache=tmp_path)
+    assert made.returncode == 0, made.stderr
+    refused = dualfocus("regress", compared.server, "--baseline", baseline, cache=tmp_path)
+    assert (refused.returncode, "--other-engine" in refused.stderr) == (2, True)
+    judged = dualfocus("regress", compared.server, "--baseline", baseline, "--other-engine", cache=tmp_path)
+    assert judged.returncode == 0, judged.stdout + judged.stderr

@@ -105,8 +105,8 @@ def test_an_adapter_is_served_beside_its_checkpoint(capsys: pytest.CaptureFixtur
     evaluation, vllm = launched(printed(capsys, checkpoint, *given), tmp_path)
     assert (option(vllm, "--lora-modules"), option(vllm, "--max-lora-rank")) == (f"tuned={adapter}", "32")
     assert "model=tuned" in (option(evaluation, "--model_args") or "")
-    _, sglang = launched(printed(capsys, checkpoint, "--server", "sglang", *given), tmp_path)
-    assert option(sglang, "--lora-paths") == f"tuned={adapter}"
+    assert main(["serve-command", str(checkpoint), "--server", "sglang", *given]) == 2
+    assert "pass --server vllm" in capsys.readouterr().err
     (adapter / "adapter_config.json").write_text(json.dumps({"r": 16, "modules_to_save": ["lm_head"]}))
     assert main(["serve-command", str(checkpoint), *given]) == 2
     assert "merge it" in capsys.readouterr().err

@@ -10,24 +10,21 @@ from anyio.from_thread import start_blocking_portal
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import RunEndedError
-from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.server.abilities import Abilities
+from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
-from dualfocus_eval.engines.server.probing import Served, probe, served_by
+from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
+from dualfocus_eval.engines.server.processor import at_hand, image_options
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
-from dualfocus_eval.engines.template import ChatTemplate
-from dualfocus_eval.engines.thinking import ThinkingFormat
-from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
+from dualfocus_eval.engines.server.two_passes import TwoPasses
 
 __all__ = ["connect"]
 
@@ -36,31 +33,56 @@ logger = logging.getLogger(__name__)
 
 def connect(config: ServerConfig) -> ServerEngine:
     """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
-    family, tokens = _tokens(config)
+    family, tokens = at_hand(config)
     context = start_blocking_portal()
     portal = context.__enter__()
     try:
-        found = portal.call(partial(_connect, config))
+        found = portal.call(partial(_connect, config, tokens))
+        beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
     except BaseException:
         context.__exit__(None, None, None)
         raise
-    servers, served, abilities, fingerprint = found
+    servers, served, abilities, fingerprint, passes = found
 
     def check(reply: Reply) -> None:
         if difference := fingerprint.difference_of_software(reply.system_fingerprint):
             raise _become_another(", ".join(config.base_url), difference)
 
     pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
+    shared = Shared(
+        portal,
+        pool,
+        ImageUrls(),
+        served.model,
+        abilities,
+        tokens,
+        family,
+        check,
+        image_options=image_options(config, tokens),
+        beginnings=beginnings,
+    )
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, context)
+    return ServerEngine(shared, config, served, fingerprint, passes, context)
+
+
+async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:
+    if tokens is None or tokens.template.thinking is None:
+        return Beginnings()
+    if not abilities.token_ids:  # nothing would show whether a way has worked
+        return Beginnings(None, None)
+    try:
+        return await find_beginnings(server, model, tokens)
+    except RequestFailedError as failure:
+        raise UserError(f"{server.address}: {failure}") from failure
 
 
 async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
     return ServerPool(servers, config)
 
 
-async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Abilities, Fingerprint]:
+async def _connect(
+    config: ServerConfig, tokens: PromptTokens | None
+) -> tuple[list[Server], Served, Abilities, Fingerprint, TwoPasses]:
     servers = [Server(address, config) for address in config.base_url]
     served = [await served_by(server, config) for server in servers]
     for server, other in zip(servers[1:], served[1:], strict=True):
@@ -69,7 +91,8 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Abilitie
                 f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
                 f"{served[0].model} ({served[0].software}); give servers of one model and version"
             )
-    abilities = await probe(servers[0], served[0].model, config)
+    abilities = await probe_all(servers, served[0], config)
+    passes = await TwoPasses.on(servers, served, abilities, tokens, config)
     try:
         fingerprints: list[Fingerprint] = [
             await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
@@ -86,7 +109,7 @@ async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Abilitie
             )
     for server in servers:
         server.verify = partial(_verify, server, served[0].model, first, logprobs=abilities.logprobs)
-    return servers, served[0], abilities, first
+    return servers, served[0], abilities, first, passes
 
 
 async def _verify(server: Server, model: str, first: Fingerprint, *, logprobs: bool) -> None:
@@ -101,14 +124,3 @@ def _become_another(address: str, difference: str) -> RunEndedError:
         "stored, none of the other is: serve the first one again and repeat the command, or pass a new trace_dir or "
         "--output_path"
     )
-
-
-def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
-    """The family, and how the checkpoint's own processor tokenises prompts; nothing of it where there is none."""
-    if config.pretrained is None:
-        return generic_family("unknown"), None
-    checkpoint = EngineConfig(config.pretrained, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))

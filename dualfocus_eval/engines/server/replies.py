@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError
 
 __all__ = ["BadReplyError", "Choice", "Reply", "finite", "read_reply"]
 
@@ -48,13 +48,29 @@ class ReplyMessage(BaseModel):
     reasoning: str | None = None
     reasoning_content: str | None = None
 
+    @property
+    def thought(self) -> str | None:
+        """What the server took for thinking, and cut off ``content``."""
+        return self.reasoning or self.reasoning_content
+
+
+class MetaInfo(BaseModel):
+    """SGLang's account of an answer; each entry holds a token's log-probability, id and text."""
+
+    output_token_logprobs: list[tuple[float | None, int, str | None]] | None = None
+
 
 class Choice(BaseModel):
     message: ReplyMessage
     finish_reason: str | None = None
-    stop_reason: int | str | None = None
+    stop_reason: int | str | None = Field(None, validation_alias=AliasChoices("stop_reason", "matched_stop"))
     token_ids: list[int] | None = None
     logprobs: ChoiceLogprobs | None = None
+    meta_info: MetaInfo | None = None
+
+    def model_post_init(self, context: object) -> None:
+        if self.token_ids is None and self.meta_info is not None and self.meta_info.output_token_logprobs is not None:
+            self.token_ids = [entry[1] for entry in self.meta_info.output_token_logprobs]
 
     @property
     def tokens(self) -> list[TokenLogprob]:
@@ -88,18 +104,25 @@ class PromptLogprob(BaseModel):
 
 
 class Reply(BaseModel):
-    """A chat completion, with vLLM's additions."""
+    """A chat completion, with vLLM's additions and, under their names, SGLang's."""
 
     model: str = ""
     choices: list[Choice] = Field(min_length=1)
     usage: Usage | None = None
     system_fingerprint: str | None = None
-    prompt_token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = Field(
+        None, validation_alias=AliasChoices("prompt_token_ids", AliasPath("choices", 0, "prompt_token_ids"))
+    )
     prompt_logprobs: list[dict[int, PromptLogprob] | None] | None = None
 
     @property
     def choice(self) -> Choice:
         return self.choices[0]
+
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens were generated; 0 where the server does not say."""
+        return (self.usage.completion_tokens if self.usage else None) or 0
 
 
 def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:

@@ -30,6 +30,7 @@ from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import ServerCalls, Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.probing import Served
+from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.families import Family
 
 __all__ = ["ServerEngine"]
@@ -44,11 +45,12 @@ class ServerEngine(ServerCalls, RunEngine):
         config: ServerConfig,
         served: Served,
         fingerprint: Fingerprint,
+        passes: TwoPasses,
         portal: AbstractContextManager[BlockingPortal],
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._portal = served, fingerprint, portal
+        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
 
     @property
     def counters(self) -> Counters:
@@ -107,7 +109,8 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
-        found = [
+        found = [text for text in (self._passes.problem, self._passes.warning) if text is not None]
+        found += [
             f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()
         ]
@@ -123,12 +126,27 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def can_score(self) -> bool:
         """Whether given texts can be scored."""
-        return self._shared.abilities.forced_tokens and self._shared.tokens is not None
+        shared = self._shared
+        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
+
+    @property
+    def can_skip_thinking(self) -> bool:
+        """Whether it can be made to answer at once."""
+        return self._shared.beginnings.empty is not None
 
     @property
     def has_logprobs(self) -> bool:
         """Whether answers come with their log-probabilities."""
         return self._shared.abilities.logprobs
+
+    @property
+    def two_pass_problem(self) -> str | None:
+        return self._passes.problem
+
+    @property
+    def has_end_token(self) -> bool:
+        """Only token ids show that the end token is among what a reply holds."""
+        return self._shared.abilities.token_ids
 
     def claim_traces(self, folder: Path) -> None:
         """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
