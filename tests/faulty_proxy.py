@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-__all__ = ["BROKEN", "FAULTS", "PASSING", "FaultyProxy", "every"]
+__all__ = ["BROKEN", "FAULTS", "PASSING", "FaultyProxy", "Plan", "every"]
 
 _MIB = 1 << 20
 COMPLETIONS = "/v1/chat/completions"
@@ -56,6 +56,11 @@ async def _cut(request: web.Request, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": str(len(content))})
     await response.prepare(request)
     await response.write(content[: len(content) // 2])
+    return _closed(request, response)
+
+
+def _closed(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """``response``, which does not arrive any more."""
     if request.transport:
         request.transport.close()
     return response
@@ -140,7 +145,10 @@ class FaultyProxy:
         body = await request.read()
         fault = self._fault(body) if request.path == COMPLETIONS else None
         if fault is None:
-            status, content = await self._ask(request, body)
+            try:
+                status, content = await self._ask(request, body)
+            except aiohttp.ClientError:  # the server is gone: so is the proxy
+                return _closed(request, web.Response())
             return web.Response(status=status, body=content, content_type="application/json")
 
         async def answer() -> bytes:
@@ -164,11 +172,8 @@ class FaultyProxy:
     async def _ask(self, request: web.Request, body: bytes) -> tuple[int, bytes]:
         headers = {name: value for name, value in request.headers.items() if name in ("Authorization", "Content-Type")}
         url = self.target + request.path_qs
-        try:
-            async with self._client.request(request.method, url, data=body or None, headers=headers) as response:
-                return response.status, await response.read()
-        except aiohttp.ClientError as error:
-            return 502, json.dumps({"error": {"message": f"bad gateway: {type(error).__name__}"}}).encode()
+        async with self._client.request(request.method, url, data=body or None, headers=headers) as response:
+            return response.status, await response.read()
 
 
 def request_key(body: bytes) -> str:

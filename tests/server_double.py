@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import hashlib
 import io
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -49,6 +50,8 @@ class ServerDouble:
     """
 
     checkpoint: Path
+    root: Path | None = None
+    """Where it says that it has the checkpoint from, if not from there."""
     name: str = NAME
     key: str | None = None
     abilities: frozenset[str] = ABILITIES
@@ -61,6 +64,8 @@ class ServerDouble:
     """Requests while it was loading."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of the chat completion requests so far."""
+    answers: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    """By the digest of what was asked, so that tests that repeat a run take less time."""
     images: dict[str, Image.Image] = field(default_factory=dict)
     """By the uuid that they were sent with."""
 
@@ -110,14 +115,18 @@ class ServerDouble:
         return web.json_response({"version": "0.32.0"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        card = {"id": self.name, "owned_by": "vllm", "root": str(self.checkpoint), "max_model_len": self.longest}
+        root = str(self.root or self.checkpoint)
+        card = {"id": self.name, "owned_by": "vllm", "root": root, "max_model_len": self.longest}
         return web.json_response({"object": "list", "data": [card]})
 
     async def _complete(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.asked.append(body)
-        answer = await asyncio.get_running_loop().run_in_executor(self._worker, self.answer, body)
-        return web.json_response(answer)
+        key = hashlib.sha256(await request.read()).digest()
+        if key not in self.answers:
+            loop = asyncio.get_running_loop()
+            self.answers[key] = await loop.run_in_executor(self._worker, self.answer, body)
+        return web.json_response(self.answers[key])
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         body = await request.json()

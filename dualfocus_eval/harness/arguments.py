@@ -132,6 +132,8 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     batch_size = arguments.get("batch_size", 1)
     trace_dir = arguments.get("trace_dir")
     settings = _settings(values)
+    if served and values.get("image_aspect") == "pad":
+        warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     if family:
         refuse_unknown_sizes(family, settings)
         warnings = (*warnings, *family_warnings(family, settings))
@@ -172,7 +174,8 @@ def _served(arguments: Mapping[str, Any]) -> ServerConfig:
     from dualfocus_eval.engines.server.probing import served_model
 
     served = served_model(config)
-    places = [place for place in (served.root, served.model) if place and config.pretrained is None]
+    # A name without an owner is the server's own, such as gpt-4o, and no repository of the hub.
+    places = [place for place in (served.root, served.model) if place and "/" in place and not config.pretrained]
     found = (place for place in places if _checkpoint_json(place, "config.json", config.revision))
     return replace(config, model=served.model, pretrained=config.pretrained or next(found, None))
 

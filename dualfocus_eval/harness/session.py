@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.common.threads import results_of
-from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.base import Failure, RunEndedError
 from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
@@ -133,9 +133,13 @@ class Session:
             return batch[0], answer(batch[1], engine.call_engine(), self._settings, store=store)
 
         before = store.reused
-        for what, traces in results_of(run, batches, engine.parallel_calls):
-            self._count(traces)
-            yield what, traces
+        try:
+            for what, traces in results_of(run, batches, engine.parallel_calls):
+                self._count(traces)
+                yield what, traces
+        except RunEndedError:
+            store.close()  # this process may begin another run
+            raise
         self._summary.resumed += store.reused - before
 
     def _count(self, traces: Sequence[Trace]) -> None:

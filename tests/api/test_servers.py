@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
+from datasets import Dataset
+from lmms_eval.api.instance import Instance, unwrap_generation_output
+from PIL import Image
 
 import dualfocus_eval as df
 from dualfocus_eval.api.model import Model
@@ -18,6 +23,8 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
 from dualfocus_eval.engines.base import Failure, GenerateRequest
 from dualfocus_eval.engines.server.engine import ServerCalls
+from dualfocus_eval.engines.server.running import ServerEngine
+from dualfocus_eval.harness.model import DualFocusSimple
 from tests.api.conftest import example, model, photo, scenes
 from tests.server_double import ABILITIES, ServerDouble, serving
 
@@ -158,3 +165,60 @@ def test_log_probabilities_are_enough_for_own_context(with_logprobs: str, model:
         assert (one.macro.text, one.box) == (other.macro.text, other.box)
         assert one.trace.picks["own_context"] == other.trace.picks["own_context"]
         assert "micro_context" not in one.trace.picks or one.trace.decision == "agreement"
+
+
+def test_a_server_is_checked(served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "check.json"
+    arguments = ["--model_args", f"engine=server,base_url={served}", "--limit", "2", "--json", str(out)]
+    assert main(["check", *arguments]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "engine server (vllm 0.32.0) servers http://127.0.0.1",
+        "abilities logprobs, token_ids, forced_tokens",
+        "image 2 64 64 64 112 x 112",
+        "again, 64 at a time 6 0 0.0",
+        "again, one at a time 6 0 0.0",
+        "The server does not say how many tokens it reuses",
+        "| USER: <image: 64 tokens>",
+        "Nothing is off.",
+    ):
+        assert words in printed
+    assert "device" not in printed
+    found = json.loads(out.read_text())
+    assert (found["engine"]["dtype"], found["prompts"]["images"]["others"]) == (None, [])
+
+
+def test_a_server_that_resizes_images_otherwise_is_off(
+    served: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ServerEngine, "expected_image_tokens", lambda engine, picture: 80)
+    monkeypatch.setattr(ServerEngine, "other_ways", lambda engine: {})
+    assert main(["check", "--limit", "1", "--model_args", f"engine=server,base_url={served}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dualfocus check: off: the server shows 2 images and crops in another number of tokens")
+    assert "in 64, not 80" in line
+
+
+def test_likelihoods_of_texts_are_those_of_the_engine_in_process(
+    served: str, with_logprobs: str, scenes: Scenes, tmp_path: Path
+) -> None:
+    documents = Dataset.from_list([{"image": Image.open(io.BytesIO(scenes[0]["image"]["bytes"]))}])
+
+    def likelihood(text: str) -> Instance:
+        task = SimpleNamespace(doc_to_visual=lambda doc: [doc["image"].convert("RGB")])
+        arguments = (scenes[0]["question"], text, task.doc_to_visual, 0, "t", "test")
+        return Instance("loglikelihood", arguments, 0, {"task": "t", "doc_id": 0, "repeats": 1})
+
+    def scored(**arguments: Any) -> list[tuple[float, bool]]:
+        made = DualFocusSimple(strategy="macro", trace_dir=str(tmp_path / str(len(arguments))), **arguments)
+        made.task_dict = {"t": {"test": documents}}
+        try:
+            return [unwrap_generation_output(one)[0] for one in made.loglikelihood([likelihood("K"), likelihood("X")])]
+        finally:
+            made.clean()
+
+    found, expected = scored(engine="server", base_url=served), scored()
+    assert [nll for nll, _ in found] == pytest.approx([nll for nll, _ in expected], abs=1e-4)
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    with pytest.raises(UserError, match="compares likelihoods of given texts, which the server cannot compute"):
+        scored(engine="server", base_url=with_logprobs, model="dualfocus-tiny")

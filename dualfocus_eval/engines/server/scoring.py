@@ -30,7 +30,7 @@ def token_name(token: int) -> str:
 
 async def score_by_token(ask: Ask, continuation: Sequence[int]) -> Score | Failure:
     """One request per token, all at the same time."""
-    parameters = [{"allowed_token_ids": [token], "top_logprobs": 1} for token in continuation]
+    parameters = [{"allowed_token_ids": [token], "top_logprobs": 2} for token in continuation]
     replies = await asyncio.gather(
         *(ask(continuation[:number], parameter) for number, parameter in enumerate(parameters))
     )
@@ -56,7 +56,7 @@ def _is_likeliest(token: TokenLogprob) -> bool:
 async def score_all_at_once(ask: Ask, continuation: Sequence[int]) -> Score | Failure:
     """One request: all tokens but the last as the prompt's end, the last one generated."""
     *begun, last = continuation
-    reply = await ask(begun, {"allowed_token_ids": [last], "top_logprobs": 1, "prompt_logprobs": 1})
+    reply = await ask(begun, {"allowed_token_ids": [last], "top_logprobs": 2, "prompt_logprobs": 1})
     if reply.prompt_logprobs is None or len(reply.prompt_logprobs) <= len(begun):
         raise BadReplyError("bad_reply", "the reply has no log-probabilities of the prompt, as were asked for")
     entries = reply.prompt_logprobs[len(reply.prompt_logprobs) - len(begun) :]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
 from dualfocus_eval.engines.config import EngineConfig
@@ -53,14 +50,3 @@ def connected() -> Iterator[Connect]:
 def in_process() -> LocalEngine:
     """The embedded checkpoint in this process."""
     return load_engine(EngineConfig(EMBEDDED))
-
-
-@pytest.fixture(scope="session")
-def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded checkpoint with other weights, as if it was trained on: its name, its processor."""
-    folder = tmp_path_factory.mktemp("other") / EMBEDDED_CHECKPOINT
-    shutil.copytree(EMBEDDED, folder)
-    weights = load_file(folder / "model.safetensors")
-    weights["language_model.model.norm.weight"] *= 1.3
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder

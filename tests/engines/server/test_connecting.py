@@ -100,13 +100,6 @@ def test_a_key_in_the_place_of_its_variables_name_is_not_shown(monkeypatch: pyte
     assert "api_key" in str(caught.value)
 
 
-def test_one_image_per_prompt(connected: Connect) -> None:
-    with serving(ServerDouble(Path(EMBEDDED), most_images=1).app) as address:
-        line = refused(connected, address)
-    assert "it cannot answer about two images" in line
-    assert "At most 1 image" in line
-
-
 def test_a_server_that_is_loading_is_waited_for(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

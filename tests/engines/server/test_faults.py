@@ -116,7 +116,8 @@ def test_a_server_that_is_too_slow(address: str, connected: Connect, proxy: Faul
 def test_a_fault_while_the_run_starts(address: str, connected: Connect, proxy: FaultyProxy) -> None:
     proxy.probes_fail = {0: "503", 2: "cut JSON", 5: "429"}
     engine = connected(address)
-    assert vars(engine._shared.abilities) == dict.fromkeys(vars(engine._shared.abilities), True)
+    lacking = [name for name, able in vars(engine._shared.abilities).items() if not able]
+    assert lacking == ["native_scores"]  # SGLang's alone
     assert not proxy.probes_fail
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.connecting import connect
 from dualfocus_eval.engines.server.probing import served_model
-from dualfocus_eval.engines.server.running import ServerEngine, connect
+from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.method.settings import Settings
 from tests.engines.server.conftest import EMBEDDED, Connect
@@ -106,13 +107,8 @@ def test_no_images_at_all(serve: Serve, connected: Connect) -> None:
         connected(serve(most_images=0))
 
 
-def test_only_the_second_differs(
-    served: str, serve: Serve, connected: Connect, other_template: Callable[[str, str], Path]
-) -> None:
+def test_only_the_second_differs(served: str, serve: Serve, connected: Connect) -> None:
     second = serve(most_images=1)
-    told = refused(connected(f"{served},{second}"))
-    assert told.startswith(second)
-    second = serve(other_template("</s>{% endgeneration", "{% endgeneration"))
     told = refused(connected(f"{served},{second}"))
     assert told.startswith(second)
     second = serve(abilities=ABILITIES - {"prompt_logprobs"})

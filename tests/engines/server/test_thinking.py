@@ -11,10 +11,11 @@ import torch
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Message, Score, ScoreRequest
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.in_process import engine_of
-from dualfocus_eval.engines.server import running
+from dualfocus_eval.engines.server import connecting
 from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.connecting import connect
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.running import ServerEngine, connect
+from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.template import ChatTemplate
 from tests.engines.asking import ask, picture
 from tests.engines.thinking_models import TEMPLATES, thinking_checkpoint
@@ -65,7 +66,7 @@ class Thinker(ServerDouble):
 
 def engine_in_front_of(double: Thinker, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, address: str) -> Any:
     tokens = PromptTokens(ChatTemplate.of(checkpoint))
-    monkeypatch.setattr(running, "_tokens", lambda config: (checkpoint.family, tokens))
+    monkeypatch.setattr(connecting, "at_hand", lambda config: (checkpoint.family, tokens))
     return connect(ServerConfig(base_url=address, model=double.name, timeout=20.0, retries=0))
 
 
