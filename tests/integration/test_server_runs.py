@@ -12,37 +12,22 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.faulty_proxy import PASSING, FaultyProxy, Plan
-from tests.integration.conftest import BIN, Outcome, Run, read_traces, trace_files
+from tests.faulty_proxy import PASSING, FaultyProxy
+from tests.integration.conftest import BIN, Outcome, Run, read_traces
+from tests.integration.server_runs import assert_completed, command, complete, once_stored
 from tests.server_double import ServerDouble, serving
 
 QUESTIONS = 6
 ENOUGH = 2
 """Stored answers after which something happens."""
-
-
-def command(address: str, traces: Path, *more: str) -> list[str]:
-    arguments = ["engine=server", f"base_url={address}", "concurrency=2", f"trace_dir={traces}", *more]
-    return ["--model_args", ",".join(arguments), "--tasks", "df_pope_mini", "--limit", str(QUESTIONS // 3)]
-
-
-def once_enough_is_stored(traces: Path, act: Callable[[], object]) -> Plan:
-    """Call ``act`` as soon as `ENOUGH` answers are stored and a request for another comes; no request meets a fault."""
-    done: list[object] = []
-
-    def plan(number: int) -> None:
-        stored = sum(path.read_bytes().count(b"\n") for path in trace_files(traces))
-        if stored >= ENOUGH and not done:
-            done.append(act())
-
-    return plan
+MODEST = "concurrency=2"
+"""So that not all questions are in flight at once."""
 
 
 @pytest.fixture
@@ -68,30 +53,12 @@ def undisturbed(
 ) -> tuple[Outcome, Counter[str]]:
     """A run without faults, and what it asked for; made once."""
     if not known:
-        outcome = run_here(*command(address, tmp_path / "undisturbed"), output="undisturbed")
+        outcome = run_here(*command(address, tmp_path / "undisturbed", QUESTIONS, MODEST), output="undisturbed")
         assert outcome.status == 0, outcome.output
         assert outcome.record["summary"]["questions"] == QUESTIONS
         known.append((outcome, proxy.asked.copy()))
         proxy.asked.clear()
     return known[0]
-
-
-def assert_completed(found: Outcome, expected: Outcome, kept: list[dict[str, Any]], traces: Path) -> None:
-    """The same answers as ``expected``; those in ``kept`` were not asked for again."""
-    assert found.status == 0, found.output
-    assert found.answers == expected.answers
-    assert found.scores == expected.scores
-    ours, theirs = found.record["summary"], expected.record["summary"]
-    assert ours["selected"] == theirs["selected"]
-    assert ours["resumed"] == len(kept)
-    assert ours["decode_steps"] == theirs["decode_steps"] - sum(trace["cost"]["decode_steps"] for trace in kept)
-    keys = [trace["key"] for trace in complete(traces)]
-    assert len(keys) == len(set(keys)) == QUESTIONS
-
-
-def complete(traces: Path) -> list[dict[str, Any]]:
-    """Stored answers that no failure of the server had a part in."""
-    return [trace for trace in read_traces(traces) if trace["error"] is None and trace["cause"] is None]
 
 
 def test_one_request_in_four_fails(
@@ -100,7 +67,7 @@ def test_one_request_in_four_fails(
     expected, asked = undisturbed
     names = list(PASSING)
     proxy.plan = lambda number: names[number // 4 % len(names)] if number % 4 == 3 else None
-    found = run_here(*command(address, tmp_path / "traces"), output="disturbed")
+    found = run_here(*command(address, tmp_path / "traces", QUESTIONS, MODEST), output="disturbed")
     assert_completed(found, expected, [], tmp_path / "traces")
     assert len(proxy.faults) >= 5
     assert proxy.asked == asked + proxy.failed  # once, and again for each time that it failed
@@ -117,18 +84,18 @@ def test_kill_the_client_and_run_again(
 ) -> None:
     traces = tmp_path / "traces"
     processes: list[subprocess.Popen[bytes]] = []
-    proxy.plan = once_enough_is_stored(traces, lambda: os.killpg(processes[0].pid, signal.SIGKILL))
+    proxy.plan = once_stored(traces, ENOUGH, lambda: os.killpg(processes[0].pid, signal.SIGKILL))
     with (tmp_path / "log").open("wb") as log:
         processes += [
             subprocess.Popen(
-                [str(BIN / "dualfocus"), "eval", *command(address, traces)],
+                [str(BIN / "dualfocus"), "eval", *command(address, traces, QUESTIONS, MODEST)],
                 cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True,
             )
         ]  # fmt: skip
         assert processes[0].wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
     kept = read_traces(traces)
     assert ENOUGH <= len(kept) < QUESTIONS
-    found = run_here(*command(address, traces), output="again")
+    found = run_here(*command(address, traces, QUESTIONS, MODEST), output="again")
     assert_completed(found, undisturbed[0], kept, traces)
 
 
@@ -149,8 +116,8 @@ def test_kill_the_server_and_run_again(
     try:
         assert server.stdout
         proxy.target = server.stdout.readline().strip()
-        proxy.plan = once_enough_is_stored(traces, server.kill)
-        failed = run_here(*command(address, traces, "retries=1"), output="failed")
+        proxy.plan = once_stored(traces, ENOUGH, server.kill)
+        failed = run_here(*command(address, traces, QUESTIONS, MODEST, "retries=1"), output="failed")
     finally:
         server.kill()
         server.wait()
@@ -162,7 +129,7 @@ def test_kill_the_server_and_run_again(
     assert ENOUGH <= len(kept) <= QUESTIONS - lost["server_unreachable"]
 
     proxy.target = served
-    found = run_here(*command(address, traces), output="again")
+    found = run_here(*command(address, traces, QUESTIONS, MODEST), output="again")
     assert_completed(found, undisturbed[0], kept, traces)
 
 
@@ -184,19 +151,19 @@ def test_a_server_that_is_replaced_in_mid_run(
             first.close()
             second.enter_context(serving(ServerDouble(other_checkpoint, root=embedded).app, port))
 
-        proxy.plan = once_enough_is_stored(traces, replace)
-        stopped = run_here(*command(address, traces), output="stopped")
+        proxy.plan = once_stored(traces, ENOUGH, replace)
+        stopped = run_here(*command(address, traces, QUESTIONS, MODEST), output="stopped")
         assert stopped.status == 2, stopped.output
         assert f"{address}/v1: the server was replaced in mid-run" in stopped.output.strip().splitlines()[-1]
         kept = read_traces(traces)
         assert ENOUGH <= len(kept) < QUESTIONS
 
-        mixed = run_here(*command(address, traces), output="mixed")
+        mixed = run_here(*command(address, traces, QUESTIONS, MODEST), output="mixed")
         assert mixed.status == 2
         assert "holds answers of another model of the same name" in mixed.output.strip().splitlines()[-1]
         assert read_traces(traces) == kept
     with serving(ServerDouble(embedded).app, port):
-        found = run_here(*command(address, traces), output="again")
+        found = run_here(*command(address, traces, QUESTIONS, MODEST), output="again")
     assert_completed(found, undisturbed[0], kept, traces)
 
 
@@ -212,7 +179,7 @@ def test_a_key_is_nowhere_in_what_a_run_writes(
     with serving(ServerDouble(embedded, key=key).app) as own, caplog.at_level(logging.DEBUG):
         proxy = FaultyProxy(own, plan=lambda number: "web page" if number % 7 == 3 else None)
         with serving(proxy.app) as address:
-            found = run_here(*command(address, tmp_path / "traces", "api_key=MY_KEY", "retries=1"))
+            found = run_here(*command(address, tmp_path / "traces", QUESTIONS, MODEST, "api_key=MY_KEY", "retries=1"))
     assert found.record["engine"]["api_key"] == "MY_KEY"
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 3

@@ -69,18 +69,24 @@ class Server:
         except BadReplyError:
             self._watch.failed()
             raise
-        if verified and self.verify is not None:
-            await self._watch.settle(self._watch.event_of(response), self.verify)
+        if verified:
+            await self._settle(response)
         return reply
 
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
-        """The reply to another POST request; ``path`` from the server's root on. It is never verified."""
-        return (await self._post(self._root + path, body)).content
+        """The reply to another POST request; ``path`` from the server's root on. Raises as `reply` does."""
+        response = await self._post(self._root + path, body)
+        await self._settle(response)
+        return response.content
 
     async def get(self, path: str, *, root: bool = False) -> bytes:
         """The reply to a GET request below the address, or below the server's root. It is never verified."""
         place = (self._root if root else self.address) + path
         return (await self._answered(self._client.get(place, cast_to=httpx2.Response))).content
+
+    async def _settle(self, response: httpx2.Response) -> None:
+        if self.verify is not None:
+            await self._watch.settle(self._watch.event_of(response), self.verify)
 
     @property
     def _root(self) -> str:
