@@ -142,7 +142,7 @@ def main() -> int:
     rows = measure(options.images)
     print(table(rows))
     if options.write:
-        fill_page(PAGE, {"server cache": table(rows)})
+        fill_page(PAGE, {"server-cache": table(rows)})
     problems = missed(rows)
     print(*problems, sep="\n", file=sys.stderr)
     return 1 if problems else 0

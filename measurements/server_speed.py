@@ -164,9 +164,8 @@ def main() -> int:
         cost = cost_table(costs(questions, address), len(questions))
     print(speed, cost, sep="\n\n")
     if options.write:
-        fill_page(PAGE, {"server speed": speed, "server costs": cost})
-        if "<!-- server costs -->" in (SCALE.read_text() if SCALE.exists() else ""):
-            fill_page(SCALE, {"server costs": cost})
+        fill_page(PAGE, {"server-speed": speed, "server-cost": cost})
+        fill_page(SCALE, {"server-cost": cost})
     return 0
 
 

@@ -74,8 +74,8 @@ class ServerConfig:
     trust_remote_code: bool = False
     """Run the checkpoint's own Python code."""
     min_pixels: int | None = None
-    """Smallest area to which the server's processor resizes an image; only for vLLM and families that have such a limit
-    (Qwen-VL)."""
+    """Smallest area to which the server resizes an image; only for vLLM and families that have such a limit (Qwen-VL).
+    vLLM must run with ``--trust-request-mm-kwargs``, or with the same limits in ``--mm-processor-kwargs``."""
     max_pixels: int | None = None
     """Largest area, likewise."""
     api_key: Variable = None
