@@ -139,8 +139,9 @@ def answer_all(questions: Sequence[Question], engine: RunEngine, settings: Setti
     batches = [questions[first : first + batch] for first in range(0, len(questions), batch)]
     began = time.perf_counter(), time.process_time()
     found = results_of(lambda asked: answer(asked, engine.call_engine(), settings), batches, engine.parallel_calls)
-    traces = tuple(trace for traces in found for trace in traces)
+    by_key = {trace.key: trace for traces in found for trace in traces}
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+    traces = tuple(by_key[question.key] for question in questions)
     for trace in traces:
         if trace.error:
             raise RuntimeError(f"{trace.key}: {trace.error.message}")

@@ -18,7 +18,7 @@ from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
-from dualfocus_eval.engines.server.processor import at_hand, image_options
+from dualfocus_eval.engines.server.processor import at_hand, options_to_send
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
@@ -38,6 +38,7 @@ def connect(config: ServerConfig) -> ServerEngine:
     portal = context.__enter__()
     try:
         found = portal.call(partial(_connect, config, tokens))
+        options = [portal.call(options_to_send, one, found[1].model, found[2], tokens, config) for one in found[0]]
         beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
     except BaseException:
         context.__exit__(None, None, None)
@@ -58,7 +59,7 @@ def connect(config: ServerConfig) -> ServerEngine:
         tokens,
         family,
         check,
-        image_options=image_options(config, tokens),
+        image_options=options[0],
         beginnings=beginnings,
     )
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
