@@ -113,8 +113,9 @@ async def _models(server: Server, patience: float) -> list[_Model]:
             ) from error
         except RequestFailedError as failure:
             now = time.monotonic()
-            if not failure.passing or now - begin + _PAUSE > patience:
-                waited = f" (after {now - begin:.0f} s)" if failure.passing else ""
+            may_pass = failure.passing and failure.kind != "unknown_host"
+            if not may_pass or now - begin + _PAUSE > patience:
+                waited = f" (after {now - begin:.0f} s)" if may_pass else ""
                 raise UserError(_unusable(server.address, failure, waited)) from failure
             if told == begin or now - told >= _PROGRESS:
                 told = now

@@ -57,10 +57,10 @@ class ProcessWatch:
 
         Raises what ``verify`` raises; its ``RunEndedError`` for every later answer too.
         """
+        if self._is_settled(event):
+            return
         async with self._verifying:
-            if self._ended is not None:
-                raise self._ended
-            if event <= self._verified:
+            if self._is_settled(event):  # by the verification that this one has waited for
                 return
             begin = self._events
             try:
@@ -69,3 +69,8 @@ class ProcessWatch:
                 self._ended = error
                 raise
             self._verified = begin
+
+    def _is_settled(self, event: int) -> bool:
+        if self._ended is not None:
+            raise self._ended
+        return event <= self._verified

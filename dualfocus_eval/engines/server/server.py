@@ -124,7 +124,7 @@ def _failure(error: OpenAIError, key: str | None) -> RequestFailedError:
     cause = error.__cause__ or error
     reason = _without(key, first_line(cause))
     if _is_unknown_host(cause):
-        return RequestFailedError("unknown_host", f"there is no such host ({reason})", passing=False)
+        return RequestFailedError("unknown_host", f"there is no such host ({reason})", passing=True)
     return RequestFailedError("server_unreachable", f"no answer from the server: {reason}", passing=True)
 
 

@@ -134,6 +134,18 @@ def test_a_connection_that_opens_during_a_verification_is_not_covered_by_it() ->
     assert asyncio.run(verifications(watch, late[0])) == 1
 
 
+def test_answers_over_verified_connections_do_not_wait() -> None:
+    watch = ProcessWatch()
+    (first,) = watched(watch, 1)
+    assert asyncio.run(verifications(watch, watch.event_of(first))) == 1
+    (second,) = watched(watch, 2)
+
+    async def verify() -> None:
+        assert await verifications(watch, watch.event_of(first)) == 0  # or it would wait for this one for ever
+
+    asyncio.run(asyncio.wait_for(watch.settle(watch.event_of(second), verify), 10))
+
+
 def test_a_port_that_is_used_again_is_a_new_connection() -> None:
     watch = ProcessWatch()
     (first,) = watched(watch, 1)
