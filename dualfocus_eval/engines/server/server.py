@@ -19,8 +19,9 @@ from dualfocus_eval.engines.server.replies import BadReplyError, Reply, read_rep
 
 __all__ = ["RequestFailedError", "Server"]
 
-_IDLE = 600.0
-"""Seconds for which an unused connection is kept, if the server keeps it."""
+_IDLE = 4.0
+"""Seconds for which an unused connection is kept: less than uvicorn, which vLLM and SGLang run in, waits (5) before it
+closes one. A request that meets the closing would fail."""
 
 
 class RequestFailedError(Exception):
