@@ -101,6 +101,14 @@ class GenerateRequest:
         """Whether the prompt leaves no room for thinking."""
         return self.max_thinking_tokens == 0
 
+    def most_tokens(self, *, thinks: bool) -> int:
+        """How many tokens may be generated; with thinking, the white space before the answer may be as long as it."""
+        return self.max_new_tokens + (self.max_thinking_tokens + self.max_new_tokens if thinks else 0)
+
+    def stopped_at(self, text: str) -> int | None:
+        """Where the first stop string begins in ``text``; None where there is none."""
+        return min((at for at in (text.find(stop) for stop in self.stop if stop) if at >= 0), default=None)
+
 
 @dataclass(frozen=True)
 class ScoreRequest:

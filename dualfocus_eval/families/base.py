@@ -152,6 +152,12 @@ class Family:
         """What it is registered under: its ``model_type``."""
         return self.model_type
 
+    def unmarked(self, text: str) -> str:
+        """``text`` without `answer_marks`."""
+        for mark in self.answer_marks:
+            text = text.replace(mark, "")
+        return text
+
     @property
     def limited_reuse(self) -> str | None:
         """Why the second pass cannot reuse the first one's states, where it cannot. The run's summary prints it."""

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest, Thinking
 from dualfocus_eval.engines.server.replies import BadReplyError, Choice, Reply
-from dualfocus_eval.engines.thinking import ThinkingFormat
+from dualfocus_eval.engines.thinking import ThinkingFormat, unanswered
 
-__all__ = ["answer_of", "completion_of", "most_tokens"]
-
-
-def most_tokens(request: GenerateRequest, *, thinks: bool) -> int:
-    """How many tokens an answer may take, those of thinking and of white space after it included."""
-    return request.max_new_tokens + (request.max_thinking_tokens + request.max_new_tokens if thinks else 0)
+__all__ = ["answer_of", "completion_of"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ def completion_of(reply: Reply, request: GenerateRequest) -> Completion | Failur
         ids = tuple(choice.token_ids or ())
         return Completion(text, ids, choice.values, finish, _smallest(_gaps(choice)))
     if not text and finish == "length":
-        return _unanswered(len(choice.tokens) or reply.completion_tokens, ended=False)
+        return unanswered("thinking_budget", len(choice.tokens) or reply.completion_tokens)
     if choice.tokens:
         return Failure(
             "thinking_not_split",
@@ -98,40 +93,28 @@ def _answer_part(
         ends = finish == "eos" and length == len(ids)
         if begin is None:
             if ends or length >= request.max_thinking_tokens:
-                return _unanswered(length, ended=ends)
+                return unanswered("thinking_unfinished" if ends else "thinking_budget", length)
         elif ends or reader.closed_by(ids[length - 1]):
             return _Part(begin, length, "eos", closed=not ends)
-        elif reader.begin is not None and _is_stopped(ids[begin:length], request.stop, thinking):
+        elif reader.begin is not None and _is_stopped(ids[begin:length], request, thinking):
             return _Part(begin, length, "stop")
         elif reader.after_thinking(length) >= request.max_new_tokens:
             return _Part(begin, length, "length")
-    return _unanswered(len(ids), ended=False) if begin is None else _Part(begin, len(ids), finish)
+    return unanswered("thinking_budget", len(ids)) if begin is None else _Part(begin, len(ids), finish)
 
 
-def _unanswered(count: int, *, ended: bool) -> Failure:
-    thought = f"{count} token{'s' if count != 1 else ''} of thinking"
-    if ended:
-        return Failure("thinking_unfinished", f"the model ended its turn after {thought}")
-    return Failure("thinking_budget", f"{thought} and no answer; raise max_thinking_tokens")
-
-
-def _is_stopped(ids: Sequence[int], stop: Sequence[str], thinking: ThinkingFormat) -> bool:
-    return bool(stop) and _first_stop(_decoded(ids, thinking), stop) is not None
+def _is_stopped(ids: Sequence[int], request: GenerateRequest, thinking: ThinkingFormat) -> bool:
+    return bool(request.stop) and request.stopped_at(_decoded(ids, thinking)) is not None
 
 
 def _text(ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat) -> str:
     text = _decoded(ids, thinking)
-    text = text[: _first_stop(text, request.stop)]
+    text = text[: request.stopped_at(text)]
     return text.lstrip() if begin else text
 
 
 def _decoded(ids: Sequence[int], thinking: ThinkingFormat) -> str:
     return str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def _first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop text begins."""
-    return min((place for one in stop if (place := text.find(one)) >= 0), default=None)
 
 
 def _split(reply: Reply, thinking: ThinkingFormat) -> Reply:

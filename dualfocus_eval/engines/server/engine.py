@@ -25,7 +25,7 @@ from dualfocus_eval.engines.base import (
 )
 from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.engines.server.abilities import Abilities
-from dualfocus_eval.engines.server.answers import answer_of, completion_of, most_tokens
+from dualfocus_eval.engines.server.answers import answer_of, completion_of
 from dualfocus_eval.engines.server.beginning import Beginning, Beginnings
 from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
 from dualfocus_eval.engines.server.pool import ServerPool
@@ -143,7 +143,7 @@ class ServerCalls(Engine):
         if request.max_new_tokens <= 0:
             return Completion("", (), (), "length")
         thinking = self._shared.thinking
-        parameters: dict[str, Any] = {"max_tokens": most_tokens(request, thinks=thinking is not None)}
+        parameters: dict[str, Any] = {"max_tokens": request.most_tokens(thinks=thinking is not None)}
         if request.stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
             parameters["stop"] = list(request.stop)
         if self._shared.abilities.logprobs:
@@ -151,7 +151,7 @@ class ServerCalls(Engine):
         reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
         found = answer_of(reply, request, thinking) if thinking else completion_of(reply, request)
         if request.unmarked and isinstance(found, Completion):
-            found = replace(found, text=_without(found.text, self._shared.family.answer_marks))
+            found = replace(found, text=self._shared.family.unmarked(found.text))
         if thinking is None:
             return found
         thought = found.thinking.tokens if isinstance(found, Completion) and found.thinking else 0
@@ -275,9 +275,3 @@ class ServerCalls(Engine):
     def _all_counters(self) -> tuple[Counters, ...]:
         """Only the event loop's thread changes them."""
         return (self._counters, self._shared.total)
-
-
-def _without(text: str, marks: Sequence[str]) -> str:
-    for mark in marks:
-        text = text.replace(mark, "")
-    return text
