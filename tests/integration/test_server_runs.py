@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -19,8 +17,14 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_proxy import PASSING, FaultyProxy
-from tests.integration.conftest import BIN, Outcome, Run, read_traces
-from tests.integration.server_runs import assert_completed, command, complete, once_stored
+from tests.integration.conftest import Outcome, Run, read_traces
+from tests.integration.server_runs import (
+    assert_completed,
+    assert_lost,
+    command,
+    kill_once_stored,
+    once_stored,
+)
 from tests.server_double import ServerDouble, serving
 
 QUESTIONS = 6
@@ -83,16 +87,8 @@ def test_kill_the_client_and_run_again(
     tmp_path: Path,
 ) -> None:
     traces = tmp_path / "traces"
-    processes: list[subprocess.Popen[bytes]] = []
-    proxy.plan = once_stored(traces, ENOUGH, lambda: os.killpg(processes[0].pid, signal.SIGKILL))
-    with (tmp_path / "log").open("wb") as log:
-        processes += [
-            subprocess.Popen(
-                [str(BIN / "dualfocus"), "eval", *command(address, traces, QUESTIONS, MODEST)],
-                cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True,
-            )
-        ]  # fmt: skip
-        assert processes[0].wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    arguments = command(address, traces, QUESTIONS, MODEST)
+    kill_once_stored(arguments, traces, ENOUGH, proxy, environment, tmp_path)
     kept = read_traces(traces)
     assert ENOUGH <= len(kept) < QUESTIONS
     found = run_here(*command(address, traces, QUESTIONS, MODEST), output="again")
@@ -121,12 +117,7 @@ def test_kill_the_server_and_run_again(
     finally:
         server.kill()
         server.wait()
-    assert failed.status == 1
-    lost = failed.record["summary"]["failures"]
-    assert lost.keys() == {"server_unreachable"}
-    assert f"(server_unreachable {lost['server_unreachable']})" in failed.output.strip().splitlines()[-1]
-    kept = complete(traces)
-    assert ENOUGH <= len(kept) <= QUESTIONS - lost["server_unreachable"]
+    kept = assert_lost(failed, traces, ENOUGH, QUESTIONS)
 
     proxy.target = served
     found = run_here(*command(address, traces, QUESTIONS, MODEST), output="again")

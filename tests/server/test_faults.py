@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +10,15 @@ import pytest
 from measurements.vllm_server import Running
 from measurements.vllm_server import serving as serving_vllm
 from tests.faulty_proxy import PASSING, FaultyProxy
-from tests.integration.conftest import BIN, Outcome, Run, read_traces
-from tests.integration.server_runs import assert_completed, command, complete, once_stored
+from tests.integration.conftest import Outcome, Run, read_traces
+from tests.integration.server_runs import (
+    assert_completed,
+    assert_lost,
+    command,
+    complete,
+    kill_once_stored,
+    once_stored,
+)
 from tests.server_double import serving
 
 pytestmark = pytest.mark.server
@@ -64,16 +68,8 @@ def test_kill_the_client_and_run_again(
     run: Run, environment: dict[str, str], address: str, proxy: FaultyProxy, undisturbed: Outcome, tmp_path: Path
 ) -> None:
     traces = tmp_path / "traces"
-    processes: list[subprocess.Popen[bytes]] = []
-    proxy.plan = once_stored(traces, ENOUGH, lambda: os.killpg(processes[0].pid, signal.SIGKILL))
-    with (tmp_path / "log").open("wb") as log:
-        processes += [
-            subprocess.Popen(
-                [str(BIN / "dualfocus"), "eval", *command(address, traces, QUESTIONS, FEW)],
-                cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True,
-            )
-        ]  # fmt: skip
-        assert processes[0].wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    arguments = command(address, traces, QUESTIONS, FEW)
+    kill_once_stored(arguments, traces, ENOUGH, proxy, environment, tmp_path)
     kept = complete(traces)
     assert ENOUGH <= len(kept) < QUESTIONS
     found = run("dualfocus", "eval", *command(address, traces, QUESTIONS, FEW), output="again")
@@ -87,12 +83,7 @@ def test_kill_the_server_and_run_again(
     with serving_vllm(tmp_path / "vllm") as killed:
         proxy.target, proxy.plan = killed.base_url, once_stored(traces, ENOUGH, killed.kill)
         failed = run("dualfocus", "eval", *command(address, traces, QUESTIONS, FEW, "retries=2"), output="failed")
-    assert failed.status == 1
-    lost = failed.record["summary"]["failures"]
-    assert lost.keys() == {"server_unreachable"}
-    assert f"(server_unreachable {lost['server_unreachable']})" in failed.output.strip().splitlines()[-1]
-    kept = complete(traces)
-    assert ENOUGH <= len(kept) <= QUESTIONS - lost["server_unreachable"]
+    kept = assert_lost(failed, traces, ENOUGH, QUESTIONS)
     assert len({trace["key"] for trace in read_traces(traces)}) == QUESTIONS
 
     proxy.target = server.base_url

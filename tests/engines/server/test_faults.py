@@ -137,7 +137,7 @@ def test_a_server_that_goes_away_leaves_its_questions_to_the_others(
     served: str, connected: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = FaultyProxy(served), FaultyProxy(served)
-    questions = [question(number) for number in range(6)]
+    questions = [question(number) for number in range(20)]  # so many that each server has some, whatever the ports
     with serving(second.app) as staying:
         with serving(first.app) as going:
             engine = connected(f"{going},{staying}", retries=2)
