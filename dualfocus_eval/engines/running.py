@@ -117,6 +117,10 @@ class RunEngine(Engine):
         Only where ``key`` does not tell. Raises ``UserError`` where they are of another.
         """
 
+    def questions_per_call(self, batch_size: int) -> int:
+        """How many questions go into one call: where several calls run at the same time, each takes one."""
+        return batch_size if self.parallel_calls == 1 else 1
+
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return self

@@ -132,13 +132,11 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     batch_size = arguments.get("batch_size", 1)
     trace_dir = arguments.get("trace_dir")
     settings = _settings(values)
-    if served and values.get("image_aspect") == "pad":
-        warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     if family:
         refuse_unknown_sizes(family, settings)
         warnings = (*warnings, *family_warnings(family, settings))
     if served and values.get("image_aspect") == "pad":
-        warnings = (*warnings, f"image_aspect=pad of the {sources['image_aspect']} has no effect on a server: {_CROPS}")
+        warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     return RunConfig(
         settings=settings,
         engine=_limited(served, values) if served else _in_process(arguments | values, str(pretrained), batch_size),
@@ -154,9 +152,6 @@ def _in_process(values: Mapping[str, Any], pretrained: str, batch_size: int) -> 
     engine = {name: value for name, value in values.items() if name in _ENGINE_TYPES}
     engine |= {"pretrained": pretrained, "max_conversations": 2 * batch_size}  # two conversations of each question
     return validated(EngineConfig, engine, "--model_args")
-
-
-_CROPS = "it shows images as the checkpoint's own processor prepares them, which may cut off their borders"
 
 
 def _limited(config: ServerConfig, values: Mapping[str, Any]) -> ServerConfig:

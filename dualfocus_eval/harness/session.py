@@ -119,8 +119,8 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """Questions in one call of the engine: a server makes batches of what comes, so each goes by itself."""
-        return self.config.batch_size if self.engine.parallel_calls == 1 else 1
+        """Questions in one call of the engine."""
+        return self.engine.questions_per_call(self.config.batch_size)
 
     def answered(self, batches: Iterable[tuple[B, Sequence[Question]]]) -> Iterator[tuple[B, list[Trace]]]:
         """What comes with each batch, and traces in the order of its questions; batches in the order they are done.

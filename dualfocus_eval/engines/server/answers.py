@@ -21,7 +21,7 @@ class _Generated:
     gaps: tuple[float, ...]
 
 
-def completion_of(reply: Reply, request: GenerateRequest) -> Completion | Failure:
+def completion_of(reply: Reply) -> Completion | Failure:
     """The answer of a model whose own marks of thinking are not known. Raises ``BadReplyError``.
 
     A server that knows them cuts the thinking off the text, but not off the log-probabilities.
@@ -49,7 +49,7 @@ def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) 
     """
     choice = reply.choice
     if choice.token_ids is None or reply.prompt_token_ids is None:
-        return completion_of(_split(reply, thinking), request)
+        return completion_of(_split(reply, thinking))
     generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
     part = _answer_part(reply.prompt_token_ids, generated.ids, request, thinking, _finish(choice))
     if isinstance(part, Failure):

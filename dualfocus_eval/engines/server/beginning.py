@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
+from dualfocus_eval.engines.server.messages import trial
 from dualfocus_eval.engines.server.probing import sample_conversation
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError
@@ -60,13 +60,11 @@ async def find_beginnings(server: Server, model: str, tokens: PromptTokens) -> B
 
 async def _find(server: Server, model: str, tokens: PromptTokens, begun: Sequence[int]) -> Beginning | None:
     conversation = sample_conversation()
-    wanted = tokens.segments(conversation, begun, answering=True)
+    wanted = tokens.segments(conversation, answering=True)
     text = tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
-    urls = await ImageUrls().of(conversation)
     for way in _ways(tokens):
         parameters, turn = way.request(text)
-        messages = messages_of(conversation, urls, named=False, begun=turn)
-        body = {"model": model, "max_tokens": 1, "return_token_ids": True, "messages": messages, **parameters}
+        body = await trial(model, conversation, {"return_token_ids": True, **parameters}, begun=turn)
         try:
             reply = await server.reply(body, logprobs=False, token_ids=True)
         except BadReplyError:
@@ -75,7 +73,7 @@ async def _find(server: Server, model: str, tokens: PromptTokens, begun: Sequenc
             if failure.passing:
                 raise
             continue
-        if PromptTokens.agree(wanted, reply.prompt_token_ids or ()):
+        if PromptTokens.agree(wanted, reply.prompt_token_ids or (), begun):
             return way
     return None
 

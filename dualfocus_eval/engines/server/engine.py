@@ -149,7 +149,7 @@ class ServerCalls(Engine):
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
         reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
-        found = answer_of(reply, request, thinking) if thinking else completion_of(reply, request)
+        found = answer_of(reply, request, thinking) if thinking else completion_of(reply)
         if request.unmarked and isinstance(found, Completion):
             found = replace(found, text=self._shared.family.unmarked(found.text))
         if thinking is None:
@@ -166,10 +166,12 @@ class ServerCalls(Engine):
         if self._shared.abilities.native_scores:
             return await self._score_natively(request)
 
-        async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
-            return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True)
+        segments = self._tokens.segments(request.conversation, answering=True)
 
-        if self._is_long(request):
+        async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
+            return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True, segments)
+
+        if self._is_long(request, segments):
             return await score_all_at_once(ask, request.continuation)
         try:
             return await score_by_token(ask, request.continuation)
@@ -202,20 +204,27 @@ class ServerCalls(Engine):
 
         return await shared.native.score(ask, check, prompt, request.continuation, tokens.decode(request.continuation))
 
-    def _is_long(self, request: ScoreRequest) -> bool:
+    def _is_long(self, request: ScoreRequest, segments: Sequence[Sequence[int]]) -> bool:
         """Whether one request for the whole prompt is less work than one for each token of the continuation."""
-        length = sum(map(len, self._tokens.segments(request.conversation)))
+        length = sum(map(len, segments))
         alone = len(request.continuation) * _COST_OF_A_REQUEST
         return self._shared.abilities.prompt_logprobs and alone > length + _IMAGE_TOKENS * len(
             pictures_of(request.conversation)
         )
 
     async def _ask(
-        self, conversation: Conversation, begun: Sequence[int], parameters: Mapping[str, Any], answering: bool
+        self,
+        conversation: Conversation,
+        begun: Sequence[int],
+        parameters: Mapping[str, Any],
+        answering: bool,
+        segments: list[list[int]] | None = None,
     ) -> Reply:
-        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's."""
+        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's, whose
+        ``segments`` the caller may have at hand."""
         shared = self._shared
-        segments = shared.tokens.segments(conversation, begun, answering=answering) if shared.tokens else None
+        if segments is None and shared.tokens:
+            segments = shared.tokens.segments(conversation, answering=answering)
         text = self._tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
         urls = await shared.urls.of(conversation)
         way = shared.beginning(answering=answering, begun=bool(begun))
@@ -248,7 +257,7 @@ class ServerCalls(Engine):
         reply = await shared.pool.ask(pictures[0] if pictures else "", send)
         shared.check(reply)
         self._count_usage(reply.usage or Usage())
-        if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
+        if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids, begun):
             shared.retokenised += 1
             if begun:
                 raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")

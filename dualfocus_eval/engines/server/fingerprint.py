@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import open_regular, replacing
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
+from dualfocus_eval.engines.server.messages import trial
 from dualfocus_eval.engines.server.probing import sample_conversation
 from dualfocus_eval.engines.server.replies import Reply
 from dualfocus_eval.engines.server.server import Server
@@ -36,15 +36,8 @@ class Fingerprint(BaseModel):
     @classmethod
     async def of(cls, server: Server, model: str, *, logprobs: bool) -> Fingerprint:
         """Asked of ``server``. Raises ``RequestFailedError`` and ``BadReplyError``."""
-        conversation = sample_conversation()
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": messages_of(conversation, await ImageUrls().of(conversation), named=False),
-            "max_tokens": _TOKENS,
-            "temperature": 0,
-        }
-        if logprobs:
-            body |= {"logprobs": True, "top_logprobs": _LIKELIEST}
+        wanted: dict[str, Any] = {"logprobs": True, "top_logprobs": _LIKELIEST} if logprobs else {}
+        body = await trial(model, sample_conversation(), {"max_tokens": _TOKENS, **wanted})
         reply = await server.reply(body, logprobs=logprobs, token_ids=False, verified=False)
         return cls(steps=_steps(reply), software=reply.system_fingerprint)
 

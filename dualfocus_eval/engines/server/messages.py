@@ -11,7 +11,7 @@ from typing import Any
 
 from dualfocus_eval.engines.base import Conversation, Picture
 
-__all__ = ["ImageUrls", "messages_of", "pictures_of"]
+__all__ = ["ImageUrls", "messages_of", "pictures_of", "trial"]
 
 _KEPT_BYTES = 512 << 20
 """Encoded images in memory, at most, beside those that questions in flight hold."""
@@ -63,6 +63,19 @@ def _data_url(picture: Picture) -> str:
     content = io.BytesIO()
     picture.pixels.save(content, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+async def trial(
+    model: str,
+    conversation: Conversation,
+    more: Mapping[str, Any] | None = None,
+    *,
+    named: bool = False,
+    begun: str | None = None,
+) -> dict[str, Any]:
+    """A request that tries a server with ``conversation``: one greedy token, unless ``more`` says otherwise."""
+    messages = messages_of(conversation, await ImageUrls().of(conversation), named=named, begun=begun)
+    return {"model": model, "messages": messages, "max_tokens": 1, "temperature": 0, **(more or {})}
 
 
 def messages_of(

@@ -17,7 +17,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Conversation, Message, Picture
 from dualfocus_eval.engines.server.abilities import Abilities, id_parameters
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
+from dualfocus_eval.engines.server.messages import trial
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
@@ -171,14 +171,12 @@ async def probe_all(servers: Sequence[Server], served: Served, config: ServerCon
 
 async def probe(server: Server, served: Served, config: ServerConfig) -> Abilities:
     """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about an image at all."""
-    body: dict[str, Any] = {"model": served.model, "max_tokens": 1, "temperature": 0}
-    urls = await ImageUrls().of(sample_conversation())
 
     async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "") -> Reply | None:
-        messages = messages_of(sample_conversation(), urls, named=named, begun=begun or None)
-        return await _answer(server, {**body, **more, "messages": messages}, config)
+        body = await trial(served.model, sample_conversation(), more, named=named, begun=begun or None)
+        return await _answer(server, body, config)
 
-    await _require(server, {**body, "messages": messages_of(sample_conversation(), urls, named=False)}, config)
+    await _require(server, await trial(served.model, sample_conversation()), config)
     logprobs = {"logprobs": True, "top_logprobs": 2}
     native = served.is_sglang
     ids = {**logprobs, **id_parameters(native)}

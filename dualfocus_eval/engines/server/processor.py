@@ -15,7 +15,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
+from dualfocus_eval.engines.server.messages import trial
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import ChatTemplate
@@ -74,7 +74,7 @@ async def options_to_send(
     expected = [tokens.image_tokens(image) for image in images]
     for sent in (options, {}):
         more = {"mm_processor_kwargs": sent} if sent else {}
-        if await _counts(server, {"model": model, **abilities.id_parameters, **more}, images, tokens) == expected:
+        if await _counts(server, model, {**abilities.id_parameters, **more}, images, tokens) == expected:
             return sent
     size = json.dumps(options)
     raise UserError(
@@ -91,14 +91,13 @@ def _telling(config: ServerConfig) -> list[tuple[int, int]]:
 
 
 async def _counts(
-    server: Server, body: dict[str, Any], images: Sequence[Image.Image], tokens: PromptTokens
+    server: Server, model: str, more: dict[str, Any], images: Sequence[Image.Image], tokens: PromptTokens
 ) -> list[int] | None:
-    """How many tokens the server makes of each of ``images``; None where it refuses ``body`` or does not show them."""
+    """How many tokens the server makes of each of ``images``; None where it refuses ``more`` or does not show them."""
     found = []
     for image in images:
         conversation = (Message("user", (Picture(image), "?")),)
-        messages = messages_of(conversation, await ImageUrls().of(conversation), named=False)
-        request = {**body, "messages": messages, "max_tokens": 1, "temperature": 0}
+        request = await trial(model, conversation, more)
         try:
             reply = await server.reply(request, logprobs=False, token_ids=False)
         except RequestFailedError as failure:

@@ -24,10 +24,8 @@ class PromptTokens:
 
     template: ChatTemplate
 
-    def segments(
-        self, conversation: Conversation, begun: Sequence[int] = (), *, answering: bool = False
-    ) -> list[list[int]]:
-        """Ids of the prompt between its images, generated turns and the ``begun`` answer spliced in as they are.
+    def segments(self, conversation: Conversation, *, answering: bool = False) -> list[list[int]]:
+        """Ids of the prompt between its images, generated turns spliced in as they are.
 
         Raises ``RenderingError`` where the template refuses the conversation.
         """
@@ -41,7 +39,6 @@ class PromptTokens:
                 else:
                     found[-1].append(token)
             found[-1] += turn
-        found[-1] += begun
         return found
 
     def image_tokens(self, pixels: Image.Image) -> int:
@@ -68,9 +65,10 @@ class PromptTokens:
         return decoded.removeprefix(tokenizer.decode(anchor))
 
     @staticmethod
-    def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int]) -> bool:
-        """Whether ``prompt_ids`` are ``segments`` with other tokens, those of images, between them."""
-        first, *later = [list(segment) for segment in segments]
+    def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int], begun: Sequence[int] = ()) -> bool:
+        """Whether ``prompt_ids`` are ``segments`` with other tokens, those of images, between them, and the ``begun``
+        answer after them."""
+        first, *later = [list(segment) for segment in (*segments[:-1], [*segments[-1], *begun])]
         ids = list(prompt_ids)
         if ids[: len(first)] != first:
             return False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError
 
-__all__ = ["BadReplyError", "Choice", "Reply", "finite", "read_reply"]
+__all__ = ["BadReplyError", "Choice", "Reply", "finite", "not_a", "read_reply"]
 
 _FLOOR = -9999.0
 """What vLLM writes in the place of a log-probability that is NaN or minus infinity."""
@@ -130,9 +130,7 @@ def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:
     try:
         reply = Reply.model_validate_json(content)
     except ValidationError as error:
-        raise BadReplyError(
-            "bad_reply", f"the server did not send a chat completion but {_what(content, error)}"
-        ) from None
+        raise not_a("chat completion", content, error) from None
     choice = reply.choice
     if logprobs and not choice.tokens and (choice.logprobs is None or choice.message.content):
         raise BadReplyError("no_logprobs", "the reply has no log-probabilities, although they were asked for")
@@ -142,7 +140,12 @@ def read_reply(content: bytes, *, logprobs: bool, token_ids: bool) -> Reply:
     return reply
 
 
-def _what(content: bytes, error: ValidationError) -> str:
+def not_a(what: str, content: bytes, error: ValidationError) -> BadReplyError:
+    """The error of a reply that is not ``what`` was asked for."""
+    return BadReplyError("bad_reply", f"the server did not send a {what} but {_came(content, error)}")
+
+
+def _came(content: bytes, error: ValidationError) -> str:
     """What came in the place of a chat completion. It is not quoted: a proxy's page may show the request's key."""
     if content.lstrip().startswith(b"<"):
         return "a web page; is there a proxy, and is base_url right?"

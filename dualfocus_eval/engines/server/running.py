@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class ServerEngine(ServerCalls, RunEngine):
         known = {name: value for name, value in served.items() if value}
         return EngineInfo(f"server ({self._served.software})", self.family.name, None, None, None, served=known)
 
-    @property
+    @cached_property
     def key(self) -> Mapping[str, str]:
         tokens = self._shared.tokens
         return {

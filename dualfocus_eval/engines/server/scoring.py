@@ -14,18 +14,13 @@ from typing import Any
 from dualfocus_eval.engines.base import Failure, Score
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply, TokenLogprob, finite
 
-__all__ = ["BY_TOKEN", "PROMPT", "score_all_at_once", "score_by_token", "token_name"]
+__all__ = ["BY_TOKEN", "PROMPT", "score_all_at_once", "score_by_token"]
 
 BY_TOKEN, PROMPT = "by_token", "prompt"
 """The names of the two ways in traces."""
 
 Ask = Callable[[Sequence[int], dict[str, Any]], Awaitable[Reply]]
 """Sends the conversation with the first tokens of the answer, and further parameters; raises as the pool does."""
-
-
-def token_name(token: int) -> str:
-    """How vLLM writes a token under ``return_tokens_as_token_ids``."""
-    return f"token_id:{token}"
 
 
 async def score_by_token(ask: Ask, continuation: Sequence[int]) -> Score | Failure:

@@ -8,7 +8,6 @@ formats are those of SGLang's documentation; no SGLang server was at hand to run
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dualfocus_eval.engines.base import Score
-from dualfocus_eval.engines.server.replies import BadReplyError, PromptTokensDetails, Usage
+from dualfocus_eval.engines.server.replies import BadReplyError, PromptTokensDetails, Usage, finite, not_a
 
 __all__ = ["FROM_POSITION", "TOKEN_IDS", "NativePrompt", "NativeReply", "NativeScorer", "read_native_reply"]
 
@@ -79,8 +78,7 @@ def read_native_reply(content: bytes) -> NativeReply:
     try:
         return NativeReply.model_validate_json(content)
     except ValidationError as error:
-        shown = content[:60].decode("utf-8", errors="replace").strip()
-        raise BadReplyError("bad_reply", f"the server did not send a reply of /generate: {shown!r}") from error
+        raise not_a("reply of /generate", content, error) from None
 
 
 @dataclass(eq=False)
@@ -114,7 +112,7 @@ class NativeScorer:
                 "retokenised", "the server tokenises the text to be scored otherwise than the model has generated it"
             )
         return Score(
-            tuple(map(_finite, found)),
+            tuple(finite(value) for value, _, _ in found),
             tuple(_is_likeliest(entry, top) for entry, top in zip(found, best, strict=True)),
             FROM_POSITION,
         )
@@ -153,12 +151,5 @@ def _last(entries: Sequence[Any] | None, count: int) -> list[Any]:
     return list(entries[len(entries) - count :])
 
 
-def _finite(entry: TokenTriple) -> float:
-    value = entry[0]
-    if value is None or not math.isfinite(value):
-        raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
-    return value
-
-
 def _is_likeliest(entry: TokenTriple, best: Sequence[TokenTriple] | None) -> bool:
-    return all(value is None or value <= _finite(entry) for value, _, _ in best or ())
+    return all(value is None or value <= finite(entry[0]) for value, _, _ in best or ())

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Conversation
 from dualfocus_eval.engines.image_sizes import largest_image_tokens
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
+from dualfocus_eval.engines.server.messages import trial
 from dualfocus_eval.engines.server.probing import Served, sample_conversation
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
@@ -61,13 +60,7 @@ async def _problem(
 ) -> str | None:
     for images in (1, 2):
         conversation = sample_conversation(images, ["A picture"] * (images - 1))
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": messages_of(conversation, await ImageUrls().of(conversation), named=False),
-            "max_tokens": 1,
-            "temperature": 0,
-            **abilities.id_parameters,
-        }
+        body = await trial(model, conversation, abilities.id_parameters)
         try:
             reply: Reply = await retrying(config)(server.reply, body, logprobs=False, token_ids=abilities.token_ids)
         except (RequestFailedError, BadReplyError) as failure:
