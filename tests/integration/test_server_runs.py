@@ -27,6 +27,7 @@ from tests.integration.server_runs import (
 )
 from tests.server_double import ServerDouble, serving
 
+CHECKOUT = Path(__file__).parents[2]
 QUESTIONS = 6
 ENOUGH = 2
 """Stored answers after which something happens."""
@@ -107,8 +108,9 @@ def test_kill_the_server_and_run_again(
 ) -> None:
     traces = tmp_path / "traces"
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.server_double", str(embedded)], env=environment, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "tests.server_double", str(embedded)],
+        cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert server.stdout
         proxy.target = server.stdout.readline().strip()
