@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo effect golden test test-quick test-all test-install lint format docs prove bench tiny baselines clean
+.PHONY: help setup demo effect golden test test-quick test-all test-install test-server lint format docs prove bench tiny baselines clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,16 +29,30 @@ effect: $(INSTALLED)  ## Answer the embedded sets again and renew the tables and
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)  ## Run the tests, 5 minutes on two cores.
-	$(PYTEST) --durations 10 -m "not slow and not prove and not install"
+	$(PYTEST) --durations 10 -m "not slow and not prove and not install and not server"
 
 test-quick: $(INSTALLED)  ## Run the tests that need neither a model nor a process, under a minute.
 	$(PYTEST) -m quick
 
 test-all: $(INSTALLED)  ## Run all tests, with more examples of the generated ones, 12 minutes.
-	HYPOTHESIS_PROFILE=all $(PYTEST) --durations 20 -m "not prove and not install"
+	HYPOTHESIS_PROFILE=all $(PYTEST) --durations 20 -m "not prove and not install and not server"
 
 test-install: $(INSTALLED)  ## Install the wheel without constraints into a clean environment and run it there.
 	$(BIN)/python -m pytest -m install -rP tests/integration/test_wheel.py
+
+# An environment with vLLM that is there already is used as it is: make VLLM_ENV=FOLDER test-server
+VLLM_ENV ?= build/vllm
+VLLM_INSTALLED := $(if $(filter build/vllm,$(VLLM_ENV)),build/vllm/.installed)
+
+test-server: $(INSTALLED) $(VLLM_INSTALLED)  ## Install vLLM for CPUs into build/vllm and run the tests on a real server.
+	VLLM_ENV="$(abspath $(VLLM_ENV))" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m server --durations 10 tests/server
+
+build/vllm/.installed: tests/server/requirements.txt
+	@$(PYTHON) -m venv --clear build/vllm && build/vllm/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --requirement $< && build/vllm/bin/python -c 'import torchvision, vllm' \
+		|| { echo "vLLM's CPU build could not be installed into build/vllm (the reason stands above), so the tests on a" \
+			"real server were not run. VLLM_ENV=FOLDER names an environment that has it." >&2; exit 1; }
+	@touch $@
 
 lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff check .
@@ -52,11 +66,12 @@ format: $(INSTALLED)  ## Reformat the code.
 docs: $(INSTALLED)  ## Build the documentation site into build/site; any warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-prove: $(INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
+prove: $(INSTALLED) $(VLLM_INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
 	$(BIN)/python -m measurements.exactness --checkpoint models/dualfocus-tiny --write
 	$(BIN)/python -m measurements.coverage --write
 	$(BIN)/python -m measurements.gate
 	$(BIN)/python -m measurements.injected_faults --write
+	VLLM_ENV="$(abspath $(VLLM_ENV))" $(BIN)/python -m measurements.server_exactness --write
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/method
 	$(BIN)/python -m pytest -m prove
 

@@ -66,7 +66,7 @@ def _table(kind: type[Any]) -> str:
     for entry in fields(kind):
         if entry.name in ARGUMENTS:
             meaning = " ".join(described[entry.name]["description"].replace("``", "`").split())
-            also = _also(entry.name) if kind is not ServerConfig else ""
+            also = "" if (kind, entry.name) == (ServerConfig, "pretrained") else _also(entry.name)
             cells = (f"`{entry.name}`", allowed(hints[entry.name]), _default(entry, kind), meaning, also)
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,33 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.random_checkpoints import save_random_checkpoint
 
     return save_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-llava")
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The embedded checkpoint."""
+    from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
+
+    return resource_folder("models") / EMBEDDED_CHECKPOINT
+
+
+@pytest.fixture(scope="session")
+def served(embedded: Path) -> Iterator[str]:
+    """Address of a server of the embedded checkpoint, named `tests.server_double.NAME`."""
+    from tests.server_double import ServerDouble, serving
+
+    with serving(ServerDouble(embedded).app) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded checkpoint with other weights, as if it was trained on: its name, its processor."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("other") / embedded.name
+    shutil.copytree(embedded, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["language_model.model.norm.weight"] *= 1.3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

@@ -18,7 +18,7 @@ LAYERS = (
     {"recipe"},
     {"datasets", "curation", "convert"},
     {"harness"},
-    {"training"},
+    {"training", "serving"},
     {"analysis"},
     {"report", "gate", "check"},
     {"tiny"},

@@ -11,10 +11,19 @@ import pandas as pd
 
 from dualfocus_eval.analysis.intervals import Estimate, are_shares, bootstrap, mean, mean_difference
 from dualfocus_eval.analysis.paired_tests import PairedTest, holm, mcnemar
-from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.analysis.runs import Run, engine_words
 from dualfocus_eval.common.errors import UserError
 
-__all__ = ["Comparison", "changed_settings", "compare_categories", "compare_tasks", "describe", "pair_runs"]
+__all__ = [
+    "Comparison",
+    "changed_engine",
+    "changed_settings",
+    "compare_categories",
+    "compare_tasks",
+    "describe",
+    "engine_words",
+    "pair_runs",
+]
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,13 @@ def _difference(before: Any, after: Any, clusters: Any) -> Estimate:
         return mean_difference(before, after, clusters) if share else mean(after - before, clusters)
     columns = np.column_stack([after - before, np.ones(len(before))])
     return bootstrap(columns, clusters, lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def changed_engine(first: Run, second: Run) -> str | None:
+    """The engines of two runs, where both tell theirs and they differ."""
+    environments = [(run.record or {}).get("environment") for run in (first, second)]
+    known = [engine_words(environment) for environment in environments if environment]
+    return f"{known[0]} -> {known[1]}" if len(set(known)) == 2 else None
 
 
 def changed_settings(first: Run, second: Run) -> list[str]:

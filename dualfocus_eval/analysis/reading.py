@@ -131,11 +131,13 @@ def _record(results: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
     wrong += [name for name, kind in _IF_THERE.items() if name in record and not isinstance(record[name], kind)]
     try:
         dict(record.get("environment", {}).get("packages", {}))
+        dict(record.get("environment", {}).get("abilities", {}))
         int(record.get("summary", {}).get("resumed", 0))
         for counts in record.get("tasks", {}).values():
             sum([counts["questions"], *counts["failures"].values()])
         record = record | {"settings": stored_settings(record["settings"])}
         str(record["engine"]["pretrained"])
+        [str(address) for address in record["engine"].get("base_url", ())]
     except (UserError, TypeError, KeyError, ValueError, AttributeError) as error:
         wrong = [*wrong, str(error)]
     if wrong:

@@ -19,7 +19,7 @@ from dualfocus_eval.common.tables import print_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Fault", "Metrics", "Run", "print_faults"]
+__all__ = ["Fault", "Metrics", "Run", "engine_words", "print_faults"]
 
 Metrics = Mapping[str, Any]
 """A task's ``process_results`` for one answer: a record for each of its metrics."""
@@ -191,6 +191,13 @@ class Run:
             self.computed[key] = columns
         found: Mapping[str, tuple[list[int], list[Any]]] = self.computed[key]
         return found
+
+
+def engine_words(environment: Mapping[str, Any]) -> str:
+    """What ran the model, in a few words, by a run's record of its environment."""
+    if server := environment.get("server"):
+        return f"server ({server})"
+    return f"in process ({environment.get('dtype', 'unknown dtype')} on {environment.get('device', 'unknown device')})"
 
 
 def print_faults(run: Run, console: Console) -> None:

@@ -122,7 +122,7 @@ class Model:
         ordered = [place for group in groups.values() for place in group]
         if self._config.trace_dir and not self._store:
             self._store = self._key.open_store(self._config.trace_dir)
-        size = self._config.batch_size if self._engine.parallel_calls == 1 else 1
+        size = self._engine.questions_per_call(self._config.batch_size)
         batches = (ordered[begin : begin + size] for begin in range(0, len(ordered), size))
         answers: dict[int, Answer] = {}
         for batch, found in results_of(

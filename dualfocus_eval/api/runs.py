@@ -122,18 +122,22 @@ def judge(
     *,
     max_drop: float | None = None,
     min_scores: Mapping[str, float] | None = None,
+    other_engine: bool = False,
 ) -> Verdict:
     """Judge a run as ``dualfocus regress`` does; ``Verdict.passed`` says whether it is as good as its ``baseline``.
 
     ``baseline`` is a file, or the name of one that comes with the package, e.g. ``df_pope_mini``. ``max_drop`` (points)
-    judges by scores alone; ``min_scores`` (percent, by task) refuses lower ones. Raises ``UserError`` where the run
-    cannot be judged: other questions, another checkpoint, a run that is not whole.
+    judges by scores alone; ``min_scores`` (percent, by task) refuses lower ones.
+    ``other_engine`` allows a server's run and a baseline of the engine in process, or the reverse. Raises
+    ``UserError`` where the run cannot be judged: other questions, another checkpoint, a run that is not whole.
     """
     path = packaged_baseline(Path(baseline)) or Path(baseline)
     if not path.is_file():
         raise UserError(f"there is no baseline {baseline}: name a file, or one of: {', '.join(packaged_names())}")
     data = run.data if isinstance(run, FinishedRun) else reading.read_run(Path(run), only=True)
-    return judging.judge(reduce_run(data), load_baseline(path), Limits(max_drop, min_scores or {}))
+    return judging.judge(
+        reduce_run(data), load_baseline(path), Limits(max_drop, min_scores or {}), other_engine=other_engine
+    )
 
 
 def _run(run: FinishedRun | Place) -> Run:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from dualfocus_eval.check.passes import Call
 from dualfocus_eval.engines.base import Completion, Engine, Failure, Score
-from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.running import RunEngine
 
 __all__ = ["EXACT_DTYPES", "HALF_TOLERANCE", "MOST_DIFFERING", "TOLERANCE", "Agreement", "compare_variants"]
 
@@ -38,8 +38,8 @@ class Agreement:
     largest: float
     """Largest difference of two log-probabilities of one token, in nats."""
 
-    def holds(self, dtype: str) -> bool:
-        """Whether that is what may be expected of ``dtype``."""
+    def holds(self, dtype: str | None) -> bool:
+        """Whether that is what may be expected of ``dtype``; one that is not known may be a half."""
         if self.failed:
             return False
         if dtype in EXACT_DTYPES:
@@ -47,16 +47,15 @@ class Agreement:
         return self.differing - self.close_calls <= MOST_DIFFERING * self.answers and self.largest <= HALF_TOLERANCE
 
 
-def compare_variants(calls: Sequence[Call], engine: LocalEngine, max_conversations: int) -> list[Agreement]:
-    """Repeat ``calls``, which ``engine`` answered in batches of ``max_conversations``, one conversation at a time and,
-    where it reuses prefixes, without that."""
-    batched = f"batches of {max_conversations}"
-    variants: dict[str, Callable[[], Engine]] = {}
-    if engine.info.no_reuse is None:
-        variants[f"{batched}, no prefix reuse"] = lambda: engine.variant(max_conversations, reuse=False)
-        variants["one at a time, prefix reuse"] = lambda: engine.variant(1, reuse=True)
-    variants["one at a time, no prefix reuse"] = lambda: engine.variant(1, reuse=False)
-    return [_agreement(name, calls, build()) for name, build in variants.items()]
+def compare_variants(calls: Sequence[Call], engine: RunEngine) -> list[Agreement]:
+    """Repeat ``calls``, which ``engine`` has answered, in its other ways."""
+    if engine.parallel_calls > 1:  # as many at a time as in a run, not as few as in a call
+        calls = [_joined(calls)]
+    return [_agreement(name, calls, build()) for name, build in engine.other_ways().items()]
+
+
+def _joined(calls: Sequence[Call]) -> Call:
+    return Call([one for call in calls for one in call.generated], [one for call in calls for one in call.scored])
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _compared_answers(one: Completion | Failure, other: Completion | Failure) ->
     if isinstance(one, Failure) or isinstance(other, Failure):
         return _Pair(failed=isinstance(one, Failure) != isinstance(other, Failure))
     alike = len(list(takewhile(lambda ids: ids[0] == ids[1], zip(one.token_ids, other.token_ids, strict=False))))
-    differs = one.token_ids != other.token_ids
+    differs = (one.token_ids, one.text) != (other.token_ids, other.text)
     gaps = [answer.gap for answer in (one, other) if answer.gap is not None]
     close = differs and min(gaps, default=1.0) <= TOLERANCE
     return _Pair(differs, close, largest=_largest(one.logprobs[:alike], other.logprobs[:alike]))

@@ -15,9 +15,10 @@ from dualfocus_eval.check.metering import Usage
 from dualfocus_eval.check.passes import Passes, run_passes
 from dualfocus_eval.check.probes import Probe
 from dualfocus_eval.check.prompts import PromptCheck, check_prompts, encoded_size
-from dualfocus_eval.engines.base import Engine, Failure
-from dualfocus_eval.engines.local import LocalEngine
-from dualfocus_eval.engines.running import EngineInfo
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.running import EngineInfo, RunEngine
+from dualfocus_eval.harness.fitting import fitting_settings, rules_without_scores
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 
@@ -29,15 +30,13 @@ class SetupCheck:
     """All that was found out about a setup."""
 
     questions: int
-    engine: EngineInfo | None
-    """None where the model runs behind a server."""
+    engine: EngineInfo
     settings: Settings
     """As they were checked: in two passes, every region as the model names it."""
     prompts: PromptCheck
     boxes: BoxCheck | None
     """None where the grounding method has the model write nothing, or no question got a response."""
-    agreement: tuple[Agreement, ...] | None
-    """None where the engine has no other way to run the requests."""
+    agreement: tuple[Agreement, ...]
     usage: Mapping[str, Usage]
     """By the name of the pass, over all questions."""
     second_passes: int
@@ -50,6 +49,10 @@ class SetupCheck:
     """Why questions or their second passes failed, the same reason once."""
     failed: int
     """Questions that it happened to."""
+    refused: str | None = None
+    """Why a run with the settings as they are given would be refused, whatever the answers."""
+    warnings: tuple[str, ...] = ()
+    """What else the engine noticed."""
 
     def as_dict(self) -> dict[str, Any]:
         """It for JSON; numbers that are not finite are None."""
@@ -57,25 +60,25 @@ class SetupCheck:
         return values
 
 
-def check_setup(
-    probes: Sequence[Probe], engine: Engine, settings: Settings, *, batch_size: int, max_conversations: int
-) -> SetupCheck:
+def check_setup(probes: Sequence[Probe], engine: RunEngine, settings: Settings, *, batch_size: int) -> SetupCheck:
     """Ask ``probes`` in two passes and look at all that can be set up wrongly.
 
     The strategy, the adaptive threshold and jitter of ``settings`` are set aside: both passes are checked, undisturbed.
-    ``max_conversations`` is the size of the engine's batches.
+    Candidates are not scored by an engine that cannot.
     """
+    refused = _refused(settings, engine)
     settings = replace(settings, strategy="dualfocus", adaptive_nll=None, jitter=0.0)
+    if not engine.can_score:
+        settings = replace(settings, selection=rules_without_scores()[0], score_all=False)
     passes = run_passes(probes, engine, settings, batch_size)
-    local = engine if isinstance(engine, LocalEngine) else None
     causes = [failure for state in (*passes.answered, *passes.decided) if (failure := _failure(state))]
     return SetupCheck(
         questions=len(probes),
-        engine=local.info if local else None,
+        engine=engine.info,
         settings=settings,
         prompts=check_prompts(passes, engine, settings),
         boxes=_boxes(probes, passes, engine, settings),
-        agreement=tuple(compare_variants(passes.calls, local, max_conversations)) if local else None,
+        agreement=tuple(compare_variants(passes.calls, engine)),
         usage=passes.usage,
         second_passes=sum(isinstance(state, Pair) for state in passes.answered),
         regions_given=sum(
@@ -85,7 +88,17 @@ def check_setup(
         batch_halvings=engine.counters.batch_halvings,
         failures=tuple(dict.fromkeys(f"{failure.kind}: {failure.message}" for failure in causes)),
         failed=len(causes),
+        refused=refused,
+        warnings=engine.warnings,
     )
+
+
+def _refused(settings: Settings, engine: RunEngine) -> str | None:
+    try:
+        fitting_settings(settings, engine)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _failure(state: object) -> Failure | None:
@@ -95,13 +108,13 @@ def _failure(state: object) -> Failure | None:
     return state.cause if isinstance(state, (Unzoomed, Decided)) else None
 
 
-def _boxes(probes: Sequence[Probe], passes: Passes, engine: Engine, settings: Settings) -> BoxCheck | None:
+def _boxes(probes: Sequence[Probe], passes: Passes, engine: RunEngine, settings: Settings) -> BoxCheck | None:
     responses = _responses(probes, passes, engine)
-    own = engine.family.box_convention.name if isinstance(engine, LocalEngine) else ""
+    own = engine.family.box_convention.name
     return check_boxes(responses, settings.box_convention, settings.box_frame, own) if responses else None
 
 
-def _responses(probes: Sequence[Probe], passes: Passes, engine: Engine) -> list[Response]:
+def _responses(probes: Sequence[Probe], passes: Passes, engine: RunEngine) -> list[Response]:
     """What the model wrote when it was asked for a box, of all questions where it did."""
     found: list[Response] = []
     for probe, state in zip(probes, passes.looked, strict=True):

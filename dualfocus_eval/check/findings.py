@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dualfocus_eval.check.agreement import EXACT_DTYPES, HALF_TOLERANCE, MOST_DIFFERING, TOLERANCE, Agreement
 from dualfocus_eval.check.boxes import MIN_RESPONSES, BoxCheck, Reading
 from dualfocus_eval.check.checking import SetupCheck
+from dualfocus_eval.check.prompts import OtherTokens
 from dualfocus_eval.common.escaping import clipped
 from dualfocus_eval.method.grounding import GROUNDING
 
@@ -34,14 +35,16 @@ def what_is_unsure(found: SetupCheck) -> tuple[str, ...]:
 
 
 def _lines(found: SetupCheck) -> Iterator[str]:
+    if found.refused:
+        yield f"a run with these arguments is refused: {found.refused}"
     if found.failures:
         shown = "; ".join(found.failures[:FAILURES])
         more = f"; and {len(found.failures) - FAILURES} more" if len(found.failures) > FAILURES else ""
         yield f"{found.failed} of {found.questions} questions failed: {shown}{more}"
     if found.boxes:
         yield from _box_lines(found.boxes, found.settings.max_box_tokens)
-    if found.engine and found.agreement:
-        yield from _disagreement(found.agreement, found.engine.dtype)
+    yield from _other_tokens([*found.prompts.images.others, *found.prompts.crops.others])
+    yield from _disagreement(found.agreement, found.engine.dtype)
 
 
 def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
@@ -117,7 +120,19 @@ def _other_grounding() -> str:
     return "evaluate it with strategy=macro, or choose a model that was trained to write boxes"
 
 
-def _disagreement(agreement: Sequence[Agreement], dtype: str) -> Iterator[str]:
+def _other_tokens(others: Sequence[OtherTokens]) -> Iterator[str]:
+    if not others:
+        return
+    (width, height), found, expected = others[0].size, others[0].tokens, others[0].expected
+    yield (
+        f"the server shows {len(others)} images and crops in another number of tokens than the checkpoint's processor: "
+        f"one of {width} x {height} pixels in {found}, not {expected}. It resizes them otherwise, and boxes in pixels "
+        "are read wrongly: serve the model with the checkpoint's own processor and pixel limits "
+        "(`dualfocus serve-command` prints how)"
+    )
+
+
+def _disagreement(agreement: Sequence[Agreement], dtype: str | None) -> Iterator[str]:
     broken = [one for one in agreement if not one.holds(dtype)]
     if not broken:
         return
@@ -126,7 +141,13 @@ def _disagreement(agreement: Sequence[Agreement], dtype: str) -> Iterator[str]:
         + (f", {one.failed} fail one way only" if one.failed else "")
         for one in broken
     )
-    if dtype in EXACT_DTYPES:
+    if dtype is None:
+        expected = (
+            f"even in half precision log-probabilities may differ by {HALF_TOLERANCE}, and beside closest calls at "
+            f"most {MOST_DIFFERING:.0%} of the answers"
+        )
+        advice = "serve the model in float32, and report it with this output if that does not help"
+    elif dtype in EXACT_DTYPES:
         expected = f"in {dtype} log-probabilities may differ by {TOLERANCE}, and answers only at closest calls"
         advice = "pass --model_args prefix_cache_gib=0,batch_size=1, and report it with this output"
     else:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
-from dualfocus_eval.engines.base import Engine
-from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.running import RunEngine
 
 __all__ = ["Meter", "Usage"]
 
@@ -30,6 +29,8 @@ class Usage:
     """The largest memory in use: on the GPUs, or of this process where the model runs on the CPU; None elsewhere."""
     tokens_prefilled: int = 0
     tokens_reused: int = 0
+    tokens_untold: int = 0
+    """Of the prefilled ones those of which a server does not say whether it has reused them."""
 
     def __add__(self, other: Usage) -> Usage:
         peaks = [peak for peak in (self.peak_bytes, other.peak_bytes) if peak is not None]
@@ -38,6 +39,7 @@ class Usage:
             max(peaks, default=None),
             self.tokens_prefilled + other.tokens_prefilled,
             self.tokens_reused + other.tokens_reused,
+            self.tokens_untold + other.tokens_untold,
         )
 
 
@@ -45,7 +47,7 @@ class Usage:
 class Meter:
     """Adds up what the passes over ``engine`` take, by the pass's name."""
 
-    engine: Engine
+    engine: RunEngine
     usage: dict[str, Usage] = field(default_factory=dict)
 
     @contextmanager
@@ -60,12 +62,13 @@ class Meter:
             peak.bytes,
             after.tokens_prefilled - before.tokens_prefilled,
             after.tokens_reused - before.tokens_reused,
+            after.tokens_untold - before.tokens_untold,
         )
         self.usage[name] = self.usage.get(name, Usage()) + spent
 
     @property
     def _device(self) -> str | None:
-        return self.engine.info.device if isinstance(self.engine, LocalEngine) else None
+        return self.engine.info.device
 
 
 @dataclass

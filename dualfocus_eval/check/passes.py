@@ -19,7 +19,7 @@ from dualfocus_eval.engines.base import (
     Score,
     ScoreRequest,
 )
-from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.comparison import decide
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.passes import check, first_pass, second_pass
@@ -84,7 +84,7 @@ class Passes:
     """By the name of the pass."""
 
 
-def run_passes(probes: Sequence[Probe], engine: Engine, settings: Settings, batch_size: int) -> Passes:
+def run_passes(probes: Sequence[Probe], engine: RunEngine, settings: Settings, batch_size: int) -> Passes:
     """Answer the probes in two passes, ``batch_size`` of them together, and score the candidates that differ.
 
     Where the model names no region, the second pass looks at a known one, so that both passes are always seen.
@@ -110,8 +110,9 @@ def run_passes(probes: Sequence[Probe], engine: Engine, settings: Settings, batc
     return Passes(looked, zoomed, answered, decided, recorder.calls, meter.usage)
 
 
-def _warm_up(probes: Sequence[Probe], engine: Engine) -> None:
+def _warm_up(probes: Sequence[Probe], engine: RunEngine) -> None:
     """A first forward pass costs what later ones do not; it leaves nothing in the engine's caches."""
     question = next((probe.question for probe in probes if not probe.question.failure), None)
-    if question and isinstance(engine, LocalEngine):
-        engine.variant(1, reuse=False).generate([GenerateRequest(macro_conversation(question), 2)])
+    ways = list(engine.other_ways().values())
+    if question and ways:
+        ways[-1]().generate([GenerateRequest(macro_conversation(question), 2)])

@@ -8,15 +8,15 @@ from statistics import median
 
 from dualfocus_eval.check.passes import Passes
 from dualfocus_eval.common.geometry import Size
-from dualfocus_eval.engines.base import Conversation, Engine, Failure, Message, Picture
-from dualfocus_eval.engines.local import LocalEngine
+from dualfocus_eval.engines.base import Conversation, Failure, Message, Picture
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.passes import micro_conversation
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Failed, Zoomed
 
-__all__ = ["PictureSizes", "PromptCheck", "TokenCounts", "check_prompts", "encoded_size"]
+__all__ = ["OtherTokens", "PictureSizes", "PromptCheck", "TokenCounts", "check_prompts", "encoded_size"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
+class OtherTokens:
+    """An image that a server shows its model in another number of tokens than the checkpoint's processor makes of it:
+    it resizes images otherwise."""
+
+    size: Size
+    """(width, height) of the image in pixels."""
+    tokens: int
+    expected: int
+
+
+@dataclass(frozen=True)
 class PictureSizes:
     """What the model sees of the images, or of the crops."""
 
@@ -43,6 +54,8 @@ class PictureSizes:
     encoded: tuple[Size, ...]
     """The different (width, height) in pixels at which the vision encoder sees them; empty where the engine cannot tell
     them."""
+    others: tuple[OtherTokens, ...] = ()
+    """Those that the model is not shown as its checkpoint says."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class PromptCheck:
     """An image and its crop in a second pass: some models show several images in fewer tokens each."""
 
 
-def check_prompts(passes: Passes, engine: Engine, settings: Settings) -> PromptCheck:
+def check_prompts(passes: Passes, engine: RunEngine, settings: Settings) -> PromptCheck:
     """Look at the prompts of ``passes``."""
     zoomed = [state for state in passes.zoomed if isinstance(state, Zoomed)]
     parts = [(name, _parts(conversation, engine)) for name, conversation in _conversations(passes, settings)]
@@ -98,7 +111,7 @@ def _conversations(passes: Passes, settings: Settings) -> Iterator[tuple[str, Co
         yield "second pass", second
 
 
-def encoded_size(picture: Picture, engine: Engine) -> Size | None:
+def encoded_size(picture: Picture, engine: RunEngine) -> Size | None:
     """(width, height) of ``picture`` as the vision encoder sees it; None where the engine cannot tell."""
     try:
         return engine.encoded_size(picture)
@@ -106,20 +119,25 @@ def encoded_size(picture: Picture, engine: Engine) -> Size | None:
         return None
 
 
-def _parts(conversation: Conversation, engine: Engine) -> tuple[str | int, ...]:
+def _parts(conversation: Conversation, engine: RunEngine) -> tuple[str | int, ...]:
     """The rendered prompt; empty where the engine cannot tell it, or cannot render it and says so when it generates."""
     try:
-        return engine.prompt_parts(conversation) if isinstance(engine, LocalEngine) else ()
+        return engine.prompt_parts(conversation)
     except Exception:  # as in `encoded_size`
         return ()
 
 
-def _sizes(pictures: Sequence[Picture], engine: Engine) -> PictureSizes:
+def _sizes(pictures: Sequence[Picture], engine: RunEngine) -> PictureSizes:
     counts = [_tokens((Message("user", (picture, "?")),), engine) for picture in pictures]
     encoded = {size for picture in pictures if (size := encoded_size(picture, engine))}
-    return PictureSizes(len(pictures), TokenCounts.of(counts), tuple(sorted(encoded)))
+    others = [
+        OtherTokens(picture.pixels.size, count, expected)
+        for picture, count in zip(pictures, counts, strict=True)
+        if count and (expected := engine.expected_image_tokens(picture)) not in (None, count)
+    ]
+    return PictureSizes(len(pictures), TokenCounts.of(counts), tuple(sorted(encoded)), tuple(others))
 
 
-def _tokens(conversation: Conversation, engine: Engine) -> int:
+def _tokens(conversation: Conversation, engine: RunEngine) -> int:
     """The image tokens of a prompt; 0 where they are not known."""
     return sum(part for part in _parts(conversation, engine) if isinstance(part, int))

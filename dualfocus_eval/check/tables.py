@@ -29,19 +29,12 @@ def setup_tables(found: SetupCheck) -> list[Table]:
 
 def _engine(found: SetupCheck) -> Table:
     info = found.engine
-    rows: list[tuple[Cell, ...]] = [("questions", found.questions)]
-    if info:
+    rows: list[tuple[Cell, ...]] = [("questions", found.questions), ("family", info.family), ("engine", info.engine)]
+    rows += info.served.items()
+    if info.device is not None:
         limited = f"not by the second pass: {info.limited_reuse}" if info.limited_reuse else "yes"
         reuse = f"no: {info.no_reuse}" if info.no_reuse else limited
-        rows += [
-            ("family", info.family),
-            ("engine", info.engine),
-            ("device", info.device),
-            ("dtype", info.dtype),
-            ("prefix reuse", reuse),
-        ]
-    else:
-        rows.append(("engine", "a server"))
+        rows += [("device", info.device), ("dtype", info.dtype), ("prefix reuse", reuse)]
     if found.batch_halvings:
         rows.append(("batches halved, out of memory", found.batch_halvings))
     if not GROUNDING[found.settings.grounding].responds:
@@ -106,7 +99,7 @@ def _iou(reading: Reading) -> Number | None:
 
 
 def _agreement(found: SetupCheck) -> Table | None:
-    if found.agreement is None:
+    if not found.agreement:
         return None
     rows = tuple(
         (
@@ -134,9 +127,15 @@ def _usage(found: SetupCheck) -> Table:
                 Number(1000 * usage.seconds / max(found.questions, 1), unit="ms", decimals=0),
                 None if usage.peak_bytes is None else Number(usage.peak_bytes / (1 << 20), decimals=0),
                 Number(usage.tokens_prefilled / max(found.questions, 1), decimals=0),
-                Number(100 * usage.tokens_reused / tokens if tokens else 0.0, unit="%"),
+                None
+                if usage.tokens_untold
+                else Number(100 * usage.tokens_reused / tokens if tokens else 0.0, unit="%"),
             )
         )
     header = ("per question", "ms", "peak MiB", "tokens computed", "tokens reused %")
-    note = "Peak memory: of the GPUs; on a CPU of this process, the loaded model included."
-    return Table("Time and memory", header, (tuple(rows),), (note,))
+    notes = ["Peak memory: of the GPUs; on a CPU of this process, the loaded model included."]
+    if found.engine.device is None:
+        notes = ["The memory of a server is not known here."]
+    if any(usage.tokens_untold for usage in found.usage.values()):
+        notes.append("The server does not say how many tokens it reuses (vLLM: --enable-prompt-tokens-details).")
+    return Table("Time and memory", header, (tuple(rows),), tuple(notes))

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         with _load(arguments) as model:
             answers = model.answer(asked)
     _show(answers, chosen.json)
-    if chosen.images and not chosen.json and not {"pretrained", "recipe"} & arguments.keys():
+    if chosen.images and not chosen.json and not {"pretrained", "recipe", "engine"} & arguments.keys():
         print(_EMBEDDED)
     if chosen.out:
         _draw(answers, chosen.out, say=not chosen.json)

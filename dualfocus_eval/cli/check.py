@@ -118,7 +118,6 @@ def _check(probes: Sequence[Probe], config: RunConfig) -> SetupCheck:
             engine,
             config.settings,
             batch_size=config.batch_size,
-            max_conversations=getattr(config.engine, "max_conversations", 1),
         )
 
 
@@ -148,6 +147,8 @@ def _report(found: SetupCheck, pretrained: str, json: Path | None) -> int:
         _complain(f"off: {line}")
     for line in unsure:
         _complain(f"unsure: {line}")
+    for line in found.warnings:
+        _complain(f"warning: {line}")
     if not off and not unsure:
         print("Nothing is off.")
     return OFF if off else SOUND

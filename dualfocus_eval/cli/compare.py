@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from dualfocus_eval.analysis.pairing import (
+        changed_engine,
         changed_settings,
         compare_categories,
         compare_tasks,
@@ -43,6 +44,8 @@ def main(argv: Sequence[str]) -> int:
     for letter, run in (("A", first), ("B", second)):
         print_line(f"{letter}: {run.path}", console)
         print_faults(run, console)
+    if engines := changed_engine(first, second):
+        print_line(f"engine: {engines}", console)
     if changed := changed_settings(first, second):
         print_line("settings: " + ", ".join(changed), console)
     if compared.left_out:

@@ -18,6 +18,7 @@ COMMANDS = {
     "ask": "ask a question about images: the box, both answers, the selection and its reason",
     "check": "check that a model is set up right: prompts, boxes, agreement of batches, cost",
     "eval": "evaluate a model with lmms-eval, keep its traces, and end with a true exit status",
+    "serve-command": "print the commands that serve a model with vLLM or SGLang, for one GPU up to a cluster",
     "tasks": "list this package's tasks and what they need",
     "models": "print the recipes' folder, or a recipe's expected scores and cost",
     "data": "prepare and verify benchmarks; build training samples",

@@ -22,7 +22,8 @@ batch size, versions of torch, torchvision, transformers, tokenizers, pillow, nu
 another environment, an answer may get worse if its smallest margin was below 0.001 nats: between the two best tokens,
 or between two candidates that likelihood decided. In both, a task's score must not be worse at the 5% level. A question
 that failed or has lost its score counts as lost, which is always a regression. Changed answers that score the same or
-better are shown.
+better are shown. Of a run on a server neither files nor precision are known: any answer may get worse, and the scores
+are tested.
 
 exit status: 0 within tolerance; 1 regression: something got worse or was lost; 2 no verdict (several runs in the
 folder, missing tasks, other questions, another checkpoint, an incomplete run, an edited baseline); 3 an error in
@@ -87,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TASK=VALUE",
         help="fail if this task's score on the baseline's questions is below VALUE percent; repeat for each task",
     )
+    parser.add_argument(
+        "--other-engine",
+        action="store_true",
+        help="judge a server's run by a baseline of the engine in process, or the reverse; whether both ran the same "
+        "checkpoint is not checked",
+    )
     return parser
 
 
@@ -110,8 +117,8 @@ def _min_score(text: str) -> tuple[str, float]:
 def _refuse_misuse(chosen: argparse.Namespace) -> None:
     if chosen.update and chosen.junit:
         raise UserError("--junit: there is no verdict to write with --update; leave one of them out")
-    if chosen.update and (chosen.max_drop is not None or chosen.min_score):
-        raise UserError("--max-drop, --min-score: with --update nothing is judged; leave them out")
+    if chosen.update and (chosen.max_drop is not None or chosen.min_score or chosen.other_engine):
+        raise UserError("--max-drop, --min-score, --other-engine: with --update nothing is judged; leave them out")
     limited = [task for task, _ in chosen.min_score]
     for task in {task for task in limited if limited.count(task) > 1}:
         raise UserError(f"--min-score is given twice for {task}; give it once")
@@ -143,7 +150,9 @@ def _judge(chosen: argparse.Namespace) -> int:
     console = Console()
     print_line(f"run: {run.path}", console)
     print_faults(run, console)
-    verdict = judge(reduce_run(run), baseline, Limits(chosen.max_drop, dict(chosen.min_score)))
+    verdict = judge(
+        reduce_run(run), baseline, Limits(chosen.max_drop, dict(chosen.min_score)), other_engine=chosen.other_engine
+    )
     print_table(task_table(verdict), console)
     if verdict.moves:
         print_table(move_table(verdict, _SHOWN), console)

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.numbers import Integer, Logprobs, Number, TokenIds
 
 __all__ = [
@@ -92,11 +93,21 @@ class GenerateRequest:
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     max_thinking_tokens: int = DEFAULT_THINKING_TOKENS
+    unmarked: bool = False
+    """Whether the text is to be scored, so that the marks that some checkpoints put around an answer are left out."""
 
     @property
     def answers_at_once(self) -> bool:
         """Whether the prompt leaves no room for thinking."""
         return self.max_thinking_tokens == 0
+
+    def most_tokens(self, *, thinks: bool) -> int:
+        """How many tokens may be generated; with thinking, the white space before the answer may be as long as it."""
+        return self.max_new_tokens + (self.max_thinking_tokens + self.max_new_tokens if thinks else 0)
+
+    def stopped_at(self, text: str) -> int | None:
+        """Where the first stop string begins in ``text``; None where there is none."""
+        return min((at for at in (text.find(stop) for stop in self.stop if stop) if at >= 0), default=None)
 
 
 @dataclass(frozen=True)
@@ -179,6 +190,8 @@ class Score:
 
     logprobs: tuple[float, ...]
     greedy: tuple[bool, ...]
+    method: str | None = None
+    """How a server was made to compute them (`engines.server.scoring`); None of an engine in this process."""
 
     @property
     def nll(self) -> float:
@@ -212,11 +225,17 @@ class Counters:
     """Wall time by phase: preprocess, vision, prefill, decode."""
     requests: int = 0
     """Requests that servers answered."""
+    tokens_untold: int = 0
+    """Of the tokens prefilled, those of prompts of which a server did not say how much it has reused."""
+    images_sent: int = 0
+    """Images in requests to servers."""
+    images_named: int = 0
+    """Of the images sent, those that went by their name alone, because the server had them already."""
     thinking_tokens: int = 0
     """Tokens generated before answers, those of answers that never began included."""
 
 
-class RunEndedError(Exception):
+class RunEndedError(UserError):
     """Why no further request of this run can be answered: an engine raises it in the place of results."""
 
 

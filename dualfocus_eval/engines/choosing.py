@@ -12,7 +12,7 @@ import torch
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from dualfocus_eval.engines.thinking import ThinkingReader
+from dualfocus_eval.engines.thinking import ThinkingReader, unanswered
 
 __all__ = ["Answer", "Chooser", "not_finite"]
 
@@ -52,7 +52,7 @@ class Answer:
     @property
     def most_tokens(self) -> int:
         """How many tokens it may take."""
-        return _most_tokens(self.request, self.reader is not None)
+        return self.request.most_tokens(thinks=self.reader is not None)
 
     @property
     def begin(self) -> int | None:
@@ -86,11 +86,6 @@ class Answer:
         )
 
 
-def _most_tokens(request: GenerateRequest, thinks: bool) -> int:
-    """With thinking, the white space before the answer may be as long as the answer."""
-    return request.max_new_tokens + (request.max_thinking_tokens + request.max_new_tokens if thinks else 0)
-
-
 @dataclass(frozen=True, eq=False)
 class Chooser:
     """Chooses greedily for one checkpoint."""
@@ -101,7 +96,7 @@ class Chooser:
         """The answer to ``request``, before its first token."""
         model, settings = self.checkpoint.model, copy.copy(self.checkpoint.generation_config)
         thinking = self.checkpoint.thinking
-        settings.max_length = len(prompt_ids) + _most_tokens(request, thinking is not None)
+        settings.max_length = len(prompt_ids) + request.most_tokens(thinks=thinking is not None)
         processors = model._get_logits_processor(settings, input_ids_seq_length=len(prompt_ids), device=model.device)
         return Answer(prompt_ids, request, processors, thinking.reader(prompt_ids) if thinking else None)
 
@@ -148,13 +143,12 @@ class Chooser:
     def _thinking_failure(self, answer: Answer) -> Failure | None:
         """Why the thinking can have no answer, or None while it may go on."""
         length = len(answer.ids)
-        thought = f"{length} token{'s' if length != 1 else ''} of thinking"
         if answer.ids[-1] in self.checkpoint.end_ids:
-            return Failure("thinking_unfinished", f"the model ended its turn after {thought}")
+            return unanswered("thinking_unfinished", length)
         if len(answer.prompt_ids) + length >= self.checkpoint.max_positions:
-            return Failure("too_long", f"{thought} and no answer: the model takes no more tokens")
+            return unanswered("too_long", length)
         if length >= answer.request.max_thinking_tokens:
-            return Failure("thinking_budget", f"{thought} and no answer; raise max_thinking_tokens")
+            return unanswered("thinking_budget", length)
         return None
 
     def _finish(self, answer: Answer, begin: int) -> FinishReason | None:
@@ -171,7 +165,8 @@ class Chooser:
             return None
         shown = answer.ids[begin:-1] if closed else answer.ids[begin:]
         text = self.checkpoint.processor.tokenizer.decode(shown, skip_special_tokens=True)
-        cut = min((at for at in (text.find(stop) for stop in request.stop if stop) if at >= 0), default=None)
+        text = self.checkpoint.family.unmarked(text) if request.unmarked else text
+        cut = request.stopped_at(text)
         if cut is not None and reason != "eos":
             reason = "stop"
         text = text if cut is None else text[:cut]

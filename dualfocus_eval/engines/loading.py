@@ -39,7 +39,7 @@ def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model, its processor and its family; raises as `load_checkpoint` does."""
     _refuse_unusable_folder(Path(config.pretrained), config.pretrained)
     _refuse_without_weights(Path(config.pretrained), config.pretrained)
-    model_config, processor, family = load_processor(config)
+    model_config, processor, family = _processor_and_family(config)
     model = _load_model(config, quantised=getattr(model_config, "quantization_config", None) is not None)
     if config.peft is not None:
         model = merge_adapter(model, config.peft, family)
@@ -50,8 +50,12 @@ def load_parts(config: EngineConfig) -> tuple[Any, Any, Family]:
 
 def load_processor(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model's configuration, its processor and its family, without weights; raises as `load_checkpoint` does."""
+    _refuse_unusable_folder(Path(config.pretrained), config.pretrained)
+    return _processor_and_family(config)
+
+
+def _processor_and_family(config: EngineConfig) -> tuple[Any, Any, Family]:
     name = config.pretrained
-    _refuse_unusable_folder(Path(name), name)
     model_config = _load_config(config)
     family = family_for(model_config.model_type, name)
     _refuse_foreign_options(config, family)

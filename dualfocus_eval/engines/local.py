@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from dualfocus_eval.common.errors import first_line
-from dualfocus_eval.engines.base import Completion, Conversation, Counters, Failure, Score
+from dualfocus_eval.engines.base import Completion, Conversation, Counters, Engine, Failure, Score
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.device_memory import is_out_of_memory
 from dualfocus_eval.engines.environment import arithmetic_of, environment_of
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
+from dualfocus_eval.engines.template import prompt_parts
 from dualfocus_eval.families import Family
 
 __all__ = ["LocalEngine"]
@@ -103,10 +104,15 @@ class LocalEngine(RunEngine):
 
         Raises like `prompt_ids`.
         """
-        processor = self.checkpoint.processor
-        image_tokens = frozenset(getattr(processor, "image_token_ids", ()))
-        runs = itertools.groupby(self.prompt_ids(conversation), key=image_tokens.__contains__)
-        return tuple(len(list(ids)) if of_image else processor.tokenizer.decode(list(ids)) for of_image, ids in runs)
+        return prompt_parts(self.checkpoint.processor, self.prompt_ids(conversation))
+
+    def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
+        """In batches without prefix reuse, and one conversation at a time with and without it."""
+        batch, ways = self.max_conversations, {}
+        if self.info.no_reuse is None:
+            ways[f"batches of {batch}, no prefix reuse"] = partial(self.variant, batch, reuse=False)
+            ways["one at a time, prefix reuse"] = partial(self.variant, 1, reuse=True)
+        return ways | {"one at a time, no prefix reuse": partial(self.variant, 1, reuse=False)}
 
     def _spent(self, phase: str, seconds: float) -> None:
         """Add to the wall time of ``phase``."""

@@ -18,6 +18,9 @@ from dualfocus_eval.families import Family
 __all__ = ["check_answers", "check_image_tokens", "padding_processor", "read_processor"]
 
 _SETTINGS = "processor_config.json"
+_SAME_RELEASE = "take processor and weights from the same release"
+_ALIKE = {"Qwen2VLProcessor", "Qwen2_5_VLProcessor"}
+"""Processors that prepare images and texts alike, so that either serves the other's models."""
 
 
 def read_processor(config: EngineConfig, model_config: Any, family: Family) -> Any:
@@ -40,15 +43,16 @@ def read_processor(config: EngineConfig, model_config: Any, family: Family) -> A
         raise CheckpointError(f"{name}: no chat template; add chat_template.jinja to the checkpoint")
     if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
+    _check_class(processor, model_config, name)
     _complete(processor, config, model_config, family)
     if config.min_pixels or config.max_pixels:
         _limit_pixels(processor.image_processor, config)
     if config.image_aspect == "pad":
         processor.image_processor = padding_processor(processor.image_processor)
     if family.engine == "generate":
-        _check_class(processor, model_config, name)
         return processor
     _check_tokenizer(processor.tokenizer, model_config, name)
+    _check_image_token(processor, model_config, name)
     _check_template(processor, name)
     _check_pixels(processor, name)
     return processor
@@ -77,7 +81,11 @@ def check_image_tokens(model: Any, processor: Any, family: Family, name: str) ->
             features = encoder.encode([*encoder.shown([picture]), *encoder.shown([picture, picture])], max_batch=1)
     except torch.OutOfMemoryError:
         raise UserError(f"{name}: no memory is left to encode a picture; try dtype=bfloat16") from None
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except KeyError as error:
+        raise CheckpointError(
+            f"{name}: its processor does not make what the model takes of a picture: {error}; {_SAME_RELEASE}"
+        ) from error
+    except Exception as error:  # what does not fit provokes errors of every kind in a model
         raise CheckpointError(
             f"{name}: the model cannot encode a picture as its processor prepares it: {first_line(error)}; "
             f"the values in {_SETTINGS} (patch_size, num_additional_image_tokens, ...) must fit config.json"
@@ -135,10 +143,19 @@ def _check_class(processor: Any, model_config: Any, name: str) -> None:
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
     found, expected = type(processor).__name__, PROCESSOR_MAPPING_NAMES.get(model_config.model_type)
-    if expected and found != expected and found in PROCESSOR_MAPPING_NAMES.values():
+    if expected and found != expected and {found, expected} != _ALIKE and found in PROCESSOR_MAPPING_NAMES.values():
         raise CheckpointError(
-            f"{name}: its processor is a {found}, but model_type {model_config.model_type!r} takes a {expected}; take "
-            "processor and weights from the same release"
+            f"{name}: its processor is a {found}, but model_type {model_config.model_type!r} takes a {expected}; "
+            f"{_SAME_RELEASE}"
+        )
+
+
+def _check_image_token(processor: Any, model_config: Any, name: str) -> None:
+    """Raise ``CheckpointError`` where processor and model take different tokens for an image's."""
+    found, expected = int(processor.image_token_ids[0]), getattr(model_config, "image_token_id", None)
+    if expected is not None and found != expected:
+        raise CheckpointError(
+            f"{name}: an image's token is {found} for its processor and {expected} in config.json; {_SAME_RELEASE}"
         )
 
 
@@ -162,7 +179,9 @@ def _check_template(processor: Any, name: str) -> None:
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
     except Exception as error:  # a template is a program
-        raise CheckpointError(f"{name}: the chat template cannot be used: {first_line(error)}") from error
+        raise CheckpointError(
+            f"{name}: the chat template cannot be used: {first_line(error)}; use that of its release"
+        ) from error
     if text.count(processor.image_token) != 1:
         raise CheckpointError(
             f"{name}: the chat template shows {text.count(processor.image_token)} images where a message has one; "
@@ -174,7 +193,9 @@ def _check_pixels(processor: Any, name: str) -> None:
     try:
         inputs = image_inputs(processor, _picture().pixels)
     except Exception as error:  # wrong settings provoke errors of every kind
-        raise CheckpointError(f"{name}: the processor cannot prepare a picture: {first_line(error)}") from error
+        raise CheckpointError(
+            f"{name}: the processor cannot prepare a picture: {first_line(error)}; {_SAME_RELEASE}"
+        ) from error
     if not all(tensor.isfinite().all() for tensor in inputs.tensors.values()):
         raise CheckpointError(
             f"{name}: the processor makes NaN or infinite pixels; check image_mean, image_std and rescale_factor in "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.engines.base import Conversation, Engine
+from dualfocus_eval.engines.base import Conversation, Engine, Picture
 from dualfocus_eval.families import Family
 
 __all__ = ["EngineInfo", "RunEngine"]
@@ -19,12 +20,15 @@ class EngineInfo:
 
     engine: str
     family: str
-    device: str
-    dtype: str
+    device: str | None
+    """None where a server computes, which does not tell it; so is ``dtype``."""
+    dtype: str | None
     no_reuse: str | None
-    """Why the states of a prompt's beginning are not reused; None where they are."""
+    """Why the states of a prompt's beginning are not reused; None where they are, and where a server decides."""
     limited_reuse: str | None = None
     """Why the second pass does not reuse those of the first, where only this is so."""
+    served: Mapping[str, str] = field(default_factory=dict)
+    """What else is known of a server, by what it is."""
 
 
 class RunEngine(Engine):
@@ -78,9 +82,24 @@ class RunEngine(Engine):
         return True
 
     @property
+    def can_skip_thinking(self) -> bool:
+        """Whether a checkpoint that thinks can be made to answer at once (``max_thinking_tokens=0``)."""
+        return True
+
+    @property
+    def has_end_token(self) -> bool:
+        """Whether the token that ends an answer is surely among its log-probabilities."""
+        return True
+
+    @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
         return True
+
+    @property
+    def two_pass_problem(self) -> str | None:
+        """Why it cannot answer in two passes, with what to do; None where it can."""
+        return None
 
     @property
     def prefix_cache_bytes(self) -> int:
@@ -92,9 +111,27 @@ class RunEngine(Engine):
         """What is not as one would expect; may grow during a run."""
         return ()
 
+    def claim_traces(self, folder: Path) -> None:
+        """Make sure that the answers in ``folder`` that are stored under `key` are of this very model.
+
+        Only where ``key`` does not tell. Raises ``UserError`` where they are of another.
+        """
+
+    def questions_per_call(self, batch_size: int) -> int:
+        """How many questions go into one call: where several calls run at the same time, each takes one."""
+        return batch_size if self.parallel_calls == 1 else 1
+
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return self
+
+    def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
+        """Engines of the same model that must give the same answers, by how they compute them; the plainest last."""
+        return {}
+
+    def expected_image_tokens(self, picture: Picture) -> int | None:
+        """How many image tokens a prompt with ``picture`` alone must have; None where nothing else could be."""
+        return None
 
     def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
         """The prompt in reading order, special tokens included: texts, and the lengths of runs of image tokens.

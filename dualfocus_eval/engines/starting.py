@@ -12,7 +12,7 @@ __all__ = ["start_engine"]
 def start_engine(config: EngineConfig | ServerConfig) -> RunEngine:
     """Load a checkpoint, or connect to servers. Raises ``UserError`` where what is asked for cannot be used."""
     if isinstance(config, ServerConfig):
-        from dualfocus_eval.engines.server.running import connect
+        from dualfocus_eval.engines.server.connecting import connect
 
         return connect(config)
     from dualfocus_eval.engines.in_process import load_engine

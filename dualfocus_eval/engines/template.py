@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +14,17 @@ from dualfocus_eval.engines.base import Conversation, Message, Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.thinking import ThinkingFormat
 
-__all__ = ["ChatTemplate", "RenderingError", "TurnIds"]
+__all__ = ["ChatTemplate", "RenderingError", "TurnIds", "prompt_parts"]
 
 TurnIds = tuple[int, ...]
 """What the model generated for a turn, without an end token."""
+
+
+def prompt_parts(processor: Any, prompt_ids: Sequence[int]) -> tuple[str | int, ...]:
+    """A prompt in reading order, special tokens included: texts, and the lengths of runs of image tokens."""
+    image_tokens = frozenset(getattr(processor, "image_token_ids", ()))
+    runs = itertools.groupby(prompt_ids, key=image_tokens.__contains__)
+    return tuple(len(list(ids)) if of_image else processor.tokenizer.decode(list(ids)) for of_image, ids in runs)
 
 
 class RenderingError(Exception):

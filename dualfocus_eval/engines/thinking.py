@@ -11,13 +11,25 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from dualfocus_eval.engines.base import Thinking
+from dualfocus_eval.engines.base import Failure, Thinking
 from dualfocus_eval.families import ThinkingMarkers
 
-__all__ = ["ThinkingFormat", "ThinkingReader"]
+__all__ = ["ThinkingFormat", "ThinkingReader", "unanswered"]
+
+_UNANSWERED = {
+    "thinking_unfinished": "the model ended its turn after {thought}",
+    "thinking_budget": "{thought} and no answer; raise max_thinking_tokens",
+    "too_long": "{thought} and no answer: the model takes no more tokens",
+}
 
 _PROMPT_TAIL = 32
 """Tokens at the end of a prompt among which an opened block would be."""
+
+
+def unanswered(kind: str, count: int) -> Failure:
+    """The failure of a thought of ``count`` tokens that no answer follows; ``kind`` says why."""
+    thought = f"{count} token{'s' if count != 1 else ''} of thinking"
+    return Failure(kind, _UNANSWERED[kind].format(thought=thought))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +81,11 @@ class ThinkingFormat:
         """Whether ``text`` ends with an empty block."""
         block = self._block.search(text)
         return block is not None and block[1] is not None
+
+    def block_at_end(self, text: str) -> str:
+        """The block that ``text`` ends with, open or empty; an empty text where there is none."""
+        block = self._block.search(text)
+        return block[0] if block else ""
 
     def same_but_for_block(self, one: str, other: str) -> bool:
         """Whether two texts differ in nothing but a block at their ends, open, empty or missing."""

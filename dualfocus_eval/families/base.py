@@ -113,6 +113,8 @@ class Family:
     """Types of the layers in which the tokens of an image attend to one another, from the text configuration."""
     thinking: ThinkingMarkers = ThinkingMarkers()
     """How those of its checkpoints that think before they answer mark it."""
+    answer_marks: tuple[str, ...] = ()
+    """What its checkpoints write around the words that count in an answer; no part of the text that is scored."""
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
@@ -149,6 +151,12 @@ class Family:
     def name(self) -> str:
         """What it is registered under: its ``model_type``."""
         return self.model_type
+
+    def unmarked(self, text: str) -> str:
+        """``text`` without `answer_marks`."""
+        for mark in self.answer_marks:
+            text = text.replace(mark, "")
+        return text
 
     @property
     def limited_reuse(self) -> str | None:

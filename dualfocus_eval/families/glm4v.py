@@ -16,6 +16,8 @@ def _family(model_type: str, example: str) -> Family:
     return Family(
         model_type=model_type,
         box_convention=GLM4V_BOX,
+        # Around whatever the final answer is, a box or not. Their tokenizers do not have them as special tokens.
+        answer_marks=("<|begin_of_box|>", "<|end_of_box|>"),
         encode=encode,
         encoded_size=encoded_size,
         positions=positions,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dualfocus_eval.analysis.rows import cost_columns
-from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.analysis.runs import Run, engine_words
 from dualfocus_eval.analysis.scoring import predicted_only
 from dualfocus_eval.common.errors import UserError
 
@@ -45,11 +45,21 @@ class Provenance:
     settings_key: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
-    """`engines.environment.environment_of`, and the batch size."""
+    """`engines.environment.environment_of`, or what a server says of itself, and the batch size."""
     made: str
     """When, as lmms-eval writes it into its results."""
     resumed: int = 0
     """Answers that the run took from the traces of an earlier one, whose batch size and threads are not known."""
+
+    @property
+    def engine(self) -> str:
+        """What ran the model, in a few words."""
+        return engine_words(self.environment)
+
+    @property
+    def served(self) -> bool:
+        """Whether a server ran it, so that its files and its precision are not known."""
+        return "server" in self.environment
 
 
 @dataclass(frozen=True)

@@ -28,17 +28,30 @@ _OF_A_SAMPLE = re.compile(r"[0-9a-f]{16}")
 """The digest of a checkpoint as earlier versions made it; it has 32 digits today."""
 
 _ROUNDING = 1e-9
-_DECIDING = ("platform", "processor", "threads", "device", "dtype", "attention", "batch_size")
+_DECIDING = (
+    "server",
+    "system_fingerprint",
+    "platform",
+    "processor",
+    "threads",
+    "device",
+    "dtype",
+    "attention",
+    "batch_size",
+)
 
 
-def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None) -> Verdict:
+def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None, *, other_engine: bool = False) -> Verdict:
     """Compare the reduced ``run`` with ``baseline``, question by question, within ``limits``.
+
+    With ``other_engine`` one of them may come from a server and the other from an engine in process.
 
     Raises ``UserError`` where that says nothing: another checkpoint, missing tasks, other questions, limits on scores
     that are not there.
     """
     limits = limits or Limits()
-    _refuse_other_checkpoint(run, baseline)
+    if not _are_of_two_engines(run.provenance, baseline.provenance, expected=other_engine):
+        _refuse_other_checkpoint(run, baseline)
     missing = [name for name in baseline.tasks if name not in run.tasks]
     if missing:
         raise UserError(f"the run lacks {len(missing)} of the baseline's tasks: {', '.join(missing)}")
@@ -61,6 +74,20 @@ def judge(run: Baseline, baseline: Baseline, limits: Limits | None = None) -> Ve
 
 
 _Pairs = list[tuple[Answer, Answer]]
+
+
+def _are_of_two_engines(run: Provenance, baseline: Provenance, *, expected: bool) -> bool:
+    """Whether a server answered for one of them only. Raises ``UserError`` where that is not as ``expected``."""
+    different = run.served != baseline.served
+    if different and not expected:
+        raise UserError(
+            f"the run is of another engine ({run.engine}) than the baseline ({baseline.engine}), and whether both ran "
+            "the same checkpoint is not known; pass --other-engine to judge it all the same, or make a baseline of "
+            "this engine from a good run with --update"
+        )
+    if expected and not different:
+        raise UserError(f"--other-engine: the run and the baseline are of one engine ({run.engine}); leave it out")
+    return different
 
 
 def _refuse_other_checkpoint(run: Baseline, baseline: Baseline) -> None:
@@ -151,7 +178,10 @@ def _shortfalls(before: float, after: float, p_worse: float, limits: Limits, lea
 
 
 def _environment_differences(run: Provenance, baseline: Provenance) -> tuple[str, ...]:
-    found = _changes(_deciding(baseline.environment), _deciding(run.environment))
+    if run.served == baseline.served:
+        found = _changes(_deciding(baseline.environment), _deciding(run.environment))
+    else:  # they have little to compare
+        found = (f"engine: {run.engine} (baseline: {baseline.engine})",)
     several = f"answers: all of this run (baseline: {baseline.resumed:,} of an earlier run)"
     return (*found, several) if baseline.resumed else found
 

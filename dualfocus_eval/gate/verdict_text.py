@@ -16,7 +16,7 @@ __all__ = ["headline", "move_line", "move_table", "ranked_moves", "task_table"]
 _MODES: dict[Mode, str] = {
     "exact": "the baseline's own environment: no answer may get worse",
     "near": f"another environment: an answer may get worse if its smallest margin was below {TIE} nats",
-    "score": "not float32: any answer may get worse; the scores are tested",
+    "score": "not float32, or a server, which does not tell: any answer may get worse; the scores are tested",
     "drop": "--max-drop: any answer may get worse, and scores may fall by this much",
 }
 

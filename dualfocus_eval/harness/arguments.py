@@ -22,6 +22,7 @@ from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
+from dualfocus_eval.families.generic import generic_family
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
@@ -115,7 +116,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     revision = arguments.get("revision")
     served = _served(arguments) if arguments.get("engine") == "server" else None
     pretrained = _pretrained(arguments, recipe) if served is None else served.pretrained
-    family = _family(pretrained, revision) if pretrained else None
+    family = _family(pretrained, revision) if pretrained else generic_family("unknown")
     layers = [
         _Layer("family", dict(family.settings) if family else {}),
         _checkpoint_layer(pretrained, revision),
@@ -134,9 +135,11 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     if family:
         refuse_unknown_sizes(family, settings)
         warnings = (*warnings, *family_warnings(family, settings))
+    if served and values.get("image_aspect") == "pad":
+        warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     return RunConfig(
         settings=settings,
-        engine=served or _in_process(arguments | values, str(pretrained), batch_size),
+        engine=_limited(served, values) if served else _in_process(arguments | values, str(pretrained), batch_size),
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
         trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
@@ -151,6 +154,11 @@ def _in_process(values: Mapping[str, Any], pretrained: str, batch_size: int) -> 
     return validated(EngineConfig, engine, "--model_args")
 
 
+def _limited(config: ServerConfig, values: Mapping[str, Any]) -> ServerConfig:
+    """``config`` with the limits of image sizes that a recipe or the checkpoint sets."""
+    return replace(config, **{name: values[name] for name in ("min_pixels", "max_pixels") if name in values})
+
+
 def _served(arguments: Mapping[str, Any]) -> ServerConfig:
     """The servers, with their model and its checkpoint as the first of them names both, if the user does not."""
     config = validated(
@@ -161,7 +169,8 @@ def _served(arguments: Mapping[str, Any]) -> ServerConfig:
     from dualfocus_eval.engines.server.probing import served_model
 
     served = served_model(config)
-    places = [place for place in (served.root, served.model) if place and config.pretrained is None]
+    # A name without an owner is the server's own, such as gpt-4o, and no repository of the hub.
+    places = [place for place in (served.root, served.model) if place and "/" in place and not config.pretrained]
     found = (place for place in places if _checkpoint_json(place, "config.json", config.revision))
     return replace(config, model=served.model, pretrained=config.pretrained or next(found, None))
 

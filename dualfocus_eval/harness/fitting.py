@@ -9,7 +9,26 @@ from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["fitting_settings"]
+__all__ = ["fitting_settings", "refuse_likelihoods", "rules_without_scores"]
+
+
+def rules_without_scores() -> tuple[str, ...]:
+    """Names of the selection rules for which no text has to be scored."""
+    return tuple(rule.name for rule in RULES if "micro_context_scores" not in rule.needs)
+
+
+def refuse_likelihoods(settings: Settings, engine: RunEngine) -> None:
+    """Raise ``UserError`` where the strategy gives texts no likelihood, or the engine cannot compute one."""
+    if settings.strategy == "dualfocus":
+        raise UserError(
+            "strategy=dualfocus chooses between two generated answers and gives a text no single likelihood; for this "
+            "task pass --model_args strategy=macro or strategy=micro"
+        )
+    if not engine.can_score:
+        raise UserError(
+            "this task compares likelihoods of given texts, which the server cannot compute; choose a task that "
+            "generates answers (output_type generate_until)"
+        )
 
 
 def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, tuple[str, ...]]:
@@ -17,23 +36,38 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    problem = engine.two_pass_problem
+    if problem is not None and settings.strategy != "macro":
+        raise UserError(f"{problem}; with strategy=macro this is only warned of")
+    if settings.max_thinking_tokens == 0 and not engine.can_skip_thinking:
+        raise UserError(
+            "max_thinking_tokens=0: this server cannot be made to answer without thinking, or it does not return the "
+            "token ids that would show it; give the model some tokens to think"
+        )
     if settings.strategy != "dualfocus":
-        return settings, ()
+        confidence = () if engine.has_logprobs else (_NO_CONFIDENCE,)
+        return settings, (*confidence, *(() if problem is None else (problem,)))
     if not engine.has_logprobs:
         raise UserError(
             "the server returns no log-probabilities, so nothing can choose between two answers: pass strategy=macro "
             "or strategy=micro"
         )
+    told = () if engine.has_end_token else (_NO_END_TOKEN,)
     if engine.can_score:
-        return settings, ()
+        return settings, told
     if "micro_context_scores" in RULES[settings.selection].needs:
-        able = [rule.name for rule in RULES if "micro_context_scores" not in rule.needs]
         raise UserError(
             f"selection={settings.selection} scores given texts, which this server cannot do: choose another rule "
-            f"({', '.join(able)})"
+            f"({', '.join(rules_without_scores())})"
         )
     if not settings.score_all:
-        return settings, ()
-    return replace(settings, score_all=False), (
-        "the server cannot score given texts: the traces will not tell what the other selection rules would pick",
-    )
+        return settings, told
+    return replace(settings, score_all=False), (*told, _NO_SCORES)
+
+
+_NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"
+_NO_END_TOKEN = (
+    "the server may not return the log-probability of the token that ends an answer: perplexities are then means over "
+    "the other tokens, unlike those of other engines"
+)
+_NO_SCORES = "the server cannot score given texts: the traces will not tell what the other selection rules would pick"

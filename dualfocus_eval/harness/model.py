@@ -110,7 +110,7 @@ class _DualFocus(lmms):
         lmms-eval 0.7.3 turns a bare pair into text before it scores; inside its own result type it arrives whole.
         """
         self._take_flags(requests)
-        self.session.refuse_two_pathways()
+        self.session.refuse_likelihoods()
         read = [None if is_padding(instance) else read_simple(instance) for instance in requests]
         texts = [self._continuation(instance, request) for instance, request in zip(requests, read, strict=True)]
         wanted: dict[tuple[str, str], list[str]] = {}

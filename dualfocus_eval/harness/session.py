@@ -15,13 +15,13 @@ from platformdirs import user_cache_path
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.common.threads import results_of
-from dualfocus_eval.engines.base import Failure
+from dualfocus_eval.engines.base import Failure, RunEndedError
 from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig
-from dualfocus_eval.harness.fitting import fitting_settings
+from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.store_key import StoreKey
@@ -119,8 +119,8 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """Questions in one call of the engine: a server makes batches of what comes, so each goes by itself."""
-        return self.config.batch_size if self.engine.parallel_calls == 1 else 1
+        """Questions in one call of the engine."""
+        return self.engine.questions_per_call(self.config.batch_size)
 
     def answered(self, batches: Iterable[tuple[B, Sequence[Question]]]) -> Iterator[tuple[B, list[Trace]]]:
         """What comes with each batch, and traces in the order of its questions; batches in the order they are done.
@@ -133,9 +133,13 @@ class Session:
             return batch[0], answer(batch[1], engine.call_engine(), self._settings, store=store)
 
         before = store.reused
-        for what, traces in results_of(run, batches, engine.parallel_calls):
-            self._count(traces)
-            yield what, traces
+        try:
+            for what, traces in results_of(run, batches, engine.parallel_calls):
+                self._count(traces)
+                yield what, traces
+        except RunEndedError:
+            store.close()  # this process may begin another run
+            raise
         self._summary.resumed += store.reused - before
 
     def _count(self, traces: Sequence[Trace]) -> None:
@@ -162,13 +166,9 @@ class Session:
                 self._outcomes.add_score(question.key, result)
             yield what, results
 
-    def refuse_two_pathways(self) -> None:
-        """Raise ``UserError`` where a likelihood is asked for and the strategy has no single one."""
-        if self.config.settings.strategy == "dualfocus":
-            raise UserError(
-                "strategy=dualfocus chooses between two generated answers and gives a text no single likelihood; for "
-                "this task pass --model_args strategy=macro or strategy=micro"
-            )
+    def refuse_likelihoods(self) -> None:
+        """Raise ``UserError`` where likelihoods are asked for that the strategy or the engine does not have."""
+        refuse_likelihoods(self.config.settings, self.engine)
 
     def warn(self, text: str) -> None:
         """Tell the user now, below the summary and in the results that something is not as it was asked for."""

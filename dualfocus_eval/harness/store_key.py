@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
@@ -22,16 +22,20 @@ class StoreKey:
     """`method.settings.settings_key`: digest of the settings and the checkpoint."""
     arithmetic: Mapping[str, str]
     """`engines.environment.arithmetic_of`: versions, precision and device."""
+    claim: Callable[[Path], None] = field(compare=False)
+    """`RunEngine.claim_traces`: what of the model the key does not tell."""
 
     @classmethod
     def of(cls, settings: Settings, engine: RunEngine) -> StoreKey:
         identity = dict(engine.key)
         if engine.thinks:
             identity["max_thinking_tokens"] = str(settings.max_thinking_tokens)
-        return cls(settings_key(settings, identity), engine.arithmetic)
+        return cls(settings_key(settings, identity), engine.arithmetic, engine.claim_traces)
 
     def open_store(self, folder: Path, rank: int = 0) -> TraceStore:
         """The store in ``folder``, which is made if need be. Raises ``UserError`` where it cannot be used."""
+        if rank == 0:
+            self.claim(folder)
         try:
             return TraceStore(folder, self.settings_key, arithmetic=self.arithmetic, rank=rank)
         except OSError as error:

@@ -31,6 +31,10 @@ class Summary:
     boxes_parsed: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    """Questions that failed or fell back because of a failure, by its kind."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Of each of these kinds the message of one failure."""
     out_of_thinking: int = 0
     """Questions that failed or fell back because ``max_thinking_tokens`` were too few."""
     skipped_micro: int = 0
@@ -48,6 +52,13 @@ class Summary:
     decode_steps: int = 0
     thinking_tokens: int = 0
     batch_halvings: int = 0
+    requests: int = 0
+    """Requests that servers answered; 0 where the model ran in process."""
+    tokens_untold: int = 0
+    """Of the tokens prefilled, those of which a server did not say whether it has reused them."""
+    images_sent: int = 0
+    images_named: int = 0
+    """Of the images sent to servers, those that went by their name alone."""
     prefix_cache_gib: float = 0.0
     """Budget of the prefix cache, over all ranks."""
     seconds: Counter[str] = field(default_factory=Counter)
@@ -55,7 +66,10 @@ class Summary:
     def add_trace(self, trace: Trace) -> None:
         """Count one answered or failed question."""
         self.questions += 1
-        self.out_of_thinking += "thinking_budget" in {problem.kind for problem in (trace.error, trace.cause) if problem}
+        problems = {problem.kind: problem.message for problem in (trace.error, trace.cause) if problem}
+        self.causes.update(problems.keys())
+        self.examples = problems | self.examples
+        self.out_of_thinking += "thinking_budget" in problems
         if trace.error:
             self.failures[trace.error.kind] += 1
             return
@@ -88,8 +102,7 @@ class Summary:
 
     def add_counters(self, counters: Counters) -> None:
         """Take over what the engine counted."""
-        counted = ("images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps", "thinking_tokens")
-        for name in (*counted, "batch_halvings"):
+        for name in vars(counters).keys() - {"seconds"}:
             setattr(self, name, getattr(self, name) + getattr(counters, name))
         self.seconds.update(counters.seconds)
 
@@ -99,18 +112,23 @@ class Summary:
         total = cls()
         for part in parts:
             for name, value in vars(part).items():
-                setattr(total, name, getattr(total, name) + value)
+                known = getattr(total, name)
+                setattr(total, name, value | known if name == "examples" else known + value)
         return total
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the counts say of the setup."""
-        if self.boxes_parsed or not self.grounded:
-            return ()
-        return (
-            f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
-            "`dualfocus check` with the same --model_args",
-        )
+        """What the counts say of the setup, and why pathways failed."""
+        found = [
+            f"{kind} ({count} question{'s' if count != 1 else ''}): {self.examples[kind]}"
+            for kind, count in self.causes.most_common()
+        ]
+        if self.grounded and not self.boxes_parsed:
+            found.append(
+                f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
+                "`dualfocus check` with the same --model_args"
+            )
+        return tuple(found)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for the results file."""
@@ -172,16 +190,34 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "macro and micro agree", _of(summary.agreeing, summary.both_candidates)
     for pathway, count in sorted(summary.selected.items()):
         yield f"selected {pathway}", _of(count, summary.questions)
-    yield "images encoded", f"{summary.images_encoded:,}"
-    yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
-    yield "tokens reused", f"{summary.tokens_reused:,}"
+    yield from _served(summary) if summary.requests else _computed(summary)
     if summary.thinking_tokens:
         yield "thinking tokens generated", f"{summary.thinking_tokens:,}"
-    yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
     if summary.batch_halvings:
         yield "batches halved (out of memory)", f"{summary.batch_halvings}"
     for phase, seconds in summary.seconds.items():
         yield f"seconds in {phase}", f"{seconds:.1f}"
+
+
+def _computed(summary: Summary) -> Iterable[tuple[str, str]]:
+    """What this process did."""
+    yield "images encoded", f"{summary.images_encoded:,}"
+    yield "tokens prefilled", f"{summary.tokens_prefilled:,}"
+    yield "tokens reused", f"{summary.tokens_reused:,}"
+    yield "prefix cache, GiB at most", f"{summary.prefix_cache_gib:.3g}"
+
+
+def _served(summary: Summary) -> Iterable[tuple[str, str]]:
+    """What servers did, as far as they say so."""
+    yield "requests", f"{summary.requests:,}"
+    yield "images sent", f"{summary.images_sent:,}"
+    if summary.images_named:
+        yield "  by name alone", _of(summary.images_named, summary.images_sent)
+    tokens = summary.tokens_prefilled + summary.tokens_reused
+    yield "prompt tokens", f"{tokens:,}"
+    told = tokens - summary.tokens_untold
+    yield "  of them from the server's cache", _of(summary.tokens_reused, told) if told else "not told by the server"
+    yield "tokens generated", f"{summary.decode_steps:,}"
 
 
 def _by_kind(title: str, counts: Mapping[str, int]) -> Iterable[tuple[str, str]]:

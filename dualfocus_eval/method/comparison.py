@@ -85,4 +85,5 @@ def _context_scores(scored: str, macro: Score | Failure, micro: Score | Failure)
         return macro
     if isinstance(micro, Failure):
         return micro
-    return ContextScores(scored, macro.logprobs, micro.logprobs)
+    methods = (macro.method, micro.method) if macro.method and micro.method else None
+    return ContextScores(scored, macro.logprobs, micro.logprobs, methods)

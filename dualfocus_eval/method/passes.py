@@ -108,7 +108,9 @@ def _macro_request(question: Question, settings: Settings) -> GenerateRequest:
 
 
 def _answer_request(conversation: Conversation, question: Question, settings: Settings) -> GenerateRequest:
-    return GenerateRequest(conversation, question.max_new_tokens, question.stop, settings.max_thinking_tokens)
+    return GenerateRequest(
+        conversation, question.max_new_tokens, question.stop, settings.max_thinking_tokens, unmarked=True
+    )
 
 
 def _reply(request: GenerateRequest, result: Completion | Failure) -> Exchange | Failure:

@@ -106,6 +106,8 @@ class ContextScores:
     """``answer``: the answers as generated; ``option_text``: the texts of the options that they name."""
     macro: Logprobs
     micro: Logprobs
+    methods: tuple[str, str] | None = None
+    """How a server was made to compute those of macro and of micro (`Score.method`); None of an engine in process."""
 
     @property
     def macro_nll(self) -> float:
@@ -191,7 +193,7 @@ class Trace:
     def to_json(self) -> str:
         """One line of strict JSON in ASCII; numbers that are not finite become null.
 
-        A completion without thinking has no key for it, as in the releases before there was any.
+        What is None in ``_MAYBE_ABSENT`` has no key, as in the releases before there was any.
         """
         return json.dumps(_finite(asdict(self, dict_factory=_fields)), allow_nan=False, separators=(",", ":"))
 
@@ -215,6 +217,10 @@ _LINE: TypeAdapter[dict[str, Any]] = TypeAdapter(
 )
 
 
+_MAYBE_ABSENT = frozenset({"thinking", "methods"})
+"""Fields of completions and scores that came later."""
+
+
 def _read_again(line: str | bytes) -> Trace:
     try:
         return Trace(**_LINE.validate_python(migrated(json.loads(line), TRACE_VERSION)))
@@ -227,7 +233,7 @@ def _read_again(line: str | bytes) -> Trace:
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in pairs if (name, value) != ("thinking", None)}
+    return {name: value for name, value in pairs if value is not None or name not in _MAYBE_ABSENT}
 
 
 def _finite(value: Any) -> Any:

@@ -49,7 +49,7 @@ def engine() -> TransformersEngine:
 
 def compared(engine: TransformersEngine) -> list[Agreement]:
     probes = embedded_probes(4)
-    return compare_variants(run_passes(probes, engine, SETTINGS, 4).calls, engine, 8)
+    return compare_variants(run_passes(probes, engine, SETTINGS, 4).calls, engine)
 
 
 def test_every_variant_repeats_both_passes(engine: TransformersEngine) -> None:

@@ -37,7 +37,7 @@ def check(architecture: str, convention: str | None = None) -> SetupCheck:
     probes = different_probes()
     engine = forced_engine(architecture, probes, convention)
     settings = Settings(**FAMILIES[architecture].settings, max_box_tokens=128)
-    return check_setup(probes, engine, settings, batch_size=8, max_conversations=16)
+    return check_setup(probes, engine, settings, batch_size=8)
 
 
 def reread(found: SetupCheck, **settings: str) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def test_a_model_of_which_only_its_processor_is_known() -> None:
     probes, family = different_probes()[:3], generic_family("llava")
     engine = forced_engine("llava", probes, family=family)
     settings = Settings(**family.settings, max_box_tokens=128)
-    found = check_setup(probes, engine, settings, batch_size=8, max_conversations=16)
+    found = check_setup(probes, engine, settings, batch_size=8)
     assert what_is_off(found) == ()
     assert found.engine
     assert (found.engine.engine, found.engine.no_reuse) == ("generate", family.no_reuse)
@@ -165,9 +165,7 @@ def test_a_model_of_which_only_its_processor_is_known() -> None:
 
 def test_without_boxes_the_second_pass_is_checked_all_the_same() -> None:
     engine = forced_engine("qwen2_vl", [])
-    found = check_setup(
-        different_probes()[:3], engine, Settings(**FAMILIES["qwen2_vl"].settings), batch_size=8, max_conversations=16
-    )
+    found = check_setup(different_probes()[:3], engine, Settings(**FAMILIES["qwen2_vl"].settings), batch_size=8)
     assert found.second_passes == found.regions_given == found.questions == 3
     assert [prompt.name for prompt in found.prompts.rendered][-1] == "second pass"
     assert found.prompts.crops.tokens.fewest

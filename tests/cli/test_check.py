@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -15,12 +16,15 @@ from PIL import Image
 from dualfocus_eval.check import checking
 from dualfocus_eval.cli import check
 from dualfocus_eval.cli.main import main
-from dualfocus_eval.engines.base import Counters, Engine
+from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
+from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.families import box_conventions
+from dualfocus_eval.families.generic import generic_family
 from dualfocus_eval.harness.arguments import RunConfig, resolve
 from tests.api.conftest import scenes
 from tests.check.broken import forget_images
+from tests.scripted_engine import ScriptedEngine
 
 __all__ = ["scenes"]
 
@@ -41,7 +45,7 @@ def loaded(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No request is repeated, which takes three quarters of the time; other tests look at that."""
-    monkeypatch.setattr(checking, "compare_variants", lambda calls, engine, max_conversations: [])
+    monkeypatch.setattr(checking, "compare_variants", lambda calls, engine: [])
 
 
 @pytest.fixture
@@ -176,31 +180,32 @@ def test_of_own_images_no_object_is_known(photos: Path, capsys: pytest.CaptureFi
     assert all(name in complaints[0] for name in ("1.png", "2.png"))
 
 
-class Remote:
-    """An engine of which only the contract is known, as of one in front of a server."""
+class Remote(ScriptedEngine, RunEngine):
+    """An engine in front of a server of which only the API is known."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.generate, self.score, self.continuation = engine.generate, engine.score, engine.continuation
-        self._engine = engine
-
-    @property
-    def counters(self) -> Counters:
-        return self._engine.counters
-
-    def encoded_size(self, picture: Any) -> tuple[int, int]:
-        raise NotImplementedError
+    identity, chat_template, thinks = "remote-0", None, False
+    family = generic_family("unknown")
+    info = EngineInfo("server (unknown)", "unknown", None, None, None)
+    key = arithmetic = environment = MappingProxyType({})
+    counters = Counters()
+    has_logprobs = can_score = False
 
 
 def test_what_an_engine_cannot_tell_is_said(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(check, "_load", lambda config: Remote(engine.variant(16, reuse=True)))
+    monkeypatch.setattr(
+        check, "_load", lambda config: Remote(lambda conversation: "[0.1, 0.1, 0.5, 0.5]", size=KeyError())
+    )
     status, printed, complaints = run(["--limit", "2"], capsys)
-    assert (status, complaints) == (0, [])
-    for words in ("engine a server", "Tokens are not known to this engine.", "qwen2_5_vl: needs the encoded size"):
+    assert status == 1
+    assert complaints[0].startswith(
+        "dualfocus check: off: a run with these arguments is refused: the server returns no"
+    )
+    for words in ("engine server", "Tokens are not known to this engine.", "qwen2_5_vl: needs the encoded size"):
         assert words in " ".join(printed.split())
-    assert "Agreement" not in printed
-    assert "  | " not in printed
+    for words in ("Agreement", "  | ", "device", "dtype"):
+        assert words not in printed
 
 
 @pytest.fixture

@@ -240,7 +240,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_an_unforeseen_error_is_not_a_regression(
     baseline: Path, tmp_path: Path, github: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judge(*_: object) -> None:
+    def judge(*_: object, **__: object) -> None:
         raise KeyError("two\nlines")
 
     monkeypatch.setattr(judging, "judge", judge)

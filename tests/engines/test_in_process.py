@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from dualfocus_eval.engines.base import Message, ScoreRequest
 from dualfocus_eval.engines.checkpoint import Checkpoint
-from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.engines.in_process import TransformersEngine, engine_of
 from tests.engines.asking import MIB, answered, ask, completed, picture
 
 
@@ -104,3 +104,17 @@ def test_the_identity_changes_with_the_weights(llava: Checkpoint) -> None:
     half = prepare(*build("llava", torch.bfloat16), llava.family, "llava")
     assert same.digest == llava.digest
     assert len({llava.digest, other.digest, half.digest}) == 3
+
+
+@pytest.mark.parametrize("family_engine", ["in_process", "generate"])
+def test_marks_around_an_answer_are_no_part_of_its_text(
+    llava: Checkpoint, family_engine: Literal["in_process", "generate"]
+) -> None:
+    request = ask(picture(), "is there a cup", most=12)
+    (whole,) = map(completed, engine_of(llava, 1, 0).generate([request]))
+    mark = whole.text[2:4]
+    family = dataclasses.replace(llava.family, engine=family_engine, answer_marks=(mark,))
+    engine = engine_of(dataclasses.replace(llava, family=family), 1, 0)
+    kept, left_out = map(completed, engine.generate([request, dataclasses.replace(request, unmarked=True)]))
+    assert kept.text == whole.text
+    assert left_out == dataclasses.replace(kept, text=whole.text.replace(mark, ""))

@@ -17,6 +17,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.engines.loading import load_processor
+from dualfocus_eval.engines.processors import check_image_tokens
 
 SETTINGS = "processor_config.json"
 REQUEST = GenerateRequest((Message("user", (Picture(Image.new("RGB", (40, 30), "red")), "is there a red cup")),), 4)
@@ -72,6 +73,42 @@ def test_another_number_of_tokens_than_the_model_encodes(
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match="cannot encode a picture as its processor prepares it"):
         load_engine(EngineConfig(str(tmp_path), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "processor"), [("gemma4", "gemma3"), ("qwen3_vl", "qwen2_5_vl"), ("qwen2_5_vl", "glm4v")]
+)
+def test_a_processor_of_another_family(
+    weights: str, processor: str, tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]
+) -> None:
+    checkpoint_of(weights).model.config.save_pretrained(tmp_path)
+    checkpoint_of(processor).processor.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"unread")
+    with pytest.raises(CheckpointError, match=f"its processor is a .*, but model_type '{weights}' takes a"):
+        load_processor(EngineConfig(str(tmp_path), device="cpu"))
+
+
+def test_a_processor_that_serves_two_families(tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]) -> None:
+    checkpoint_of("qwen2_5_vl").model.config.save_pretrained(tmp_path)
+    checkpoint_of("qwen2_vl").processor.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"unread")
+    assert type(load_processor(EngineConfig(str(tmp_path), device="cpu"))[1]).__name__ == "Qwen2VLProcessor"
+
+
+def test_another_image_token_than_the_models(tmp_path: Path, checkpoint_of: Callable[..., Checkpoint]) -> None:
+    save(checkpoint_of("qwen3_vl"), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"image_token_id": config["image_token_id"] + 1}))
+    with pytest.raises(
+        CheckpointError, match=r"an image's token is \d+ for its processor and \d+ in config.json; take"
+    ):
+        load_engine(EngineConfig(str(tmp_path), device="cpu"))
+
+
+def test_a_processor_without_what_the_model_takes(checkpoint_of: Callable[..., Checkpoint]) -> None:
+    checkpoint, other = checkpoint_of("qwen2_5_vl"), checkpoint_of("internvl")
+    with pytest.raises(CheckpointError, match="its processor does not make what the model takes of a picture: 'image_"):
+        check_image_tokens(checkpoint.model, other.processor, checkpoint.family, "mixed")
 
 
 @pytest.mark.parametrize(("architecture", "frames"), [("qwen3_vl", 1), ("qwen3_5", 1), ("glm4v", 2), ("glm46v", 2)])

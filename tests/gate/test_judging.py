@@ -273,3 +273,34 @@ def test_the_folder_of_a_checkpoint_may_have_another_name() -> None:
 def test_what_cannot_be_judged_is_named(run: Baseline, message: str) -> None:
     with pytest.raises(UserError, match=message):
         judge(run, baseline(HUNDRED))
+
+
+SERVED = {"server": "vllm 0.32.0", "system_fingerprint": "vllm-0.32.0-1", "packages": {}, "batch_size": 1}
+
+
+def served(answers: Sequence[Answer], checkpoint: str = "tiny-0f", **environment: Any) -> Baseline:
+    """Of a server, which tells neither files nor precision."""
+    return Baseline(replace(HERE, checkpoint=checkpoint, environment=SERVED | environment), {"pope": tuple(answers)})
+
+
+@pytest.mark.parametrize(("gap", "passed"), [(TIE / 10, True), (0.5, False)])
+def test_a_server_is_judged_by_the_engine_in_process_only_on_request(gap: float, passed: bool) -> None:
+    before, after = moved(1, gap)
+    for run, reference in ((served(after), baseline(before)), (baseline(after), served(before))):
+        with pytest.raises(UserError, match=r"another engine \(.*\) than the baseline \(.*pass --other-engine"):
+            judge(run, reference)
+    verdict = judge(served(after), baseline(before), other_engine=True)
+    assert (verdict.mode, verdict.passed) == ("near", passed)
+    assert verdict.differences == ("engine: server (vllm 0.32.0) (baseline: in process (float32 on unknown device))",)
+    with pytest.raises(UserError, match="leave it out"):
+        judge(served(after), served(before), other_engine=True)
+
+
+def test_two_runs_of_servers_are_judged_by_their_scores() -> None:
+    before, after = moved(1, 0.5)
+    verdict = judge(served(after, server="vllm 0.33.0"), served(before))
+    assert (verdict.mode, verdict.passed, len(verdict.moves)) == ("score", True, 1)
+    assert verdict.differences == ("server: vllm 0.33.0 (baseline: vllm 0.32.0)",)
+    assert not judge(served(moved(20, 0.5)[1]), served(moved(20, 0.5)[0])).passed
+    with pytest.raises(UserError, match="another checkpoint"):
+        judge(served(after, "other-1"), served(before))

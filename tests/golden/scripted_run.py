@@ -22,6 +22,7 @@ from dualfocus_eval.cli.eval import main
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.engines.base import Conversation, Failure, Picture
 from dualfocus_eval.engines.in_process import load_engine
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.harness import session
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from tests.scripted_engine import Answer, ScriptedEngine, prompt_of
@@ -29,6 +30,7 @@ from tests.scripted_engine import Answer, ScriptedEngine, prompt_of
 __all__ = ["LIMIT", "answer_by_script"]
 
 LIMIT = 32
+_OF_THE_CHECKPOINT = [name for name in vars(RunEngine) if not name.startswith("_") and name != "call_engine"]
 Known = Mapping[str, Mapping[str, str]]
 """Right answers by the image's digest and by question; of multiple choice the option's text."""
 
@@ -40,13 +42,14 @@ def answer_by_script(output: Path, tasks: str, settings: str) -> None:
     def load(config: Any) -> ScriptedEngine:
         loaded = load_engine(config)
         engine = ScriptedEngine(lambda asked: _answer(asked, known), _nll)
-        for name in ("checkpoint", "identity", "family", "prefix_cache_bytes"):
+        for name in _OF_THE_CHECKPOINT:
             setattr(engine, name, getattr(loaded, name))
+        engine.call_engine = lambda: engine  # type: ignore[attr-defined]
         engine.counters.seconds = {"preprocess": 1.0, "vision": 2.5, "prefill": 4.0, "decode": 1.5}
         return engine
 
     nowhere = str(output / "none" / "__init__.py")  # lmms-eval's own thousands of tasks take seconds to find
-    with patch.object(session, "load_engine", load), patch.object(lmms_eval.tasks, "__file__", nowhere):
+    with patch.object(session, "start_engine", load), patch.object(lmms_eval.tasks, "__file__", nowhere):
         status = main([
             "--tasks", tasks, "--limit", str(LIMIT), "--batch_size", "8", "--model_args", settings,
             "--output_path", str(output), "--log_samples",

@@ -105,6 +105,13 @@ def test_a_batch_of_questions_is_twice_as_many_conversations(checkpoint: Path) -
     assert (config.batch_size, config.engine.max_conversations) == (3, 6)
 
 
+def test_padding_is_not_a_server_s_to_do(checkpoint: Path) -> None:
+    served = {"engine": "server", "base_url": "http://localhost:1", "model": "m", "pretrained": str(checkpoint)}
+    assert not any("image_aspect" in warning for warning in resolve(served).warnings)
+    warned = resolve(served | {"recipe": "llava-1.5-7b"}).warnings
+    assert "image_aspect=pad has no effect: a server shows images as its own processor does it" in warned
+
+
 def test_text_that_lmms_eval_turned_into_numbers_is_text_again(checkpoint: Path) -> None:
     assert resolve({"pretrained": str(checkpoint), "revision": 123}).engine.revision == "123"
     assert resolve({"pretrained": str(checkpoint), "system_prompt": '"Be brief, please"'}).system_prompt == (

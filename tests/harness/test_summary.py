@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from dualfocus_eval.engines.base import Counters, Failure
 from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
 from dualfocus_eval.method.pipeline import answer
@@ -39,6 +40,19 @@ def test_why_states_are_not_reused_stands_below_the_table() -> None:
     ]
 
 
+def test_why_second_passes_failed_stands_below_the_table() -> None:
+    dropped = Failure("chat_template", "the template drops turns; use another")
+    questions = [ask(key="a"), ask(key="b")]
+    parts = []
+    for trace in answer(questions, ScriptedEngine(rule(micro=dropped)), Settings()):
+        parts.append(Summary())
+        parts[-1].add_trace(trace)
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(Summary.merged(parts), "runs", (), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.splitlines()[-1] == "warning: chat_template (2 questions): the template drops turns; use another"
+
+
 def test_a_run_without_any_box_says_so() -> None:
     console = Console(file=io.StringIO(), width=200)
     print_summary(Summary(questions=3, grounded=2, boxes_parsed=1), "runs", (), console)
@@ -55,3 +69,20 @@ def test_a_stored_trace_counts_like_a_new_one() -> None:
         stored.add_trace(Trace.from_json(trace.to_json()))
     assert new.agreeing == 1
     assert new.as_dict() == stored.as_dict()
+
+
+def test_what_servers_do_not_say_is_no_number() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    summary = Summary()
+    summary.add_counters(
+        Counters(tokens_prefilled=30, tokens_reused=10, requests=4, tokens_untold=20, images_sent=8, images_named=2)
+    )
+    print_summary(summary, "runs", (), console)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert "│ images sent │ 8 │" in lines
+    assert "│ by name alone │ 2 of 8 (25.0%) │" in lines
+    assert "│ of them from the server's cache │ 10 of 20 (50.0%) │" in lines
+    assert not any("images encoded" in line for line in lines)
+    untold = Console(file=io.StringIO(), width=200)
+    print_summary(Summary(requests=1, tokens_prefilled=9, tokens_untold=9), "runs", (), untold)
+    assert "not told by the server" in untold.file.getvalue()  # type: ignore[attr-defined]

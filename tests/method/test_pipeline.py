@@ -468,3 +468,14 @@ def test_loglikelihood_refuses_dualfocus_and_names_failures() -> None:
 def test_the_scripted_engine_cuts_at_the_length() -> None:
     assert completion("red", max_new_tokens=2).finish == "length"
     assert completion("red").finish == "eos"
+
+
+def test_answers_are_asked_for_without_marks_and_boxes_with_them() -> None:
+    engine = ScriptedEngine(rule())
+    answer([ask()], engine, Settings())
+    asked = [request for requests in engine.generated for request in requests]
+    assert {stage(request.conversation): request.unmarked for request in asked} == {
+        "macro": True,
+        "response": False,
+        "micro": True,
+    }

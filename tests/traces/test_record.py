@@ -34,6 +34,7 @@ completions = st.builds(
     st.none() | st.floats(0, 100),
     st.none() | st.builds(Thinking, texts, natural),
 )
+methods = st.none() | st.tuples(texts, texts)
 unit = st.floats(0, 1)
 failures = st.builds(Failure, texts, texts)
 pathways = st.sampled_from(["macro", "micro"])
@@ -56,7 +57,7 @@ traces = st.builds(
         texts,
     ),
     st.none() | texts,
-    st.none() | st.builds(ContextScores, st.sampled_from(["answer", "option_text"]), logprobs, logprobs),
+    st.none() | st.builds(ContextScores, st.sampled_from(["answer", "option_text"]), logprobs, logprobs, methods),
     st.dictionaries(st.sampled_from(RULES) | texts, pathways),
     st.none() | pathways,
     st.none() | st.sampled_from(Decision) | texts,
@@ -84,6 +85,14 @@ def test_a_completion_without_thinking_is_written_as_before_there_was_any() -> N
     trace = Trace("pope/0", "d", "s", "yes_no", (), macro=plain, micro=replace(plain, thinking=Thinking("so", 3)))
     macro = '{"text":"red","token_ids":[40,2],"logprobs":[-0.5,-0.25],"finish":"eos","gap":0.5'
     assert f'"macro":{macro}}},"micro":{macro},"thinking":{{"text":"so","tokens":3}}}}' in trace.to_json()
+
+
+def test_scores_of_an_engine_in_process_are_written_as_before_there_were_servers() -> None:
+    scores = ContextScores("answer", (-0.5,), (-0.25,))
+    trace = Trace("pope/0", "d", "s", "yes_no", (), scores=scores)
+    assert '"scores":{"scored":"answer","macro":[-0.5],"micro":[-0.25]},' in trace.to_json()
+    served = replace(trace, scores=replace(scores, methods=("by_token", "prompt")))
+    assert Trace.from_json(served.to_json()) == served
 
 
 def answered(**changes: object) -> Trace:

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest, Thinking
 from dualfocus_eval.engines.server.replies import BadReplyError, Choice, Reply
-from dualfocus_eval.engines.thinking import ThinkingFormat
+from dualfocus_eval.engines.thinking import ThinkingFormat, unanswered
 
-__all__ = ["completion_of", "most_tokens"]
-
-
-def most_tokens(request: GenerateRequest, *, thinks: bool) -> int:
-    """How many tokens an answer may take, those of thinking included."""
-    return request.max_new_tokens + (request.max_thinking_tokens if thinks else 0)
+__all__ = ["answer_of", "completion_of"]
 
 
 @dataclass(frozen=True)
@@ -26,40 +21,112 @@ class _Generated:
     gaps: tuple[float, ...]
 
 
-def completion_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat | None) -> Completion | Failure:
-    """The answer in ``reply``; with ``thinking``, without what came before it. Raises ``BadReplyError``."""
+def completion_of(reply: Reply) -> Completion | Failure:
+    """The answer of a model whose own marks of thinking are not known. Raises ``BadReplyError``.
+
+    A server that knows them cuts the thinking off the text, but not off the log-probabilities.
+    """
     choice = reply.choice
-    generated = _Generated(tuple(choice.token_ids or ()), choice.values, _gaps(choice))
-    finish = _finish(choice)
-    text = choice.message.content or ""
-    if thinking is None or choice.token_ids is None or reply.prompt_token_ids is None:
-        return Completion(text, generated.ids, generated.logprobs, finish, _smallest(generated.gaps), _told(reply))
-    begin = thinking.answer_begin(reply.prompt_token_ids, generated.ids)
-    if begin is None or begin > request.max_thinking_tokens:
-        if finish == "eos" and begin is None:
-            return Failure(
-                "thinking_unfinished", f"the model ended its turn after {len(generated.ids)} tokens of thinking"
-            )
+    finish, text, told = _finish(choice), choice.message.content or "", choice.message.thought
+    if not told:
+        ids = tuple(choice.token_ids or ())
+        return Completion(text, ids, choice.values, finish, _smallest(_gaps(choice)))
+    if not text and finish == "length":
+        return unanswered("thinking_budget", len(choice.tokens) or reply.completion_tokens)
+    if choice.tokens:
         return Failure(
-            "thinking_budget", f"{len(generated.ids)} tokens of thinking and no answer; raise max_thinking_tokens"
+            "thinking_not_split",
+            "the server cuts off what the model thought; to tell the answer's log-probabilities from those of the "
+            "thinking takes the tokenizer: name the model's checkpoint with pretrained=",
         )
-    end = begin + request.max_new_tokens
-    if end < len(generated.ids):
-        finish = "length"
+    return Completion(text.lstrip(), (), (), finish, None, Thinking(told, 0))
+
+
+def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) -> Completion | Failure:
+    """The answer of a model that may think before, without what it thought. Raises ``BadReplyError``.
+
+    What the server makes of the thinking itself does not count where it returns the token ids, which hold all.
+    """
+    choice = reply.choice
+    if choice.token_ids is None or reply.prompt_token_ids is None:
+        return completion_of(_split(reply, thinking))
+    generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
+    part = _answer_part(reply.prompt_token_ids, generated.ids, request, thinking, _finish(choice))
+    if isinstance(part, Failure):
+        return part
+    begin, end = part.begin, part.end
     return Completion(
-        thinking.tokenizer.decode(list(generated.ids[begin:end]), skip_special_tokens=True).lstrip(),
+        _text(generated.ids[begin : end - part.closed], begin, request, thinking),
         generated.ids[begin:end],
         generated.logprobs[begin:end],
-        finish,
+        part.finish,
         _smallest(generated.gaps[begin:end]),
         thinking.thinking(generated.ids[:begin]) if begin else None,
     )
 
 
-def _told(reply: Reply) -> Thinking | None:
-    """The thinking that the server has cut off itself."""
-    text = reply.choice.message.reasoning or reply.choice.message.reasoning_content
-    return Thinking(text, 0) if text else None
+@dataclass(frozen=True)
+class _Part:
+    """Where among the generated tokens the answer is, and why it ends there."""
+
+    begin: int
+    end: int
+    finish: FinishReason
+    closed: bool = False
+    """Whether its last token is the mark that closes it."""
+
+
+def _answer_part(
+    prompt_ids: Sequence[int],
+    ids: tuple[int, ...],
+    request: GenerateRequest,
+    thinking: ThinkingFormat,
+    finish: FinishReason,
+) -> _Part | Failure:
+    """The answer among ``ids``, by the rules of the engine in process (`engines.choosing`): limits and stop texts are
+    those of the answer, which the server does not know."""
+    reader = thinking.reader(prompt_ids)
+    begin: int | None = None
+    for length in range(1, len(ids) + 1):
+        reader.read(ids[:length])
+        begin = reader.before(length)
+        ends = finish == "eos" and length == len(ids)
+        if begin is None:
+            if ends or length >= request.max_thinking_tokens:
+                return unanswered("thinking_unfinished" if ends else "thinking_budget", length)
+        elif ends or reader.closed_by(ids[length - 1]):
+            return _Part(begin, length, "eos", closed=not ends)
+        elif reader.begin is not None and _is_stopped(ids[begin:length], request, thinking):
+            return _Part(begin, length, "stop")
+        elif reader.after_thinking(length) >= request.max_new_tokens:
+            return _Part(begin, length, "length")
+    return unanswered("thinking_budget", len(ids)) if begin is None else _Part(begin, len(ids), finish)
+
+
+def _is_stopped(ids: Sequence[int], request: GenerateRequest, thinking: ThinkingFormat) -> bool:
+    return bool(request.stop) and request.stopped_at(_decoded(ids, thinking)) is not None
+
+
+def _text(ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat) -> str:
+    text = _decoded(ids, thinking)
+    text = text[: request.stopped_at(text)]
+    return text.lstrip() if begin else text
+
+
+def _decoded(ids: Sequence[int], thinking: ThinkingFormat) -> str:
+    return str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def _split(reply: Reply, thinking: ThinkingFormat) -> Reply:
+    """``reply``, of a server that returns no token ids, with its thinking cut off the text by the markers."""
+    message = reply.choice.message
+    before, closing, after = (message.content or "").rpartition(thinking.markers.closing)
+    if message.thought or not closing:
+        return reply
+    told = before.strip().removeprefix(thinking.markers.opening).strip()
+    split = message.model_copy(update={"content": after, "reasoning": told})
+    choice = reply.choice.model_copy(update={"message": split})
+    return reply.model_copy(update={"choices": [choice]})
 
 
 def _finish(choice: Choice) -> FinishReason:

@@ -73,6 +73,11 @@ class ServerConfig:
     """A branch, tag or commit of the hub repository."""
     trust_remote_code: bool = False
     """Run the checkpoint's own Python code."""
+    min_pixels: int | None = None
+    """Smallest area to which the server resizes an image; only for vLLM and families that have such a limit (Qwen-VL).
+    vLLM must run with ``--trust-request-mm-kwargs``, or with the same limits in ``--mm-processor-kwargs``."""
+    max_pixels: int | None = None
+    """Largest area, likewise."""
     api_key: Variable = None
     """Name of the environment variable that holds the key; by default ``OPENAI_API_KEY``, if that is set."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 64

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -24,14 +25,17 @@ from dualfocus_eval.engines.base import (
 )
 from dualfocus_eval.engines.image_inputs import image_inputs
 from dualfocus_eval.engines.server.abilities import Abilities
-from dualfocus_eval.engines.server.answers import completion_of, most_tokens
+from dualfocus_eval.engines.server.answers import answer_of, completion_of
+from dualfocus_eval.engines.server.beginning import Beginning, Beginnings
 from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
 from dualfocus_eval.engines.server.pool import ServerPool
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage, read_reply
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage
 from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, NativeScorer, read_native_reply
 from dualfocus_eval.engines.template import RenderingError
+from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
 __all__ = ["ServerCalls", "Shared"]
@@ -60,10 +64,29 @@ class Shared:
     family: Family
     check: Callable[[Reply], None]
     """Raises where a reply is of another model than the run's."""
+    image_options: Mapping[str, Any] = field(default_factory=dict)
+    """What the server's image processor is told with every request."""
     total: Counters = field(default_factory=Counters)
     """What was done for all callers together."""
+    native: NativeScorer = field(default_factory=NativeScorer)
+    beginnings: Beginnings = field(default_factory=Beginnings)
+    """How the server is made to answer at once."""
     retokenised: int = 0
     """Requests whose prompt the server tokenised otherwise than the model had generated it."""
+
+    @property
+    def thinking(self) -> ThinkingFormat | None:
+        """How the checkpoint marks its thinking; None for one that does not think, or is not known."""
+        return self.tokens.template.thinking if self.tokens else None
+
+    def beginning(self, *, answering: bool, begun: bool) -> Beginning:
+        """How a request begins. Raises ``BadReplyError`` where no way leads to an answer at once."""
+        if not answering and not begun:
+            return Beginning()
+        way = self.beginnings.begun if begun else self.beginnings.empty
+        if way is None:
+            raise BadReplyError("thinking_not_closed", "the server cannot be made to answer without thinking")
+        return way
 
 
 class ServerCalls(Engine):
@@ -119,25 +142,36 @@ class ServerCalls(Engine):
     async def _generate(self, request: GenerateRequest) -> Completion | Failure:
         if request.max_new_tokens <= 0:
             return Completion("", (), (), "length")
-        thinking = self._shared.tokens.template.thinking if self._shared.tokens else None
-        parameters: dict[str, Any] = {"max_tokens": most_tokens(request, thinks=thinking is not None)}
-        if request.stop:
+        thinking = self._shared.thinking
+        parameters: dict[str, Any] = {"max_tokens": request.most_tokens(thinks=thinking is not None)}
+        if request.stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
             parameters["stop"] = list(request.stop)
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
         reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
-        return completion_of(reply, request, thinking)
+        found = answer_of(reply, request, thinking) if thinking else completion_of(reply)
+        if request.unmarked and isinstance(found, Completion):
+            found = replace(found, text=self._shared.family.unmarked(found.text))
+        if thinking is None:
+            return found
+        thought = found.thinking.tokens if isinstance(found, Completion) and found.thinking else 0
+        self._count(thinking_tokens=thought if isinstance(found, Completion) else len(reply.choice.token_ids or ()))
+        return found
 
     async def _score(self, request: ScoreRequest) -> Score | Failure:
         if not request.continuation:
             return Score((), ())
-        if not self._shared.abilities.forced_tokens:
+        if not self._shared.abilities.scores:
             return Failure("no_scores", "the server cannot score a given text")
+        if self._shared.abilities.native_scores:
+            return await self._score_natively(request)
+
+        segments = self._tokens.segments(request.conversation, answering=True)
 
         async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
-            return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True)
+            return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True, segments)
 
-        if self._is_long(request):
+        if self._is_long(request, segments):
             return await score_all_at_once(ask, request.continuation)
         try:
             return await score_by_token(ask, request.continuation)
@@ -147,66 +181,104 @@ class ServerCalls(Engine):
                 raise
             return await score_all_at_once(ask, request.continuation)
 
-    def _is_long(self, request: ScoreRequest) -> bool:
+    async def _score_natively(self, request: ScoreRequest) -> Score:
+        shared, tokens, pictures = self._shared, self._tokens, pictures_of(request.conversation)
+        urls = await shared.urls.of(request.conversation)
+        text = tokens.text(request.conversation)
+        digests = [picture.digest for picture in pictures]
+        prompt = NativePrompt(text, tuple(urls[digest] for digest in digests), (text, *digests))
+
+        async def send(body: Mapping[str, Any], server: Server) -> NativeReply:
+            return read_native_reply(await server.post("/generate", body))
+
+        async def ask(body: Mapping[str, Any]) -> NativeReply:
+            reply = await shared.pool.ask(digests[0] if digests else "", partial(send, body))
+            self._count(images_sent=len(digests))
+            self._count_usage(reply.usage)
+            return reply
+
+        def check(prompt_ids: Sequence[int]) -> None:
+            if not PromptTokens.agree(tokens.segments(request.conversation, answering=True), prompt_ids):
+                shared.retokenised += 1
+                raise BadReplyError(RETOKENISED, "the server tokenises the prompt otherwise than the model")
+
+        return await shared.native.score(ask, check, prompt, request.continuation, tokens.decode(request.continuation))
+
+    def _is_long(self, request: ScoreRequest, segments: Sequence[Sequence[int]]) -> bool:
         """Whether one request for the whole prompt is less work than one for each token of the continuation."""
-        length = sum(map(len, self._tokens.segments(request.conversation)))
+        length = sum(map(len, segments))
         alone = len(request.continuation) * _COST_OF_A_REQUEST
         return self._shared.abilities.prompt_logprobs and alone > length + _IMAGE_TOKENS * len(
             pictures_of(request.conversation)
         )
 
     async def _ask(
-        self, conversation: Conversation, begun: Sequence[int], parameters: Mapping[str, Any], answering: bool
+        self,
+        conversation: Conversation,
+        begun: Sequence[int],
+        parameters: Mapping[str, Any],
+        answering: bool,
+        segments: list[list[int]] | None = None,
     ) -> Reply:
-        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's."""
+        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's, whose
+        ``segments`` the caller may have at hand."""
         shared = self._shared
-        segments = shared.tokens.segments(conversation, begun, answering=answering) if shared.tokens else None
+        if segments is None and shared.tokens:
+            segments = shared.tokens.segments(conversation, answering=answering)
         text = self._tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
         urls = await shared.urls.of(conversation)
+        way = shared.beginning(answering=answering, begun=bool(begun))
+        more, turn = way.request(text)
         body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
-        if shared.abilities.token_ids:
-            body |= {"return_token_ids": True, "return_tokens_as_token_ids": True}
-        if text:
-            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        body |= shared.abilities.id_parameters | more
+        if shared.image_options:
+            body["mm_processor_kwargs"] = dict(shared.image_options)
         pictures = [picture.digest for picture in pictures_of(conversation)]
+        demanded = {"logprobs": shared.abilities.logprobs, "token_ids": shared.abilities.token_ids}
 
-        async def send(server: Server) -> bytes:
+        async def send(server: Server) -> Reply:
             named = shared.abilities.image_uuids
             known = server.known_images & set(pictures)
-            messages = messages_of(conversation, urls, named=named, known=known, begun=text)
+            messages = messages_of(conversation, urls, named=named, known=known, begun=turn)
             try:
-                content = await server.complete({**body, "messages": messages})
+                reply = await server.reply({**body, "messages": messages}, **demanded)
             except RequestFailedError as failure:
                 if not (known and "Cache miss" in str(failure)):
                     raise
                 server.known_images -= known
-                messages = messages_of(conversation, urls, named=named, begun=text)
-                content = await server.complete({**body, "messages": messages})
+                messages = messages_of(conversation, urls, named=named, begun=turn)
+                reply = await server.reply({**body, "messages": messages}, **demanded)
+                known = set()
             if named:
                 server.known_images.update(pictures)
-            return content
+            self._count(images_sent=len(pictures), images_named=sum(digest in known for digest in pictures))
+            return reply
 
-        async def read(server: Server) -> Reply:
-            abilities = shared.abilities
-            return read_reply(await send(server), logprobs=abilities.logprobs, token_ids=abilities.token_ids)
-
-        reply = await shared.pool.ask(pictures[0] if pictures else "", read)
+        reply = await shared.pool.ask(pictures[0] if pictures else "", send)
         shared.check(reply)
-        self._count(reply, len(pictures))
-        if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids):
+        self._count_usage(reply.usage or Usage())
+        if segments and reply.prompt_token_ids and not PromptTokens.agree(segments, reply.prompt_token_ids, begun):
             shared.retokenised += 1
             if begun:
                 raise BadReplyError(RETOKENISED, "the server tokenises the text to be scored otherwise than the model")
+            if answering and shared.thinking:
+                raise BadReplyError("thinking_not_closed", "the server's prompt leaves room for thinking")
         return reply
 
-    def _count(self, reply: Reply, images: int) -> None:
-        usage = reply.usage or Usage()
+    def _count_usage(self, usage: Usage) -> None:
+        cached = usage.cached or 0
+        self._count(
+            requests=1,
+            tokens_prefilled=usage.prompt_tokens - cached,
+            tokens_reused=cached,
+            tokens_untold=usage.prompt_tokens if usage.cached is None else 0,
+            decode_steps=usage.completion_tokens or 0,
+        )
+
+    def _count(self, **more: int) -> None:
         for counters in self._all_counters:
-            counters.requests += 1
-            counters.images_encoded += images
-            counters.tokens_prefilled += usage.prompt_tokens - (usage.cached or 0)
-            counters.tokens_reused += usage.cached or 0
-            counters.decode_steps += usage.completion_tokens or 0
+            for name, count in more.items():
+                setattr(counters, name, getattr(counters, name) + count)
 
     @property
     def _all_counters(self) -> tuple[Counters, ...]:

@@ -15,18 +15,23 @@ from pydantic import BaseModel, ValidationError
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Conversation, Message, Picture
-from dualfocus_eval.engines.server.abilities import Abilities
+from dualfocus_eval.engines.server.abilities import Abilities, id_parameters
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply, read_reply
+from dualfocus_eval.engines.server.messages import trial
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply
+from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
-__all__ = ["Served", "probe", "sample_conversation", "served_by", "served_model"]
+__all__ = ["Served", "probe_all", "sample_conversation", "served_by", "served_model"]
 
 logger = logging.getLogger(__name__)
 
+SGLANG = "sglang"
+"""What SGLang calls itself in its list of models."""
 _PAUSE = 2.0
 """Seconds between two looks at a server that is still loading."""
+_PROGRESS = 30.0
+"""Seconds between two lines on waiting for it."""
 
 
 class _Model(BaseModel):
@@ -34,6 +39,7 @@ class _Model(BaseModel):
     root: str | None = None
     owned_by: str | None = None
     max_model_len: int | None = None
+    parent: str | None = None
 
 
 class _Models(BaseModel):
@@ -52,18 +58,34 @@ class Served:
     max_tokens: int | None
     """Most tokens of prompt and answer together; None where it does not say."""
 
+    @property
+    def is_sglang(self) -> bool:
+        return self.software.partition(" ")[0] == SGLANG
+
 
 async def served_by(server: Server, config: ServerConfig) -> Served:
     """What ``server`` serves; waits while it is loading. Raises ``UserError`` that says what to do."""
     models = await _models(server, config.timeout)
     model = _chosen(models, config.model, server.address)
-    software = model.owned_by or "unknown"
-    try:
-        version = json.loads(await server.get("/version", root=True))["version"]
-        software = f"vllm {version}"
-    except (RequestFailedError, ValueError, KeyError, TypeError):
-        pass
+    if model.owned_by == SGLANG and model.parent:
+        raise UserError(
+            f"{server.address}: {model.id!r} is an adapter, which this client cannot ask SGLang for: merge it into its "
+            "checkpoint and serve that, or serve it with vLLM"
+        )
+    software = await _software(server, model.owned_by)
     return Served(model.id, model.root, software, model.max_model_len)
+
+
+async def _software(server: Server, owner: str | None) -> str:
+    """Name and version of what serves the model, as far as it says."""
+    places = ("/server_info", "/get_server_info") if owner == SGLANG else ("/version",)
+    for place in places:
+        try:
+            version = json.loads(await server.get(place, root=True))["version"]
+        except (RequestFailedError, ValueError, KeyError, TypeError):
+            continue
+        return f"{SGLANG if owner == SGLANG else 'vllm'} {version}"
+    return owner or "unknown"
 
 
 def served_model(config: ServerConfig) -> Served:
@@ -80,8 +102,8 @@ def served_model(config: ServerConfig) -> Served:
 
 
 async def _models(server: Server, patience: float) -> list[_Model]:
-    begin = time.monotonic()
-    told = False
+    """The models that ``server`` lists. A vLLM server refuses connections while it loads, so those are waited for."""
+    begin = told = time.monotonic()
     while True:
         try:
             return _Models.model_validate_json(await server.get("/models")).data
@@ -90,13 +112,25 @@ async def _models(server: Server, patience: float) -> list[_Model]:
                 f"{server.address}: it does not answer as an OpenAI-compatible server; is base_url right?"
             ) from error
         except RequestFailedError as failure:
-            waited = time.monotonic() - begin
-            if not failure.passing or waited + _PAUSE > patience:
-                raise UserError(f"{server.address}: {failure}; is base_url right, and the server running?") from failure
-            if not told:
-                logger.warning("%s: %s; waiting up to %.0f s for it to load", server.address, failure, patience)
-                told = True
+            now = time.monotonic()
+            may_pass = failure.passing and failure.kind != "unknown_host"
+            if not may_pass or now - begin + _PAUSE > patience:
+                waited = f" (after {now - begin:.0f} s)" if may_pass else ""
+                raise UserError(_unusable(server.address, failure, waited)) from failure
+            if told == begin or now - told >= _PROGRESS:
+                told = now
+                logger.warning(
+                    "%s: %s; it may be loading: waiting for it, %.0f of up to %.0f s (if the address is wrong, stop "
+                    "and correct base_url)",
+                    *(server.address, failure, now - begin, patience),
+                )
         await asyncio.sleep(_PAUSE)
+
+
+def _unusable(address: str, failure: RequestFailedError, waited: str) -> str:
+    if failure.kind == "key_refused":
+        return f"{address}: {failure}"
+    return f"{address}: {failure}{waited}; is base_url right, and the server running?"
 
 
 def _chosen(models: Sequence[_Model], wanted: str | None, address: str) -> _Model:
@@ -121,42 +155,59 @@ def sample_conversation(images: int = 1, turns: Sequence[str] = ()) -> Conversat
     return tuple(messages)
 
 
-async def probe(server: Server, model: str) -> Abilities:
-    """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about two images."""
-    body: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0}
-    urls = await ImageUrls().of(sample_conversation())
+async def probe_all(servers: Sequence[Server], served: Served, config: ServerConfig) -> Abilities:
+    """Find out what ``servers`` can do. Raises ``UserError`` where one cannot do what another can."""
+    first, *others = await asyncio.gather(*(probe(server, served, config) for server in servers))
+    for server, other in zip(servers[1:], others, strict=True):
+        apart = [name for name, value in vars(first).items() if value != vars(other)[name]]
+        if apart:
+            able, unable = (servers[0], server) if vars(first)[apart[0]] else (server, servers[0])
+            raise UserError(
+                f"{able.address} offers {apart[0]} and {unable.address} does not: give servers of one version that are "
+                "started alike (`dualfocus serve-command` prints how)"
+            )
+    return first
 
-    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "", images: int = 1) -> Reply | None:
-        conversation = sample_conversation(images, ["A picture"] * (images - 1))
-        messages = messages_of(conversation, urls, named=named, begun=begun)
-        return await _answer(server, {**body, **more, "messages": messages})
 
-    await _require(server, {**body, "messages": messages_of(sample_conversation(2, ["A picture"]), urls, named=False)})
+async def probe(server: Server, served: Served, config: ServerConfig) -> Abilities:
+    """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about an image at all."""
+
+    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "") -> Reply | None:
+        body = await trial(served.model, sample_conversation(), more, named=named, begun=begun or None)
+        return await _answer(server, body, config)
+
+    await _require(server, await trial(served.model, sample_conversation()), config)
     logprobs = {"logprobs": True, "top_logprobs": 2}
-    ids = {**logprobs, "return_token_ids": True, "return_tokens_as_token_ids": True}
+    native = served.is_sglang
+    ids = {**logprobs, **id_parameters(native)}
     scores = {**ids, "add_generation_prompt": False, "continue_final_message": True, "top_logprobs": 1}
     plain = await ask(logprobs)
     has_logprobs = plain is not None and bool(plain.choice.tokens)
     reply = await ask(ids)
     has_ids = reply is not None and bool(reply.choice.token_ids) and bool(reply.prompt_token_ids)
-    wanted = reply.choice.token_ids if has_ids and reply else None
+    wanted = reply.choice.token_ids if has_ids and reply and not native else None
     forced = await ask({**scores, "allowed_token_ids": wanted}, begun="A") if wanted else None
     can_force = forced is not None and forced.choice.token_ids == wanted
     prompt = await ask({**scores, "prompt_logprobs": 1}, begun="A") if can_force else None
-    named = await ask({}, named=True)
+    named = await ask({}, named=True) if not native else None
     return Abilities(
         logprobs=has_logprobs,
         token_ids=has_ids,
         forced_tokens=has_logprobs and can_force,
         prompt_logprobs=prompt is not None and bool(prompt.prompt_logprobs),
         image_uuids=named is not None and has_ids,
+        native_scores=native and has_ids,
     )
 
 
-async def _answer(server: Server, body: Mapping[str, Any]) -> Reply | None:
+async def _tried(server: Server, body: Mapping[str, Any], config: ServerConfig) -> Reply:
+    return await retrying(config)(server.reply, body, logprobs=False, token_ids=False)
+
+
+async def _answer(server: Server, body: Mapping[str, Any], config: ServerConfig) -> Reply | None:
     """The reply, or None where the server refuses the request."""
     try:
-        return read_reply(await server.complete(body), logprobs=False, token_ids=False)
+        return await _tried(server, body, config)
     except BadReplyError:
         return None
     except RequestFailedError as failure:
@@ -165,11 +216,16 @@ async def _answer(server: Server, body: Mapping[str, Any]) -> Reply | None:
         return None
 
 
-async def _require(server: Server, body: Mapping[str, Any]) -> None:
+async def _require(server: Server, body: Mapping[str, Any], config: ServerConfig) -> None:
     try:
-        read_reply(await server.complete(body), logprobs=False, token_ids=False)
-    except (RequestFailedError, BadReplyError) as failure:
-        raise UserError(
-            f"{server.address}: it cannot answer about two images: {failure}; serve the model with two images per "
-            "prompt and a context that holds them (`dualfocus serve-command` prints how)"
-        ) from failure
+        await _tried(server, body, config)
+    except RequestFailedError as failure:
+        if failure.passing or failure.kind == "key_refused":
+            raise UserError(f"{server.address}: {failure}") from failure
+        raise _cannot_answer(server, failure) from failure
+    except BadReplyError as failure:
+        raise _cannot_answer(server, failure) from failure
+
+
+def _cannot_answer(server: Server, failure: Exception) -> UserError:
+    return UserError(f"{server.address}: it cannot answer about an image: {failure}; serve a vision-language model")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from PIL import Image
+
 from dualfocus_eval.engines.base import Conversation
-from dualfocus_eval.engines.template import ChatTemplate
+from dualfocus_eval.engines.image_inputs import image_inputs
+from dualfocus_eval.engines.template import ChatTemplate, prompt_parts
 
 __all__ = ["PromptTokens"]
+
+_SAMPLE = (80, 60)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,26 +24,51 @@ class PromptTokens:
 
     template: ChatTemplate
 
-    def segments(
-        self, conversation: Conversation, begun: Sequence[int] = (), *, answering: bool = False
-    ) -> list[list[int]]:
-        """Ids of the prompt between its images, generated turns and the ``begun`` answer spliced in as they are.
+    def segments(self, conversation: Conversation, *, answering: bool = False) -> list[list[int]]:
+        """Ids of the prompt between its images, generated turns spliced in as they are.
 
         Raises ``RenderingError`` where the template refuses the conversation.
         """
         found: list[list[int]] = [[]]
         for number, (text, turn) in enumerate(self.template.pieces(conversation, answering=answering)):
-            first, *later = self._image.split(text) if self._image else [text]
-            found[-1] += self.template.encode_later(first) if number else self.template.encode_first(first)
-            found += [self.template.encode_later(part) for part in later]
+            surrounded = self._surrounded(text)
+            ids = self.template.encode_later(surrounded) if number else self.template.encode_first(surrounded)
+            for token in ids:
+                if token in self._placeholders:
+                    found.append([])
+                else:
+                    found[-1].append(token)
             found[-1] += turn
-        found[-1] += begun
         return found
 
+    def image_tokens(self, pixels: Image.Image) -> int:
+        """How many image tokens the checkpoint's processor makes of one image, alone in its prompt."""
+        inputs = image_inputs(self.template.processor, pixels)
+        return sum(part for part in self.parts(inputs.ids) if isinstance(part, int))
+
+    def parts(self, prompt_ids: Sequence[int]) -> tuple[str | int, ...]:
+        """See `engines.template.prompt_parts`."""
+        return prompt_parts(self.template.processor, prompt_ids)
+
+    def text(self, conversation: Conversation) -> str:
+        """The prompt as a text, the answer to be begun, with what the template writes for an image in its place.
+
+        Raises ``RenderingError`` as `segments` does.
+        """
+        return "".join(text + self.decode(turn) for text, turn in self.template.pieces(conversation, answering=True))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids`` as it stands after other text: SentencePiece leaves out a space at a text's beginning."""
+        tokenizer: Any = self.template.processor.tokenizer
+        anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
+        decoded: str = tokenizer.decode([*anchor, *ids])
+        return decoded.removeprefix(tokenizer.decode(anchor))
+
     @staticmethod
-    def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int]) -> bool:
-        """Whether ``prompt_ids`` are ``segments`` with other tokens, those of images, between them."""
-        first, *later = [list(segment) for segment in segments]
+    def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int], begun: Sequence[int] = ()) -> bool:
+        """Whether ``prompt_ids`` are ``segments`` with other tokens, those of images, between them, and the ``begun``
+        answer after them."""
+        first, *later = [list(segment) for segment in (*segments[:-1], [*segments[-1], *begun])]
         ids = list(prompt_ids)
         if ids[: len(first)] != first:
             return False
@@ -55,11 +84,31 @@ class PromptTokens:
         return len(ids) - len(last) >= at and ids[len(ids) - len(last) :] == last
 
     @cached_property
-    def _image(self) -> re.Pattern[str] | None:
-        """What the template writes for an image, as the checkpoint's processor finds it."""
+    def _placeholders(self) -> frozenset[int]:
+        """Tokens in whose places images come: what the template writes for one, and an image's own."""
         processor: Any = self.template.processor
-        token = getattr(processor, "image_token", None)
-        return re.compile(re.escape(token)) if token else None
+        written = processor.tokenizer.convert_tokens_to_ids(self._image) if self._image else None
+        return frozenset({*getattr(processor, "image_token_ids", ()), *([] if written is None else [written])})
+
+    @cached_property
+    def _image(self) -> str | None:
+        """What the template writes for an image; None for processors that do not say."""
+        return getattr(self.template.processor, "image_token", None)
+
+    @cached_property
+    def _around(self) -> tuple[str, str]:
+        """Text that the processor puts before and after an image's tokens, which may be joined with what is there."""
+        try:
+            inputs = image_inputs(self.template.processor, Image.new("RGB", _SAMPLE))
+        except KeyError:  # Llama 3.2 Vision's does not tell what it puts in an image's place: nothing but the token
+            return "", ""
+        return inputs.before, inputs.after
+
+    def _surrounded(self, text: str) -> str:
+        if self._image is None or self._image not in text:
+            return text
+        before, after = self._around
+        return text.replace(self._image, f"{before}{self._image}{after}")
 
 
 def _find(segment: Sequence[int], ids: Sequence[int], begin: int) -> int | None:

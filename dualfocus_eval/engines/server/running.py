@@ -1,41 +1,39 @@
-"""A run's engine in front of servers: found, probed, and kept an eye on."""
+"""A run's engine in front of servers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
-from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.base import Counters, Engine
-from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.base import (
+    Completion,
+    Conversation,
+    Counters,
+    Engine,
+    Failure,
+    GenerateRequest,
+    Picture,
+    Score,
+    ScoreRequest,
+)
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
-from dualfocus_eval.engines.loading import load_processor
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.engine import ServerCalls, Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
-from dualfocus_eval.engines.server.messages import ImageUrls
-from dualfocus_eval.engines.server.pool import ServerPool
-from dualfocus_eval.engines.server.probing import Served, probe, served_by
-from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
-from dualfocus_eval.engines.server.replies import Reply
-from dualfocus_eval.engines.server.server import Server
-from dualfocus_eval.engines.template import ChatTemplate
-from dualfocus_eval.engines.thinking import ThinkingFormat
+from dualfocus_eval.engines.server.probing import Served
+from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
 
-__all__ = ["ServerEngine", "connect"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["ServerEngine"]
 
 
 class ServerEngine(ServerCalls, RunEngine):
@@ -47,11 +45,12 @@ class ServerEngine(ServerCalls, RunEngine):
         config: ServerConfig,
         served: Served,
         fingerprint: Fingerprint,
+        passes: TwoPasses,
         portal: AbstractContextManager[BlockingPortal],
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._portal = served, fingerprint, portal
+        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
 
     @property
     def counters(self) -> Counters:
@@ -69,10 +68,17 @@ class ServerEngine(ServerCalls, RunEngine):
 
     @property
     def info(self) -> EngineInfo:
-        addresses = ", ".join(server.address for server in self._shared.pool.servers)
-        return EngineInfo(f"server ({self._served.software})", self.family.name, addresses, "the server's", None)
+        abilities = vars(self._shared.abilities).items()
+        served = {
+            "servers": ", ".join(server.address for server in self._shared.pool.servers),
+            "model": self._served.model,
+            "abilities": ", ".join(name for name, can in abilities if can) or "none",
+            "not able to": ", ".join(name for name, can in abilities if not can),
+        }
+        known = {name: value for name, value in served.items() if value}
+        return EngineInfo(f"server ({self._served.software})", self.family.name, None, None, None, served=known)
 
-    @property
+    @cached_property
     def key(self) -> Mapping[str, str]:
         tokens = self._shared.tokens
         return {
@@ -103,8 +109,9 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
-        found = [
-            f"{address} did not answer and was left out {count} times"
+        found = [text for text in (self._passes.problem, self._passes.warning) if text is not None]
+        found += [
+            f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()
         ]
         if shared.retokenised:
@@ -119,16 +126,53 @@ class ServerEngine(ServerCalls, RunEngine):
     @property
     def can_score(self) -> bool:
         """Whether given texts can be scored."""
-        return self._shared.abilities.forced_tokens and self._shared.tokens is not None
+        shared = self._shared
+        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
+
+    @property
+    def can_skip_thinking(self) -> bool:
+        """Whether it can be made to answer at once."""
+        return self._shared.beginnings.empty is not None
 
     @property
     def has_logprobs(self) -> bool:
         """Whether answers come with their log-probabilities."""
         return self._shared.abilities.logprobs
 
+    @property
+    def two_pass_problem(self) -> str | None:
+        return self._passes.problem
+
+    @property
+    def has_end_token(self) -> bool:
+        """Only token ids show that the end token is among what a reply holds."""
+        return self._shared.abilities.token_ids
+
+    def claim_traces(self, folder: Path) -> None:
+        """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
+        self._fingerprint.claim(folder / f"server-{self.identity.rpartition('-')[2]}.json")
+
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return ServerCalls(self._shared)
+
+    def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
+        """The same requests once more, as many at a time as in a run, and one at a time."""
+        together = f"again, {self.parallel_calls} at a time"
+        return {together: self.call_engine, "again, one at a time": partial(_OneByOne, self._shared)}
+
+    def prompt_parts(self, conversation: Conversation) -> tuple[str | int, ...]:
+        """The prompt as the server makes it, by the ids that it returns; see `RunEngine.prompt_parts`."""
+        shared = self._shared
+        if shared.tokens is None or not shared.abilities.token_ids:
+            return ()
+        reply = shared.portal.call(self._ask, conversation, (), {"max_tokens": 1}, False)
+        return shared.tokens.parts(reply.prompt_token_ids)
+
+    def expected_image_tokens(self, picture: Picture) -> int | None:
+        """By the checkpoint's own processor; None where that is not at hand."""
+        tokens = self._shared.tokens
+        return tokens.image_tokens(picture.pixels) if tokens else None
 
     def close(self) -> None:
         async def close_all() -> None:
@@ -139,60 +183,11 @@ class ServerEngine(ServerCalls, RunEngine):
         self._portal.__exit__(None, None, None)
 
 
-def connect(config: ServerConfig) -> ServerEngine:
-    """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
-    family, tokens = _tokens(config)
-    context = start_blocking_portal()
-    portal = context.__enter__()
-    try:
-        found = portal.call(partial(_connect, config))
-    except BaseException:
-        context.__exit__(None, None, None)
-        raise
-    servers, served, abilities, fingerprint = found
+class _OneByOne(ServerCalls):
+    """No two requests at the same time."""
 
-    def check(reply: Reply) -> None:
-        if reply.system_fingerprint != fingerprint.software:
-            fingerprint.refuse_other(Fingerprint((), reply.system_fingerprint), ", ".join(config.base_url))
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion | Failure]:
+        return [ServerCalls.generate(self, [request])[0] for request in requests]
 
-    pool = portal.call(_pool, servers, config)
-    shared = Shared(portal, pool, ImageUrls(), served.model, abilities, tokens, family, check)
-    logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, context)
-
-
-async def _pool(servers: Sequence[Server], config: ServerConfig) -> ServerPool:
-    return ServerPool(servers, config)
-
-
-async def _connect(config: ServerConfig) -> tuple[list[Server], Served, Any, Fingerprint]:
-    servers = [Server(address, config) for address in config.base_url]
-    served = [await served_by(server, config) for server in servers]
-    for server, other in zip(servers[1:], served[1:], strict=True):
-        if (other.model, other.software) != (served[0].model, served[0].software):
-            raise UserError(
-                f"{server.address} serves {other.model} ({other.software}), {servers[0].address} serves "
-                f"{served[0].model} ({served[0].software}); give servers of one model and version"
-            )
-    abilities = await probe(servers[0], served[0].model)
-    first = await Fingerprint.of(servers[0], served[0].model, logprobs=abilities.logprobs)
-
-    async def verify(server: Server) -> None:
-        found = await Fingerprint.of(server, served[0].model, logprobs=abilities.logprobs)
-        first.refuse_other(found, server.address)
-
-    for server in servers:
-        await verify(server)
-        server.verify = partial(verify, server)
-    return servers, served[0], abilities, first
-
-
-def _tokens(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
-    """The family, and how the checkpoint's own processor tokenises prompts; nothing of it where there is none."""
-    if config.pretrained is None:
-        return generic_family("unknown"), None
-    checkpoint = EngineConfig(config.pretrained, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score | Failure]:
+        return [ServerCalls.score(self, [request])[0] for request in requests]

@@ -12,27 +12,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dualfocus_eval.engines.base import Failure, Score
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply, TokenLogprob
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, TokenLogprob, finite
 
-__all__ = ["score_all_at_once", "score_by_token", "token_name"]
+__all__ = ["BY_TOKEN", "PROMPT", "score_all_at_once", "score_by_token"]
+
+BY_TOKEN, PROMPT = "by_token", "prompt"
+"""The names of the two ways in traces."""
 
 Ask = Callable[[Sequence[int], dict[str, Any]], Awaitable[Reply]]
 """Sends the conversation with the first tokens of the answer, and further parameters; raises as the pool does."""
 
 
-def token_name(token: int) -> str:
-    """How vLLM writes a token under ``return_tokens_as_token_ids``."""
-    return f"token_id:{token}"
-
-
 async def score_by_token(ask: Ask, continuation: Sequence[int]) -> Score | Failure:
     """One request per token, all at the same time."""
-    parameters = [{"allowed_token_ids": [token], "top_logprobs": 1} for token in continuation]
+    parameters = [{"allowed_token_ids": [token], "top_logprobs": 2} for token in continuation]
     replies = await asyncio.gather(
         *(ask(continuation[:number], parameter) for number, parameter in enumerate(parameters))
     )
     found = [_forced(reply, token) for reply, token in zip(replies, continuation, strict=True)]
-    return Score(tuple(value for value, _ in found), tuple(greedy for _, greedy in found))
+    return Score(tuple(value for value, _ in found), tuple(greedy for _, greedy in found), BY_TOKEN)
 
 
 def _forced(reply: Reply, token: int) -> tuple[float, bool]:
@@ -53,16 +51,14 @@ def _is_likeliest(token: TokenLogprob) -> bool:
 async def score_all_at_once(ask: Ask, continuation: Sequence[int]) -> Score | Failure:
     """One request: all tokens but the last as the prompt's end, the last one generated."""
     *begun, last = continuation
-    reply = await ask(begun, {"allowed_token_ids": [last], "top_logprobs": 1, "prompt_logprobs": 1})
+    reply = await ask(begun, {"allowed_token_ids": [last], "top_logprobs": 2, "prompt_logprobs": 1})
     if reply.prompt_logprobs is None or len(reply.prompt_logprobs) <= len(begun):
         raise BadReplyError("bad_reply", "the reply has no log-probabilities of the prompt, as were asked for")
-    told = [_given(entry, token) for entry, token in zip(reply.prompt_logprobs[-len(begun) :], begun, strict=True)]
-    found = [*(told if begun else []), _forced(reply, last)]
-    return Score(tuple(value for value, _ in found), tuple(greedy for _, greedy in found))
+    entries = reply.prompt_logprobs[len(reply.prompt_logprobs) - len(begun) :]
+    found = [*map(_given, entries, begun), _forced(reply, last)]
+    return Score(tuple(value for value, _ in found), tuple(greedy for _, greedy in found), PROMPT)
 
 
 def _given(entry: Any, token: int) -> tuple[float, bool]:
     found = (entry or {}).get(token)
-    if found is None or found.logprob is None:
-        raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
-    return found.logprob, found.rank == 1
+    return finite(found.logprob if found else None), found is not None and found.rank == 1

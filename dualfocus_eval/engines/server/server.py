@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import email.utils
+import math
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx2
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import APIStatusError, APITimeoutError, AsyncOpenAI, OpenAIError
 
 from dualfocus_eval.common.errors import first_line
 from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.process_watch import ProcessWatch
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, read_reply
 
 __all__ = ["RequestFailedError", "Server"]
 
-_IDLE = 600.0
-"""Seconds for which an unused connection is kept, if the server keeps it."""
+_IDLE = 4.0
+"""Seconds for which an unused connection is kept: less than uvicorn, which vLLM and SGLang run in, waits (5) before it
+closes one. A request that meets the closing would fail."""
 
 
 class RequestFailedError(Exception):
@@ -30,8 +35,8 @@ class RequestFailedError(Exception):
 class Server:
     """A client of the server at ``address``.
 
-    A new connection may lead to another process than the one before, so ``verify`` is awaited after each, before any
-    answer that came since is used.
+    Another process may take the address in mid-run, so ``verify`` is awaited whenever that is possible, before an
+    answer is used; see `ProcessWatch`.
     """
 
     def __init__(self, address: str, config: ServerConfig) -> None:
@@ -41,59 +46,67 @@ class Server:
         self.out_until: float | None = None
         """`time.monotonic` until which it is asked nothing; None while it answers."""
         self.verify: Callable[[], Awaitable[None]] | None = None
-        self._connections = self._verified = 0
-        self._verifying = asyncio.Lock()
+        """Raises ``RunEndedError`` where the server has become another one."""
+        self._watch = ProcessWatch()
+        self._key = config.key
         limits = httpx2.Limits(max_connections=config.concurrency + 2, keepalive_expiry=_IDLE)
         self._http = httpx2.AsyncClient(
             timeout=httpx2.Timeout(config.timeout, connect=min(10.0, config.timeout)),
             limits=limits,
-            event_hooks={"request": [self._watch]},
+            event_hooks={"request": [self._trace]},
         )
         self._client = AsyncOpenAI(
             base_url=address, api_key=config.key or "none", http_client=self._http, max_retries=0
         )
 
-    async def complete(self, body: Mapping[str, Any]) -> bytes:
-        """The reply to a chat completion request. Raises ``RequestFailedError``, and what ``verify`` raises."""
-        return await self._post("/chat/completions", body)
+    async def reply(self, body: Mapping[str, Any], *, logprobs: bool, token_ids: bool, verified: bool = True) -> Reply:
+        """The reply to a chat completion request, which must have what the flags say.
+
+        Raises ``RequestFailedError``, ``BadReplyError`` and, unless ``verified`` is False, what ``verify`` raises.
+        """
+        response = await self._post("/chat/completions", body)
+        try:
+            reply = read_reply(response.content, logprobs=logprobs, token_ids=token_ids)
+        except BadReplyError:
+            self._watch.failed()
+            raise
+        if verified:
+            await self._settle(response)
+        return reply
 
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
-        """The reply to another POST request; ``path`` from the server's root on."""
-        root = self.address.rpartition("/v1")[0] or self.address
-        return await self._post(root + path, body)
-
-    async def _post(self, place: str, body: Mapping[str, Any]) -> bytes:
-        return await self._asked(lambda: self._client.post(place, cast_to=httpx2.Response, body=dict(body)))
+        """The reply to another POST request; ``path`` from the server's root on. Raises as `reply` does."""
+        response = await self._post(self._root + path, body)
+        await self._settle(response)
+        return response.content
 
     async def get(self, path: str, *, root: bool = False) -> bytes:
         """The reply to a GET request below the address, or below the server's root. It is never verified."""
-        place = (self.address.rpartition("/v1")[0] if root else self.address) + path
-        return await _read(lambda: self._client.get(place, cast_to=httpx2.Response))
+        place = (self._root if root else self.address) + path
+        return (await self._answered(self._client.get(place, cast_to=httpx2.Response))).content
 
-    async def _asked(self, send: Callable[[], Awaitable[httpx2.Response]]) -> bytes:
-        content = await _read(send)
-        if self.verify is not None and self._verified != self._connections:
-            await self._verify_now()
-        return content
+    async def _settle(self, response: httpx2.Response) -> None:
+        if self.verify is not None:
+            await self._watch.settle(self._watch.event_of(response), self.verify)
 
-    async def _verify_now(self) -> None:
-        async with self._verifying:
-            while self._verified != self._connections:
-                seen, verify = self._connections, self.verify
-                if verify is not None:
-                    self.verify = None  # its own requests are not verified
-                    try:
-                        await verify()
-                    finally:
-                        self.verify = verify
-                self._verified = max(seen, self._verified)
+    @property
+    def _root(self) -> str:
+        return self.address.rpartition("/v1")[0] or self.address
 
-    async def _watch(self, request: httpx2.Request) -> None:
-        request.extensions["trace"] = self._note
+    async def _post(self, place: str, body: Mapping[str, Any]) -> httpx2.Response:
+        return await self._answered(self._client.post(place, cast_to=httpx2.Response, body=dict(body)))
 
-    async def _note(self, event: str, info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            self._connections += 1
+    async def _answered(self, answer: Awaitable[httpx2.Response]) -> httpx2.Response:
+        try:
+            return await answer
+        except OpenAIError as error:
+            failure = _failure(error, self._key)
+            if failure.passing and failure.kind != "rate_limited":
+                self._watch.failed()
+            raise failure from error
+
+    async def _trace(self, request: httpx2.Request) -> None:
+        request.extensions["trace"] = self._watch.trace
 
     async def close(self) -> None:
         await self._client.close()
@@ -103,20 +116,27 @@ class Server:
         return self.out_until is not None and time.monotonic() < self.out_until
 
 
-async def _read(send: Callable[[], Awaitable[httpx2.Response]]) -> bytes:
-    try:
-        return (await send()).content
-    except APITimeoutError as error:
-        raise RequestFailedError("timeout", "the server did not answer in time; raise timeout", passing=True) from error
-    except APIConnectionError as error:
-        reason = first_line(error.__cause__ or error)
-        raise RequestFailedError("server_unreachable", f"no answer from the server: {reason}", passing=True) from error
-    except APIStatusError as error:
-        raise _refused(error) from error
+def _failure(error: OpenAIError, key: str | None) -> RequestFailedError:
+    """What ``error`` means for a run; no message shows ``key``, which servers may write into theirs."""
+    if isinstance(error, APIStatusError):
+        return _refused(error, _without(key, _reason(error)))
+    if isinstance(error, APITimeoutError):
+        return RequestFailedError("timeout", "the server did not answer in time; raise timeout", passing=True)
+    cause = error.__cause__ or error
+    reason = _without(key, first_line(cause))
+    if _is_unknown_host(cause):
+        return RequestFailedError("unknown_host", f"there is no such host ({reason})", passing=True)
+    return RequestFailedError("server_unreachable", f"no answer from the server: {reason}", passing=True)
 
 
-def _refused(error: APIStatusError) -> RequestFailedError:
-    status, reason = error.status_code, _reason(error)
+def _is_unknown_host(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+
+
+def _refused(error: APIStatusError, reason: str) -> RequestFailedError:
+    status = error.status_code
     passing = False
     if status == 429:
         kind, message, passing = "rate_limited", f"too many requests: {reason}", True
@@ -124,6 +144,8 @@ def _refused(error: APIStatusError) -> RequestFailedError:
         kind, message = "key_refused", f"the server refuses the key ({status}); see api_key"
     elif status == 404:
         kind, message = "not_found", f"the server does not know the model or the address: {reason}"
+    elif status in (502, 503, 504):
+        kind, message, passing = "server_unavailable", f"the server is not available ({status}): {reason}", True
     elif status >= 500 or status in (408, 409, 425):
         kind, message, passing = "server_error", f"the server failed ({status}): {reason}", True
     elif "context length" in reason or "maximum model length" in reason:
@@ -133,19 +155,29 @@ def _refused(error: APIStatusError) -> RequestFailedError:
     return RequestFailedError(kind, message, passing=passing, retry_after=_wait(error))
 
 
+def _without(key: str | None, text: str) -> str:
+    return text.replace(key, "***") if key else text
+
+
 def _reason(error: APIStatusError) -> str:
+    """What the server says, in one line."""
     body = error.body
-    if isinstance(body, dict):
-        nested = body.get("error", body)
-        message = nested.get("message") if isinstance(nested, dict) else nested
-        if message:
-            return " ".join(str(message).split())[:200]
-    return first_line(error)[:200]
+    nested = body.get("error", body) if isinstance(body, dict) else None
+    message = nested.get("message") if isinstance(nested, dict) else nested
+    found = str(message) if message else error.response.text
+    if found.lstrip().startswith("<"):
+        return "a web page in the place of a reply"
+    return " ".join(found.split())[:200] or "no reason given"
 
 
 def _wait(error: APIStatusError) -> float | None:
     """Seconds that the server asks to wait."""
+    told = error.response.headers.get("retry-after", "")
     try:
-        return max(0.0, float(error.response.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None
+        seconds = float(told)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualfocus_eval.analysis.measures import is_share, metric, scale_notes
-from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.analysis.runs import Run, engine_words
 from dualfocus_eval.common.tables import Cell, Table
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.strategies import INTERVALS, official_table
@@ -21,6 +21,7 @@ def run_section(run: Run) -> Section:
     rows: list[tuple[Cell, ...]] = [
         ("results file", run.path.name),
         ("model", f"{config.get('model', '')} {_checkpoint(run) or config.get('model_args', '')}".strip()),
+        *_engine(run),
         ("date", str(run.results.get("date", ""))),
         ("lmms-eval", _lmms_eval(run)),
         # lmms-eval asks git about the folder of its own installation, not about where it was started.
@@ -69,6 +70,20 @@ def _lmms_eval(run: Run) -> str:
     return str(environment.get("packages", {}).get("lmms-eval", "not recorded"))
 
 
+def _engine(run: Run) -> list[tuple[Cell, ...]]:
+    """What ran the model; of servers also where they were and what they could do. Nothing where it is not recorded."""
+    record = run.record or {}
+    environment = record.get("environment")
+    if not environment:
+        return []
+    rows: list[tuple[Cell, ...]] = [("engine", engine_words(environment))]
+    if addresses := record["engine"].get("base_url"):
+        rows.append(("servers", ", ".join(addresses)))
+    if abilities := environment.get("abilities"):
+        rows.append(("abilities of the server", ", ".join(name for name, can in abilities.items() if can) or "none"))
+    return rows
+
+
 def _main(run: Run, task: str) -> Cell:
     main = run.main_metric(task)
     return metric(run, task, main, "selected")[1] if main and task in run.task_names else None
@@ -79,4 +94,6 @@ def _is_share(run: Run, task: str) -> bool:
 
 
 def _checkpoint(run: Run) -> str:
-    return str(run.record["engine"]["pretrained"]) if run.record else ""
+    """Its checkpoint, or the name under which a server has it."""
+    engine = run.record["engine"] if run.record else {}
+    return str(engine.get("pretrained") or engine.get("model") or "")
