@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import EngineBound
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
@@ -36,6 +38,7 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    _refuse_grounding(settings, engine)
     problem = engine.two_pass_problem
     if problem is not None and settings.strategy != "macro":
         raise UserError(f"{problem}; with strategy=macro this is only warned of")
@@ -63,6 +66,15 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
     if not settings.score_all:
         return settings, told
     return replace(settings, score_all=False), (*told, _NO_SCORES)
+
+
+def _refuse_grounding(settings: Settings, engine: RunEngine) -> None:
+    """Raise ``UserError`` where the grounding method cannot be done with this engine or model."""
+    method = GROUNDING[settings.grounding]
+    if settings.strategy != "macro" and isinstance(method, EngineBound):
+        problem = method.problem(engine, settings)
+        if problem is not None:
+            raise UserError(f"grounding={settings.grounding}: {problem}")
 
 
 _NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"

@@ -80,7 +80,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("others")
 def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
-    left_out = {"selection", "score_all", "max_thinking_tokens"}
+    left_out = {"selection", "score_all", "max_thinking_tokens", "attention_layer"}
     assert set(CHANGES) == {setting.name for setting in fields(Settings)} - left_out
     base = Settings()
     keys = {settings_key(replace(base, **{name: value}), {}) for name, value in CHANGES.items()}
