@@ -124,7 +124,7 @@ def test_an_eager_model_can_be_read_too() -> None:
 
 def test_the_default_layer_is_a_share_of_the_depth(checkpoint_of: Callable[..., Checkpoint]) -> None:
     conversation = AttentionRequest(asked()[0])
-    for architecture, layer in (("llava", 1), ("qwen3_5", 3)):  # Qwen3.5's other layers are recurrent
+    for architecture, layer in (("llava", 1), ("qwen3_5", 2)):  # Qwen3.5's other layers are recurrent
         engine = attending(checkpoint_of(architecture))
         (chosen,), (named,) = engine.attend([conversation]), engine.attend([conversation], layer)
         assert (attention(chosen).weights == attention(named).weights).all()
@@ -134,7 +134,7 @@ def test_the_default_layer_is_a_share_of_the_depth(checkpoint_of: Callable[..., 
     ("architecture", "layer", "words"),
     [
         ("llava", 3, r"attention_layer=3: the layers of llava have the numbers 0 to 2"),
-        ("qwen3_5", 0, r"attention_layer=0 keeps a recurrent state and attends to nothing; choose one of: 3"),
+        ("qwen3_5", 0, r"attention_layer=0 keeps a recurrent state and attends to nothing; choose one of: 2"),
         ("gemma4", None, r"not known for model_type 'gemma4', only for: .*llava, .*qwen2_5_vl"),
     ],
 )

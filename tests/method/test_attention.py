@@ -35,6 +35,11 @@ def spot(row: int, column: int, side: int = 1, grid: ImageGrid = GRID) -> Any:
     return weights
 
 
+def corners(box: Box | None) -> tuple[float, ...]:
+    assert box is not None
+    return tuple(round(corner, 9) for corner in (box.x1, box.y1, box.x2, box.y2))
+
+
 @dataclass
 class AttendingScript(ScriptedEngine):
     """A scripted engine whose attention is ``asked``, or ``general`` under the general instruction."""
@@ -58,14 +63,14 @@ def test_the_region_is_where_the_question_makes_the_model_look() -> None:
     assert stages(engine) == [["micro"]]
     assert trace.grounding is not None
     assert (trace.grounding.method, trace.grounding.response) == ("attention", None)
-    assert trace.grounding.box == Box(0.65, 0.2, 0.9, 0.7)
+    assert corners(trace.grounding.box) == (0.65, 0.2, 0.9, 0.7)
 
 
 def test_what_it_looks_at_anyway_counts_less() -> None:
     both = np.maximum(spot(0, 0, 5), spot(4, 14, 5) / 2)
     (trace,) = answer([ask()], AttendingScript(rule(), asked=both, general=spot(0, 0, 5) + EMPTY), SETTINGS)
     assert trace.grounding is not None
-    assert trace.grounding.box == Box(0.7, 0.4, 0.95, 0.9)
+    assert corners(trace.grounding.box) == (0.7, 0.4, 0.95, 0.9)
 
 
 def test_what_is_read_of_the_model() -> None:
@@ -100,8 +105,8 @@ def test_an_engine_without_attention_gives_no_region() -> None:
 
 def test_a_window_takes_the_size_of_what_stands_out() -> None:
     small, large = best_window(spot(2, 3, 5), GRID, (200, 100)), best_window(spot(1, 3, 8), GRID, (200, 100))
-    assert small == Box(0.15, 0.2, 0.4, 0.7)
-    assert large == Box(0.15, 0.1, 0.55, 0.9)
+    assert corners(small) == (0.15, 0.2, 0.4, 0.7)
+    assert corners(large) == (0.15, 0.1, 0.55, 0.9)
 
 
 def test_the_base_size_is_what_the_model_sees_but_smaller_than_the_image() -> None:
@@ -117,17 +122,18 @@ def test_the_base_size_is_what_the_model_sees_but_smaller_than_the_image() -> No
 def test_padding_weighs_nothing_and_is_no_part_of_a_region() -> None:
     """An image of 200 x 100 pixels in a square of 200: the upper and lower five of twenty rows show nothing of it."""
     padded = ImageGrid(20, 20, seen=(50, 50), covers=Box(0, -0.5, 1, 1.5))
-    weights = spot(1, 1, 3, grid=padded) * 1000 + spot(5, 10, 5, grid=padded)
+    weights = spot(5, 10, 5, grid=padded)
+    weights[1:4, 1:4] = 1000
     flat = ImageAttention(np.ones((20, 20), dtype=np.float32), padded)
     importance = relative_attention(ImageAttention(weights, padded), flat)
     assert importance[:5].sum() == importance[15:].sum() == 0
-    assert best_window(importance, padded, (200, 100)) == Box(0.5, 0.0, 0.75, 0.5)
+    assert corners(best_window(importance, padded, (200, 100))) == (0.5, 0.0, 0.75, 0.5)
 
 
 def test_what_the_processor_cuts_off_is_no_part_of_a_region() -> None:
     """Of an image of 200 x 100 pixels the middle square is seen."""
     middle = ImageGrid(10, 10, seen=(50, 50), covers=Box(0.25, 0, 0.75, 1))
-    assert best_window(spot(0, 0, 5, grid=middle), middle, (200, 100)) == Box(0.25, 0.0, 0.5, 0.5)
+    assert corners(best_window(spot(0, 0, 5, grid=middle), middle, (200, 100))) == (0.25, 0.0, 0.5, 0.5)
 
 
 @given(
