@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from dualfocus_eval.engines.base import Conversation, Engine, Failure
+from dualfocus_eval.families import FAMILIES
 from dualfocus_eval.families.grids import ImageGrid
 
-__all__ = ["AttendingEngine", "AttentionRequest", "ImageAttention"]
+__all__ = ["AttendingEngine", "AttentionRequest", "ImageAttention", "readable_families"]
+
+
+def readable_families() -> str:
+    """The model types whose attention can be read: where it is known how an image's tokens lie in it."""
+    return ", ".join(family.model_type for family in FAMILIES if family.grid is not None)
 
 
 @dataclass(frozen=True)

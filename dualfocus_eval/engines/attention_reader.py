@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from dualfocus_eval.engines.attention import ImageAttention
+from dualfocus_eval.engines.attention import ImageAttention, readable_families
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.batch_rows import BatchRow
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.prefill import Prefiller
-from dualfocus_eval.families import FAMILIES
 
 __all__ = ["AttentionReader"]
 
@@ -49,10 +48,9 @@ class AttentionReader:
         """See `AttendingEngine.attention_problem`."""
         family, name = self.checkpoint.family, self.checkpoint.name
         if family.grid is None:
-            known = ", ".join(other.model_type for other in FAMILIES if other.grid is not None)
             return (
-                f"where an image's tokens lie in the image is not known for model_type {family.model_type!r}, only "
-                f"for: {known}"
+                f"where an image's tokens lie in it is not known for model_type {family.model_type!r}, only for: "
+                f"{readable_families()}; choose another grounding method"
             )
         attending = [number for number, module in enumerate(self._layers) if module is not None]
         if layer is None or layer in attending:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,17 @@ from PIL import Image
 from transformers import CLIPImageProcessor, LlavaImageProcessor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.attention import AttendingEngine, AttentionRequest, ImageAttention
 from dualfocus_eval.engines.base import Conversation, Counters, Failure, Message, Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.image_inputs import ImageEncoder, ShownPicture
 from dualfocus_eval.engines.in_process import TransformersEngine, engine_of
 from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.harness.fitting import fitting_settings
+from dualfocus_eval.method.pipeline import answer
+from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.settings import Settings
 from measurements.exactness import random_checkpoint
 from measurements.plain_reference import conversations, plain_inputs
 from measurements.random_models import build
@@ -147,9 +153,37 @@ def test_what_cannot_be_read_is_named(
     assert re.search(words, problem), problem
 
 
-def test_transformers_generate_attends_to_nothing(checkpoint_of: Callable[..., Checkpoint]) -> None:
-    assert not isinstance(engine_of(checkpoint_of("mllama"), 2, 0), AttendingEngine)
-    assert isinstance(attending(checkpoint_of("llava")), AttendingEngine)
+def test_a_run_that_cannot_be_done_is_refused_before_it_begins(checkpoint_of: Callable[..., Checkpoint]) -> None:
+    generic = engine_of(checkpoint_of("mllama"), 2, 0)
+    assert not isinstance(generic, AttendingEngine)
+    settings = Settings(grounding="attention", attention_layer=3)
+    for engine, words in ((generic, "with engine=in_process only"), (attending(checkpoint_of("llava")), "0 to 2")):
+        with pytest.raises(UserError, match=f"^grounding=attention: .*{words}"):
+            fitting_settings(settings, engine)
+        macro = replace(settings, strategy="macro")
+        assert fitting_settings(macro, engine) == (macro, ())
+    text_box = Settings(attention_layer=3)
+    assert fitting_settings(text_box, generic) == (text_box, ())
+
+
+@pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl"])
+def test_questions_are_answered_with_it_in_batches_of_any_size(
+    architecture: str, checkpoint_of: Callable[..., Checkpoint]
+) -> None:
+    texts = ("is there a red cup", "what colour has the ball", "how many people are in the picture")
+    questions = [
+        Question(f"q{number}", text, text, (picture(number // 2, (96, 64)),)) for number, text in enumerate(texts)
+    ]
+    settings = Settings(grounding="attention", second_pass="joint", margin=0)
+    found = [
+        [
+            (trace.text, trace.grounding)
+            for trace in answer(questions, attending(checkpoint_of(architecture), *setup), settings)
+        ]
+        for setup in ((8, 1 << 30), (1, 0))
+    ]
+    assert found[0] == found[1]
+    assert all(grounding and grounding.box and grounding.crop for _, grounding in found[0])
 
 
 def test_requests_fail_one_by_one(llava: Checkpoint) -> None:

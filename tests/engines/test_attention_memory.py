@@ -55,14 +55,14 @@ def questions(count: int, side: int) -> list[Question]:
     pictures = [Picture(Image.fromarray(noise.integers(0, 256, (side, side, 3), dtype=np.uint8))) for _ in range(count)]
     texts = [f"is there a red cup on the left of table {number}" for number in range(count)]
     return [
-        Question(f"q{number}", text, text, (picture,))
+        Question(f"q{number}", text, text, (picture,), max_new_tokens=4)
         for number, (text, picture) in enumerate(zip(texts, pictures, strict=True))
     ]
 
 
 def grounding_peak(checkpoint: Checkpoint, grounding: str, side: int) -> int:
     """Of the first pass, which is all that differs: macro answers and grounding, of four questions in one batch."""
-    engine, settings = TransformersEngine(checkpoint, 8, 1 << 30), Settings(grounding=grounding)
+    engine, settings = TransformersEngine(checkpoint, 8, 1 << 30), Settings(grounding=grounding, max_box_tokens=8)
     checked = [check(question, settings) for question in questions(4, side)]
     return allocated(lambda: first_pass(checked, engine, settings, macro=True))
 

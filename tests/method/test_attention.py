@@ -99,7 +99,7 @@ def test_an_engine_without_attention_gives_no_region() -> None:
     (trace,) = answer([ask()], ScriptedEngine(rule()), Settings(grounding="attention"))
     assert (trace.text, trace.fallback) == ("blue", "grounding_failed")
     assert trace.cause is not None
-    assert "a server and transformers' generate do not give" in trace.cause.message
+    assert "with engine=in_process only, and for these model types: gemma3, " in trace.cause.message
     assert isinstance(AttendingScript(rule()), AttendingEngine)
 
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.geometry import Box, Size
-from dualfocus_eval.engines.attention import AttendingEngine, AttentionRequest, ImageAttention
+from dualfocus_eval.engines.attention import AttendingEngine, AttentionRequest, ImageAttention, readable_families
 from dualfocus_eval.engines.base import Engine, Failure, GenerateRequest, Message
 from dualfocus_eval.families.grids import ImageGrid
 from dualfocus_eval.method.calls import call
@@ -55,7 +55,10 @@ class _Attention:
     def problem(self, engine: Engine, settings: GroundingSettings) -> str | None:
         if isinstance(engine, AttendingEngine):
             return engine.attention_problem(settings.attention_layer)
-        return "it reads the model's attention, which a server and transformers' generate do not give; choose another"
+        return (
+            "a model's attention can be read with engine=in_process only, and for these model types: "
+            f"{readable_families()}; choose another grounding method"
+        )
 
     def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
         return ()
