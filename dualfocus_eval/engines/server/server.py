@@ -23,6 +23,9 @@ _IDLE = 4.0
 """Seconds for which an unused connection is kept: less than uvicorn, which vLLM and SGLang run in, waits (5) before it
 closes one. A request that meets the closing would fail."""
 
+_LONGEST = 200
+"""Characters of a server's own words in a message."""
+
 
 class RequestFailedError(Exception):
     """A request that a server did not answer. ``kind`` as `Failure.kind`; ``passing`` where another try may help."""
@@ -119,11 +122,11 @@ class Server:
 def _failure(error: OpenAIError, key: str | None) -> RequestFailedError:
     """What ``error`` means for a run; no message shows ``key``, which servers may write into theirs."""
     if isinstance(error, APIStatusError):
-        return _refused(error, _without(key, _reason(error)))
+        return _refused(error, _shortened(_without(key, _reason(error))))
     if isinstance(error, APITimeoutError):
         return RequestFailedError("timeout", "the server did not answer in time; raise timeout", passing=True)
     cause = error.__cause__ or error
-    reason = _without(key, first_line(cause))
+    reason = _shortened(_without(key, first_line(cause)))
     if _is_unknown_host(cause):
         return RequestFailedError("unknown_host", f"there is no such host ({reason})", passing=True)
     return RequestFailedError("server_unreachable", f"no answer from the server: {reason}", passing=True)
@@ -159,6 +162,11 @@ def _without(key: str | None, text: str) -> str:
     return text.replace(key, "***") if key else text
 
 
+def _shortened(text: str) -> str:
+    """Only what is free of the key: a part of it would be cut off with the rest, and not be found."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
 def _reason(error: APIStatusError) -> str:
     """What the server says, in one line."""
     body = error.body
@@ -167,7 +175,7 @@ def _reason(error: APIStatusError) -> str:
     found = str(message) if message else error.response.text
     if found.lstrip().startswith("<"):
         return "a web page in the place of a reply"
-    return " ".join(found.split())[:200] or "no reason given"
+    return " ".join(found.split()) or "no reason given"
 
 
 def _wait(error: APIStatusError) -> float | None:
