@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest, Thinking
 from dualfocus_eval.engines.server.replies import BadReplyError, Choice, Reply
@@ -21,16 +22,19 @@ class _Generated:
     gaps: tuple[float, ...]
 
 
-def completion_of(reply: Reply) -> Completion | Failure:
+def completion_of(reply: Reply, request: GenerateRequest, tokenizer: Any = None) -> Completion | Failure:
     """The answer of a model whose own marks of thinking are not known. Raises ``BadReplyError``.
 
-    A server that knows them cuts the thinking off the text, but not off the log-probabilities.
+    The text is by the ``tokenizer`` where that and the token ids are at hand: a server writes it as it stands after the
+    prompt, with the space that SentencePiece's first word has there. A server that knows marks of thinking cuts the
+    thinking off the text, but not off the log-probabilities.
     """
     choice = reply.choice
     finish, text, told = _finish(choice), choice.message.content or "", choice.message.thought
     if not told:
         ids = tuple(choice.token_ids or ())
-        return Completion(text, ids, choice.values, finish, _smallest(_gaps(choice)))
+        shown = text if tokenizer is None or choice.token_ids is None else _written(ids, request, tokenizer)
+        return Completion(shown, ids, choice.values, finish, _smallest(_gaps(choice)))
     if not text and finish == "length":
         return unanswered("thinking_budget", len(choice.tokens) or reply.completion_tokens)
     if choice.tokens:
@@ -49,14 +53,15 @@ def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) 
     """
     choice = reply.choice
     if choice.token_ids is None or reply.prompt_token_ids is None:
-        return completion_of(_split(reply, thinking))
+        return completion_of(_split(reply, thinking), request)
     generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
     part = _answer_part(reply.prompt_token_ids, generated.ids, request, thinking, _finish(choice))
     if isinstance(part, Failure):
         return part
     begin, end = part.begin, part.end
+    text = _written(generated.ids[begin : end - part.closed], request, thinking.tokenizer)
     return Completion(
-        _text(generated.ids[begin : end - part.closed], begin, request, thinking),
+        text.lstrip() if begin else text,
         generated.ids[begin:end],
         generated.logprobs[begin:end],
         part.finish,
@@ -104,17 +109,16 @@ def _answer_part(
 
 
 def _is_stopped(ids: Sequence[int], request: GenerateRequest, thinking: ThinkingFormat) -> bool:
-    return bool(request.stop) and request.stopped_at(_decoded(ids, thinking)) is not None
+    return bool(request.stop) and request.stopped_at(_decoded(ids, thinking.tokenizer)) is not None
 
 
-def _text(ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat) -> str:
-    text = _decoded(ids, thinking)
-    text = text[: request.stopped_at(text)]
-    return text.lstrip() if begin else text
+def _written(ids: Sequence[int], request: GenerateRequest, tokenizer: Any) -> str:
+    text = _decoded(ids, tokenizer)
+    return text[: request.stopped_at(text)]
 
 
-def _decoded(ids: Sequence[int], thinking: ThinkingFormat) -> str:
-    return str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
+def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _split(reply: Reply, thinking: ThinkingFormat) -> Reply:

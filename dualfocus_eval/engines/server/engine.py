@@ -123,6 +123,11 @@ class ServerCalls(Engine):
             raise UserError("the model's tokenizer is not known: name its checkpoint with pretrained=")
         return self._shared.tokens
 
+    @property
+    def _tokenizer(self) -> Any:
+        """None where the model's own is not known."""
+        return self._shared.tokens.template.processor.tokenizer if self._shared.tokens else None
+
     def _all(self, run: Callable[[Any], Awaitable[R | Failure]], requests: Sequence[Any]) -> list[R | Failure]:
         async def together() -> list[R | Failure]:
             begin = time.perf_counter()
@@ -149,7 +154,7 @@ class ServerCalls(Engine):
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
         reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
-        found = answer_of(reply, request, thinking) if thinking else completion_of(reply)
+        found = answer_of(reply, request, thinking) if thinking else completion_of(reply, request, self._tokenizer)
         if request.unmarked and isinstance(found, Completion):
             found = replace(found, text=self._shared.family.unmarked(found.text))
         if thinking is None:
@@ -202,7 +207,8 @@ class ServerCalls(Engine):
                 shared.retokenised += 1
                 raise BadReplyError(RETOKENISED, "the server tokenises the prompt otherwise than the model")
 
-        return await shared.native.score(ask, check, prompt, request.continuation, tokens.decode(request.continuation))
+        written = tokens.template.decode_later(request.continuation)
+        return await shared.native.score(ask, check, prompt, request.continuation, written)
 
     def _is_long(self, request: ScoreRequest, segments: Sequence[Sequence[int]]) -> bool:
         """Whether one request for the whole prompt is less work than one for each token of the continuation."""
@@ -225,7 +231,8 @@ class ServerCalls(Engine):
         shared = self._shared
         if segments is None and shared.tokens:
             segments = shared.tokens.segments(conversation, answering=answering)
-        text = self._tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
+        conversation = shared.tokens.sent(conversation) if shared.tokens else conversation
+        text = self._tokens.template.begun_text(begun) if begun else ""
         urls = await shared.urls.of(conversation)
         way = shared.beginning(answering=answering, begun=bool(begun))
         more, turn = way.request(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,14 +55,15 @@ class PromptTokens:
 
         Raises ``RenderingError`` as `segments` does.
         """
-        return "".join(text + self.decode(turn) for text, turn in self.template.pieces(conversation, answering=True))
+        pieces = self.template.pieces(conversation, answering=True)
+        return "".join(text + self.template.decode_later(turn) for text, turn in pieces)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids`` as it stands after other text: SentencePiece leaves out a space at a text's beginning."""
-        tokenizer: Any = self.template.processor.tokenizer
-        anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
-        decoded: str = tokenizer.decode([*anchor, *ids])
-        return decoded.removeprefix(tokenizer.decode(anchor))
+    def sent(self, conversation: Conversation) -> Conversation:
+        """``conversation`` with the texts that make the server's template write its generated turns as they were."""
+        return tuple(
+            replace(message, content=(self.template.turn_text(message.token_ids),)) if message.token_ids else message
+            for message in conversation
+        )
 
     @staticmethod
     def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int], begun: Sequence[int] = ()) -> bool:
