@@ -79,6 +79,18 @@ class Shared:
         """How the checkpoint marks its thinking; None for one that does not think, or is not known."""
         return self.tokens.template.thinking if self.tokens else None
 
+    @property
+    def sampling(self) -> dict[str, float]:
+        """Greedy decoding as the checkpoint's settings ask for it, whatever the server has been started with."""
+        greedy: dict[str, float] = {"temperature": 0}
+        if self.tokens is None or not self.abilities.token_ids:  # plain APIs refuse what they do not know
+            return greedy
+        return greedy | {
+            "repetition_penalty": self.tokens.repetition_penalty,
+            "presence_penalty": 0,
+            "frequency_penalty": 0,
+        }
+
     def beginning(self, *, answering: bool, begun: bool) -> Beginning:
         """How a request begins. Raises ``BadReplyError`` where no way leads to an answer at once."""
         if not answering and not begun:
@@ -236,7 +248,7 @@ class ServerCalls(Engine):
         urls = await shared.urls.of(conversation)
         way = shared.beginning(answering=answering, begun=bool(begun))
         more, turn = way.request(text)
-        body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
+        body = {"model": shared.model, "logprobs": shared.abilities.logprobs, **shared.sampling, **parameters}
         body |= shared.abilities.id_parameters | more
         if shared.image_options:
             body["mm_processor_kwargs"] = dict(shared.image_options)

@@ -11,8 +11,9 @@ from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Message, Picture
+from dualfocus_eval.engines.checkpoint import end_tokens
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.loading import load_processor
+from dualfocus_eval.engines.loading import load_generation_settings, load_processor
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.messages import trial
@@ -45,10 +46,12 @@ def at_hand(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
         max_pixels=config.max_pixels,
         trust_remote_code=config.trust_remote_code,
     )
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))
+    model_config, processor, family = load_processor(checkpoint)
+    settings = load_generation_settings(checkpoint, model_config)
+    rows = model_config.get_text_config().vocab_size
+    ends = end_tokens(settings, processor.tokenizer, rows, config.pretrained)
+    template = ChatTemplate(processor, frozenset(ends), ends[0], ThinkingFormat.of(processor, family.thinking))
+    return family, PromptTokens(template, settings.repetition_penalty or 1.0)
 
 
 def image_options(config: ServerConfig, tokens: PromptTokens | None) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class PromptTokens:
     """What a server's prompts must consist of, but for the tokens of images, whose number only its processor knows."""
 
     template: ChatTemplate
+    repetition_penalty: float = 1.0
+    """Of the checkpoint's generation settings, which a server may have been started without."""
 
     def segments(self, conversation: Conversation, *, answering: bool = False) -> list[list[int]]:
         """Ids of the prompt between its images, generated turns spliced in as they are.

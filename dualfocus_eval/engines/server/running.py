@@ -35,6 +35,11 @@ from dualfocus_eval.families import Family
 
 __all__ = ["ServerEngine"]
 
+_BEFORE_PENALTY = (
+    "the checkpoint has a repetition_penalty: vLLM chooses words after it and returns their log-probabilities from "
+    "before it, so perplexities are unlike those of the engine in process, which are from after it"
+)
+
 
 class ServerEngine(ServerCalls, RunEngine):
     """All servers of a run."""
@@ -81,13 +86,21 @@ class ServerEngine(ServerCalls, RunEngine):
     @cached_property
     def key(self) -> Mapping[str, str]:
         tokens = self._shared.tokens
+        penalised = {"repetition_penalty": f"{tokens.repetition_penalty:g}"} if tokens and self._penalises else {}
         return {
             "engine": "server",
             "model": self._served.model,
             "root": self._served.root or "",
             "processor": processor_digest(tokens.template.processor) if tokens else "",
             "family_version": str(self.family.version),
+            **penalised,
         }
+
+    @property
+    def _penalises(self) -> bool:
+        """Whether the checkpoint has words that were said already become less likely."""
+        tokens = self._shared.tokens
+        return tokens is not None and tokens.repetition_penalty != 1
 
     @property
     def arithmetic(self) -> Mapping[str, str]:
@@ -110,6 +123,8 @@ class ServerEngine(ServerCalls, RunEngine):
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
         found = [text for text in (self._passes.problem, self._passes.warning) if text is not None]
+        if self._penalises and self.has_logprobs:
+            found.append(_BEFORE_PENALTY)
         found += [
             f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dualfocus_eval.engines.config import EngineConfig
+from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.engines.local import LocalEngine
+from measurements.random_models import build
 from tests.engines.asking import ask, completed, picture
 from tests.engines.server.conftest import EMBEDDED, Connect
 from tests.server_double import ServerDouble, serving
@@ -32,3 +37,31 @@ def test_the_text_is_that_of_the_tokenizer_at_hand(connected: Connect, in_proces
     expected = [completed(one).text for one in in_process.generate(requests)]
     assert [one.text for one in found] == expected
     assert [one.text for one in unknown] == [f" {text}" for text in expected]
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It has a repetition penalty, and many tokens that end an answer."""
+    folder: Path = tmp_path_factory.mktemp("qwen")
+    for part in build("qwen2_5_vl"):
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_the_checkpoint_s_own_settings_of_generation_count(qwen: Path, connected: Connect) -> None:
+    double, local = ServerDouble(qwen), load_engine(EngineConfig(str(qwen)))
+    double._model.generation_config.repetition_penalty = None  # as vLLM with --generation-config vllm
+    requests = [ask(picture(number, (40, 30)), "What is this?", most=20) for number in range(4)]
+    with serving(double.app) as address:
+        engine = connected(address, pretrained=str(qwen))
+        found = [completed(one) for one in engine.generate(requests)]
+    expected = [completed(one) for one in local.generate(requests)]
+    assert [(one.token_ids, one.text, one.finish) for one in found] == [
+        (one.token_ids, one.text, one.finish) for one in expected
+    ]
+    assert "eos" in {one.finish for one in found}
+    ends = {one.token_ids[-1] for one in found if one.finish == "eos"}
+    assert ends <= engine._tokens.template.end_ids
+    assert engine._tokens.template.default_end_id == local.checkpoint.default_end_id
+    assert engine.key["repetition_penalty"] == "1.1"
+    assert any("repetition_penalty" in warning for warning in engine.warnings)
