@@ -38,7 +38,7 @@ def connect(config: ServerConfig) -> ServerEngine:
     portal = context.__enter__()
     try:
         found = portal.call(partial(_connect, config, tokens))
-        options = [portal.call(options_to_send, one, found[1].model, found[2], tokens, config) for one in found[0]]
+        options = portal.call(options_to_send, found[0], found[1].model, found[2], tokens, config)
         beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
     except BaseException:
         context.__exit__(None, None, None)
@@ -59,7 +59,7 @@ def connect(config: ServerConfig) -> ServerEngine:
         tokens,
         family,
         check,
-        image_options=options[0],
+        image_options=options,
         beginnings=beginnings,
     )
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)

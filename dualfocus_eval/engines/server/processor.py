@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -63,19 +63,39 @@ def image_options(config: ServerConfig, tokens: PromptTokens | None) -> dict[str
 
 
 async def options_to_send(
-    server: Server, model: str, abilities: Abilities, tokens: PromptTokens | None, config: ServerConfig
+    servers: Sequence[Server], model: str, abilities: Abilities, tokens: PromptTokens | None, config: ServerConfig
 ) -> dict[str, Any]:
-    """`image_options` where the server takes them with a request, nothing where it has been started with them.
+    """`image_options` where ``servers`` take them with a request, nothing where they have been started with them.
 
-    vLLM takes them only under ``--trust-request-mm-kwargs``. Raises ``UserError`` where ``server`` resizes images
-    otherwise than the processor at hand, or does not show how.
+    vLLM takes them only under ``--trust-request-mm-kwargs``. Raises ``UserError`` where one resizes images otherwise
+    than the processor at hand, or does not show how, and where only some have been started with the options.
     """
     options = image_options(config, tokens)
     if tokens is None or not options:
         return {}
+    first, *others = [await _taken(server, model, abilities, tokens, config, options) for server in servers]
+    for server, other in zip(servers[1:], others, strict=True):
+        if other != first:
+            by_request, started = (servers[0], server) if first else (server, servers[0])
+            raise UserError(
+                f"{started.address} was started with the limits of min_pixels and max_pixels and {by_request.address} "
+                "without: give servers that are started alike (`dualfocus serve-command` prints how)"
+            )
+    return first
+
+
+async def _taken(
+    server: Server,
+    model: str,
+    abilities: Abilities,
+    tokens: PromptTokens,
+    config: ServerConfig,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What of ``options`` one server is to be sent."""
     images = [Image.new("RGB", size) for size in _telling(config)]
     expected = [tokens.image_tokens(image) for image in images]
-    for sent in (options, {}):
+    for sent in (dict(options), {}):
         more = {"mm_processor_kwargs": sent} if sent else {}
         if await _counts(server, model, {**abilities.id_parameters, **more}, images, tokens) == expected:
             return sent
