@@ -145,7 +145,7 @@ def _gaps(choice: Choice) -> tuple[float, ...]:
     """Of every generated token, how far its log-probability is above the next one's; empty where that is not known."""
     found = []
     for token in choice.tokens:
-        values = sorted((top.logprob for top in token.top_logprobs if top.logprob is not None), reverse=True)
+        values = token.likeliest
         if len(values) < 2:
             return ()
         found.append(values[0] - values[1])

@@ -18,7 +18,7 @@ from dualfocus_eval.engines.base import Conversation, Message, Picture
 from dualfocus_eval.engines.server.abilities import Abilities, id_parameters
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.messages import trial
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, is_floor
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 SGLANG = "sglang"
 """What SGLang calls itself in its list of models."""
+_ROUNDING = 1e-3
+"""By how much a log-probability may exceed 0."""
 _PAUSE = 2.0
 """Seconds between two looks at a server that is still loading."""
 _PROGRESS = 30.0
@@ -180,7 +182,7 @@ async def probe(server: Server, served: Served, config: ServerConfig) -> Abiliti
     logprobs = {"logprobs": True, "top_logprobs": 2}
     native = served.is_sglang
     ids = {**logprobs, **id_parameters(native)}
-    scores = {**ids, "add_generation_prompt": False, "continue_final_message": True, "top_logprobs": 1}
+    scores = {**ids, "add_generation_prompt": False, "continue_final_message": True}
     plain = await ask(logprobs)
     has_logprobs = plain is not None and bool(plain.choice.tokens)
     reply = await ask(ids)
@@ -188,6 +190,7 @@ async def probe(server: Server, served: Served, config: ServerConfig) -> Abiliti
     wanted = reply.choice.token_ids if has_ids and reply and not native else None
     forced = await ask({**scores, "allowed_token_ids": wanted}, begun="A") if wanted else None
     can_force = forced is not None and forced.choice.token_ids == wanted
+    _require_logprobs(server, plain, forced)
     prompt = await ask({**scores, "prompt_logprobs": 1}, begun="A") if can_force else None
     named = await ask({}, named=True) if not native else None
     return Abilities(
@@ -197,6 +200,21 @@ async def probe(server: Server, served: Served, config: ServerConfig) -> Abiliti
         prompt_logprobs=prompt is not None and bool(prompt.prompt_logprobs),
         image_uuids=named is not None and has_ids,
         native_scores=native and has_ids,
+    )
+
+
+def _require_logprobs(server: Server, plain: Reply | None, forced: Reply | None) -> None:
+    """Raise ``UserError`` where logits come as log-probabilities, or those of a ``forced`` token among it alone."""
+    free, only = ([*reply.choice.tokens] if reply else [] for reply in (plain, forced))
+    if any(token.logprob is not None and token.logprob > _ROUNDING for token in (*free, *only)):
+        wrong = "logits"
+    elif any(not is_floor(token.logprob or 0.0) and any(map(is_floor, token.likeliest)) for token in only):
+        wrong = "log-probabilities of the allowed tokens only"
+    else:
+        return
+    raise UserError(
+        f"{server.address}: it returns {wrong}, which are no likelihoods of a text: start it without --logprobs-mode, "
+        "or with raw_logprobs"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.server.config import ServerConfig
@@ -128,3 +129,31 @@ def test_where_the_processor_is_found(served: str) -> None:
     assert (found.model, found.root, found.software) == (NAME, EMBEDDED, "vllm 0.32.0")
     with pytest.raises(UserError, match=f"it does not serve 'other' but {NAME}; set model="):
         connect(ServerConfig(base_url=served, model="other", pretrained=EMBEDDED))  # type: ignore[arg-type]
+
+
+class Processed(ServerDouble):
+    """vLLM with ``--logprobs-mode processed_logprobs``, or with ``raw_logits``."""
+
+    logits: bool = False
+
+    def _step(self, token: int, values: torch.Tensor, *more: Any) -> dict[str, Any]:
+        return super()._step(token, values + 50 if self.logits else values, *more)
+
+    def _generate(self, inputs: dict[str, Any], length: int, most: int, body: dict[str, Any]) -> Any:
+        ids, logprobs = super()._generate(inputs, length, most, body)
+        allowed = body.get("allowed_token_ids")
+        if allowed and not self.logits:
+            for values in logprobs:
+                values[:] = -9999.0
+                values[allowed] = 0.0
+        return ids, logprobs
+
+
+@pytest.mark.parametrize(
+    ("logits", "told"), [(True, "logits"), (False, "log-probabilities of the allowed tokens only")]
+)
+def test_what_are_no_log_probabilities_of_the_model_is_refused(connected: Connect, logits: bool, told: str) -> None:
+    double = Processed(Path(EMBEDDED))
+    double.logits = logits
+    with serving(double.app) as address, pytest.raises(UserError, match=f"it returns {told}.*--logprobs-mode"):
+        connected(address)

@@ -72,12 +72,13 @@ class Trusting(ServerDouble):
 
 def test_limits_hold_on_every_server(qwen: str, connected: Connect) -> None:
     limited, trusting = Limited(Path(qwen)), Trusting(Path(qwen))
-    limited._processor.image_processor.size = {"shortest_edge": 256, "longest_edge": 800}
+    limited._processor.image_processor.size = {"shortest_edge": 512, "longest_edge": 1600}
+    # The sample of the fingerprint is so large that this limit does not show in it.
     with serving(limited.app) as started, serving(trusting.app) as asked:
-        assert connected(started, pretrained=qwen, max_pixels=800)._shared.image_options == {}
-        sent = connected(asked, pretrained=qwen, max_pixels=800)._shared.image_options
-        assert sent == {"size": {"shortest_edge": 256, "longest_edge": 800}}
+        assert connected(started, pretrained=qwen, min_pixels=512)._shared.image_options == {}
+        sent = connected(asked, pretrained=qwen, min_pixels=512)._shared.image_options
+        assert sent == {"size": {"shortest_edge": 512, "longest_edge": 1600}}
         for addresses in (f"{started},{asked}", f"{asked},{started}"):
             with pytest.raises(UserError, match=f"{started}.* was started with the limits") as caught:
-                connected(addresses, pretrained=qwen, max_pixels=800)
+                connected(addresses, pretrained=qwen, min_pixels=512)
             assert f"{asked}/v1 without" in str(caught.value)
