@@ -11,7 +11,8 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation
 from dualfocus_eval.engines.image_inputs import image_inputs
-from dualfocus_eval.engines.template import ChatTemplate, prompt_parts
+from dualfocus_eval.engines.server.messages import pictures_of
+from dualfocus_eval.engines.template import ChatTemplate, RenderingError, prompt_parts
 
 __all__ = ["PromptTokens"]
 
@@ -29,7 +30,8 @@ class PromptTokens:
     def segments(self, conversation: Conversation, *, answering: bool = False) -> list[list[int]]:
         """Ids of the prompt between its images, generated turns spliced in as they are.
 
-        Raises ``RenderingError`` where the template refuses the conversation.
+        Raises ``RenderingError`` where the template refuses the conversation, and where a text has what stands for an
+        image, in the place of which a server would show one.
         """
         found: list[list[int]] = [[]]
         for number, (text, turn) in enumerate(self.template.pieces(conversation, answering=answering)):
@@ -41,6 +43,13 @@ class PromptTokens:
                 else:
                     found[-1].append(token)
             found[-1] += turn
+        shown, given = len(found) - 1, len(pictures_of(conversation))
+        if shown > given:
+            raise RenderingError("image_token_in_text", "the text contains the model's image placeholder")
+        if shown < given and self._placeholders:
+            raise RenderingError(
+                "chat_template", f"the chat template shows {shown} of the conversation's {given} pictures"
+            )
         return found
 
     def image_tokens(self, pixels: Image.Image) -> int:

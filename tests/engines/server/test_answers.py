@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dualfocus_eval.engines.base import ScoreRequest
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.engines.local import LocalEngine
@@ -37,6 +38,17 @@ def test_the_text_is_that_of_the_tokenizer_at_hand(connected: Connect, in_proces
     expected = [completed(one).text for one in in_process.generate(requests)]
     assert [one.text for one in found] == expected
     assert [one.text for one in unknown] == [f" {text}" for text in expected]
+
+
+def test_a_text_that_would_move_the_image_fails_as_in_process(
+    served: str, connected: Connect, in_process: LocalEngine
+) -> None:
+    request = ask("What does <image> mean?", picture(1))
+    engine = connected(served)
+    assert [engine.generate([request]), engine.score([ScoreRequest(request.conversation, (5,))])] == [
+        in_process.generate([request]),
+        in_process.score([ScoreRequest(request.conversation, (5,))]),
+    ]
 
 
 @pytest.fixture(scope="module")
