@@ -46,7 +46,7 @@ def connect(config: ServerConfig) -> ServerEngine:
     servers, served, abilities, fingerprint, passes = found
 
     def check(reply: Reply) -> None:
-        if difference := fingerprint.difference_of_software(reply.system_fingerprint):
+        if difference := fingerprint.difference_of_software(reply.configuration):
             raise _become_another(", ".join(config.base_url), difference)
 
     pool = portal.call(_pool, servers, config)

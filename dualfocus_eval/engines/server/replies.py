@@ -12,6 +12,9 @@ __all__ = ["BadReplyError", "Choice", "Reply", "finite", "is_floor", "not_a", "r
 _FLOOR = -9999.0
 """What vLLM writes in the place of a log-probability that is NaN or minus infinity."""
 
+_VLLM = "vllm-"
+"""What its ``system_fingerprint`` begins with, unless it was started with another --fingerprint-mode."""
+
 
 class BadReplyError(Exception):
     """A reply that is no chat completion, or lacks what was asked for; ``kind`` as `Failure.kind`."""
@@ -124,6 +127,15 @@ class Reply(BaseModel):
         None, validation_alias=AliasChoices("prompt_token_ids", AliasPath("choices", 0, "prompt_token_ids"))
     )
     prompt_logprobs: list[dict[int, PromptLogprob] | None] | None = None
+
+    @property
+    def configuration(self) -> str | None:
+        """vLLM's version and a digest of its configuration; None of other servers.
+
+        Others' ``system_fingerprint`` may change from one reply to the next: OpenAI's tells which of its own answered.
+        """
+        fingerprint = self.system_fingerprint
+        return fingerprint if fingerprint and fingerprint.startswith(_VLLM) else None
 
     @property
     def choice(self) -> Choice:
