@@ -46,14 +46,18 @@ def completion_of(reply: Reply, request: GenerateRequest, tokenizer: Any = None)
     return Completion(text.lstrip(), (), (), finish, None, Thinking(told, 0))
 
 
-def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) -> Completion | Failure:
+def answer_of(
+    reply: Reply, request: GenerateRequest, thinking: ThinkingFormat, prompt_ids: Sequence[int]
+) -> Completion | Failure:
     """The answer of a model that may think before, without what it thought. Raises ``BadReplyError``.
 
     What the server makes of the thinking itself does not count where it returns the token ids, which hold all.
+    ``prompt_ids`` are the last of the prompt as the template at hand writes it, for servers that do not return them.
     """
     choice = reply.choice
     if choice.token_ids is None or reply.prompt_token_ids is None:
-        return completion_of(_split(reply, thinking), request)
+        split = _split(reply, thinking, thinking.reader(prompt_ids).inside)
+        return split if isinstance(split, Failure) else completion_of(split, request)
     generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
     part = _answer_part(reply.prompt_token_ids, generated.ids, request, thinking, _finish(choice))
     if isinstance(part, Failure):
@@ -121,13 +125,22 @@ def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
-def _split(reply: Reply, thinking: ThinkingFormat) -> Reply:
-    """``reply``, of a server that returns no token ids, with its thinking cut off the text by the markers."""
-    message = reply.choice.message
-    before, closing, after = (message.content or "").rpartition(thinking.markers.closing)
-    if message.thought or not closing:
+def _split(reply: Reply, thinking: ThinkingFormat, inside: bool) -> Reply | Failure:
+    """``reply``, of a server that returns no token ids, with its thinking cut off the text by the markers.
+
+    With ``inside`` the prompt has opened a block. One that does not end has no answer.
+    """
+    message, markers = reply.choice.message, thinking.markers
+    text = message.content or ""
+    before, closing, after = text.rpartition(markers.closing)
+    if message.thought:
         return reply
-    told = before.strip().removeprefix(thinking.markers.opening).strip()
+    if not closing:
+        if not inside and not text.lstrip().startswith(markers.opening):
+            return reply
+        kind = "thinking_budget" if _finish(reply.choice) == "length" else "thinking_unfinished"
+        return unanswered(kind, reply.completion_tokens)
+    told = before.strip().removeprefix(markers.opening).strip()
     split = message.model_copy(update={"content": after, "reasoning": told})
     choice = reply.choice.model_copy(update={"message": split})
     return reply.model_copy(update={"choices": [choice]})

@@ -161,12 +161,17 @@ class ServerCalls(Engine):
             return Completion("", (), (), "length")
         thinking = self._shared.thinking
         parameters: dict[str, Any] = {"max_tokens": request.most_tokens(thinks=thinking is not None)}
-        if request.stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
-            parameters["stop"] = list(request.stop)
+        stop = [text for text in request.stop if text]
+        if stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
+            parameters["stop"] = stop
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
-        reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
-        found = answer_of(reply, request, thinking) if thinking else completion_of(reply, request, self._tokenizer)
+        segments = self._segments(request.conversation, answering=request.answers_at_once)
+        reply = await self._ask(request.conversation, (), parameters, request.answers_at_once, segments)
+        if thinking is None:
+            found = completion_of(reply, request, self._tokenizer)
+        else:
+            found = answer_of(reply, request, thinking, segments[-1])
         if request.unmarked and isinstance(found, Completion):
             found = replace(found, text=self._shared.family.unmarked(found.text))
         if thinking is None:
@@ -183,7 +188,7 @@ class ServerCalls(Engine):
         if self._shared.abilities.native_scores:
             return await self._score_natively(request)
 
-        segments = self._tokens.segments(request.conversation, answering=True)
+        segments = self._segments(request.conversation, answering=True)
 
         async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
             return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True, segments)
@@ -230,19 +235,21 @@ class ServerCalls(Engine):
             pictures_of(request.conversation)
         )
 
+    def _segments(self, conversation: Conversation, *, answering: bool) -> list[list[int]]:
+        """`PromptTokens.segments`; empty where those are not known."""
+        return self._shared.tokens.segments(conversation, answering=answering) if self._shared.tokens else []
+
     async def _ask(
         self,
         conversation: Conversation,
         begun: Sequence[int],
         parameters: Mapping[str, Any],
         answering: bool,
-        segments: list[list[int]] | None = None,
+        segments: list[list[int]],
     ) -> Reply:
-        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's, whose
-        ``segments`` the caller may have at hand."""
+        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's
+        ``segments``."""
         shared = self._shared
-        if segments is None and shared.tokens:
-            segments = shared.tokens.segments(conversation, answering=answering)
         conversation = shared.tokens.sent(conversation) if shared.tokens else conversation
         text = self._tokens.template.begun_text(begun) if begun else ""
         urls = await shared.urls.of(conversation)

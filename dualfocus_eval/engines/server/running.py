@@ -181,7 +181,8 @@ class ServerEngine(ServerCalls, RunEngine):
         shared = self._shared
         if shared.tokens is None or not shared.abilities.token_ids:
             return ()
-        reply = shared.portal.call(self._ask, conversation, (), {"max_tokens": 1}, False)
+        segments = self._segments(conversation, answering=False)
+        reply = shared.portal.call(self._ask, conversation, (), {"max_tokens": 1}, False, segments)
         return shared.tokens.parts(reply.prompt_token_ids)
 
     def expected_image_tokens(self, picture: Picture) -> int | None:
