@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
@@ -100,7 +101,8 @@ def served_model(config: ServerConfig) -> Served:
         finally:
             await server.close()
 
-    return asyncio.run(ask())
+    with start_blocking_portal() as portal:  # a notebook has an event loop in this thread already
+        return portal.call(ask)
 
 
 async def _models(server: Server, patience: float) -> list[_Model]:

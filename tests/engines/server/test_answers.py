@@ -40,6 +40,12 @@ def test_the_text_is_that_of_the_tokenizer_at_hand(connected: Connect, in_proces
     assert [one.text for one in unknown] == [f" {text}" for text in expected]
 
 
+def test_an_empty_stop_text_is_none(served: str, connected: Connect, in_process: LocalEngine) -> None:
+    """vLLM refuses it."""
+    request = ask(picture(1, (80, 60)), "What color is the box?", stop=("", "zzz"))
+    assert completed(connected(served).generate([request])[0]).text == completed(in_process.generate([request])[0]).text
+
+
 def test_a_text_that_would_move_the_image_fails_as_in_process(
     served: str, connected: Connect, in_process: LocalEngine
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_where_the_processor_is_found(served: str) -> None:
     assert (found.model, found.root, found.software) == (NAME, EMBEDDED, "vllm 0.32.0")
     with pytest.raises(UserError, match=f"it does not serve 'other' but {NAME}; set model="):
         connect(ServerConfig(base_url=served, model="other", pretrained=EMBEDDED))  # type: ignore[arg-type]
+
+
+def test_a_notebook_s_event_loop_is_not_in_the_way(served: str) -> None:
+    async def cell() -> str:
+        return served_model(ServerConfig(base_url=served)).model  # type: ignore[arg-type]
+
+    assert asyncio.run(cell()) == NAME
 
 
 class Processed(ServerDouble):
