@@ -125,6 +125,9 @@ class RunEngine(Engine):
         """The engine for one of several calls at the same time, with counters of its own."""
         return self
 
+    def interrupt(self) -> None:
+        """End the calls that are in other threads now, with ``RunEndedError``; where there are none, do nothing."""
+
     def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
         """Engines of the same model that must give the same answers, by how they compute them; the plainest last."""
         return {}

@@ -134,7 +134,7 @@ class Session:
 
         before = store.reused
         try:
-            for what, traces in results_of(run, batches, engine.parallel_calls):
+            for what, traces in results_of(run, batches, engine.parallel_calls, engine.interrupt):
                 self._count(traces)
                 yield what, traces
         except RunEndedError:
@@ -160,7 +160,7 @@ class Session:
         def run(batch: tuple[B, Targets]) -> tuple[B, Targets, list[Likelihood | Failure]]:
             return *batch, loglikelihood(batch[1], engine.call_engine(), self._settings)
 
-        for what, targets, results in results_of(run, batches, engine.parallel_calls):
+        for what, targets, results in results_of(run, batches, engine.parallel_calls, engine.interrupt):
             self._summary.add_scores(targets, results)
             for (question, _), result in zip(targets, results, strict=True):
                 self._outcomes.add_score(question.key, result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from anyio.from_thread import start_blocking_portal
@@ -34,22 +35,18 @@ logger = logging.getLogger(__name__)
 def connect(config: ServerConfig) -> ServerEngine:
     """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
     family, tokens = at_hand(config)
-    context = start_blocking_portal()
-    portal = context.__enter__()
-    try:
-        found = portal.call(partial(_connect, config, tokens))
-        options = portal.call(options_to_send, found[0], found[1].model, found[2], tokens, config)
-        beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
-    except BaseException:
-        context.__exit__(None, None, None)
-        raise
-    servers, served, abilities, fingerprint, passes = found
+    with ExitStack() as stack:  # left by an error, and by Ctrl-C, it ends what is going on
+        portal = stack.enter_context(start_blocking_portal())
+        servers, served, abilities, fingerprint, passes = portal.call(partial(_connect, config, tokens))
+        options = portal.call(options_to_send, servers, served.model, abilities, tokens, config)
+        beginnings = portal.call(_beginnings, servers[0], served.model, tokens, abilities)
+        pool = portal.call(_pool, servers, config)
+        closing = stack.pop_all()
 
     def check(reply: Reply) -> None:
         if difference := fingerprint.difference_of_software(reply.configuration):
             raise _become_another(", ".join(config.base_url), difference)
 
-    pool = portal.call(_pool, servers, config)
     shared = Shared(
         portal,
         pool,
@@ -63,7 +60,7 @@ def connect(config: ServerConfig) -> ServerEngine:
         beginnings=beginnings,
     )
     logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, passes, context)
+    return ServerEngine(shared, config, served, fingerprint, passes, closing)
 
 
 async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:

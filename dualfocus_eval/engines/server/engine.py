@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from dualfocus_eval.engines.base import (
     Failure,
     GenerateRequest,
     Picture,
+    RunEndedError,
     Score,
     ScoreRequest,
 )
@@ -71,6 +73,8 @@ class Shared:
     native: NativeScorer = field(default_factory=NativeScorer)
     beginnings: Beginnings = field(default_factory=Beginnings)
     """How the server is made to answer at once."""
+    running: set[Future[Any]] = field(default_factory=set)
+    """Calls that threads wait for."""
     retokenised: int = 0
     """Requests whose prompt the server tokenised otherwise than the model had generated it."""
 
@@ -148,7 +152,17 @@ class ServerCalls(Engine):
                 counters.seconds["server"] = counters.seconds.get("server", 0.0) + time.perf_counter() - begin
             return found
 
-        return self._shared.portal.call(together)
+        call = self._shared.portal.start_task_soon(together)
+        self._shared.running.add(call)
+        try:
+            return call.result()
+        except CancelledError:
+            raise RunEndedError("interrupted") from None
+        except KeyboardInterrupt:
+            call.cancel()
+            raise
+        finally:
+            self._shared.running.discard(call)
 
     async def _attempt(self, run: Callable[[Any], Awaitable[R | Failure]], request: Any) -> R | Failure:
         try:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from anyio.from_thread import BlockingPortal
 
 from dualfocus_eval.engines.base import (
     Completion,
@@ -51,7 +49,7 @@ class ServerEngine(ServerCalls, RunEngine):
         served: Served,
         fingerprint: Fingerprint,
         passes: TwoPasses,
-        portal: AbstractContextManager[BlockingPortal],
+        portal: ExitStack,
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
@@ -171,6 +169,11 @@ class ServerEngine(ServerCalls, RunEngine):
         """The engine for one of several calls at the same time, with counters of its own."""
         return ServerCalls(self._shared)
 
+    def interrupt(self) -> None:
+        """See `RunEngine.interrupt`."""
+        for call in list(self._shared.running):
+            call.cancel()
+
     def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
         """The same requests once more, as many at a time as in a run, and one at a time."""
         together = f"again, {self.parallel_calls} at a time"
@@ -196,7 +199,7 @@ class ServerEngine(ServerCalls, RunEngine):
                 await server.close()
 
         self._shared.portal.call(close_all)
-        self._portal.__exit__(None, None, None)
+        self._portal.close()
 
 
 class _OneByOne(ServerCalls):
