@@ -14,7 +14,6 @@ from dualfocus_eval.engines.base import RunEndedError
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.engine import Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
@@ -25,6 +24,7 @@ from dualfocus_eval.engines.server.replies import BadReplyError, Reply
 from dualfocus_eval.engines.server.retrying import retrying
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.server.two_passes import TwoPasses
 
 __all__ = ["connect"]

@@ -25,9 +25,10 @@ from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.engine import ServerCalls, Shared
+from dualfocus_eval.engines.server.engine import ServerCalls
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.probing import Served
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.families import Family
 
