@@ -222,3 +222,12 @@ def test_likelihoods_of_texts_are_those_of_the_engine_in_process(
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     with pytest.raises(UserError, match="compares likelihoods of given texts, which the server cannot compute"):
         scored(engine="server", base_url=with_logprobs, model="dualfocus-tiny")
+
+
+def test_each_of_several_processes_is_a_client(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them has a device of its own to name."""
+    second = SimpleNamespace(num_processes=2, process_index=1, device="cuda:1", is_main_process=False)
+    monkeypatch.setattr("dualfocus_eval.harness.model.Accelerator", lambda: second)
+    model = DualFocusSimple(engine="server", base_url=served)
+    assert model.session.engine.has_logprobs
+    model.session.engine.close()
