@@ -176,9 +176,8 @@ async def probe_all(servers: Sequence[Server], served: Served, config: ServerCon
 async def probe(server: Server, served: Served, config: ServerConfig) -> Abilities:
     """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about an image at all."""
 
-    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "") -> Reply | None:
-        body = await trial(served.model, sample_conversation(), more, named=named, begun=begun or None)
-        return await _answer(server, body, config)
+    async def ask(more: Mapping[str, Any], **how: Any) -> Reply | None:
+        return await _answer(server, await trial(served.model, sample_conversation(), more, **how), config)
 
     await _require(server, await trial(served.model, sample_conversation()), config)
     logprobs = {"logprobs": True, "top_logprobs": 2}
@@ -195,12 +194,14 @@ async def probe(server: Server, served: Served, config: ServerConfig) -> Abiliti
     _require_logprobs(server, plain, forced)
     prompt = await ask({**scores, "prompt_logprobs": 1}, begun="A") if can_force else None
     named = await ask({}, named=True) if not native else None
+    # A server whose cache of prepared images is off, or is one of several, takes the name and does not know it again.
+    known = await ask({}, known=True) if named is not None else None
     return Abilities(
         logprobs=has_logprobs,
         token_ids=has_ids,
         forced_tokens=has_logprobs and can_force,
         prompt_logprobs=prompt is not None and bool(prompt.prompt_logprobs),
-        image_uuids=named is not None and has_ids,
+        image_uuids=known is not None and has_ids,
         native_scores=native and has_ids,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.server.config import ServerConfig
@@ -18,8 +19,9 @@ from dualfocus_eval.engines.server.probing import served_model
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.method.settings import Settings
+from tests.engines.asking import ask, completed, picture
 from tests.engines.server.conftest import EMBEDDED, Connect
-from tests.server_double import ABILITIES, NAME, ServerDouble, serving
+from tests.server_double import ABILITIES, NAME, Refusal, ServerDouble, serving
 
 Serve = Callable[..., str]
 
@@ -137,6 +139,23 @@ def test_a_notebook_s_event_loop_is_not_in_the_way(served: str) -> None:
         return served_model(ServerConfig(base_url=served)).model  # type: ignore[arg-type]
 
     assert asyncio.run(cell()) == NAME
+
+
+class Forgetful(ServerDouble):
+    """vLLM with ``--mm-processor-cache-gb 0``."""
+
+    def _image(self, part: dict[str, Any], index: int) -> Image.Image:
+        if part["image_url"] is None:
+            raise Refusal(400, "Failed to apply LlavaProcessor")
+        return super()._image(part, index)
+
+
+def test_a_server_that_does_not_know_images_again_gets_them_every_time(connected: Connect) -> None:
+    with serving(Forgetful(Path(EMBEDDED)).app) as address:
+        engine = connected(address)
+        for _ in range(2):
+            completed(engine.generate([ask(picture(1, (80, 60)), "What color is the box?")])[0])
+        assert not engine._shared.abilities.image_uuids
 
 
 class Processed(ServerDouble):
