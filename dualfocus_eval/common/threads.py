@@ -22,8 +22,8 @@ def results_of(
     """Results of ``function`` for all ``items``, ``workers`` of them at a time, in the order in which they are done.
 
     With one worker, in the caller's thread. ``items`` are taken one by one in the caller's thread, as workers become
-    free. What ``function`` raises is raised here, once the calls that have begun are done. So is KeyboardInterrupt, for
-    which ``interrupt`` is called, to end them, until they are.
+    free. What ``function`` raises is raised here, once the calls that have begun are done. On KeyboardInterrupt, and
+    where nobody wants further results, ``interrupt`` is called, to end them, until they are.
     """
     if workers == 1:
         yield from map(function, items)
@@ -39,7 +39,7 @@ def results_of(
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         pool.shutdown(wait=False, cancel_futures=True)
         while wait(pending, timeout=_SOON).not_done:
             interrupt()
