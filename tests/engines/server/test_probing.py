@@ -170,9 +170,8 @@ class Processed(ServerDouble):
         ids, logprobs = super()._generate(inputs, length, most, body)
         allowed = body.get("allowed_token_ids")
         if allowed and not self.logits:
-            for values in logprobs:
-                values[:] = -9999.0
-                values[allowed] = 0.0
+            floor = torch.full_like(logprobs[0], -9999.0)
+            logprobs = [floor.index_fill(0, torch.tensor(allowed), 0.0) for _ in logprobs]
         return ids, logprobs
 
 

@@ -78,7 +78,6 @@ def test_limits_hold_on_every_server(qwen: str, connected: Connect) -> None:
         assert connected(started, pretrained=qwen, min_pixels=512)._shared.image_options == {}
         sent = connected(asked, pretrained=qwen, min_pixels=512)._shared.image_options
         assert sent == {"size": {"shortest_edge": 512, "longest_edge": 1600}}
-        for addresses in (f"{started},{asked}", f"{asked},{started}"):
-            with pytest.raises(UserError, match=f"{started}.* was started with the limits") as caught:
-                connected(addresses, pretrained=qwen, min_pixels=512)
-            assert f"{asked}/v1 without" in str(caught.value)
+        with pytest.raises(UserError, match=f"{started}.* was started with the limits") as caught:
+            connected(f"{asked},{started}", pretrained=qwen, min_pixels=512)
+        assert f"{asked}/v1 without" in str(caught.value)

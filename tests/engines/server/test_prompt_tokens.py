@@ -36,22 +36,26 @@ def test_segments_are_the_processor_s(tokens: PromptTokens, images: int) -> None
     assert not PromptTokens.agree(segments, [*prompt[:1], prompt[0], *prompt[1:]])
 
 
-@pytest.mark.parametrize("text", [" a label", "a label"])
-def test_generated_turns_are_sent_as_texts_that_the_template_writes_as_they_were(
-    tokens: PromptTokens, text: str
-) -> None:
-    _check_turn(tokens, text)
+def test_generated_turns_are_sent_as_texts_that_the_template_writes_as_they_were(tokens: PromptTokens) -> None:
+    if "assistant \n" in tokens.template.text([_turn("user"), _turn("assistant")], continued=False):
+        pytest.skip("LLaVA-OneVision's template writes a space before an answer that it does not write for a new one")
+    _check_turn(tokens, f"{tokens.template._gap}a label")
 
 
 @pytest.mark.parametrize("gap", [" ", ""])
 def test_a_space_that_sentencepiece_hides_is_sent_unless_the_template_writes_it(tmp_path: Path, gap: str) -> None:
     write_tokenizer(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path, extra_special_tokens={"image_token": "<image>"})
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
     _, processor = ARCHITECTURES["llava"]()
-    processor.tokenizer = tokenizer
+    processor.tokenizer, processor.image_token_id = tokenizer, tokenizer.convert_tokens_to_ids("<image>")
     processor.chat_template = LLAVA_TEMPLATE.replace("+ ': ' }}", f"+ (': ' if m['role'] == 'user' else ':{gap}') }}}}")
     end = tokenizer.eos_token_id
     _check_turn(PromptTokens(ChatTemplate(processor, frozenset([end]), end)), " red box")
+
+
+def _turn(role: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": "?"}]}
 
 
 def _check_turn(tokens: PromptTokens, text: str) -> None:

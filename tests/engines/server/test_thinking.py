@@ -67,7 +67,7 @@ class Thinker(ServerDouble):
 
 
 def engine_in_front_of(double: Thinker, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, address: str) -> Any:
-    tokens = PromptTokens(ChatTemplate.of(checkpoint))
+    tokens = PromptTokens(ChatTemplate.of(checkpoint), checkpoint.generation_config.repetition_penalty or 1.0)
     monkeypatch.setattr(connecting, "at_hand", lambda config: (checkpoint.family, tokens))
     return connect(ServerConfig(base_url=address, model=double.name, timeout=20.0, retries=0))
 
