@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,8 @@ class ServerEngine(ServerCalls, RunEngine):
         super().__init__(shared)
         self.parallel_calls = config.concurrency
         self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
+        # Later, its thread would not run any more and be waited for without end.
+        atexit.register(portal.close)
 
     @property
     def counters(self) -> Counters:
@@ -200,6 +203,7 @@ class ServerEngine(ServerCalls, RunEngine):
                 await server.close()
 
         self._shared.portal.call(close_all)
+        atexit.unregister(self._portal.close)
         self._portal.close()
 
 
