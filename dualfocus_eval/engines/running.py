@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,12 @@ class RunEngine(Engine):
     @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
-        return True
+        return self.scoring_problem is None
+
+    @property
+    def scoring_problem(self) -> str | None:
+        """Why it cannot score given texts; None where it can."""
+        return None
 
     @property
     def two_pass_problem(self) -> str | None:
@@ -120,6 +126,10 @@ class RunEngine(Engine):
     def questions_per_call(self, batch_size: int) -> int:
         """How many questions go into one call: where several calls run at the same time, each takes one."""
         return batch_size if self.parallel_calls == 1 else 1
+
+    def interrupted(self) -> AbstractContextManager[None]:
+        """While it is entered, calls that are running end with ``RunEndedError``, as far as they can be ended."""
+        return nullcontext()
 
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""

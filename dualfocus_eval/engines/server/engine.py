@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
-
-from anyio.from_thread import BlockingPortal
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import (
@@ -24,21 +22,17 @@ from dualfocus_eval.engines.base import (
     ScoreRequest,
 )
 from dualfocus_eval.engines.image_inputs import image_inputs
-from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.answers import answer_of, completion_of
-from dualfocus_eval.engines.server.beginning import Beginning, Beginnings
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
-from dualfocus_eval.engines.server.pool import ServerPool
+from dualfocus_eval.engines.server.messages import messages_of, pictures_of
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage
 from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
-from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, NativeScorer, read_native_reply
+from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, read_native_reply
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.template import RenderingError
-from dualfocus_eval.engines.thinking import ThinkingFormat
-from dualfocus_eval.families import Family
 
-__all__ = ["ServerCalls", "Shared"]
+__all__ = ["ServerCalls"]
 
 R = TypeVar("R")
 
@@ -48,45 +42,6 @@ _IMAGE_TOKENS = 256
 """Of one image, where a rough number will do."""
 _COST_OF_A_REQUEST = 64
 """Prompt tokens that a server computes in the time that a request of one token costs it beyond them."""
-
-
-@dataclass(eq=False)
-class Shared:
-    """What all calls have in common."""
-
-    portal: BlockingPortal
-    pool: ServerPool
-    urls: ImageUrls
-    model: str
-    abilities: Abilities
-    tokens: PromptTokens | None
-    """None where the checkpoint's processor is not at hand."""
-    family: Family
-    check: Callable[[Reply], None]
-    """Raises where a reply is of another model than the run's."""
-    image_options: Mapping[str, Any] = field(default_factory=dict)
-    """What the server's image processor is told with every request."""
-    total: Counters = field(default_factory=Counters)
-    """What was done for all callers together."""
-    native: NativeScorer = field(default_factory=NativeScorer)
-    beginnings: Beginnings = field(default_factory=Beginnings)
-    """How the server is made to answer at once."""
-    retokenised: int = 0
-    """Requests whose prompt the server tokenised otherwise than the model had generated it."""
-
-    @property
-    def thinking(self) -> ThinkingFormat | None:
-        """How the checkpoint marks its thinking; None for one that does not think, or is not known."""
-        return self.tokens.template.thinking if self.tokens else None
-
-    def beginning(self, *, answering: bool, begun: bool) -> Beginning:
-        """How a request begins. Raises ``BadReplyError`` where no way leads to an answer at once."""
-        if not answering and not begun:
-            return Beginning()
-        way = self.beginnings.begun if begun else self.beginnings.empty
-        if way is None:
-            raise BadReplyError("thinking_not_closed", "the server cannot be made to answer without thinking")
-        return way
 
 
 class ServerCalls(Engine):
@@ -131,7 +86,7 @@ class ServerCalls(Engine):
                 counters.seconds["server"] = counters.seconds.get("server", 0.0) + time.perf_counter() - begin
             return found
 
-        return self._shared.portal.call(together)
+        return self._shared.run(together)
 
     async def _attempt(self, run: Callable[[Any], Awaitable[R | Failure]], request: Any) -> R | Failure:
         try:

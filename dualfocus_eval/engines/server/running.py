@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from anyio.from_thread import BlockingPortal
 
 from dualfocus_eval.engines.base import (
     Completion,
@@ -27,9 +25,10 @@ from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.engine import ServerCalls, Shared
+from dualfocus_eval.engines.server.engine import ServerCalls
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.probing import Served
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.families import Family
 
@@ -46,11 +45,11 @@ class ServerEngine(ServerCalls, RunEngine):
         served: Served,
         fingerprint: Fingerprint,
         passes: TwoPasses,
-        portal: AbstractContextManager[BlockingPortal],
+        resources: ExitStack,
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
+        self._served, self._fingerprint, self._passes, self._resources = served, fingerprint, passes, resources
 
     @property
     def counters(self) -> Counters:
@@ -124,10 +123,18 @@ class ServerEngine(ServerCalls, RunEngine):
         return tuple(found)
 
     @property
-    def can_score(self) -> bool:
-        """Whether given texts can be scored."""
+    def scoring_problem(self) -> str | None:
         shared = self._shared
-        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
+        if not shared.abilities.scores:
+            return "this server cannot score given texts"
+        if shared.tokens is None:
+            return (
+                "given texts are scored with the model's tokenizer, which is not known here: name the checkpoint, a "
+                "folder or hub id, with pretrained="
+            )
+        if not shared.beginnings.complete:
+            return "given texts cannot be scored, since this server cannot be made to answer without thinking"
+        return None
 
     @property
     def can_skip_thinking(self) -> bool:
@@ -147,6 +154,16 @@ class ServerEngine(ServerCalls, RunEngine):
     def has_end_token(self) -> bool:
         """Only token ids show that the end token is among what a reply holds."""
         return self._shared.abilities.token_ids
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        self._shared.interrupted = True
+        for call in tuple(self._shared.calls):
+            call.cancel()
+        try:
+            yield
+        finally:
+            self._shared.interrupted = False
 
     def claim_traces(self, folder: Path) -> None:
         """See `RunEngine.claim_traces`; the server's fingerprint lies beside the traces."""
@@ -180,7 +197,7 @@ class ServerEngine(ServerCalls, RunEngine):
                 await server.close()
 
         self._shared.portal.call(close_all)
-        self._portal.__exit__(None, None, None)
+        self._resources.close()
 
 
 class _OneByOne(ServerCalls):
