@@ -183,8 +183,8 @@ def _refuse_foreign(arguments: Mapping[str, Any]) -> None:
     own = _SERVER_TYPES if served else _ENGINE_TYPES
     foreign = sorted(name for name in arguments if name in theirs and name not in own)
     if foreign:
-        what = f"{foreign[0]}={arguments[foreign[0]]!r}" if foreign[0] != "api_key" else "api_key"
-        raise UserError(f"--model_args: {what} is an argument of engine={other} only")
+        remedy = "leave it out, a server is started with its own" if served else "add engine=server, or leave it out"
+        raise UserError(f"--model_args: {foreign[0]} is an argument of engine={other} only: {remedy}")
     if served and "base_url" not in arguments:
         raise UserError("--model_args: engine=server needs base_url, the server's address: base_url=http://HOST:8000")
 

@@ -149,7 +149,7 @@ def _chosen(models: Sequence[_Model], wanted: str | None, address: str) -> _Mode
         if model.id == wanted:
             return model
     raise UserError(
-        f"{address}: it does not serve {wanted!r} but {served or 'no model'}; set model={did_you_mean(wanted, names)}"
+        f"{address}: it does not serve {wanted!r} but {served or 'no model'}; set model=.{did_you_mean(wanted, names)}"
     )
 
 
@@ -236,4 +236,7 @@ async def _require(server: Server, body: Mapping[str, Any], config: ServerConfig
 
 
 def _cannot_answer(server: Server, failure: Exception) -> UserError:
-    return UserError(f"{server.address}: it cannot answer about an image: {failure}; serve a vision-language model")
+    remedy = "serve a vision-language model"
+    if getattr(failure, "kind", None) == "too_long":
+        remedy = "start it with a longer --max-model-len (SGLang: --context-length)"
+    return UserError(f"{server.address}: it cannot answer about an image: {failure}; {remedy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
@@ -49,7 +50,8 @@ class ServerEngine(ServerCalls, RunEngine):
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._passes, self._resources = served, fingerprint, passes, resources
+        self._served, self._fingerprint, self._passes = served, fingerprint, passes
+        self._closing = weakref.finalize(self, resources.close)  # at the interpreter's end too
 
     @property
     def counters(self) -> Counters:
@@ -192,12 +194,15 @@ class ServerEngine(ServerCalls, RunEngine):
         return tokens.image_tokens(picture.pixels) if tokens else None
 
     def close(self) -> None:
+        if not self._closing.alive:
+            return
+
         async def close_all() -> None:
             for server in self._shared.pool.servers:
                 await server.close()
 
         self._shared.portal.call(close_all)
-        self._resources.close()
+        self._closing()
 
 
 class _OneByOne(ServerCalls):

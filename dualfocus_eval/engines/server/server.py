@@ -21,6 +21,7 @@ from dualfocus_eval.engines.server.route import http_client
 
 __all__ = ["RequestFailedError", "Server"]
 
+_PAGE = "a web page in the place of a reply"
 _LOOK = 30.0
 """Seconds after which a GET request has failed: what these ask for, a server has at hand."""
 
@@ -151,7 +152,8 @@ def _refused(error: APIStatusError, reason: str) -> RequestFailedError:
     if status == 429:
         kind, message, passing = "rate_limited", f"too many requests: {reason}", True
     elif status in (401, 403):
-        kind, message = "key_refused", f"the server refuses the key ({status}); see api_key"
+        page = " with a web page: is there a proxy? Else" if reason == _PAGE else ";"
+        kind, message = "key_refused", f"the server refuses the key ({status}){page} see api_key"
     elif status == 404:
         kind, message = "not_found", f"the server does not know the model or the address: {reason}"
     elif status in (502, 503, 504):
@@ -176,7 +178,7 @@ def _reason(error: APIStatusError) -> str:
     message = nested.get("message") if isinstance(nested, dict) else nested
     found = str(message) if message else error.response.text
     if found.lstrip().startswith("<"):
-        return "a web page in the place of a reply"
+        return _PAGE
     return " ".join(found.split())[:200] or "no reason given"
 
 

@@ -62,6 +62,18 @@ def test_a_proxy_that_answers_with_a_web_page(connected: Connect) -> None:
     assert "it does not answer as an OpenAI-compatible server; is base_url right?" in line
 
 
+def test_a_proxy_that_refuses(connected: Connect) -> None:
+    app = web.Application()
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>Forbidden</html>", content_type="text/html", status=403)
+
+    app.router.add_route("*", "/{path:.*}", page)
+    with serving(app) as address:
+        line = refused(connected, address)
+    assert "the server refuses the key (403) with a web page: is there a proxy? Else see api_key" in line
+
+
 def test_another_model(served: str, connected: Connect) -> None:
     line = refused(connected, served, model="llava")
     assert f"it does not serve 'llava' but {NAME}; set model=" in line
