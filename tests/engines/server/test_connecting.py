@@ -162,3 +162,11 @@ def test_servers_of_different_configurations(served: str, connected: Connect) ->
     ):
         connected(f"{served},{other}")
     assert "system_fingerprint vllm-0.32.0-01010101 in the place of vllm-0.32.0-5e7f0000" in str(caught.value)
+
+
+def test_an_engine_is_closed_once_and_at_the_latest_with_the_interpreter(served: str, connected: Connect) -> None:
+    engine = connected(served)
+    assert engine._closing.atexit
+    engine.close()
+    assert not engine._closing.alive
+    engine.close()
