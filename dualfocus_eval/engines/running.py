@@ -94,7 +94,12 @@ class RunEngine(Engine):
     @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
-        return True
+        return self.scoring_problem is None
+
+    @property
+    def scoring_problem(self) -> str | None:
+        """Why it cannot score given texts; None where it can."""
+        return None
 
     @property
     def two_pass_problem(self) -> str | None:

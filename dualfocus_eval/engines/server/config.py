@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
@@ -31,7 +31,7 @@ def _with_version(addresses: tuple[str, ...]) -> tuple[str, ...]:
     found = []
     for address in addresses:
         parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _is_place(parts):
             raise ValueError(f"{address!r} is not an address; write it as http://localhost:8000")
         if parts.username or parts.password:
             raise ValueError("an address must not hold a password; use api_key")
@@ -42,6 +42,14 @@ def _with_version(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(found)) < len(found):
         raise ValueError("the same address is given twice")
     return tuple(found)
+
+
+def _is_place(parts: SplitResult) -> bool:
+    """Whether host and port can be ones."""
+    try:
+        return parts.port != 0 and not any(letter.isspace() for letter in parts.netloc)
+    except ValueError:  # a port that is no number, or above 65535
+        return False
 
 
 def _known_variable(name: str | None) -> str | None:

@@ -21,7 +21,7 @@ from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
 from dualfocus_eval.engines.server.processor import at_hand, options_to_send
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
-from dualfocus_eval.engines.server.retrying import retrying
+from dualfocus_eval.engines.server.retrying import starting
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.server.shared import Shared
@@ -35,32 +35,30 @@ logger = logging.getLogger(__name__)
 def connect(config: ServerConfig) -> ServerEngine:
     """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
     family, tokens = at_hand(config)
-    with ExitStack() as stack:  # left by an error, and by Ctrl-C, it ends what is going on
+    with ExitStack() as stack:  # an interruption cancels what is asked
         portal = stack.enter_context(start_blocking_portal())
         servers, served, abilities, fingerprint, passes = portal.call(partial(_connect, config, tokens))
         options = portal.call(options_to_send, servers, served.model, abilities, tokens, config)
         beginnings = portal.call(_beginnings, servers[0], served.model, tokens, abilities)
-        pool = portal.call(_pool, servers, config)
-        closing = stack.pop_all()
 
-    def check(reply: Reply) -> None:
-        if difference := fingerprint.difference_of_software(reply.configuration):
-            raise _become_another(", ".join(config.base_url), difference)
+        def check(reply: Reply) -> None:
+            if difference := fingerprint.difference_of_software(reply.configuration):
+                raise _become_another(", ".join(config.base_url), difference)
 
-    shared = Shared(
-        portal,
-        pool,
-        ImageUrls(),
-        served.model,
-        abilities,
-        tokens,
-        family,
-        check,
-        image_options=options,
-        beginnings=beginnings,
-    )
-    logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, passes, closing)
+        shared = Shared(
+            portal,
+            portal.call(_pool, servers, config),
+            ImageUrls(),
+            served.model,
+            abilities,
+            tokens,
+            family,
+            check,
+            image_options=options,
+            beginnings=beginnings,
+        )
+        logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
+        return ServerEngine(shared, config, served, fingerprint, passes, stack.pop_all())
 
 
 async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:
@@ -93,7 +91,7 @@ async def _connect(
     passes = await TwoPasses.on(servers, served, abilities, tokens, config)
     try:
         fingerprints: list[Fingerprint] = [
-            await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
+            await starting(server, config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
             for server in servers
         ]
     except (RequestFailedError, BadReplyError) as failure:

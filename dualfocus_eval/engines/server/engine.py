@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +18,6 @@ from dualfocus_eval.engines.base import (
     Failure,
     GenerateRequest,
     Picture,
-    RunEndedError,
     Score,
     ScoreRequest,
 )
@@ -93,17 +91,7 @@ class ServerCalls(Engine):
                 counters.seconds["server"] = counters.seconds.get("server", 0.0) + time.perf_counter() - begin
             return found
 
-        call = self._shared.portal.start_task_soon(together)
-        self._shared.running.add(call)
-        try:
-            return call.result()
-        except CancelledError:
-            raise RunEndedError("interrupted") from None
-        except KeyboardInterrupt:
-            call.cancel()
-            raise
-        finally:
-            self._shared.running.discard(call)
+        return self._shared.run(together)
 
     async def _attempt(self, run: Callable[[Any], Awaitable[R | Failure]], request: Any) -> R | Failure:
         try:

@@ -22,7 +22,7 @@ from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
+from dualfocus_eval.families.generic import UNKNOWN, generic_family
 
 __all__ = ["at_hand", "image_options", "options_to_send"]
 
@@ -38,7 +38,7 @@ def at_hand(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
     if config.pretrained is None:
         if config.min_pixels or config.max_pixels:
             raise UserError("min_pixels and max_pixels need the checkpoint's processor: name it with pretrained=")
-        return generic_family("unknown"), None
+        return generic_family(UNKNOWN), None
     checkpoint = EngineConfig(
         config.pretrained,
         revision=config.revision,

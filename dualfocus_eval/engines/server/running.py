@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
@@ -51,13 +51,12 @@ class ServerEngine(ServerCalls, RunEngine):
         served: Served,
         fingerprint: Fingerprint,
         passes: TwoPasses,
-        portal: ExitStack,
+        resources: ExitStack,
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
-        # Later, its thread would not run any more and be waited for without end.
-        atexit.register(portal.close)
+        self._served, self._fingerprint, self._passes = served, fingerprint, passes
+        self._closing = weakref.finalize(self, resources.close)  # at the interpreter's end too
 
     @property
     def counters(self) -> Counters:
@@ -141,10 +140,18 @@ class ServerEngine(ServerCalls, RunEngine):
         return tuple(found)
 
     @property
-    def can_score(self) -> bool:
-        """Whether given texts can be scored."""
+    def scoring_problem(self) -> str | None:
         shared = self._shared
-        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
+        if not shared.abilities.scores:
+            return "this server cannot score given texts"
+        if shared.tokens is None:
+            return (
+                "given texts are scored with the model's tokenizer, which is not known here: name the checkpoint, a "
+                "folder or hub id, with pretrained="
+            )
+        if not shared.beginnings.complete:
+            return "given texts cannot be scored, since this server cannot be made to answer without thinking"
+        return None
 
     @property
     def can_skip_thinking(self) -> bool:
@@ -175,8 +182,7 @@ class ServerEngine(ServerCalls, RunEngine):
 
     def interrupt(self) -> None:
         """See `RunEngine.interrupt`."""
-        for call in list(self._shared.running):
-            call.cancel()
+        self._shared.interrupt()
 
     def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
         """The same requests once more, as many at a time as in a run, and one at a time."""
@@ -198,13 +204,15 @@ class ServerEngine(ServerCalls, RunEngine):
         return tokens.image_tokens(picture.pixels) if tokens else None
 
     def close(self) -> None:
+        if not self._closing.alive:
+            return
+
         async def close_all() -> None:
             for server in self._shared.pool.servers:
                 await server.close()
 
         self._shared.portal.call(close_all)
-        atexit.unregister(self._portal.close)
-        self._portal.close()
+        self._closing()
 
 
 class _OneByOne(ServerCalls):

@@ -1,15 +1,15 @@
-"""What all calls of a run have in common: the servers, what is known of them, and what was done so far."""
+"""What all calls to the servers of a run have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
 
-from dualfocus_eval.engines.base import Counters
+from dualfocus_eval.engines.base import Counters, RunEndedError
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.beginning import Beginning, Beginnings
 from dualfocus_eval.engines.server.messages import ImageUrls
@@ -21,6 +21,8 @@ from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
 __all__ = ["Shared"]
+
+R = TypeVar("R")
 
 
 @dataclass(eq=False)
@@ -44,10 +46,27 @@ class Shared:
     native: NativeScorer = field(default_factory=NativeScorer)
     beginnings: Beginnings = field(default_factory=Beginnings)
     """How the server is made to answer at once."""
-    running: set[Future[Any]] = field(default_factory=set)
-    """Calls that threads wait for."""
     retokenised: int = 0
     """Requests whose prompt the server tokenised otherwise than the model had generated it."""
+    calls: set[Future[Any]] = field(default_factory=set)
+    """Those that are running."""
+
+    def run(self, work: Callable[[], Awaitable[R]]) -> R:
+        """What ``work`` gives in the event loop. Raises ``RunEndedError`` where `interrupt` ended it."""
+        call = self.portal.start_task_soon(work)
+        self.calls.add(call)
+        try:
+            return call.result()
+        except CancelledError:
+            raise RunEndedError("interrupted") from None
+        finally:
+            call.cancel()  # where this thread is interrupted
+            self.calls.discard(call)
+
+    def interrupt(self) -> None:
+        """End the calls that are running."""
+        for call in tuple(self.calls):
+            call.cancel()
 
     @property
     def thinking(self) -> ThinkingFormat | None:

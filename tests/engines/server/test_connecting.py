@@ -62,6 +62,18 @@ def test_a_proxy_that_answers_with_a_web_page(connected: Connect) -> None:
     assert "it does not answer as an OpenAI-compatible server; is base_url right?" in line
 
 
+def test_a_proxy_that_refuses(connected: Connect) -> None:
+    app = web.Application()
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>Forbidden</html>", content_type="text/html", status=403)
+
+    app.router.add_route("*", "/{path:.*}", page)
+    with serving(app) as address:
+        line = refused(connected, address)
+    assert "the server refuses the key (403) with a web page: is there a proxy? Else see api_key" in line
+
+
 def test_another_model(served: str, connected: Connect) -> None:
     line = refused(connected, served, model="llava")
     assert f"it does not serve 'llava' but {NAME}; set model=" in line
@@ -187,3 +199,11 @@ def test_servers_of_different_configurations(served: str, connected: Connect) ->
     ):
         connected(f"{served},{other}")
     assert "system_fingerprint vllm-0.32.0-01010101 in the place of vllm-0.32.0-5e7f0000" in str(caught.value)
+
+
+def test_an_engine_is_closed_once_and_at_the_latest_with_the_interpreter(served: str, connected: Connect) -> None:
+    engine = connected(served)
+    assert engine._closing.atexit
+    engine.close()
+    assert not engine._closing.alive
+    engine.close()

@@ -50,7 +50,7 @@ def test_questions_in_flight_end(connected: Connect, concurrency: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             answered()
         assert double.waiting == _THREADS
-        assert not engine._shared.running
+        assert not engine._shared.calls
         double.hangs = False
         for (one,) in answered():
             completed(one)

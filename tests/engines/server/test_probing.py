@@ -99,6 +99,11 @@ def test_a_context_of_one_image(serve: Serve, connected: Connect) -> None:
     assert "--max-model-len" in told
 
 
+def test_a_context_of_no_image(serve: Serve, connected: Connect) -> None:
+    with pytest.raises(UserError, match=r"it cannot answer about an image: .* start it with a longer --max-model-len"):
+        connected(serve(longest=60))
+
+
 def test_a_context_that_is_too_short_for_large_images(serve: Serve, connected: Connect) -> None:
     engine = connected(serve(longest=300))
     assert engine.two_pass_problem is None
