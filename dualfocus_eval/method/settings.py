@@ -105,7 +105,7 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
-_ONLY_WITH = {"attention_layer": "attention"}
+ONLY_WITH = {"attention_layer": "attention"}
 """Settings that concern one grounding method; keys of answers with another do not hold them."""
 _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
 """Settings whose names other packages can add to."""
@@ -137,7 +137,7 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     checkpoint that thinks also ``max_thinking_tokens``, which concerns no other.
     """
     left_out = {"selection", "score_all", "max_thinking_tokens"}
-    left_out |= {name for name, method in _ONLY_WITH.items() if settings.grounding != method}
+    left_out |= {name for name, method in ONLY_WITH.items() if settings.grounding != method}
     relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
     relevant |= {
         "scores_candidates": settings.scores_candidates,

@@ -36,6 +36,7 @@ from dualfocus_eval.families.grids import ImageGrid
 from dualfocus_eval.method.calls import call
 from dualfocus_eval.method.conversations import macro_conversation, system_turn
 from dualfocus_eval.method.grounding.base import GroundingInput, GroundingSettings, NoRegion, Region
+from dualfocus_eval.method.grounding.told import told_region
 from dualfocus_eval.method.prompts import GENERAL_PROMPT
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.traces.record import Fallback
@@ -74,10 +75,8 @@ class _Attention:
         requests = [AttentionRequest(conversation) for conversation in (*asked, *general)]
         found = call(partial(engine.attend, layer=settings.attention_layer), requests)
         return [
-            _region(question, *pair)
-            for question, pair in zip(
-                questions, zip(found[: len(asked)], found[len(asked) :], strict=True), strict=True
-            )
+            _region(question, macro, other, engine, settings)
+            for question, macro, other in zip(questions, found[: len(asked)], found[len(asked) :], strict=True)
         ]
 
 
@@ -85,14 +84,19 @@ ATTENTION = _Attention()
 
 
 def _region(
-    question: Question, asked: ImageAttention | Failure, general: ImageAttention | Failure
+    question: Question,
+    asked: ImageAttention | Failure,
+    general: ImageAttention | Failure,
+    engine: Engine,
+    settings: GroundingSettings,
 ) -> Region | NoRegion:
     if isinstance(asked, Failure):
         return NoRegion(Fallback.GROUNDING_FAILED, cause=asked)
     if isinstance(general, Failure):
         return NoRegion(Fallback.GROUNDING_FAILED, cause=general)
     (picture,) = question.images
-    return Region(best_window(relative_attention(asked, general), asked.grid, picture.pixels.size))
+    box = best_window(relative_attention(asked, general), asked.grid, picture.pixels.size)
+    return told_region(question, box, engine, settings)
 
 
 def relative_attention(asked: ImageAttention, general: ImageAttention) -> Any:

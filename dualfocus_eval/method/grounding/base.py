@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.question import Question
 
 __all__ = ["EngineBound", "Exchange", "GroundingInput", "GroundingMethod", "GroundingSettings", "NoRegion", "Region"]
@@ -94,9 +95,10 @@ class GroundingSettings(Protocol):
 
 @runtime_checkable
 class EngineBound(Protocol):
-    """A grounding method that not every engine or model can do has this too: a run is refused before it begins."""
+    """A grounding method or second pass that not every engine or model can do has this too: a run is refused before it
+    begins."""
 
-    def problem(self, engine: Engine, settings: GroundingSettings) -> str | None:
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
         """Why it cannot be done, with what to do; None where it can."""
         ...
 
