@@ -19,6 +19,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.harness.fitting import fitting_settings, rules_without_scores
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 
@@ -111,7 +112,8 @@ def _failure(state: object) -> Failure | None:
 
 
 def _boxes(probes: Sequence[Probe], passes: Passes, engine: RunEngine, settings: Settings) -> BoxCheck | None:
-    responses = _responses(probes, passes, engine)
+    # Of other methods the responses in the traces are said to be the model's: it has not written them.
+    responses = _responses(probes, passes, engine) if GROUNDING[settings.grounding].responds else []
     own = engine.family.box_convention.name
     return check_boxes(responses, settings.box_convention, settings.box_frame, own) if responses else None
 

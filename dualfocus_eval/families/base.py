@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dualfocus_eval.common.geometry import Size
 from dualfocus_eval.families.conventions import Convention
+from dualfocus_eval.families.grids import ImageGrid
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +102,9 @@ class Family:
     encode: Callable[[Any, Sequence[ImageInputs]], list[torch.Tensor]]
     encoded_size: Callable[[ImageInputs, Any], tuple[int, int]]
     """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
+    grid: Callable[[ImageInputs, Any, Size], ImageGrid] | None = None
+    """Where a picture's tokens lie in it, from its inputs, the processor, and its (width, height) in pixels. None where
+    that is not known: then ``grounding=attention`` is refused."""
     positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
     forward: Callable[[Any, Forward], torch.Tensor] | None = None
     """Logits (rows, keep, vocabulary) of a pass, for models that need more than `Forward.arguments`."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.common.geometry import Size
+from dualfocus_eval.families.base import Family, ImageInputs, tile_size
 from dualfocus_eval.families.conventions import UNIT_BOX
+from dualfocus_eval.families.grids import ImageGrid
 from dualfocus_eval.families.llava import OLDER_NAMES, processor_values
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return width, height
 
 
+def _grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    # The thumbnail's tokens come first.
+    seen, patch = tile_size(inputs, processor), processor.patch_size
+    class_tokens = 0 if processor.vision_feature_select_strategy == "default" else 1
+    return ImageGrid(seen[1] // patch, seen[0] // patch, seen, first=class_tokens)
+
+
 LLAVA_NEXT = Family(
     model_type="llava_next",
     title="LLaVA-NeXT",
@@ -37,6 +46,7 @@ LLAVA_NEXT = Family(
     box_convention=UNIT_BOX,
     encode=_encode,
     encoded_size=_encoded_size,
+    grid=_grid,
     older_names=OLDER_NAMES,
     processor_values=processor_values,
 )

@@ -135,7 +135,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     settings = _settings(values)
     if family:
         refuse_unknown_sizes(family, settings)
-        warnings = (*warnings, *family_warnings(family, settings))
+        warnings = (*warnings, *family_warnings(family, settings, served=served is not None))
     if served and values.get("image_aspect") == "pad":
         warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     return RunConfig(

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import EngineBound
+from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
@@ -50,6 +53,7 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    _refuse_methods(settings, engine)
     problem = engine.two_pass_problem
     if problem is not None and settings.strategy != "macro":
         raise UserError(f"{problem}; with strategy=macro this is only warned of")
@@ -79,6 +83,20 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
         return settings, told
     told = (*told, f"{unscored}; the traces will not tell what the other selection rules would pick")
     return replace(settings, score_all=False), told
+
+
+def _refuse_methods(settings: Settings, engine: RunEngine) -> None:
+    """Raise ``UserError`` where this engine or model cannot do the grounding method or the second pass."""
+    if settings.strategy == "macro":
+        return
+    chosen: dict[str, object] = {
+        f"grounding={settings.grounding}": GROUNDING[settings.grounding],
+        f"second_pass={settings.second_pass}": SECOND_PASSES[settings.second_pass],
+    }
+    for argument, method in chosen.items():
+        problem = method.problem(engine, settings) if isinstance(method, EngineBound) else None
+        if problem is not None:
+            raise UserError(f"{argument}: {problem}")
 
 
 _NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"

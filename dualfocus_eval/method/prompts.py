@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dualfocus_eval.method.question import Question
 
 __all__ = [
+    "GENERAL_PROMPT",
     "LETTER_HINT",
     "PROMPT_SETS",
     "WORD_HINT",
@@ -23,6 +24,10 @@ __all__ = [
 WORD_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."
 """The format hints of LLaVA-1.5, for short answers and for multiple choice: in tasks, training and scoring."""
+
+
+GENERAL_PROMPT = "Write a general description of the image."
+"""What the attention to an image is compared with, by ``grounding=attention``: the instruction of Zhang et al."""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,9 @@ class Settings:
     """What is scored in micro context for a multiple-choice question: the answers as generated, or the option texts."""
     max_box_tokens: Annotated[int, Field(ge=1)] = 64
     """Longest grounding response, in tokens."""
+    attention_layer: Annotated[int, Field(ge=0)] | None = None
+    """The decoder layer, counted from 0, whose attention ``grounding=attention`` reads; no effect on other methods. By
+    default the one at 14/32 of the depth, which is LLaVA-1.5's best. The best layer depends on the model."""
     max_thinking_tokens: Annotated[int, Field(ge=0)] = DEFAULT_THINKING_TOKENS
     """Most tokens that a checkpoint may think before each answer and grounding response; a longer thought has no
     answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
@@ -102,6 +105,8 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
+ONLY_WITH = {"attention_layer": "attention"}
+"""Settings that concern one grounding method; keys of answers with another do not hold them."""
 _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
 """Settings whose names other packages can add to."""
 
@@ -132,6 +137,7 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     checkpoint that thinks also ``max_thinking_tokens``, which concerns no other.
     """
     left_out = {"selection", "score_all", "max_thinking_tokens"}
+    left_out |= {name for name, method in ONLY_WITH.items() if settings.grounding != method}
     relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
     relevant |= {
         "scores_candidates": settings.scores_candidates,

@@ -79,7 +79,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("others")
 def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
-    left_out = {"selection", "score_all", "max_thinking_tokens"}
+    left_out = {"selection", "score_all", "max_thinking_tokens", "attention_layer"}
     assert {*CHANGES, "jitter"} == {setting.name for setting in fields(Settings)} - left_out
     base, shifted = Settings(), Settings(grounding="shifted", jitter=10)
     assert settings_key(replace(shifted, jitter=25), {}) != settings_key(shifted, {})

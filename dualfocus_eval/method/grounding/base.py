@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.question import Question
 
-__all__ = ["Exchange", "GroundingInput", "GroundingMethod", "GroundingSettings", "NoRegion", "Region"]
+__all__ = ["EngineBound", "Exchange", "GroundingInput", "GroundingMethod", "GroundingSettings", "NoRegion", "Region"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ class GroundingSettings(Protocol):
     def max_box_tokens(self) -> int: ...
     @property
     def max_thinking_tokens(self) -> int: ...
+    @property
+    def attention_layer(self) -> int | None: ...
+
+
+@runtime_checkable
+class EngineBound(Protocol):
+    """A grounding method or second pass that not every engine or model can do has this too: a run is refused before it
+    begins."""
+
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
+        """Why it cannot be done, with what to do; None where it can."""
+        ...
 
 
 class GroundingMethod(Protocol):
