@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.preparing import prepare
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
@@ -39,6 +40,7 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
     problem = engine.two_pass_problem
     if problem is not None and settings.strategy != "macro":
         raise UserError(f"{problem}; with strategy=macro this is only warned of")
+    prepare(settings, engine)
     if settings.max_thinking_tokens == 0 and not engine.can_skip_thinking:
         raise UserError(
             "max_thinking_tokens=0: this server cannot be made to answer without thinking, or it does not return the "

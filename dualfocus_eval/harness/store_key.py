@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.preparing import prepare
 from dualfocus_eval.method.settings import Settings, settings_key
 from dualfocus_eval.traces.store import TraceStore
 
@@ -27,7 +28,7 @@ class StoreKey:
 
     @classmethod
     def of(cls, settings: Settings, engine: RunEngine) -> StoreKey:
-        identity = dict(engine.key)
+        identity = dict(engine.key) | prepare(settings, engine)
         if engine.thinks:
             identity["max_thinking_tokens"] = str(settings.max_thinking_tokens)
         return cls(settings_key(settings, identity), engine.arithmetic, engine.claim_traces)

@@ -9,7 +9,7 @@ from dualfocus_eval.common.validation import validated
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.families.conventions import GEMMA4_BOX
 from dualfocus_eval.method.crops import CROP_RULES
-from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding import GROUNDING, unused_options
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.settings import Settings, not_installed, settings_key, stored_settings
@@ -30,6 +30,8 @@ from dualfocus_eval.method.settings import Settings, not_installed, settings_key
         ("jitter", float("inf"), "at least 0"),
         ("adaptive_nll", -0.1, "at least 0"),
         ("max_box_tokens", 0, "at least 1"),
+        ("tiles", "9x9", "2x2, 3x3"),
+        ("joined_tiles", 3, "at most 2"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: object, said: str) -> None:
@@ -49,6 +51,8 @@ def test_the_names_allowed_are_the_names_known() -> None:
 CHANGES = {
     "strategy": "micro",
     "grounding": "elsewhere",
+    "tiles": "2x2",
+    "joined_tiles": 2,
     "second_pass": "otherwise",
     "adaptive_nll": 0.7,
     "prompt_set": "figure8",
@@ -80,15 +84,27 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("others")
 def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
-    left_out = {"selection", "score_all", "max_thinking_tokens"}
+    left_out = {"selection", "score_all", "max_thinking_tokens", "detector"}
     assert set(CHANGES) == {setting.name for setting in fields(Settings)} - left_out
-    base = Settings()
+    base = Settings(grounding="tiles")
     keys = {settings_key(replace(base, **{name: value}), {}) for name, value in CHANGES.items()}
     assert len(keys | {settings_key(base, {})}) == len(CHANGES) + 1
     # It matters to some checkpoints only, and is part of their identity (`harness.store_key`).
     assert settings_key(replace(base, max_thinking_tokens=7), {}) == settings_key(base, {})
     for selection in ("own_context", "micro_context", "released"):
-        assert settings_key(Settings(selection=selection), {}) == settings_key(base, {})
+        assert settings_key(Settings(selection=selection), {}) == settings_key(Settings(), {})
+
+
+def test_options_of_one_grounding_method_are_in_its_keys_only() -> None:
+    assert unused_options("tiles") == {"detector": "detector"}
+    options = {"detector": "owner/detector", "tiles": "2x2", "joined_tiles": 2}
+    assert settings_key(Settings(**options), {}) == settings_key(Settings(), {})
+
+
+def test_a_detector_must_be_named() -> None:
+    with pytest.raises(UserError, match=r"^settings: grounding='detector' needs .*detector=FOLDER or a hub id"):
+        validated(Settings, {"grounding": "detector"}, "settings")
+    Settings(grounding="detector", strategy="macro")
 
 
 def test_the_key_tells_whether_scores_were_taken() -> None:

@@ -10,7 +10,15 @@ from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
 from dualfocus_eval.method.question import Question
 
-__all__ = ["Exchange", "GroundingInput", "GroundingMethod", "GroundingSettings", "NoRegion", "Region"]
+__all__ = [
+    "Exchange",
+    "GroundingInput",
+    "GroundingMethod",
+    "GroundingSettings",
+    "NoRegion",
+    "Region",
+    "options_of",
+]
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,12 @@ class GroundingSettings(Protocol):
     def max_box_tokens(self) -> int: ...
     @property
     def max_thinking_tokens(self) -> int: ...
+    @property
+    def detector(self) -> str | None: ...
+    @property
+    def tiles(self) -> str: ...
+    @property
+    def joined_tiles(self) -> int: ...
 
 
 class GroundingMethod(Protocol):
@@ -92,6 +106,9 @@ class GroundingMethod(Protocol):
     To add a method is to write one module with such an object and to register it: in ``grounding/__init__.py``, or from
     another package under the entry-point group ``dualfocus_eval.grounding``. What it raises costs only the questions at
     fault, each of which is then asked for alone.
+
+    Two parts of it are optional: ``prepare`` (`preparing.Preparing`), for a method that not every engine can run or
+    that has a model of its own, and ``options`` (`options_of`).
     """
 
     @property
@@ -122,3 +139,12 @@ class GroundingMethod(Protocol):
     ) -> Sequence[Region | NoRegion]:
         """The regions of a batch, in order. ``engine`` is there for what replies cannot tell, such as scores."""
         ...
+
+
+def options_of(method: GroundingMethod) -> tuple[str, ...]:
+    """Names of settings that only this method goes by: its ``options``, where it has any.
+
+    They are no part of the key of answers that another method's regions led to, and without effect there.
+    """
+    options: tuple[str, ...] = getattr(method, "options", ())
+    return options

@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dualfocus_eval.common.geometry import Box
-from dualfocus_eval.engines.base import Completion, Engine, GenerateRequest
-from dualfocus_eval.families import box_conventions
-from dualfocus_eval.method.boxes import format_box
-from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, GroundingSettings, NoRegion, Region
-from dualfocus_eval.method.grounding.text_box import TEXT_BOX, grounding_conversation
+from dualfocus_eval.engines.base import Engine, GenerateRequest
+from dualfocus_eval.method.grounding.base import GroundingInput, GroundingSettings, NoRegion, Region
+from dualfocus_eval.method.grounding.text_box import TEXT_BOX
+from dualfocus_eval.method.grounding.told import told_region
 from dualfocus_eval.method.question import Question
 
 __all__ = ["CENTER", "RANDOM", "TRUTH", "WHOLE"]
@@ -90,20 +89,7 @@ class _Truth:
 
 
 def _known(question: Question, engine: Engine, settings: GroundingSettings) -> Region | NoRegion:
-    if question.truth is None:
-        return NoRegion("no_truth")
-    conversation = grounding_conversation(question, settings.prompt_set)
-    (picture,) = question.images
-    in_pixels = box_conventions()[settings.box_convention].scale is None
-    text = format_box(
-        question.truth,
-        settings.box_convention,
-        image_size=picture.pixels.size,
-        encoded_size=engine.encoded_size(picture) if in_pixels else None,
-        frame=settings.box_frame,
-    )
-    told = Completion(text, engine.continuation(conversation, text), (), "eos")
-    return Region(question.truth, exchange=Exchange(conversation, told))
+    return NoRegion("no_truth") if question.truth is None else told_region(question, question.truth, engine, settings)
 
 
 CENTER = _Moved("center", _to_center)
