@@ -67,14 +67,14 @@ def load_detector(place: str) -> Detector:
         refuse_missing_folder(place)
         config = AutoConfig.from_pretrained(place)
     except CheckpointError as error:
-        raise UserError(f"detector: {error}") from None
+        raise UserError(f"detector={error}") from None
     except Exception as error:  # wrong types and values provoke errors of every kind
         raise UserError(
-            f"detector: {place}: no usable config.json: {first_line(error)}; give a folder or a hub id"
+            f"detector={place}: no usable config.json: {first_line(error)}; give a folder or a hub id"
         ) from error
     if config.model_type not in MODEL_TYPES:
         raise UserError(
-            f"detector: {place}: model_type {config.model_type!r} is no supported detector; supported are "
+            f"detector={place}: model_type {config.model_type!r} is no supported detector; supported are "
             f"{', '.join(MODEL_TYPES)}"
         )
     try:
@@ -83,7 +83,7 @@ def load_detector(place: str) -> Detector:
             place, dtype=torch.float32, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except Exception as error:
-        raise UserError(f"detector: {place}: cannot be built and loaded: {first_line(error)}") from error
+        raise UserError(f"detector={place}: cannot be built and loaded: {first_line(error)}") from error
     _refuse_partial(info, place)
     return Detector(model.eval(), processor, checkpoint_digest(place))
 
@@ -93,6 +93,6 @@ def _refuse_partial(info: dict[str, Any], place: str) -> None:
     lost = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
     if lost:
         raise UserError(
-            f"detector: {place}: {len(lost)} of the architecture's weights are missing or of another shape, {lost[0]} "
+            f"detector={place}: {len(lost)} of the architecture's weights are missing or of another shape, {lost[0]} "
             "first; take config.json and weights from the same release"
         )

@@ -24,8 +24,7 @@ from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
 from dualfocus_eval.families.generic import generic_family
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
-from dualfocus_eval.method.grounding import unused_options
-from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.settings import ONLY_WITH, Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
 
 __all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
@@ -152,8 +151,8 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
 
 def _idle_options(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
     """What the user is told of options that the chosen grounding method does not go by."""
-    for name, method in unused_options(settings.grounding).items():
-        if sources[name] == "argument":
+    for name, method in ONLY_WITH.items():
+        if settings.grounding != method and sources[name] == "argument":
             yield f"{name}={getattr(settings, name)} has no effect: it is an option of grounding={method} only"
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
-from dualfocus_eval.method.preparing import prepare
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import EngineBound
+from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
@@ -37,10 +39,10 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
 
     Raises ``UserError`` where the answers need it.
     """
+    _refuse_methods(settings, engine)
     problem = engine.two_pass_problem
     if problem is not None and settings.strategy != "macro":
         raise UserError(f"{problem}; with strategy=macro this is only warned of")
-    prepare(settings, engine)
     if settings.max_thinking_tokens == 0 and not engine.can_skip_thinking:
         raise UserError(
             "max_thinking_tokens=0: this server cannot be made to answer without thinking, or it does not return the "
@@ -65,6 +67,17 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
     if not settings.score_all:
         return settings, told
     return replace(settings, score_all=False), (*told, _NO_SCORES)
+
+
+def _refuse_methods(settings: Settings, engine: RunEngine) -> None:
+    """Raise ``UserError`` where this engine or model cannot do the grounding method or the second pass."""
+    if settings.strategy == "macro":
+        return
+    chosen = {"grounding": GROUNDING[settings.grounding], "second_pass": SECOND_PASSES[settings.second_pass]}
+    for name, method in chosen.items():
+        problem = method.problem(engine, settings) if isinstance(method, EngineBound) else None
+        if problem is not None:
+            raise UserError(f"{name}={method.name}: {problem}")
 
 
 _NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"

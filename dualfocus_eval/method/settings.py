@@ -17,13 +17,21 @@ from dualfocus_eval.engines.base import DEFAULT_THINKING_TOKENS
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
-from dualfocus_eval.method.grounding import GROUNDING, unused_options
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.tiles import GRIDS
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["CropRuleName", "PromptSetName", "Settings", "not_installed", "settings_key", "stored_settings"]
+__all__ = [
+    "ONLY_WITH",
+    "CropRuleName",
+    "PromptSetName",
+    "Settings",
+    "not_installed",
+    "settings_key",
+    "stored_settings",
+]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -108,6 +116,8 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
+ONLY_WITH = {"detector": "detector", "tiles": "tiles", "joined_tiles": "tiles"}
+"""Settings that concern one grounding method; keys of answers with another do not hold them."""
 _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
 """Settings whose names other packages can add to."""
 
@@ -136,9 +146,10 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
 
     ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like; of a
     checkpoint that thinks also ``max_thinking_tokens``, which concerns no other; and the content of the detector, in
-    place of its name. Options of other grounding methods than the run's do not count.
+    place of its name.
     """
-    left_out = {"selection", "score_all", "max_thinking_tokens", "detector", *unused_options(settings.grounding)}
+    left_out = {"selection", "score_all", "max_thinking_tokens", "detector"}
+    left_out |= {name for name, method in ONLY_WITH.items() if settings.grounding != method}
     relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
     relevant |= {
         "scores_candidates": settings.scores_candidates,

@@ -22,11 +22,11 @@ from dualfocus_eval.engines.base import Picture
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.detector import Detector, load_detector
 from dualfocus_eval.engines.in_process import TransformersEngine
+from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.method.boxes import parse_box
 from dualfocus_eval.method.grounding.phrases import phrases_of
 from dualfocus_eval.method.pipeline import answer
-from dualfocus_eval.method.preparing import prepare
 from dualfocus_eval.method.settings import Settings
 from tests.method.test_pipeline import ask, rule, stages
 from tests.random_detectors import DETECTORS, save_random_detector
@@ -171,11 +171,11 @@ def test_a_detector_that_cannot_be_used_is_refused_at_the_start(
     said = damage(folder)
     engine = TransformersEngine(llava, 1, 0)
     with pytest.raises(UserError) as error:
-        prepare(settings_of(folder), engine)
-    assert str(error.value).startswith(f"detector: {folder}: ")
+        fitting_settings(settings_of(folder), engine)
+    assert str(error.value).startswith(f"grounding=detector: detector={folder}: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
-    assert prepare(replace(settings_of(folder), strategy="macro"), engine) == {}
+    fitting_settings(replace(settings_of(folder), strategy="macro"), engine)
 
 
 def test_the_key_of_stored_answers_goes_by_the_detector_s_content(
@@ -194,6 +194,6 @@ def test_the_key_of_stored_answers_goes_by_the_detector_s_content(
 
 def test_it_is_loaded_once(detectors: dict[str, Path], llava: Checkpoint) -> None:
     settings = settings_of(detectors["owlv2"])
-    prepare(settings, TransformersEngine(llava, 1, 0))
+    fitting_settings(settings, TransformersEngine(llava, 1, 0))
     answer([ask(number, stem=STEM) for number in range(3)], ScriptedEngine(rule()), settings)
     assert load_detector.cache_info().misses == 1

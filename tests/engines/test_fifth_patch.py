@@ -144,7 +144,7 @@ def test_scores_are_taken_in_its_context() -> None:
 @pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl", "llava_onevision"])
 def test_other_families_are_refused_by_name(checkpoint_of: Callable[..., Checkpoint], architecture: str) -> None:
     engine = TransformersEngine(checkpoint_of(architecture), 1, 0)
-    said = f"second_pass=fifth_patch .* model_type '{architecture}' does not have: possible with model_type llava_next;"
+    said = f"^second_pass=fifth_patch: an image of model_type '{architecture}' has no local patches .* with llava_next,"
     with pytest.raises(UserError, match=said):
         fitting_settings(Settings(second_pass="fifth_patch"), engine)
     fitting_settings(Settings(second_pass="fifth_patch", strategy="macro"), engine)
@@ -155,4 +155,3 @@ def test_other_families_are_refused_by_name(checkpoint_of: Callable[..., Checkpo
 def test_llava_next_takes_it(checkpoint_of: Callable[..., Checkpoint]) -> None:
     settings = Settings(second_pass="fifth_patch")
     assert fitting_settings(settings, TransformersEngine(checkpoint_of("llava_next"), 1, 0)) == (settings, ())
-

@@ -9,7 +9,7 @@ from dualfocus_eval.common.validation import validated
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.families.conventions import GEMMA4_BOX
 from dualfocus_eval.method.crops import CROP_RULES
-from dualfocus_eval.method.grounding import GROUNDING, unused_options
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.settings import Settings, not_installed, settings_key, stored_settings
@@ -96,7 +96,6 @@ def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
 
 
 def test_options_of_one_grounding_method_are_in_its_keys_only() -> None:
-    assert unused_options("tiles") == {"detector": "detector"}
     options = {"detector": "owner/detector", "tiles": "2x2", "joined_tiles": 2}
     assert settings_key(Settings(**options), {}) == settings_key(Settings(), {})
 

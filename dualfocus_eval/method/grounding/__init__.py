@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dualfocus_eval.common.registry import Registry
-from dualfocus_eval.method.grounding.base import GroundingMethod, options_of
+from dualfocus_eval.method.grounding.base import GroundingMethod
 from dualfocus_eval.method.grounding.controls import CENTER, RANDOM, TRUTH, WHOLE
 from dualfocus_eval.method.grounding.detector import DETECTOR
 from dualfocus_eval.method.grounding.text_box import TEXT_BOX
 from dualfocus_eval.method.grounding.tiles import TILES
 
-__all__ = ["GROUNDING", "unused_options"]
+__all__ = ["GROUNDING"]
 
 GROUNDING: Registry[GroundingMethod] = Registry(
     "dualfocus_eval.grounding", "grounding method", (TEXT_BOX, DETECTOR, TILES, TRUTH, CENTER, RANDOM, WHOLE)
 )
 """Every grounding method by name: this package's own, and those that other packages register."""
-
-
-def unused_options(grounding: str) -> dict[str, str]:
-    """Settings that the method of that name does not go by, and the method that does."""
-    used = options_of(GROUNDING[grounding])
-    return {option: method.name for method in GROUNDING for option in options_of(method) if option not in used}

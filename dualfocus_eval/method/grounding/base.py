@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.question import Question
 
 __all__ = [
+    "EngineBound",
     "Exchange",
     "GroundingInput",
     "GroundingMethod",
     "GroundingSettings",
     "NoRegion",
+    "OwnModel",
     "Region",
-    "options_of",
 ]
 
 
@@ -100,6 +102,25 @@ class GroundingSettings(Protocol):
     def joined_tiles(self) -> int: ...
 
 
+@runtime_checkable
+class EngineBound(Protocol):
+    """A grounding method or second pass that not every engine or model can do has this too: a run is refused before it
+    begins."""
+
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
+        """Why it cannot be done, with what to do; None where it can."""
+        ...
+
+
+@runtime_checkable
+class OwnModel(Protocol):
+    """A grounding method that runs a model of its own has this too, so that stored answers go by its content."""
+
+    def digest(self, settings: GroundingSettings) -> str:
+        """Stands for the content of the model that ``settings`` name. Raises ``UserError`` where it cannot be used."""
+        ...
+
+
 class GroundingMethod(Protocol):
     """Chooses the regions of a batch of questions.
 
@@ -107,8 +128,8 @@ class GroundingMethod(Protocol):
     another package under the entry-point group ``dualfocus_eval.grounding``. What it raises costs only the questions at
     fault, each of which is then asked for alone.
 
-    Two parts of it are optional: ``prepare`` (`preparing.Preparing`), for a method that not every engine can run or
-    that has a model of its own, and ``options`` (`options_of`).
+    A method that not every engine or model can do is also an `EngineBound`; one that runs a model of its own, an
+    `OwnModel`.
     """
 
     @property
@@ -139,12 +160,3 @@ class GroundingMethod(Protocol):
     ) -> Sequence[Region | NoRegion]:
         """The regions of a batch, in order. ``engine`` is there for what replies cannot tell, such as scores."""
         ...
-
-
-def options_of(method: GroundingMethod) -> tuple[str, ...]:
-    """Names of settings that only this method goes by: its ``options``, where it has any.
-
-    They are no part of the key of answers that another method's regions led to, and without effect there.
-    """
-    options: tuple[str, ...] = getattr(method, "options", ())
-    return options

@@ -7,11 +7,12 @@ paper's sub-region holds all objects that a question is about; squaring and enla
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.geometry import Box, union
 from dualfocus_eval.engines.base import Engine, Failure, GenerateRequest
 from dualfocus_eval.engines.running import RunEngine
@@ -33,13 +34,17 @@ class _Detector:
     name: str = "detector"
     version: int = 1
     responds: bool = False
-    options: tuple[str, ...] = ("detector",)
 
-    def prepare(self, engine: RunEngine, settings: GroundingSettings) -> Mapping[str, str]:
-        """Load the detector beside the model. Raises ``UserError`` where it cannot be used."""
-        detector = _loaded(settings)
-        detector.move(engine.info.device)
-        return {"detector": detector.digest}
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
+        """Loads the detector beside the model."""
+        try:
+            _loaded(settings).move(engine.info.device)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def digest(self, settings: GroundingSettings) -> str:
+        return _loaded(settings).digest
 
     def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
         return ()

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.geometry import Box, Crop, Size, union
 from dualfocus_eval.engines.base import Conversation, Engine, Failure, GenerateRequest, Message, Score, ScoreRequest
 from dualfocus_eval.engines.running import RunEngine
@@ -49,16 +48,14 @@ class _Tiles:
     name: str = "tiles"
     version: int = 1
     responds: bool = False
-    options: tuple[str, ...] = ("tiles", "joined_tiles")
 
-    def prepare(self, engine: RunEngine, settings: GroundingSettings) -> Mapping[str, str]:
-        """Refuse a server that cannot score given texts."""
-        if not engine.can_score:
-            raise UserError(
-                "grounding=tiles scores the answers yes and no of each tile, and this server cannot score given texts: "
-                "choose another grounding method, or engine=in_process"
-            )
-        return {}
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
+        if engine.can_score:
+            return None
+        return (
+            "it scores the answers yes and no for each tile, and this server cannot score given texts; choose another "
+            "grounding method, or engine=in_process"
+        )
 
     def requests(self, question: Question, settings: GroundingSettings) -> Sequence[GenerateRequest]:
         return ()

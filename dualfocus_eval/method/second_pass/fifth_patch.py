@@ -9,13 +9,12 @@ it does those of the others. The states of the image are reused up to the patch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Conversation, Picture
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.families import FAMILIES
+from dualfocus_eval.method.grounding.base import GroundingSettings
 from dualfocus_eval.method.prompts import scoring_question
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.second_pass.base import Zoom
@@ -29,21 +28,16 @@ class _FifthPatch:
     name: str = "fifth_patch"
     version: int = 1
 
-    def prepare(self, engine: RunEngine, settings: object) -> Mapping[str, str]:
-        """Refuse models whose images have no local patches, and servers, which take whole images only."""
-        able = [family.model_type for family in FAMILIES if family.local_patch is not None]
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
+        able = ", ".join(family.model_type for family in FAMILIES if family.local_patch is not None)
         if engine.info.engine.startswith("server"):
-            raise UserError(
-                "second_pass=fifth_patch is not possible on a server, which takes whole images only: use "
-                f"engine=in_process with a checkpoint of model_type {', '.join(able)}, or second_pass=joint"
-            )
+            return f"a server takes whole images only; use engine=in_process with {able}, or second_pass=joint"
         if engine.family.local_patch is None:
-            raise UserError(
-                f"second_pass=fifth_patch adds a local patch to the image, which model_type "
-                f"{engine.family.model_type!r} does not have: possible with model_type {', '.join(able)}; use "
-                "second_pass=joint instead"
+            return (
+                f"an image of model_type {engine.family.model_type!r} has no local patches to add one to; it is "
+                f"possible with {able}, and second_pass=joint with every model"
             )
-        return {}
+        return None
 
     def conversation(self, question: Question, zoom: Zoom, prompt_set: str) -> Conversation:
         return one_turn(question, _patched(question, zoom), question.prompt)

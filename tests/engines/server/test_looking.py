@@ -41,10 +41,10 @@ def test_a_server_that_cannot_score_is_refused(connected: Connect) -> None:
     with serving(ServerDouble(Path(EMBEDDED), abilities=plain).app) as address:
         engine = connected(address)
         assert not engine.can_score
-        with pytest.raises(UserError, match="grounding=tiles scores the answers yes and no of each tile"):
+        with pytest.raises(UserError, match=r"^grounding=tiles: .* this server cannot score given texts;"):
             fitting_settings(TILES, engine)
 
 
 def test_a_fifth_patch_is_refused(served: str, connected: Connect) -> None:
-    with pytest.raises(UserError, match="fifth_patch is not possible on a server, which takes whole images only"):
+    with pytest.raises(UserError, match=r"^second_pass=fifth_patch: a server takes whole images only;"):
         fitting_settings(Settings(second_pass="fifth_patch"), connected(served))
