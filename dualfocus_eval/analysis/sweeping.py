@@ -95,9 +95,12 @@ class SettingCost:
         return self.tokens_prefilled + self.decode_steps
 
 
-def cost_of(run: Run) -> SettingCost:
-    """By the traces; NaN where they do not tell."""
-    answers = run.answers
+def cost_of(run: Run, task: str) -> SettingCost:
+    """Per question of a task, by the traces; NaN where they do not tell.
+
+    A batch of questions of two tasks counts for that of its first question.
+    """
+    answers = run.of(task)
     questions = float(answers["cost_questions"].sum())
     counters = ("images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps")
     counts = [float(answers[f"cost_{name}"].sum()) for name in counters]

@@ -155,6 +155,7 @@ def _report(sweep: Sweep, made: Sequence[Variant], problems: Mapping[str, str], 
     from dualfocus_eval.common.tables import print_line, print_table
     from dualfocus_eval.harness.sweeping import MACRO
     from dualfocus_eval.report.page import write_report
+    from dualfocus_eval.report.sections.cost import totals
     from dualfocus_eval.report.sections.sweep import sweep_sections
     from dualfocus_eval.report.writing import run_title
 
@@ -171,6 +172,11 @@ def _report(sweep: Sweep, made: Sequence[Variant], problems: Mapping[str, str], 
     for section in sections:
         for table in section.tables.values():
             print_table(table, console)
-    work = f"{done.images_encoded:,} images encoded, {done.tokens_prefilled + done.decode_steps:,} tokens computed"
-    print_line(f"computed for all settings together, this time: {work}", console)
+    alone = [totals(run) for run in runs.values()]
+    images, tokens = (
+        int(sum(cost[name] for cost in alone for name in names))
+        for names in (("images_encoded",), ("tokens_prefilled", "decode_steps"))
+    )
+    now = f"{done.images_encoded:,} images encoded, {done.tokens_prefilled + done.decode_steps:,} tokens computed"
+    print_line(f"work of this command: {now}; of a run for each setting: {images:,} and {tokens:,}", console)
     print_line(f"report: {index}", console)

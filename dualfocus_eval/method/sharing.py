@@ -59,13 +59,15 @@ class SharingEngine:
     """An engine that computes equal requests once, for as long as it lives: one batch of questions.
 
     Its counters go on as if each request were computed whenever it is asked for. A result that is given again counts
-    with its part of the work of the call that computed it, every request of a call having an equal part.
+    with its part of the work of the call that computed it: of images by how many new ones it shows, of all else an
+    equal part.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._results: dict[Hashable, tuple[Any, _Work]] = {}
         self._given_again: Counter[str] = Counter()
+        self._shown: set[Picture] = set()
 
     @property
     def counters(self) -> Counters:
@@ -73,7 +75,7 @@ class SharingEngine:
         for name, value in self._given_again.items():
             total[name] = total.get(name, 0) + value
         phases = {name.removeprefix(_SECONDS): total.pop(name) for name in [*total] if name.startswith(_SECONDS)}
-        return Counters(**{name: round(value) for name, value in total.items()}, seconds=phases)  # type: ignore[arg-type]
+        return Counters(**{name: round(value) for name, value in total.items()}, seconds=phases)
 
     def keep(self, request: GenerateRequest, result: Completion, cost: Cost | None) -> None:
         """Give ``result`` to every equal request; ``cost`` is what it took, as far as that is not counted elsewhere."""
@@ -113,9 +115,21 @@ class SharingEngine:
             before = _work(self._engine.counters)
             results = compute(new)
             after = _work(self._engine.counters)
-            part = {name: (value - before.get(name, 0)) / len(new) for name, value in after.items()}
-            self._results |= {request: (result, part) for request, result in zip(new, results, strict=True)}
+            done = {name: value - before.get(name, 0) for name, value in after.items()}
+            for request, result, share in zip(new, results, self._image_shares(new), strict=True):
+                equal = {name: value / len(new) for name, value in done.items()}
+                self._results[request] = result, equal | {"images_encoded": share * done["images_encoded"]}
         return [self._results[request][0] for request in requests]
+
+    def _image_shares(self, requests: Sequence[Any]) -> list[float]:
+        """Each request's share of the images that none before it has shown."""
+        counts = []
+        for request in requests:
+            parts = (part for message in request.conversation for part in message.content)
+            new = {part for part in parts if isinstance(part, Picture)} - self._shown
+            self._shown |= new
+            counts.append(len(new))
+        return [count / sum(counts) if any(counts) else 1 / len(counts) for count in counts]
 
 
 def _work(counts: Counters | Cost) -> dict[str, float]:

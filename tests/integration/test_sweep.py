@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 from dualfocus_eval.cli.main import main
+from dualfocus_eval.method.grounding import GROUNDING
 from tests.integration.conftest import BIN, read_output, read_traces, trace_files
 from tests.server_double import NAME
 
-GROUNDINGS = ("text_box", "center", "random", "whole", "truth")
+QUESTIONS = 12
 Sweep = Callable[..., tuple[int, str]]
 
 
-def command(out: Path, *more: str, limit: int = 8, batch: int = 4) -> list[str]:
+def command(out: Path, *more: str, limit: int = QUESTIONS, batch: int = 4) -> list[str]:
     size = ["--limit", str(limit), "--batch_size", str(batch)]
     return ["sweep", "--tasks", "df_scenes_mini", *size, "--out", str(out), *more]
 
@@ -52,12 +53,9 @@ def summary(out: Path, setting: str) -> dict[str, Any]:
     return found
 
 
-def work(counts: list[dict[str, Any]]) -> tuple[int, int]:
+def work(counts: dict[str, Any]) -> tuple[int, int]:
     """Images encoded, and tokens prefilled or decoded."""
-    return (
-        sum(count["images_encoded"] for count in counts),
-        sum(count["tokens_prefilled"] + count["decode_steps"] for count in counts),
-    )
+    return counts["images_encoded"], counts["tokens_prefilled"] + counts["decode_steps"]
 
 
 def table(out: Path, name: str) -> list[dict[str, Any]]:
@@ -65,84 +63,58 @@ def table(out: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_five_groundings_cost_half_of_five_runs(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_killed_sweep_goes_on_and_takes_further_settings(
+    sweep: Sweep, environment: dict[str, str], tmp_path: Path
+) -> None:
     out = tmp_path / "sweep"
-    status, said = sweep(*command(out, "--grounding", ",".join(GROUNDINGS), limit=24))
-    assert status == 0, said
-    settings = [f"{name}-append_crop" for name in GROUNDINGS]
-    first = {trace["key"]: trace["macro"] for trace in traces_of(out, "macro")}
-    for setting in settings:
-        assert {trace["key"]: trace["macro"] for trace in traces_of(out, setting)} == first
-        assert work([summary(out, setting)]) == (0, 0)  # everything was computed by the first run
-    alone = work([trace["cost"] for setting in settings for trace in traces_of(out, setting) if trace["cost"]])
-    together = work([summary(out, "macro")])
-    print(alone, together, [a / b for a, b in zip(together, alone, strict=True)])
-    assert together[0] <= 0.5 * alone[0]
-    assert together[1] <= 0.5 * alone[1]
-    rows = table(out, "micro_gain_and_harm")
-    assert [row["setting"] for row in rows] == [f"{name} + append_crop" for name in GROUNDINGS]
-    assert [row["n"] for row in rows] == [24] * 5
-    assert (out / "figures" / "accuracy_and_cost.svg").is_file()
-
-
-def test_a_killed_sweep_goes_on(sweep: Sweep, environment: dict[str, str], tmp_path: Path) -> None:
-    out, arguments = tmp_path / "sweep", ["--grounding", "text_box,center", "--second_pass", "append_crop,no_crop"]
-    center = out / "runs" / "center-no_crop" / "traces"
+    second = out / "runs" / "center-append_crop" / "traces"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(BIN / "dualfocus"), *command(out, *arguments, batch=2)],
+            [str(BIN / "dualfocus"), *command(out, "--grounding", "text_box,center", batch=1)],
             cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        while process.poll() is None and not any(path.read_bytes() for path in trace_files(center)):
-            time.sleep(0.005)
+        while process.poll() is None and sum(path.read_bytes().count(b"\n") for path in trace_files(second)) < 2:
+            time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
-    kept = {setting.name: len(read_traces(setting / "traces")) for setting in (out / "runs").iterdir()}
-    assert 2 <= kept["macro"] < 8
-    assert kept["center-no_crop"] >= 1
+    kept = {name: len(traces_of(out, name)) for name in ("macro", "text_box-append_crop", "center-append_crop")}
+    assert 2 <= kept["macro"] < QUESTIONS
 
-    status, said = sweep(*command(out, *arguments))
-    assert status == 0, said
-    assert summary(out, "macro")["resumed"] == kept["macro"]
-    for setting in kept:
-        keys = [trace["key"] for trace in traces_of(out, setting)]
-        assert len(keys) == len(set(keys)) == 8
-    before = table(out, "micro_gain_and_harm")
-    status, said = sweep(*command(out, *arguments))
-    assert (status, work([summary(out, "macro")])) == (0, (0, 0))
-    assert table(out, "micro_gain_and_harm") == before
-
-
-def test_a_setting_that_cannot_run_costs_no_other(sweep: Sweep, tmp_path: Path) -> None:
-    arguments = ["--grounding", "text_box,detached", "--model_args", "selection=released,score_all=false"]
-    out = tmp_path / "sweep"
-    from dualfocus_eval.method.grounding import GROUNDING
-
-    silent = Silent()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(GROUNDING.items, silent.name, silent)
-        status, said = sweep(*command(out, *arguments, limit=2))
+        patch.setitem(GROUNDING.items, Silent.name, Silent())
+        rules = "selection=released,score_all=true"
+        status, said = sweep(*command(out, "--grounding", "text_box,center,random,silent", "--model_args", rules))
     assert status == 1
-    assert "dualfocus sweep: detached + append_crop: settings: " in said
+    assert "dualfocus sweep: silent + append_crop: settings: " in said
     assert "selection='released' needs the model's own words for the region" in said
-    assert [row["setting"] for row in table(out, "micro_gain_and_harm")] == ["text_box + append_crop"]
-    assert "detached + append_crop" in (out / "index.html").read_text()
+
+    assert summary(out, "macro")["resumed"] == kept["macro"]
+    macro = {trace["key"]: trace["macro"] for trace in traces_of(out, "macro")}
+    for grounding in ("text_box", "center", "random"):
+        found = traces_of(out, f"{grounding}-append_crop")
+        assert len(found) == QUESTIONS
+        assert {trace["key"]: trace["macro"] for trace in found} == macro
+        assert work(summary(out, f"{grounding}-append_crop")) == (0, 0)  # the first run has answered for all
+    rows = table(out, "selected_gain_and_harm")
+    assert [(row["setting"], row["n"]) for row in rows] == [
+        (f"{grounding} + append_crop", QUESTIONS) for grounding in ("text_box", "center", "random")
+    ]
+    assert (out / "figures" / "accuracy_and_cost.svg").is_file()
+    assert "silent + append_crop: settings: " in (out / "index.html").read_text()
 
 
 class Silent:
     """As much of a grounding method without words as settings look at."""
 
-    name, version, responds = "detached", 1, False
+    name, version, responds = "silent", 1, False
 
 
 def test_on_a_server(sweep: Sweep, served: str, tmp_path: Path) -> None:
-    out, address = tmp_path / "sweep", f"engine=server,base_url={served},model={NAME},score_all=false"
-    selection = "selection=own_context"
-    status, said = sweep(
-        *command(out, "--grounding", "text_box,center", "--model_args", f"{address},{selection}", limit=2)
-    )
+    out, server = tmp_path / "sweep", f"engine=server,base_url={served},model={NAME},strategy=micro"
+    status, said = sweep(*command(out, "--grounding", "center", "--model_args", server, limit=2))
     assert status == 0, said
     assert len(traces_of(out, "center-append_crop")) == 2
+    assert summary(out, "macro")["requests"] > 2
     assert summary(out, "center-append_crop")["requests"] == 0
 
 

@@ -90,7 +90,7 @@ def test_the_page_has_tables_and_figure(macro: Run, runs: dict[str, Run], tmp_pa
 
 
 def test_runs_without_costs_have_none(macro: Run) -> None:
-    cost: Any = cost_of(macro)
+    cost: Any = cost_of(macro, SCENES)
     assert cost.questions == 0
     assert cost.tokens != cost.tokens
 

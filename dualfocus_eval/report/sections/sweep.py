@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from dualfocus_eval.analysis.choices import Choice, scores_of
-from dualfocus_eval.analysis.intervals import Estimate, are_shares
+from dualfocus_eval.analysis.intervals import Estimate
 from dualfocus_eval.analysis.measures import rate, scale_notes, shown
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.sweeping import Effect, SettingCost, cost_of, effects_of, pareto_front
@@ -119,57 +119,60 @@ def _own(effects: Mapping[str, Sequence[Effect]]) -> tuple[str, ...]:
 
 def _cost_section(macro: Run, runs: Mapping[str, Run]) -> Section:
     text = (
-        "Work of the engine per question, over all tasks, as if each setting had been run alone: what settings have in "
-        "common was computed once and counts for each of them. Only what one finds in the prefix cache beyond its own "
-        "first pass is not counted. Times are those of the engine's phases, without loading and scoring."
+        "Work of the engine per question, as if each setting had been run alone: what settings have in common was "
+        "computed once and counts for each of them. Times are those of the engine's phases, without loading and "
+        "scoring."
     )
-    costs = {name: cost_of(run) for name, run in {"macro": macro, **runs}.items()}
-    header = (
-        "setting", "questions", "images encoded", "tokens prefilled", "tokens reused", "tokens decoded", "seconds",
-    )  # fmt: skip
-    rows = tuple(_cost(name, cost) for name, cost in costs.items())
-    caption = (
-        "Score of the answer that the setting gives against its cost, with 95% intervals. Tokens computed are those "
-        "prefilled and decoded, per question and over all tasks. Line: the Pareto front, the settings that no other "
-        "one beats in both."
-    )
-    figures = {"accuracy_and_cost": Drawing(caption, lambda: _draw(macro, runs, costs))} if macro.task_names else {}
-    return Section("cost", "Cost", text, {"cost": Table("Cost per question", header, (rows,))}, figures)
-
-
-def _cost(name: str, cost: SettingCost) -> tuple[Cell, ...]:
-    counts = (cost.images_encoded, cost.tokens_prefilled, cost.tokens_reused, cost.decode_steps)
-    return (name, cost.questions, *(Number(count, decimals=2) for count in counts), Number(cost.seconds, decimals=4))
-
-
-def _draw(macro: Run, runs: Mapping[str, Run], costs: Mapping[str, SettingCost]) -> Any:
     every = {"macro": macro, **runs}
+    costs = {task: {name: cost_of(run, task) for name, run in every.items()} for task in macro.task_names}
+    header = (
+        "setting", "task", "questions", "images encoded", "tokens prefilled", "tokens reused", "tokens decoded",
+        "seconds",
+    )  # fmt: skip
+    rows = tuple(tuple(_cost(name, task, cost) for name, cost in found.items()) for task, found in costs.items())
+    note = "A batch with questions of two tasks counts for that of its first question."
+    caption = (
+        "Score of the answer that each setting gives against its cost, with 95% intervals. Tokens computed are those "
+        "prefilled and decoded. Line: the Pareto front, the settings that no other one beats in both."
+    )
+    figures = {"accuracy_and_cost": Drawing(caption, lambda: _draw(every, costs))} if costs else {}
+    return Section("cost", "Cost", text, {"cost": Table("Cost per question", header, rows, (note,))}, figures)
+
+
+def _cost(name: str, task: str, cost: SettingCost) -> tuple[Cell, ...]:
+    counts = (cost.images_encoded, cost.tokens_prefilled, cost.tokens_reused, cost.decode_steps)
+    return (
+        name, task, cost.questions, *(Number(count, decimals=2) for count in counts), Number(cost.seconds, decimals=4),
+    )  # fmt: skip
+
+
+def _draw(runs: Mapping[str, Run], costs: Mapping[str, Mapping[str, SettingCost]]) -> Any:
     looks = _looks(list(runs))
-    figure, axes = panels(len(macro.task_names), columns=2, width=4.6, height=3.4)
-    for axis, task in zip(axes, macro.task_names, strict=True):
-        scores = {name: _score(run, task) for name, run in every.items()}
-        points = [(costs[name].tokens, scores[name].value) for name in every]
+    figure, axes = panels(len(costs), columns=2, width=4.6, height=3.4)
+    for axis, (task, found) in zip(axes, costs.items(), strict=True):
+        scores = {name: _score(run, task) for name, run in runs.items()}
+        points = [(found[name].tokens, scores[name].value) for name in runs]
         front = [points[place] for place in pareto_front(points)]
         axis.plot(*zip(*front, strict=True), color=GREY, linewidth=1, drawstyle="steps-post", zorder=1)
-        for name, (cost, value) in zip(every, points, strict=True):
+        for name, (cost, value) in zip(runs, points, strict=True):
             color, marker = looks[name]
             axis.plot([cost] * 2, [scores[name].low, scores[name].high], color=color, linewidth=0.8, alpha=0.6)
             axis.plot(cost, value, marker, color=color, markersize=6, label=figure_text(name), linestyle="none")
         axis.set_title(figure_text(task), fontsize=9)
         axis.set_xlabel("tokens computed per question", fontsize=8)
-        axis.set_ylabel("score, %" if _is_share(macro, task) else "score", fontsize=8)
+        axis.set_ylabel("score, %" if scores["macro"].unit == "%" else "score", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
 def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour for each grounding method, a marker for each second pass."""
-    parts = [name.split(" + ", 1) for name in names]
-    groundings, passes = (list(dict.fromkeys(part[place] for part in parts)) for place in (0, 1))
+    """A colour for each grounding method, a marker for each second pass; the macro answer is none of them."""
+    parts = {name: name.split(" + ", 1) for name in names if " + " in name}
+    groundings, passes = (list(dict.fromkeys(part[place] for part in parts.values())) for place in (0, 1))
     looks = {
         name: (_COLORS[groundings.index(one) % len(_COLORS)], _MARKERS[passes.index(two) % len(_MARKERS)])
-        for name, (one, two) in zip(names, parts, strict=True)
+        for name, (one, two) in parts.items()
     }
     return {"macro": (INK, "_"), **looks}
 
@@ -177,7 +180,3 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 def _score(run: Run, task: str) -> Number:
     rows = run.of(task)
     return rate(scores_of(rows, "selected"), rows["cluster"])
-
-
-def _is_share(run: Run, task: str) -> bool:
-    return are_shares(run.of(task)["score_selected"])
