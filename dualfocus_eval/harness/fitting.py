@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
@@ -9,7 +10,7 @@ from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.selection import RULES
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["fitting_settings", "refuse_likelihoods", "rules_without_scores"]
+__all__ = ["fitting_settings", "refuse_likelihoods", "refuse_tasks_without_boxes", "rules_without_scores"]
 
 
 def rules_without_scores() -> tuple[str, ...]:
@@ -28,6 +29,19 @@ def refuse_likelihoods(settings: Settings, engine: RunEngine) -> None:
         raise UserError(
             "this task compares likelihoods of given texts, which the server cannot compute; choose a task that "
             "generates answers (output_type generate_until)"
+        )
+
+
+def refuse_tasks_without_boxes(settings: Settings, boxes: Mapping[str, str | None]) -> None:
+    """Raise ``UserError`` where regions are to be the data set's and tasks have none.
+
+    ``boxes`` has the column of each task's boxes, or None (`structure.Structure.box`).
+    """
+    without = sorted(task for task, column in boxes.items() if column is None)
+    if settings.grounding == "truth" and settings.strategy != "macro" and without:
+        raise UserError(
+            f"grounding=truth looks at the data set's own boxes, of which {', '.join(without)} names no column: leave "
+            "it out, add the column to its YAML (metadata: {dualfocus: {box: COLUMN}}), or choose another grounding"
         )
 
 

@@ -69,7 +69,8 @@ class Settings:
     margin: Pixels = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
     jitter: Pixels = 0.0
-    """Pixels by which the predicted box is shifted along both axes (table 5); the direction is drawn per question."""
+    """Pixels by which ``grounding=shifted`` moves the model's box along both axes (table 5); the direction is drawn per
+    question."""
     jitter_seed: int = 0
     """Seed of the directions in which boxes are shifted."""
     option_scoring: Literal["answer", "option_text"] = "option_text"
@@ -81,6 +82,12 @@ class Settings:
     answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
 
     def __post_init__(self) -> None:
+        if self.grounding == "shifted" and not self.jitter:
+            raise ValueError("grounding='shifted' needs jitter, the number of pixels by which boxes are moved")
+        if self.grounding != "shifted" and self.jitter:
+            raise ValueError(
+                f"jitter={self.jitter:g} moves the boxes of grounding='shifted', not of {self.grounding!r}"
+            )
         needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
         if needs_response and not GROUNDING[self.grounding].responds:
             raise ValueError(

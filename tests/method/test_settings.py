@@ -56,7 +56,6 @@ CHANGES = {
     "box_frame": "padded_square",
     "crop": "released",
     "margin": 10.0,
-    "jitter": 25.0,
     "jitter_seed": 1,
     "option_scoring": "answer",
     "max_box_tokens": 32,
@@ -81,8 +80,9 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("others")
 def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
     left_out = {"selection", "score_all", "max_thinking_tokens"}
-    assert set(CHANGES) == {setting.name for setting in fields(Settings)} - left_out
-    base = Settings()
+    assert {*CHANGES, "jitter"} == {setting.name for setting in fields(Settings)} - left_out
+    base, shifted = Settings(), Settings(grounding="shifted", jitter=10)
+    assert settings_key(replace(shifted, jitter=25), {}) != settings_key(shifted, {})
     keys = {settings_key(replace(base, **{name: value}), {}) for name, value in CHANGES.items()}
     assert len(keys | {settings_key(base, {})}) == len(CHANGES) + 1
     # It matters to some checkpoints only, and is part of their identity (`harness.store_key`).
