@@ -88,7 +88,7 @@ def _names(known: Registry[Any], listed: str) -> list[str]:
     if not names:
         raise UserError(f"no {known.what} is named; choose of {', '.join(known.items)}")
     for name in names:
-        known[name]
+        known[name.partition(":")[0]]
     return names
 
 
@@ -132,8 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tasks", required=True, metavar="NAMES", help="tasks and groups, separated by commas")
     parser.add_argument(
-        "--grounding", default="text_box", metavar="NAMES", help=f"of {', '.join(GROUNDING.items)} (default: text_box)"
-    )
+        "--grounding", default="text_box", metavar="NAMES",
+        help=f"of {', '.join(GROUNDING.items)} (default: text_box); with model arguments of its own: shifted:jitter=25",
+    )  # fmt: skip
     parser.add_argument(
         "--second_pass", default="append_crop", metavar="NAMES",
         help=f"of {', '.join(SECOND_PASSES.items)} (default: append_crop)",

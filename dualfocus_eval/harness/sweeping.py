@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,17 +30,33 @@ class Variant:
     @property
     def folder(self) -> str:
         """The name of its folder."""
-        return self.name.replace(" + ", "-")
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.name.replace(" + ", "-"))
 
 
+_SWEPT = ("grounding", "second_pass", "strategy", "trace_dir")
 MACRO = Variant("macro", {"strategy": "macro"})
 """The baseline of every sweep."""
 
 
 def variants_of(grounding: Sequence[str], second_pass: Sequence[str]) -> list[Variant]:
-    """Every grounding method with every second pass; a name that is given twice counts once."""
+    """Every grounding method with every second pass; what is given twice counts once.
+
+    A method may have model arguments of its own: ``shifted:jitter=25``. Raises ``UserError`` for others.
+    """
     pairs = product(dict.fromkeys(grounding), dict.fromkeys(second_pass))
-    return [Variant(f"{one} + {two}", {"grounding": one, "second_pass": two}) for one, two in pairs]
+    return [Variant(f"{one} + {two}", {**_arguments(one), "second_pass": two}) for one, two in pairs]
+
+
+def _arguments(grounding: str) -> dict[str, str]:
+    name, *options = grounding.split(":")
+    own = [option.partition("=") for option in options]
+    for option, equals, _ in own:
+        if not equals or option in _SWEPT:
+            raise UserError(
+                f"--grounding: {grounding!r} is not NAME or NAME:ARGUMENT=VALUE with a model argument of the method, "
+                "such as shifted:jitter=25"
+            )
+    return {"grounding": name} | {option: value for option, _, value in own}
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,9 @@ class SharingEngine:
         self._results: dict[Hashable, tuple[Any, _Work]] = {}
         self._given_again: Counter[str] = Counter()
         self._shown: set[Picture] = set()
+        for name in dir(type(engine)):  # whatever else it can do, as attributes that runtime protocols find
+            if not name.startswith("_") and not hasattr(type(self), name) and callable(getattr(type(engine), name)):
+                setattr(self, name, getattr(engine, name))
 
     @property
     def counters(self) -> Counters:
@@ -99,10 +102,6 @@ class SharingEngine:
     def encoded_size(self, picture: Picture) -> tuple[int, int]:
         """See ``Engine.encoded_size``."""
         return self._engine.encoded_size(picture)
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the engine can do."""
-        return getattr(self._engine, name)
 
     def _computed(
         self, requests: Sequence[RequestT], compute: Callable[[Sequence[RequestT]], Sequence[Any]]

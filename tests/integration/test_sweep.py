@@ -19,6 +19,7 @@ from tests.integration.conftest import BIN, read_output, read_traces, trace_file
 from tests.server_double import NAME
 
 QUESTIONS = 12
+GROUNDINGS = "text_box,shifted:jitter=25"
 Sweep = Callable[..., tuple[int, str]]
 
 
@@ -63,41 +64,41 @@ def table(out: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_killed_sweep_goes_on_and_takes_further_settings(
+def test_a_killed_sweep_goes_on_and_a_setting_that_cannot_run_costs_no_other(
     sweep: Sweep, environment: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "sweep"
-    second = out / "runs" / "center-append_crop" / "traces"
+    second = out / "runs" / "shifted_jitter_25-append_crop" / "traces"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(BIN / "dualfocus"), *command(out, "--grounding", "text_box,center", batch=1)],
+            [str(BIN / "dualfocus"), *command(out, "--grounding", GROUNDINGS, batch=1)],
             cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         while process.poll() is None and sum(path.read_bytes().count(b"\n") for path in trace_files(second)) < 2:
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
-    kept = {name: len(traces_of(out, name)) for name in ("macro", "text_box-append_crop", "center-append_crop")}
+    kept = {name: len(traces_of(out, name)) for name in ("macro", "text_box-append_crop")}
     assert 2 <= kept["macro"] < QUESTIONS
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(GROUNDING.items, Silent.name, Silent())
         rules = "selection=released,score_all=true"
-        status, said = sweep(*command(out, "--grounding", "text_box,center,random,silent", "--model_args", rules))
+        status, said = sweep(*command(out, "--grounding", f"{GROUNDINGS},silent", "--model_args", rules))
     assert status == 1
     assert "dualfocus sweep: silent + append_crop: settings: " in said
     assert "selection='released' needs the model's own words for the region" in said
 
     assert summary(out, "macro")["resumed"] == kept["macro"]
     macro = {trace["key"]: trace["macro"] for trace in traces_of(out, "macro")}
-    for grounding in ("text_box", "center", "random"):
+    for grounding in ("text_box", "shifted_jitter_25"):
         found = traces_of(out, f"{grounding}-append_crop")
         assert len(found) == QUESTIONS
         assert {trace["key"]: trace["macro"] for trace in found} == macro
         assert work(summary(out, f"{grounding}-append_crop")) == (0, 0)  # the first run has answered for all
     rows = table(out, "selected_gain_and_harm")
     assert [(row["setting"], row["n"]) for row in rows] == [
-        (f"{grounding} + append_crop", QUESTIONS) for grounding in ("text_box", "center", "random")
+        (f"{grounding} + append_crop", QUESTIONS) for grounding in ("text_box", "shifted:jitter=25")
     ]
     assert (out / "figures" / "accuracy_and_cost.svg").is_file()
     assert "silent + append_crop: settings: " in (out / "index.html").read_text()
@@ -123,6 +124,10 @@ def test_on_a_server(sweep: Sweep, served: str, tmp_path: Path) -> None:
     [
         (["--grounding", "text_bax"], "Did you mean text_box?"),
         (["--second_pass", "crop"], "append_crop, crop_only"),
+        (["--grounding", "shifted"], "needs jitter, the number of pixels"),
+        (["--grounding", "shifted:25"], "'shifted:25' is not NAME or NAME:ARGUMENT=VALUE"),
+        (["--grounding", "text_box:strategy=macro"], "is not NAME or NAME:ARGUMENT=VALUE"),
+        (["--grounding", "shifted:jiter=25"], "Did you mean jitter?"),
         (["--grounding", ","], "no grounding method is named"),
         (["--model_args", "grounding=center"], "a sweep sets grounding itself: name it with --grounding"),
         (["--model_args", "strategy=macro"], "strategy=macro is the baseline of every sweep"),
