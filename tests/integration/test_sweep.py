@@ -123,7 +123,7 @@ def test_on_a_server(sweep: Sweep, served: str, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--grounding", "text_bax"], "Did you mean text_box?"),
-        (["--second_pass", "crop"], "append_crop, crop_only"),
+        (["--second_pass", "crop"], "Known: append_crop"),
         (["--grounding", "shifted"], "needs jitter, the number of pixels"),
         (["--grounding", "shifted:25"], "'shifted:25' is not NAME or NAME:ARGUMENT=VALUE"),
         (["--grounding", "text_box:strategy=macro"], "is not NAME or NAME:ARGUMENT=VALUE"),
