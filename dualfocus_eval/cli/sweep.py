@@ -149,7 +149,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(sweep: Sweep, made: Sequence[Variant], problems: Mapping[str, str], done: Counters) -> None:
+def _readable(sweep: Sweep, made: Sequence[Variant], problems: dict[str, str]) -> dict[str, Run]:
+    """The runs that have answers, by name; why others have none is added to ``problems``."""
+    from dualfocus_eval.analysis.reading import read_run
+
+    runs = {}
+    for variant in made:
+        try:
+            run = read_run(sweep.folder(variant))
+        except UserError as error:
+            problems[variant.name] = str(error)
+        else:
+            if run.answers["failed"].isna().any():
+                runs[variant.name] = run
+    return runs
+
+
+def _report(sweep: Sweep, made: Sequence[Variant], problems: dict[str, str], done: Counters) -> None:
+    """Print the tables and write the page; ``problems`` get what is wrong with the runs' files."""
     from rich.console import Console
 
     from dualfocus_eval.analysis.reading import read_run
@@ -162,7 +179,7 @@ def _report(sweep: Sweep, made: Sequence[Variant], problems: Mapping[str, str], 
 
     console = Console()
     macro = read_run(sweep.folder(MACRO))
-    runs: dict[str, Run] = {variant.name: read_run(sweep.folder(variant)) for variant in made}
+    runs = _readable(sweep, made, problems)
     reference = _REFERENCE if _REFERENCE in runs else next(iter(runs), "")
     sections = sweep_sections(macro, runs, reference) if runs else []
     faults = [f"{name}: {why}" for name, why in problems.items()]
