@@ -18,6 +18,7 @@ COMMANDS = {
     "ask": "ask a question about images: the box, both answers, the selection and its reason",
     "check": "check that a model is set up right: prompts, boxes, agreement of batches, cost",
     "eval": "evaluate a model with lmms-eval, keep its traces, and end with a true exit status",
+    "sweep": "compare grounding methods, second passes and controls in one command",
     "serve-command": "print the commands that serve a model with vLLM or SGLang, for one GPU up to a cluster",
     "tasks": "list this package's tasks and what they need",
     "models": "print the recipes' folder, or a recipe's expected scores and cost",
@@ -57,7 +58,7 @@ def _run(chosen: str, argv: Sequence[str]) -> int:
         return MISUSED
     except KeyboardInterrupt:
         kept = "; the answers so far are stored, and the same command resumes there"
-        print(f"{name}: interrupted{kept if chosen in ('eval', 'demo') else ''}", file=sys.stderr)
+        print(f"{name}: interrupted{kept if chosen in ('eval', 'sweep', 'demo') else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # whatever a defect raises must not look like status 1
         traceback.print_exc()

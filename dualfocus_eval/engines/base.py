@@ -238,6 +238,12 @@ class Counters:
     thinking_tokens: int = 0
     """Tokens generated before answers, those of answers that never began included."""
 
+    def since(self, before: Counters) -> Counters:
+        """What was done after ``before`` was taken of the same engine."""
+        seconds = {phase: spent - before.seconds.get(phase, 0.0) for phase, spent in self.seconds.items()}
+        counts = {name: value - getattr(before, name) for name, value in vars(self).items() if name != "seconds"}
+        return Counters(**counts, seconds=seconds)
+
 
 class RunEndedError(UserError):
     """Why no further request of this run can be answered: an engine raises it in the place of results."""

@@ -154,20 +154,27 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     """Hex digest of all that can change a candidate or its scores; the selection rule is left out.
 
+    With ``strategy=macro`` no setting can: a macro answer is the same whatever region would have been looked at.
+
     ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like; of a
     checkpoint that thinks also ``max_thinking_tokens``, which concerns no other; and the content of the detector, in
     place of its name.
     """
+    relevant = {"strategy": "macro"} if settings.strategy == "macro" else _two_pass_settings(settings)
+    relevant |= {"method_version": METHOD_VERSION}
+    text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _two_pass_settings(settings: Settings) -> dict[str, Any]:
+    """What can change a region, a crop, a micro answer or a score."""
     left_out = {"selection", "score_all", "max_thinking_tokens", "detector"}
     left_out |= {name for name, method in ONLY_WITH.items() if settings.grounding != method}
     relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    relevant |= {
+    return relevant | {
         "scores_candidates": settings.scores_candidates,
-        "method_version": METHOD_VERSION,
         "grounding_version": GROUNDING[settings.grounding].version,
         "second_pass_version": SECOND_PASSES[settings.second_pass].version,
         "crop_version": CROP_RULES[settings.crop].version,
         "box_convention": box_conventions()[settings.box_convention].identity,
     }
-    text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

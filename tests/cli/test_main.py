@@ -26,6 +26,8 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["eval"], 2, "--tasks is missing"),
         (["tasks"], 0, "df_pope_mini"),
         (["eval", "--help"], 0, "exit status: 0"),
+        (["sweep", "--help"], 0, "shifted:jitter=25"),
+        (["sweep", "--tasks", "x", "--out", "y", "--grounding", "text_bax"], 2, "Did you mean text_box?"),
         (["compare", "--help"], 0, "McNemar's test"),
         (["compare", "nowhere", "."], 2, "there is no run nowhere"),
         (["regress", "--help"], 0, "exit status: 0 within"),
