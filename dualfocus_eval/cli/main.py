@@ -26,6 +26,8 @@ COMMANDS = {
     "convert": "convert a checkpoint from the original LLaVA layout",
     "report": "turn a finished run into a page, tables and figures",
     "compare": "compare two runs question by question",
+    "join": "decide between the answers of two runs by perplexity",
+    "reproduce": "make a table or figure of the paper, by its name",
     "regress": "judge a run against a committed baseline, for CI",
     "demo": "answer the embedded benchmarks and show the effect of two passes",
 }
