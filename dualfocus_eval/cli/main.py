@@ -59,7 +59,7 @@ def _run(chosen: str, argv: Sequence[str]) -> int:
         return MISUSED
     except KeyboardInterrupt:
         kept = "; the answers so far are stored, and the same command resumes there"
-        print(f"{name}: interrupted{kept if chosen in ('eval', 'demo') else ''}", file=sys.stderr)
+        print(f"{name}: interrupted{kept if chosen in ('eval', 'demo', 'reproduce') else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # whatever a defect raises must not look like status 1
         traceback.print_exc()
