@@ -24,9 +24,15 @@ def heading(experiment: Experiment) -> str:
 
 
 def experiment_sections(experiment: Experiment, runs: Runs, plans: Sequence[PlannedRun]) -> list[Section]:
-    """What was measured here, what the paper says, and from what."""
-    found = [*experiment.sections(runs), published_part(experiment.name), _run_section(runs, plans)]
-    return [section for section in found if not section.empty]
+    """What was measured here, what the paper says, and from what.
+
+    Where the runs have nothing to show, as no question whose selection gained or lost, a table says so.
+    """
+    measured = [section for section in experiment.sections(runs) if not section.empty]
+    nothing = Table(experiment.title, ("",), ((("These runs have nothing to show here.",),),))
+    found = measured or [Section("nothing", experiment.title, "", {"nothing": nothing})]
+    others = (published_part(experiment.name), _run_section(runs, plans))
+    return [*found, *(section for section in others if not section.empty)]
 
 
 def write_experiment(experiment: Experiment, sections: Sequence[Section], runs: Runs, out: Path) -> Path:
