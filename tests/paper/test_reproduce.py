@@ -103,7 +103,7 @@ def test_table10_waits_for_its_training(
     assert reproduce("table10") == 1
     command = "dualfocus train dualfocus-tiny-without-vg (82,000 samples, 1.6 hours on 2 CPU cores)"
     assert f"not trained yet: {command}" in capsys.readouterr().err
-    assert [row["df_seed_img_mini"] for row in reproduce.rows("table10", "rows")][0] == "not trained yet"
+    assert next(row["df_seed_img_mini"] for row in reproduce.rows("table10", "rows")) == "not trained yet"
     shutil.copytree(other_checkpoint, Path("runs/dualfocus-tiny-without-vg/checkpoint"))
     assert reproduce("table10") == 0
     (command,) = reproduce.commands
