@@ -63,11 +63,13 @@ class SetupCheck:
 def check_setup(probes: Sequence[Probe], engine: RunEngine, settings: Settings, *, batch_size: int) -> SetupCheck:
     """Ask ``probes`` in two passes and look at all that can be set up wrongly.
 
-    The strategy, the adaptive threshold and jitter of ``settings`` are set aside: both passes are checked, undisturbed.
+    The strategy, the adaptive threshold and the moving of boxes in ``settings`` are set aside: both passes are checked,
+    undisturbed.
     Candidates are not scored by an engine that cannot.
     """
     refused = _refused(settings, engine)
-    settings = replace(settings, strategy="dualfocus", adaptive_nll=None, jitter=0.0)
+    grounding = "text_box" if settings.grounding == "shifted" else settings.grounding
+    settings = replace(settings, strategy="dualfocus", adaptive_nll=None, grounding=grounding, jitter=0.0)
     if not engine.can_score:
         settings = replace(settings, selection=rules_without_scores()[0], score_all=False)
     passes = run_passes(probes, engine, settings, batch_size)

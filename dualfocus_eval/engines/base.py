@@ -50,12 +50,16 @@ class Picture:
     """
 
     pixels: Image.Image
+    patch: Picture | None = None
+    """A part of it that is shown as one more of its local patches; only for families with `Family.local_patch`."""
 
     @cached_property
     def digest(self) -> str:
-        """Hex digest of size and RGB pixels (16 bytes of BLAKE2b)."""
+        """Hex digest of size and RGB pixels (16 bytes of BLAKE2b), and of the patch if there is one."""
         content = hashlib.blake2b(repr(self.pixels.size).encode(), digest_size=16)
         content.update(self.pixels.tobytes())
+        if self.patch is not None:
+            content.update(self.patch.digest.encode())
         return content.hexdigest()
 
     def __eq__(self, other: object) -> bool:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.fitting import refuse_tasks_without_boxes
 from dualfocus_eval.harness.outcomes import extend_evaluator
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import (
@@ -149,7 +150,11 @@ class _DualFocus(lmms):
 
     def _take_flags(self, instances: Sequence[Instance]) -> None:
         tasks = {instance.task_name: instance.metadata for instance in instances}
-        grouped = [name for name, metadata in tasks.items() if read_structure(metadata, name).grouped_rows]
+        structures = {name: read_structure(metadata, name) for name, metadata in tasks.items()}
+        refuse_tasks_without_boxes(
+            self.session.config.settings, {name: structure.box for name, structure in structures.items()}
+        )
+        grouped = [name for name, structure in structures.items() if structure.grouped_rows]
         self.session.take_flags(flags_of(instances), tasks, grouped)
 
     def _warn_of_ignored(self, requests: Iterable[Request]) -> None:

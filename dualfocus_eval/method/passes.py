@@ -9,7 +9,7 @@ from functools import partial
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest, Message
 from dualfocus_eval.method.calls import attempt, call
 from dualfocus_eval.method.conversations import macro_conversation
-from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
+from dualfocus_eval.method.crops import crop_of, crop_picture
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, NoRegion, Region
 from dualfocus_eval.method.question import Question
@@ -129,12 +129,10 @@ def _placed(question: Question, found: Region | NoRegion | Failure, settings: Se
     grounding = Grounding(response, found.outcome, found.box, method=settings.grounding)
     (picture,) = question.images
     size = picture.pixels.size
-    seed = f"{settings.jitter_seed}/{question.key}"
-    box = shifted(found.box, size, settings.jitter, seed) if settings.jitter else found.box
-    crop = crop_of(box, size, rule=settings.crop, margin=settings.margin)
+    crop = crop_of(found.box, size, rule=settings.crop, margin=settings.margin)
     if crop is None:
         return Unzoomed(question, grounding=grounding, fallback=Fallback.CROP_TOO_SMALL)
-    zoom = Zoom(box, crop, crop_picture(picture, crop), found.exchange)
+    zoom = Zoom(found.box, crop, crop_picture(picture, crop), found.exchange)
     return Zoomed(question, replace(grounding, crop=crop), zoom)
 
 

@@ -22,14 +22,15 @@ from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.settings import ONLY_WITH
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS
 from tests.method.test_settings import others  # noqa: F401  # a fixture
 
 IN_KEY: dict[str, Any] = SETTINGS | {"image_aspect": "pad", "min_pixels": 100, "max_pixels": 100}
 """Arguments whose value is a part of the key."""
-BY_CONTENT = {"pretrained", "revision", "peft", "trust_remote_code"}
-"""Arguments that name files: the files' content is in the key (`tests.engines.test_identity`)."""
+BY_CONTENT = {"pretrained", "revision", "peft", "trust_remote_code", "detector"}
+"""Arguments that name files: the files' content is in the key (`tests.engines.test_identity`, `test_detector`)."""
 BY_EFFECT = {"device", "device_map", "dtype", "attn_implementation"}
 """Arguments that say how to compute: the device, precision and attention that a run ends up with is its arithmetic."""
 IN_QUESTION = {"system_prompt"}
@@ -91,7 +92,8 @@ def test_of_every_argument_it_is_decided_whether_it_can_change_an_answer() -> No
 @pytest.mark.usefixtures("others")
 @pytest.mark.parametrize("name", IN_KEY)
 def test_an_argument_that_can_change_an_answer_changes_the_key(key: Key, name: str) -> None:
-    assert key(**{name: IN_KEY[name]}) != key()
+    method = {"grounding": ONLY_WITH[name]} if name in ONLY_WITH else {}
+    assert key(**method, **{name: IN_KEY[name]}) != key(**method)
 
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
