@@ -15,6 +15,8 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import checkpoint_name, engine_digest
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import OwnModel
 from dualfocus_eval.paper.experiment import Experiment, Request, RunSpec
 
 __all__ = ["PlannedRun", "finished_run", "plan_runs"]
@@ -73,7 +75,8 @@ def _argument(name: str) -> re.Pattern[str]:
 def finished_run(plan: PlannedRun) -> Run | None:
     """The run, if it has been carried out completely with this checkpoint and these versions of packages; else None.
 
-    Of a server nobody knows what it serves without asking it, so that its runs are made again, from stored answers.
+    What a server serves, and what a detector's files are, shows only when they are used: such runs are made again, from
+    stored answers.
     """
     try:
         run = read_run(plan.folder)
@@ -90,11 +93,12 @@ def _checkpoint(model_args: str) -> str | None:
     from lmms_eval.utils import simple_parse_args_string
 
     arguments = simple_parse_args_string(model_args)
-    if arguments.get("engine") == "server":
+    if arguments.get("engine") == "server":  # resolving its arguments would ask it
         return None
     try:
-        engine = resolve(arguments).engine
-        assert isinstance(engine, EngineConfig)
-        return f"{checkpoint_name(engine)}-{engine_digest(engine)}"
+        config = resolve(arguments)
+        if isinstance(GROUNDING[config.settings.grounding], OwnModel) or not isinstance(config.engine, EngineConfig):
+            return None
+        return f"{checkpoint_name(config.engine)}-{engine_digest(config.engine)}"
     except UserError:  # a repository of the hub that has not been downloaded
         return None

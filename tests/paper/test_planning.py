@@ -14,8 +14,6 @@ from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.harness.arguments import check
-from dualfocus_eval.method.grounding import GROUNDING
-from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.paper import NAMES
 from dualfocus_eval.paper.experiment import Request
 from dualfocus_eval.paper.experiments import EXPERIMENTS
@@ -57,15 +55,7 @@ def test_the_commands_can_be_pasted(
         assert Path(read["output_path"]).parent == OUT / "runs"
         arguments = simple_parse_args_string(read["model_args"])
         assert arguments["dtype"] == "float32"
-        if arguments.get("grounding", "text_box") in GROUNDING and arguments.get("second_pass") in (
-            None,
-            *_second_passes(),
-        ):
-            check(arguments)
-
-
-def _second_passes() -> list[str]:
-    return [one.name for one in SECOND_PASSES]
+        check(arguments)
 
 
 def test_most_experiments_share_one_run() -> None:

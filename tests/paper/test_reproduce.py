@@ -13,7 +13,7 @@ import pytest
 
 import dualfocus_eval.cli.eval
 from dualfocus_eval.cli.main import main
-from dualfocus_eval.method.second_pass import SECOND_PASSES
+from tests.random_detectors import save_random_detector
 
 FILES = {
     "table1": "tables/main.csv",
@@ -152,7 +152,6 @@ def test_time_of_one_pass_and_of_two(reproduce: Reproducer) -> None:
     assert float(two["decode steps"]) > float(alone["decode steps"])
 
 
-@pytest.mark.skipif("fifth_patch" not in SECOND_PASSES, reason="no second pass fifth_patch")
 def test_the_region_as_one_more_patch(reproduce: Reproducer, llava_next: Path) -> None:
     assert reproduce("table6", "--other_model_args", f"pretrained={llava_next}") == 0
     labels = [row[""] for row in reproduce.rows("table6", "rows")]
@@ -167,3 +166,14 @@ def llava_next(tmp_path: Path) -> Path:
     model.save_pretrained(tmp_path / "llava-next")
     processor.save_pretrained(tmp_path / "llava-next")
     return tmp_path / "llava-next"
+
+
+def test_regions_of_a_detector(reproduce: Reproducer, tmp_path: Path) -> None:
+    detector = save_random_detector(tmp_path / "detector")
+    assert reproduce("table11", "--detector", str(detector)) == 0
+    labels = [row[""] for row in reproduce.rows("table11", "rows")]
+    assert labels == ["macro", "two passes, the model's boxes", "two passes, detector"]
+    save_random_detector(detector, seed=1)
+    assert reproduce("table11", "--detector", str(detector)) == 0
+    (command,) = reproduce.commands
+    assert "grounding=detector" in command
