@@ -128,7 +128,7 @@ def _carry_out(plans: Sequence[PlannedRun]) -> tuple[dict[str, Run], int]:
 
     runs: dict[str, Run] = {}
     worst = WHOLE
-    for plan in plans:
+    for plan in (plan for plan in plans if plan.trained):
         if run := finished_run(plan):
             _say(f"finished before: {plan.folder}")
         else:

@@ -50,6 +50,8 @@ class RunSpec:
     """In place of the user's recipe."""
     own_traces: bool = False
     """Nothing is reused from other runs, since its time counts."""
+    trained: bool = True
+    """Whether its checkpoint is there."""
 
 
 @dataclass(frozen=True)

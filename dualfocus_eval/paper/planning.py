@@ -34,6 +34,8 @@ class PlannedRun:
     arguments: tuple[str, ...]
     """Those of ``dualfocus eval``."""
     model_args: str
+    trained: bool
+    """Whether its checkpoint is there."""
 
     @property
     def command(self) -> str:
@@ -64,7 +66,9 @@ def _planned(experiment: Experiment, spec: RunSpec, request: Request) -> Planned
     asked += ["--batch_size", str(request.batch_size), *limit, *spec.flags]
     digest = hashlib.blake2b(shlex.join(asked).encode(), digest_size=4).hexdigest()
     folder = request.out / _RUNS / f"{spec.name}-{digest}"
-    return PlannedRun(spec.name, folder, (*asked, "--output_path", str(folder), "--log_samples"), model_args)
+    return PlannedRun(
+        spec.name, folder, (*asked, "--output_path", str(folder), "--log_samples"), model_args, spec.trained
+    )
 
 
 def _argument(name: str) -> re.Pattern[str]:

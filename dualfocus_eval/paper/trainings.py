@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from dualfocus_eval.report.section import Section
 __all__ = ["training_preparations", "training_runs", "training_sections"]
 
 _SUFFIX = "-without-vg"
+_PRETRAINED = re.compile(r"(?:^|,)\s*pretrained\s*=")
 _WITHOUT = RunSpec("without_vg", {"strategy": "macro"})
 
 
@@ -26,19 +28,21 @@ def training_preparations(request: Request) -> Sequence[Preparation]:
 
 
 def training_runs(request: Request) -> Sequence[RunSpec]:
-    """Those whose checkpoint has been trained."""
+    """Those of both; a run whose checkpoint has yet to be trained is marked."""
     with_samples, without = _recipes(request)
-    trained = [TWO_PASSES] if _is_trained(with_samples) else []
-    return [*trained, replace(_WITHOUT, recipe=_name(without))] if _is_trained(without) else trained
+    return (
+        replace(TWO_PASSES, trained=_is_trained(with_samples)),
+        replace(_WITHOUT, recipe=_name(without), trained=_is_trained(without)),
+    )
 
 
 def training_sections(runs: Runs) -> Sequence[Section]:
     """Table 10: macro answers after both trainings, and the two passes that the samples make possible."""
     own, without = runs.get(TWO_PASSES.name), runs.get(_WITHOUT.name)
-    missing = "not trained yet"
+    macro, missing = "macro, trained with the samples", "not trained yet"
     rows = (
         Row("macro, trained without the samples", without, missing),
-        macro_row("macro, trained with the samples", own) if own else Row("macro, with the samples", None, missing),
+        macro_row(macro, own) if own else Row(macro, None, missing),
         Row("two passes, trained with the samples", own, missing),
     )
     text = (
@@ -50,8 +54,8 @@ def training_sections(runs: Runs) -> Sequence[Section]:
 
 def _recipes(request: Request) -> tuple[Recipe, Recipe]:
     """Those with and without the samples. Raises ``UserError`` for a recipe without the second."""
-    if request.model_args and not request.recipe:
-        raise UserError(f"table10 compares two trainings of a recipe: name it in --model_args, {_known()}")
+    if _PRETRAINED.search(request.model_args):
+        raise UserError(f"table10 compares two trainings of a recipe: in --model_args take {_known()}, not pretrained")
     given = load_recipe(request.recipe or EMBEDDED_CHECKPOINT)
     beside = given.path.with_name(f"{given.path.stem}{_SUFFIX}.yaml")
     if not beside.is_file():

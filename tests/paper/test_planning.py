@@ -107,9 +107,12 @@ def test_trainings_are_printed_with_their_cost(capsys: pytest.CaptureFixture[str
     given = ["--dry-run", "--out", str(OUT), "--model_args", "recipe=llava-1.5-7b"]
     assert main(["reproduce", "table10", *given]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [
+    assert lines[:4] == [
         "# 809,276 samples, 27 H100 hours",
         "dualfocus train llava-1.5-7b --data data",
         "# 665,298 samples, 20 H100 hours",
         "dualfocus train llava-1.5-7b-without-vg --data data",
     ]
+    with_samples, without = lines[4:]
+    assert "--model_args recipe=llava-1.5-7b,strategy=dualfocus" in with_samples.replace("'", "")
+    assert "--model_args recipe=llava-1.5-7b-without-vg,strategy=macro" in without.replace("'", "")
