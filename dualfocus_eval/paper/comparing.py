@@ -11,6 +11,7 @@ from dualfocus_eval.analysis.run_join import macro_alone
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.tables import Cell, Table
+from dualfocus_eval.paper.experiment import in_order
 from dualfocus_eval.report.run_comparison import comparison_table
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.strategies import INTERVALS
@@ -35,9 +36,9 @@ def macro_row(label: str, run: Run) -> Row:
 def row_section(title: str, text: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Section:
     """A table of ``rows``, and for every row after the first its paired differences to the first that has a run."""
     known = [row for row in rows if row.run is not None]
-    tasks = list(dict.fromkeys(task for row in known for task in row.run.task_names))  # type: ignore[union-attr]
-    cells = tuple((row.label, *(_cell(row, task) for task in tasks)) for row in rows)
     runs = [row.run for row in known if row.run is not None]
+    tasks = in_order(task for run in runs for task in run.task_names)
+    cells = tuple((row.label, *(_cell(row, task) for task in tasks)) for row in rows)
     own = [task for task in tasks if not all(is_share(run, task, str(run.main_metric(task))) for run in runs)]
     metrics = "; ".join(f"{task}: {runs[0].main_metric(task)}" for task in tasks) if runs else ""
     shown = f"{title} (%)" if len(own) < len(tasks) else title

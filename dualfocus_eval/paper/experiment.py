@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import pandas as pd
 
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.published import BENCHMARKS
 
-__all__ = ["Experiment", "Preparation", "Request", "RunSpec", "Runs", "of_columns"]
+__all__ = ["Experiment", "Preparation", "Request", "RunSpec", "Runs", "in_order", "of_columns"]
 
 Runs = Mapping[str, Run]
 """Finished runs by their names in the experiment; one whose checkpoint has yet to be trained is missing."""
@@ -82,10 +84,16 @@ class Experiment:
     preparations: Callable[[Request], Sequence[Preparation]] = _nothing
 
 
+def in_order(tasks: Iterable[str]) -> list[str]:
+    """The tasks in the order of the paper's columns, others after them."""
+    known = [task for column in BENCHMARKS.values() for task in column]
+    return sorted(dict.fromkeys(tasks), key=lambda task: known.index(task) if task in known else len(known))
+
+
 def of_columns(run: Run, *columns: str) -> Run:
     """The run's questions of the tasks behind these columns of `BENCHMARKS`; the whole run if it has none of them."""
     wanted = {task for column in columns for task in BENCHMARKS[column]}
-    kept = run.answers["task"].isin(wanted)
-    if not kept.any() or kept.all():
+    kept = in_order(task for task in run.task_names if task in wanted)
+    if not kept:
         return run
-    return replace(run, answers=run.answers[kept].reset_index(drop=True), computed={})
+    return replace(run, answers=pd.concat(map(run.of, kept), ignore_index=True), computed={})
