@@ -144,8 +144,8 @@ def table() -> Table:
     note = (
         f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples, or {WITH_IMAGE + TEXT_ONLY:,} without Visual Genome. Assumed "
         f"per sample: images of {images} tokens, and beside them {_TEXT['dualfocus']} tokens in DualFocus samples, "
-        f"{_TEXT['image']} in others with an image, {_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} of "
-        f"the peak; memory per GPU in a batch of the greatest length, on one and with {SHARDING} on {DEVICES}."
+        f"{_TEXT['image']} in others with an image, {_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} "
+        f"of the peak; memory per GPU in a batch of the greatest length, on one and with {SHARDING} on {DEVICES}."
     )
     header = ("recipe", "parameters", "tokens", "steps", "FLOPs", "A100 hours", "H100 hours", "on 1", f"on {DEVICES}")
     return Table("", header, (tuple(rows),), (note,))
