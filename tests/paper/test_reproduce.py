@@ -147,7 +147,7 @@ def test_time_of_one_pass_and_of_two(reproduce: Reproducer) -> None:
     assert len(reproduce.commands) == 1
     alone, two = reproduce.rows("table7", "single_pass")
     assert alone["questions"] == two["questions"]
-    assert float(alone["images encoded"]) <= 1 < float(two["images encoded"])
+    assert float(alone["images encoded"]) < float(two["images encoded"])
     assert float(alone["time / first row"]) == 1
     assert float(two["decode steps"]) > float(alone["decode steps"])
 
