@@ -48,10 +48,11 @@ def _differences(run: Run) -> Table:
             points(scores_of(part, before), scores_of(part, after), part["cluster"], share=share)
             for after, before in _DIFFERENCES
         ]
-        taken = rate(picked_micro(part, "selected"), part["cluster"])
-        rows.append((task, len(part), part["cluster"].nunique(), taken, *cells))
+        differ = part[part["macro_text"] != part["micro_text"]]
+        taken = rate(picked_micro(differ, "selected"), differ["cluster"])
+        rows.append((task, len(part), part["cluster"].nunique(), len(differ), taken, *cells))
     names = [f"{JOINED_CHOICES[after]} - {JOINED_CHOICES[before]}" for after, before in _DIFFERENCES]
-    header = ("task", "n", "images", "answers of B %", *names)
+    header = ("task", "n", "images", "answers differ", "of these, B %", *names)
     notes = (
         f"Paired, question by question. {INTERVALS}",
         "The score of each question is compared: MMBench by row, not by circular question, and POPE by accuracy.",

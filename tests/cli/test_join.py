@@ -76,10 +76,12 @@ def test_a_circular_metric_is_aggregated_over_the_joined_answers(tmp_path: Path)
     (row,) = tables["scores"].rows
     assert row[:3] == (MMBENCH, "circular", 40)
     (row,) = tables["differences"].rows
-    taken = np.mean([right["b", number][1] <= right["a", number][1] for number in range(40)])
-    assert row[3].value == pytest.approx(100 * taken)
+    differ = [number for number in range(40) if right["a", number][0] != right["b", number][0]]
+    assert row[3] == len(differ)
+    taken = np.mean([right["b", number][1] <= right["a", number][1] for number in differ])
+    assert row[4].value == pytest.approx(100 * taken)
     first = np.mean([right["a", number][0] for number in range(40)])
-    assert row[4].value == pytest.approx(100 * (np.mean(chosen) - first))
+    assert row[5].value == pytest.approx(100 * (np.mean(chosen) - first))
 
 
 def rotation(number: int, answer: str, nll: float) -> Answered:

@@ -30,7 +30,7 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["compare", "nowhere", "."], 2, "there is no run nowhere"),
         (["join", "--help"], 0, "own_context"),
         (["join", "nowhere", "."], 2, "there is no run nowhere"),
-        (["reproduce", "--help"], 0, "table11, figure3"),
+        (["reproduce", "--help"], 0, "Runs that are finished are not made again"),
         (["reproduce", "table12"], 2, "invalid choice: 'table12'"),
         (["reproduce", "table1", "--model_args", "macro"], 2, "'macro' is not NAME=VALUE"),
         (["regress", "--help"], 0, "exit status: 0 within"),
