@@ -30,13 +30,15 @@ SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?":
 
 
 def _owlv2() -> tuple[Any, Any]:
-    tokenizer = byte_tokenizer(("<s>", "</s>"), "</s>", "<s>")
+    tokenizer = byte_tokenizer(
+        ("<pad>", "<s>", "</s>"), "</s>", "<s>"
+    )  # a text that begins with token 0 does not count
     tokenizer.model_max_length = 16
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = Owlv2Config(
-        text_config=small | {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id},
+        text_config=small | {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2},
         vision_config=small | {"image_size": 48, "patch_size": 8},
-        projection_dim=16,
+        projection_dim=32,
     )
     images = Owlv2ImageProcessor(size={"height": 48, "width": 48})
     return Owlv2ForObjectDetection(config), Owlv2Processor(images, tokenizer)
@@ -73,7 +75,7 @@ def _grounding_dino() -> tuple[Any, Any]:
         encoder_layers=1,
         encoder_ffn_dim=32,
         encoder_attention_heads=2,
-        decoder_layers=1,
+        decoder_layers=2,
         decoder_ffn_dim=32,
         decoder_attention_heads=2,
         d_model=32,

@@ -87,11 +87,14 @@ def _refuse_methods(settings: Settings, engine: RunEngine) -> None:
     """Raise ``UserError`` where this engine or model cannot do the grounding method or the second pass."""
     if settings.strategy == "macro":
         return
-    chosen = {"grounding": GROUNDING[settings.grounding], "second_pass": SECOND_PASSES[settings.second_pass]}
-    for name, method in chosen.items():
+    chosen: dict[str, object] = {
+        f"grounding={settings.grounding}": GROUNDING[settings.grounding],
+        f"second_pass={settings.second_pass}": SECOND_PASSES[settings.second_pass],
+    }
+    for argument, method in chosen.items():
         problem = method.problem(engine, settings) if isinstance(method, EngineBound) else None
         if problem is not None:
-            raise UserError(f"{name}={method.name}: {problem}")
+            raise UserError(f"{argument}: {problem}")
 
 
 _NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"

@@ -11,14 +11,14 @@ from PIL import Image
 from transformers import LlavaNextForConditionalGeneration
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.base import Completion, GenerateRequest, Message, Picture, Score, ScoreRequest
+from dualfocus_eval.engines.base import Completion, Conversation, GenerateRequest, Message, Picture, Score, ScoreRequest
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.in_process import TransformersEngine
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.method.pipeline import answer
 from dualfocus_eval.method.settings import Settings
 from tests.method.test_pipeline import ask, rule
-from tests.scripted_engine import ScriptedEngine
+from tests.scripted_engine import Answer, ScriptedEngine
 
 SIZES = [(20, 20), (90, 24), (24, 90), (90, 90)]
 """(width, height) of images in pixels, of different grids."""
@@ -132,7 +132,14 @@ def test_the_second_pass_is_one_question_about_one_image() -> None:
 
 
 def test_scores_are_taken_in_its_context() -> None:
-    question, engine = ask(), ScriptedEngine(rule())
+    question = ask()
+
+    def reply(conversation: Conversation) -> Answer:
+        (shown, *_) = conversation[-1].content
+        assert isinstance(shown, Picture)
+        return "green" if shown.patch else rule()(conversation)
+
+    engine = ScriptedEngine(reply)
     answer([question], engine, Settings(second_pass="fifth_patch"))
     ((request, _),) = engine.scored
     ((shown, prompt),) = (message.content for message in request.conversation)

@@ -170,7 +170,7 @@ def test_a_rule_that_needs_a_response_is_refused_where_there_is_none() -> None:
 def test_settings_of_older_files_and_of_extensions_are_read() -> None:
     stored = {"wording": "figure8", "selection": "own"}
     assert stored_settings(stored) == asdict(Settings(prompt_set="figure8", selection="own_context"))
-    foreign = {"grounding": "detector", "second_pass": "highlight", "selection": "dice", "box_convention": "odd"}
+    foreign = {"grounding": "segmenter", "second_pass": "highlight", "selection": "dice", "box_convention": "odd"}
     assert stored_settings(foreign) == asdict(Settings()) | foreign
     assert not_installed(asdict(Settings()) | foreign) == foreign
     with pytest.raises(UserError, match="settings, crop: 'half' is not one of"):

@@ -86,9 +86,8 @@ def test_the_best_two_may_be_joined() -> None:
 
 def test_all_tiles_of_a_batch_are_scored_in_one_call_beside_the_first_pass() -> None:
     engine = ScriptedEngine(rule())
-    answer(
-        [ask(0), ask(1, images=(halves(),), system="Be polite.")], engine, Settings(grounding="tiles", strategy="micro")
-    )
+    questions = [ask(number, images=(halves(),), system="Be polite.") for number in range(2)]
+    answer(questions, engine, Settings(grounding="tiles", strategy="micro"))
     assert stages(engine) == [["micro", "micro"]]
     (scored,) = engine.scored
     assert len(scored) == 2 * 9 * 2

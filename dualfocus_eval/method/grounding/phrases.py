@@ -49,6 +49,7 @@ _VERBS = _words(
     gives want wants need needs call called know belong belongs cover covers covered happen happens
     """
 )
+_NAMELESS = _FUNCTION_WORDS | _ASKED_WORDS | _VERBS
 _NAMES_IN_ING = _words(
     """
     awning building ceiling clothing cutting-board dressing duckling earring icing king lightning lighting painting
@@ -66,6 +67,6 @@ def phrases_of(stem: str) -> tuple[str, ...]:
 
 
 def _names_something(word: str) -> bool:
-    if not word[:1].isalnum() or word in _FUNCTION_WORDS | _ASKED_WORDS | _VERBS:
+    if not (word.isascii() and word[:1].isalnum()) or word in _NAMELESS:
         return False
     return not word.endswith("ing") or word in _NAMES_IN_ING
