@@ -11,7 +11,7 @@ from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.paper.experiment import Runs
 from dualfocus_eval.paper.shared import MACRO_ALONE, TWO_PASSES
 from dualfocus_eval.report.section import Section
-from dualfocus_eval.report.sections.cost import cost_section, totals
+from dualfocus_eval.report.sections.cost import cost_section, of_servers, totals
 
 __all__ = ["cost_sections", "work_table"]
 
@@ -32,21 +32,28 @@ def cost_sections(runs: Runs) -> Sequence[Section]:
 
 def work_table(rows: Sequence[tuple[str, Run]]) -> Table:
     """A row for each labelled run: what a question costs, and the ratio of its time to the first row's."""
-    spent = [(label, totals(run)) for label, run in rows]
-    times = [_per_question(found, sum(found[f"seconds_{phase}"] for phase in PHASES)) for _, found in spent]
+    found = [(label, _per_question(run)) for label, run in rows]
+    first = found[0][1]["seconds"]
     cells: list[tuple[Cell, ...]] = [
         (
             label,
-            int(found["questions"]),
-            *(Number(_per_question(found, found[counter]), decimals=2) for counter in _COUNTED),
-            Number(1000 * time, unit="ms"),
-            Number(time / times[0] if times[0] else math.nan, decimals=2),
+            int(spent["questions"]),
+            *(Number(spent[counter], decimals=2) for counter in _COUNTED),
+            Number(1000 * spent["seconds"], unit="ms"),
+            Number(spent["seconds"] / first if first else math.nan, decimals=2),
         )
-        for (label, found), time in zip(spent, times, strict=True)
+        for label, spent in found
     ]
     header = ("", "questions", *(name.replace("_", " ") for name in _COUNTED), "ms", "time / first row")
-    return Table("Per question", header, (tuple(cells),))
+    notes = ("Servers count neither images nor time.",) if any(of_servers(run) for _, run in rows) else ()
+    return Table("Per question", header, (tuple(cells),), notes)
 
 
-def _per_question(found: dict[str, float], total: float) -> float:
-    return total / found["questions"] if found["questions"] else math.nan
+def _per_question(run: Run) -> dict[str, float]:
+    """Means of what was counted and of the seconds of all phases; NaN where nothing was."""
+    spent = totals(run)
+    questions = spent["questions"] or math.nan
+    found = {name: spent[name] / questions for name in _COUNTED}
+    found["seconds"] = sum(spent[f"seconds_{phase}"] for phase in PHASES) / questions
+    unknown = ("images_encoded", "seconds") if of_servers(run) else ()
+    return {**found, **dict.fromkeys(unknown, math.nan), "questions": spent["questions"]}
