@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,18 @@ def test_trainings_are_printed_with_their_cost(capsys: pytest.CaptureFixture[str
     with_samples, without = lines[4:]
     assert "--model_args recipe=llava-1.5-7b,strategy=dualfocus" in with_samples.replace("'", "")
     assert "--model_args recipe=llava-1.5-7b-without-vg,strategy=macro" in without.replace("'", "")
+
+
+def test_the_commands_of_the_page_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^dualfocus (reproduce .*)$", page, re.MULTILINE)
+    assert {command.split()[1] for command in commands} >= {
+        "table1",
+        *(f"table{number}" for number in (5, 6, 7, 8, 11)),
+    }
+    for command in commands:
+        assert main([*shlex.split(command), *([] if "--dry-run" in command else ["--dry-run"])]) == 0
+        assert "dualfocus eval" in capsys.readouterr().out
+    assert set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \| [^|]+ \| [^|]+ \|$", page, re.MULTILINE)) >= {
+        ("table1", "table2"), ("table5", ""), ("figure5", ""),
+    }  # fmt: skip
