@@ -42,13 +42,11 @@ def write(tasks: Path) -> list[Path]:
         rng = random.Random(f"detail-mini/{scene.index}")
         image = stored_image(enlarged(scene, SCALE))
         for choice in _choices(scene, rng):
-            rows.append(
-                _row(
-                    choice, len(rows), letter_in_turn(f"detail-mini/{choice.asked.kind}", asked[choice.asked.kind]), rng
-                )
-                | {"image_id": scene.image_id, "image": image}
-            )
-            asked[choice.asked.kind] += 1
+            kind = choice.asked.kind
+            letter = letter_in_turn(f"detail-mini/{kind}", asked[kind])
+            asked[kind] += 1
+            identity = {"question_id": str(len(rows)), "image_id": scene.image_id, "image": image}
+            rows.append(_values(choice, letter, rng) | identity)
     return [write_table(tasks / "vstar" / "data" / "mini.parquet", rows, features)]
 
 
@@ -58,14 +56,13 @@ def _choices(scene: Scene, rng: random.Random) -> Iterator[SceneChoice]:
             yield choice
 
 
-def _row(choice: SceneChoice, number: int, letter: str, rng: random.Random) -> dict[str, Any]:
+def _values(choice: SceneChoice, letter: str, rng: random.Random) -> dict[str, Any]:
     options = zip(LETTERS, lettered(choice, letter, rng), strict=True)
     lines = (f"({each}) {text}" for each, text in options)
     return {
         "text": "\n".join([choice.asked.question, *lines, LETTER_HINT]),
         "category": "direct_attributes",
         "label": letter,
-        "question_id": str(number),
         "box": [SCALE * side for side in union(choice.asked.evidence)],
         "kind": choice.asked.kind,
     }
