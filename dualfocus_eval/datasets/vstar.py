@@ -13,7 +13,7 @@ from dualfocus_eval.datasets.fields import FieldError, identifier, required, tex
 from dualfocus_eval.datasets.sources import find_file, json_items, json_records, read_row
 from dualfocus_eval.method.stems import StemAndOptions, stem_of
 
-__all__ = ["CATEGORIES", "LETTERS", "VSTAR", "read_question"]
+__all__ = ["CATEGORIES", "LETTERS", "QUESTIONS", "VSTAR", "read_question"]
 
 QUESTIONS = "test_questions.jsonl"
 CATEGORIES = ("direct_attributes", "relative_position")

@@ -27,7 +27,7 @@ Config = dict[str, Any]
 Record = dict[str, Any]
 FOLDER = resource_folder("tasks") / "vstar"
 HINT = "Answer with the option's letter from the given choices directly."
-TEXTS = ("red", "light blue", "Dr. B. Shaw", "2", "a cat (on the left)", "No")
+TEXTS = ("red", "light blue", "Dr. Shaw", "2", "a cat (on the left)", "No")
 FORMS = ("{0}", "{1}", "({0})", "**{0}**", "{0}. {2}", "The answer is {0}.", "{2}", "{3}")
 UNREAD = ("", "I cannot tell", "E", "A or B")
 
@@ -78,7 +78,7 @@ def answers(rng: random.Random, documents: Dataset) -> list[tuple[str, bool, boo
         options, right = document["options"], "ABCD".index(document["label"])
         place = rng.choice((right, right, rng.randrange(len(options))))
         option = options[place]
-        answer = rng.choice(FORMS).format("ABCD"[place], "abcd"[place], option, option.upper())
+        answer = rng.choice(FORMS).format("ABCDE"[place], "abcde"[place], option, option.upper())
         found.append((answer, place == right, True))
     return found
 
@@ -172,7 +172,8 @@ def test_a_record_that_is_no_question_is_named() -> None:
 def test_the_embedded_set_asks_about_small_details_and_has_no_favourite_letter() -> None:
     config = load("df_detail_mini")
     table = pq.read_table(FOLDER / "data" / "mini.parquet")
-    sizes = [Image.open(io.BytesIO(image["bytes"])).size for image in table.column("image").unique().to_pylist()]
+    images = table.column("image").combine_chunks().field("bytes").unique().to_pylist()
+    sizes = [Image.open(io.BytesIO(image)).size for image in images]
     assert {max(size) for size in sizes} == {2000}
     smallest = min(width * height for width, height in sizes)
     documents = config["process_docs"](Dataset(table))
@@ -182,12 +183,14 @@ def test_the_embedded_set_asks_about_small_details_and_has_no_favourite_letter()
     assert max(letters.values()) - min(letters.values()) <= 6
     metrics = {metric["metric"] for metric in config["metric_list"]}
     for document in documents.remove_columns("image"):
-        x1, y1, x2, y2 = document["box"]
+        (left, top, right, bottom), (x1, y1, x2, y2) = document["box"], document["target"]
         assert 0 < (x2 - x1) * (y2 - y1) < 0.01 * smallest
-        right = document["options"]["ABCD".index(document["label"])]
+        assert 0 <= left < x1 < x2 < right <= 2000
+        assert 0 <= top < y1 < y2 < bottom <= 2000
+        answer = document["options"]["ABCD".index(document["label"])]
         assert len({*document["options"]}) == 4
-        assert right not in document["stem"].split()
-        for answer in (document["label"], right):
-            record = config["process_results"](document, [answer])
+        assert answer not in document["stem"].split()
+        for text in (document["label"], answer):
+            record = config["process_results"](document, [text])
             assert record["score"] == 1.0
             assert set(record) <= metrics

@@ -21,10 +21,12 @@ def held_out(start: int, count: int, sizes: Sequence[tuple[int, int]] = SIZES) -
     return (compose(HELD_OUT_SEED, start + index, sizes) for index in range(count))
 
 
-def stored_image(scene: Scene) -> dict[str, Any]:
-    """The painted scene as a ``datasets`` image column stores it."""
+def stored_image(scene: Scene, *, optimize: bool = True) -> dict[str, Any]:
+    """The painted scene as a ``datasets`` image column stores it; to ``optimize`` saves 5% of its bytes, in twice the
+    time.
+    """
     content = io.BytesIO()
-    paint(scene).save(content, "PNG", optimize=True)
+    paint(scene).save(content, "PNG", optimize=optimize)
     return {"bytes": content.getvalue(), "path": f"{scene.image_id}.png"}
 
 
