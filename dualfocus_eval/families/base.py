@@ -123,6 +123,9 @@ class Family:
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    local_patch: Callable[[ImageInputs, Any], ImageInputs] | None = None
+    """From the inputs of a picture and the processor: the picture as one more local patch of the picture before it, as
+    ``encode`` takes it; None where pictures have no local patches of a fixed size."""
     tiles_by_count: bool = False
     """Whether a picture alone in its conversation is cut into more tiles than one of several; see `limited_reuse`."""
     pixel_limits: bool = False

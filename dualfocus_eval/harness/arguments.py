@@ -6,7 +6,7 @@ argument is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -24,7 +24,7 @@ from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
 from dualfocus_eval.families.generic import UNKNOWN, generic_family
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
-from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.settings import ONLY_WITH, Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
 
 __all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
@@ -136,6 +136,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     if family:
         refuse_unknown_sizes(family, settings)
         warnings = (*warnings, *family_warnings(family, settings, served=served is not None))
+    warnings = (*warnings, *_idle_options(settings, sources))
     if served and values.get("image_aspect") == "pad":
         warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     return RunConfig(
@@ -147,6 +148,13 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         sources=sources,
         warnings=(*warnings, *(warning for layer in layers for warning in layer.warnings)),
     )
+
+
+def _idle_options(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
+    """What the user is told of options that the chosen grounding method does not go by."""
+    for name, method in ONLY_WITH.items():
+        if settings.grounding != method and sources[name] == "argument":
+            yield f"{name}={getattr(settings, name)} has no effect: it is an option of grounding={method} only"
 
 
 def _in_process(values: Mapping[str, Any], pretrained: str, batch_size: int) -> EngineConfig:

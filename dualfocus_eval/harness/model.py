@@ -33,6 +33,7 @@ from dualfocus_eval.harness.requests import (
 )
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.structure import read_structure
+from dualfocus_eval.harness.together import other_runs
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.traces.record import Trace
 
@@ -51,7 +52,7 @@ class _DualFocus(lmms):
         placed = arguments.get("device") or arguments.get("device_map") or arguments.get("engine") == "server"
         if accelerator.num_processes > 1 and not placed:
             arguments["device"] = str(accelerator.device)
-        self._begin(Session(resolve(arguments), accelerator), accelerator)
+        self._begin(Session(resolve(arguments), accelerator, others=other_runs(arguments)), accelerator)
 
     def _begin(self, session: Session, accelerator: Accelerator) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ __all__ = [
     "micro_prompt",
     "scoring_prompt",
     "scoring_question",
+    "tile_prompt",
 ]
 
 WORD_HINT = "Answer the question using a single word or phrase."
@@ -76,3 +77,11 @@ def scoring_prompt(question: Question, prompt_set: str) -> str:
 def scoring_question(question: Question) -> str:
     """The stem and a fixed format hint, for contexts without an instruction."""
     return f"{question.stem} {WORD_HINT.removesuffix('.')}"
+
+
+def tile_prompt(question: Question) -> str:
+    """Asks of a part of the image whether it helps to answer. Of no prompt set: no checkpoint was trained with it."""
+    return f"{_TILE}: {question.stem}\nAnswer yes or no."
+
+
+_TILE = "Does this image show what is needed to answer the following question"

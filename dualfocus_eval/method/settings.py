@@ -18,11 +18,20 @@ from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.tiles import GRIDS
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES
 
-__all__ = ["CropRuleName", "PromptSetName", "Settings", "not_installed", "settings_key", "stored_settings"]
+__all__ = [
+    "ONLY_WITH",
+    "CropRuleName",
+    "PromptSetName",
+    "Settings",
+    "not_installed",
+    "settings_key",
+    "stored_settings",
+]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -34,6 +43,7 @@ RuleName = Annotated[str, OneOf(lambda: RULES.items, lambda: RULES.missing)]
 ConventionName = Annotated[str, OneOf(box_conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
+GridName = Annotated[str, OneOf(lambda: GRIDS)]
 CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
 Pixels = Annotated[float, Field(ge=0)]
 
@@ -49,6 +59,12 @@ class Settings:
     """Both pathways and a choice between their answers, or one of them alone."""
     grounding: GroundingName = "text_box"
     """How the region is chosen."""
+    detector: str | None = None
+    """The detector of `grounding=detector`: a folder or hub id of GroundingDINO, MM-GroundingDINO, OWLv2 or OWL-ViT."""
+    tiles: GridName = "3x3"
+    """Rows and columns of the overlapping tiles of `grounding=tiles`."""
+    joined_tiles: Annotated[int, Field(ge=1, le=2)] = 1
+    """How many of the best tiles `grounding=tiles` joins in one region."""
     second_pass: SecondPassName = "append_crop"
     """What the model is shown of the region."""
     selection: RuleName = "micro_context"
@@ -85,6 +101,11 @@ class Settings:
     answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
 
     def __post_init__(self) -> None:
+        if self.grounding == "detector" and self.detector is None and self.strategy != "macro":
+            raise ValueError(
+                "grounding='detector' needs the detector's name: pass detector=FOLDER or a hub id, such as "
+                "detector=IDEA-Research/grounding-dino-base or detector=google/owlv2-base-patch16-ensemble"
+            )
         if self.grounding == "shifted" and not self.jitter:
             raise ValueError("grounding='shifted' needs jitter, the number of pixels by which boxes are moved")
         if self.grounding != "shifted" and self.jitter:
@@ -105,7 +126,7 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
-ONLY_WITH = {"attention_layer": "attention"}
+ONLY_WITH = {"attention_layer": "attention", "detector": "detector", "tiles": "tiles", "joined_tiles": "tiles"}
 """Settings that concern one grounding method; keys of answers with another do not hold them."""
 _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
 """Settings whose names other packages can add to."""
@@ -133,19 +154,27 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     """Hex digest of all that can change a candidate or its scores; the selection rule is left out.
 
+    With ``strategy=macro`` no setting can: a macro answer is the same whatever region would have been looked at.
+
     ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like; of a
-    checkpoint that thinks also ``max_thinking_tokens``, which concerns no other.
+    checkpoint that thinks also ``max_thinking_tokens``, which concerns no other; and the content of the detector, in
+    place of its name.
     """
-    left_out = {"selection", "score_all", "max_thinking_tokens"}
+    relevant = {"strategy": "macro"} if settings.strategy == "macro" else _two_pass_settings(settings)
+    relevant |= {"method_version": METHOD_VERSION}
+    text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _two_pass_settings(settings: Settings) -> dict[str, Any]:
+    """What can change a region, a crop, a micro answer or a score."""
+    left_out = {"selection", "score_all", "max_thinking_tokens", "detector"}
     left_out |= {name for name, method in ONLY_WITH.items() if settings.grounding != method}
     relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    relevant |= {
+    return relevant | {
         "scores_candidates": settings.scores_candidates,
-        "method_version": METHOD_VERSION,
         "grounding_version": GROUNDING[settings.grounding].version,
         "second_pass_version": SECOND_PASSES[settings.second_pass].version,
         "crop_version": CROP_RULES[settings.crop].version,
         "box_convention": box_conventions()[settings.box_convention].identity,
     }
-    text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -11,7 +11,16 @@ from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failur
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.question import Question
 
-__all__ = ["EngineBound", "Exchange", "GroundingInput", "GroundingMethod", "GroundingSettings", "NoRegion", "Region"]
+__all__ = [
+    "EngineBound",
+    "Exchange",
+    "GroundingInput",
+    "GroundingMethod",
+    "GroundingSettings",
+    "NoRegion",
+    "OwnModel",
+    "Region",
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,12 @@ class GroundingSettings(Protocol):
     def max_thinking_tokens(self) -> int: ...
     @property
     def attention_layer(self) -> int | None: ...
+    @property
+    def detector(self) -> str | None: ...
+    @property
+    def tiles(self) -> str: ...
+    @property
+    def joined_tiles(self) -> int: ...
 
 
 @runtime_checkable
@@ -103,12 +118,24 @@ class EngineBound(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnModel(Protocol):
+    """A grounding method that runs a model of its own has this too, so that stored answers go by its content."""
+
+    def digest(self, settings: GroundingSettings) -> str:
+        """Stands for the content of the model that ``settings`` name. Raises ``UserError`` where it cannot be used."""
+        ...
+
+
 class GroundingMethod(Protocol):
     """Chooses the regions of a batch of questions.
 
     To add a method is to write one module with such an object and to register it: in ``grounding/__init__.py``, or from
     another package under the entry-point group ``dualfocus_eval.grounding``. What it raises costs only the questions at
     fault, each of which is then asked for alone.
+
+    A method that not every engine or model can do is also an `EngineBound`; one that runs a model of its own, an
+    `OwnModel`.
     """
 
     @property

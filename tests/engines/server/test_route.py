@@ -86,16 +86,3 @@ def test_a_server_without_tls_is_not_waited_for() -> None:
         line = refused(address.replace("http:", "https:"))
     assert "no secure connection: " in line
     assert "is it http:// and not https://?" in line
-
-
-def test_a_key_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", "geheim-ключ")
-    config = ServerConfig(base_url="http://localhost:8000", api_key="MY_KEY")
-    with pytest.raises(UserError, match="the environment variable MY_KEY has characters that no request can") as caught:
-        served_model(config)
-    assert "geheim" not in str(caught.value)
-
-
-def test_white_space_around_a_key_is_not_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", " sk-1\n")
-    assert ServerConfig(base_url="http://localhost:8000", api_key="MY_KEY").key == "sk-1"
