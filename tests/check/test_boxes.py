@@ -173,7 +173,9 @@ def test_without_boxes_the_second_pass_is_checked_all_the_same() -> None:
     assert {one.answers for one in found.agreement} == {9}
     (line,) = what_is_off(found)
     assert line.startswith("0% of the grounding responses have a usable box under box_convention=qwen2_vl,")
-    assert line.endswith("choose a grounding method that needs none (grounding=attention)")
+    assert line.endswith(
+        "choose a grounding method that needs none (grounding=attention, grounding=detector or grounding=tiles)"
+    )
 
 
 def test_regions_by_attention_are_no_boxes_of_the_model() -> None:
