@@ -174,7 +174,7 @@ def test_without_boxes_the_second_pass_is_checked_all_the_same() -> None:
     (line,) = what_is_off(found)
     assert line.startswith("0% of the grounding responses have a usable box under box_convention=qwen2_vl,")
     assert line.endswith(
-        "choose a grounding method that needs none (grounding=attention, grounding=detector or grounding=tiles)"
+        "choose a grounding method that needs none (grounding=attention or grounding=detector or grounding=tiles)"
     )
 
 
