@@ -116,9 +116,7 @@ def _without_boxes(boxes: BoxCheck, found: SetupCheck) -> str:
 def _other_grounding(found: SetupCheck) -> str:
     """What to do with a model that writes no useful boxes."""
     without = methods_without_boxes(family_of(found.engine.family), served=found.engine.device is None)
-    if without:
-        return f"choose a grounding method that needs none (grounding={' or grounding='.join(without)})"
-    return "evaluate it with strategy=macro, or choose a model that was trained to write boxes"
+    return f"choose a grounding method that needs none (grounding={' or grounding='.join(without)})"
 
 
 def _other_tokens(others: Sequence[OtherTokens]) -> Iterator[str]:

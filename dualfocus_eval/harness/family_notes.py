@@ -13,10 +13,6 @@ from dualfocus_eval.method.settings import Settings
 __all__ = ["family_warnings", "methods_without_boxes", "refuse_unknown_sizes"]
 
 _UNNAMED = "the server's model, whose checkpoint pretrained= would name,"
-_WITHOUT_METHODS = (
-    "no installed grounding method does without them: `dualfocus check` tells whether its boxes can be used, and "
-    "strategy=macro needs none"
-)
 
 
 def refuse_unknown_sizes(family: Family, settings: Settings) -> None:
@@ -37,10 +33,9 @@ def family_warnings(family: Family, settings: Settings, *, served: bool = False)
     model = _UNNAMED if family.model_type == UNKNOWN else family.model_type
     fault = "was not trained to write boxes" if family.trained_boxes is False else "may not be trained to write boxes"
     others = ", ".join(f"grounding={name}" for name in methods_without_boxes(family, served=served))
-    advice = f"methods that need none: {others}" if others else _WITHOUT_METHODS
     return (
         f"{model} {fault}, and grounding={settings.grounding} asks for one (read as "
-        f"box_convention={settings.box_convention}); {advice}",
+        f"box_convention={settings.box_convention}); methods that need none: {others}",
     )
 
 
