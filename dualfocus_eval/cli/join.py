@@ -11,8 +11,6 @@ from dualfocus_eval.common.errors import UserError
 __all__ = ["main"]
 
 WHOLE, LOST = 0, 1
-RULES = ("own_context",)
-"""Rules that need nothing but each answer's own perplexity. All others score both answers in one conversation."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,19 +53,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="dualfocus join",
         description="Decide between the answers of two finished runs by perplexity, question by question: two prompts "
         "of one model, or two models. Prints the scores of A, of B, of the joined answers, and of the oracle, with "
-        "paired differences. The runs must be of the same tasks. Only questions that both answered are joined; the "
-        "output says how many are left out, and why.",
+        "paired differences. Each answer has the perplexity that it was generated with. The runs must be of the same "
+        "tasks. Only questions that both answered are joined; the output says how many are left out, and why.",
         epilog="exit status: 0 done; 1 done, but a run has lost samples of its questions, or questions failed; 2 "
         "nothing to join; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
     parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")
     parser.add_argument("second", type=Path, metavar="B", help="another run of the same tasks")
-    parser.add_argument(
-        "--rule",
-        choices=RULES,
-        default=RULES[0],
-        help="own_context: each answer has the perplexity that it was generated with (default). The other selection "
-        "rules score both answers in one conversation, which two finished runs do not have.",
-    )
     return parser
