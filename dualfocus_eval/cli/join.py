@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.cli.two_runs import add_runs, print_runs, read_runs, status_of
 
 __all__ = ["main"]
-
-WHOLE, LOST = 0, 1
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,23 +17,16 @@ def main(argv: Sequence[str]) -> int:
     Raises ``UserError`` where a run cannot be read or the runs cannot be joined.
     """
     chosen = _parser().parse_args(argv)
-    for place in (chosen.first, chosen.second):
-        if not place.exists():
-            raise UserError(f"there is no run {place}; name the --output_path of a run with --log_samples")
     from rich.console import Console
 
     from dualfocus_eval.analysis.pairing import describe
-    from dualfocus_eval.analysis.reading import read_run
     from dualfocus_eval.analysis.run_join import join_runs
-    from dualfocus_eval.analysis.runs import print_faults
     from dualfocus_eval.common.tables import print_line, print_table
     from dualfocus_eval.report.joined_runs import joined_tables
 
-    first, second = read_run(chosen.first), read_run(chosen.second)
+    first, second = read_runs(chosen)
     joined, console = join_runs(first, second), Console()
-    for letter, run in (("A", first), ("B", second)):
-        print_line(f"{letter}: {run.path}", console)
-        print_faults(run, console)
+    print_runs(first, second, console)
     if joined.left_out:
         said = f"joining {len(joined.run.answers):,} questions; left out: {describe(joined.left_out)}"
         print_line(said, console, "yellow")
@@ -44,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print_line(describe({"asked with another prompt in B": joined.other_prompts}), console)
     for table in joined_tables(joined).values():
         print_table(table, console)
-    lost = any(run.lost or run.failures for run in (first, second))
-    return LOST if lost else WHOLE
+    return status_of(first, second)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +48,5 @@ def _parser() -> argparse.ArgumentParser:
         "nothing to join; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
-    parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")
-    parser.add_argument("second", type=Path, metavar="B", help="another run of the same tasks")
+    add_runs(parser, second="another run of the same tasks")
     return parser
