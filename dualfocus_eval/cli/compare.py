@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dualfocus_eval.cli.two_runs import add_runs, print_runs, read_runs, status_of
+from dualfocus_eval.cli.two_runs import add_runs, parse_runs, print_runs, read_runs, status_of
 from dualfocus_eval.common.errors import UserError
 
 __all__ = ["main"]
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises ``UserError`` where a run cannot be read or the runs have no question in common.
     """
-    chosen = _parser().parse_args(argv)
+    chosen = parse_runs(_parser(), argv)
     from rich.console import Console
 
     from dualfocus_eval.analysis.pairing import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dualfocus_eval.cli.two_runs import add_runs, print_runs, read_runs, status_of
+from dualfocus_eval.cli.two_runs import add_runs, parse_runs, print_runs, read_runs, status_of
 
 __all__ = ["main"]
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises ``UserError`` where a run cannot be read or the runs cannot be joined.
     """
-    chosen = _parser().parse_args(argv)
+    chosen = parse_runs(_parser(), argv)
     from rich.console import Console
 
     from dualfocus_eval.analysis.pairing import describe

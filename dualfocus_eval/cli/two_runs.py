@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from dualfocus_eval.analysis.runs import Run
 
-__all__ = ["add_runs", "print_runs", "read_runs", "status_of"]
+__all__ = ["add_runs", "parse_runs", "print_runs", "read_runs", "status_of"]
 
 _WHOLE, _LOST = 0, 1
 
@@ -24,11 +25,17 @@ def add_runs(parser: argparse.ArgumentParser, second: str) -> None:
     parser.add_argument("second", type=Path, metavar="B", help=second)
 
 
-def read_runs(chosen: argparse.Namespace) -> tuple[Run, Run]:
-    """The runs A and B. Raises ``UserError`` where one cannot be read."""
+def parse_runs(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command about two runs. Raises ``UserError`` where A or B is not there."""
+    chosen = parser.parse_args(argv)
     for place in (chosen.first, chosen.second):
         if not place.exists():
             raise UserError(f"there is no run {place}; name the --output_path of a run with --log_samples")
+    return chosen
+
+
+def read_runs(chosen: argparse.Namespace) -> tuple[Run, Run]:
+    """The runs A and B. Raises ``UserError`` where one cannot be read."""
     from dualfocus_eval.analysis.reading import read_run
 
     return read_run(chosen.first), read_run(chosen.second)
