@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from dualfocus_eval.analysis.runs import Run
@@ -17,6 +20,7 @@ from dualfocus_eval.tiny.effect import SCENES
 from tests.analysis.runs import answered, run_of, scene
 
 REFERENCE = "text_box + append_crop"
+OTHER = "other"
 WRONG_TO_RIGHT, RIGHT_TO_WRONG = 30, 6
 QUESTIONS = 60
 
@@ -89,6 +93,24 @@ def test_the_page_has_tables_and_figure(macro: Run, runs: dict[str, Run], tmp_pa
     assert {"selected_differences", "cost"} <= {path.stem for path in (tmp_path / "tables").iterdir()}
 
 
+def test_a_setting_that_leaves_out_a_task_has_no_numbers_there(
+    macro: Run, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    of_all = {REFERENCE: of_two_tasks(runs[REFERENCE]), "truth + append_crop": runs[REFERENCE]}
+    write_report(tmp_path, "Sweep", sweep_sections(of_two_tasks(macro), of_all, REFERENCE))
+    tables = {path.stem: json.loads(path.read_text())["rows"] for path in (tmp_path / "tables").glob("*.json")}
+    assert [row[OTHER] is None for row in tables["micro_differences"]] == [False, False, True]
+    assert [row["setting"] for row in tables["cost"] if row["task"] == OTHER] == ["macro", REFERENCE]
+    assert [row["setting"] for row in tables["cost"] if row["task"] == SCENES] == ["macro", *of_all]
+    assert (tmp_path / "figures" / "accuracy_and_cost.png").is_file()
+
+
+def of_two_tasks(run: Run) -> Run:
+    """The same questions once more, as another task's."""
+    again = run.answers.assign(task=OTHER, key=run.answers["key"].str.replace(SCENES, OTHER))
+    return replace(run, answers=pd.concat([again, run.answers], ignore_index=True), computed={})
+
+
 def test_runs_without_costs_have_none(macro: Run) -> None:
     cost: Any = cost_of(macro, SCENES)
     assert cost.questions == 0
@@ -101,6 +123,7 @@ def test_runs_without_costs_have_none(macro: Run) -> None:
         ([(1, 1), (2, 2), (3, 1.5), (2, 1)], [0, 1]),
         ([(2, 5), (1, 5), (1, 4)], [1]),
         ([(3, 1), (2, 2), (1, 3)], [2]),
+        ([(nan, 1), (2, 2), (1, nan), (1, 1)], [3, 1]),
         ([], []),
     ],
 )

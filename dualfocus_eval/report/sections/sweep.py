@@ -124,7 +124,10 @@ def _cost_section(macro: Run, runs: Mapping[str, Run]) -> Section:
         "scoring."
     )
     every = {"macro": macro, **runs}
-    costs = {task: {name: cost_of(run, task) for name, run in every.items()} for task in macro.task_names}
+    costs = {
+        task: {name: cost_of(run, task) for name, run in every.items() if task in run.task_names}
+        for task in macro.task_names
+    }
     header = (
         "setting", "task", "questions", "images encoded", "tokens prefilled", "tokens reused", "tokens decoded",
         "seconds",
@@ -150,19 +153,20 @@ def _draw(runs: Mapping[str, Run], costs: Mapping[str, Mapping[str, SettingCost]
     looks = _looks(list(runs))
     figure, axes = panels(len(costs), columns=2, width=4.6, height=3.4)
     for axis, (task, found) in zip(axes, costs.items(), strict=True):
-        scores = {name: _score(run, task) for name, run in runs.items()}
-        points = [(found[name].tokens, scores[name].value) for name in runs]
+        scores = {name: _score(runs[name], task) for name in found}
+        points = [(cost.tokens, scores[name].value) for name, cost in found.items()]
         front = [points[place] for place in pareto_front(points)]
-        axis.plot(*zip(*front, strict=True), color=GREY, linewidth=1, drawstyle="steps-post", zorder=1)
-        for name, (cost, value) in zip(runs, points, strict=True):
+        if front:
+            axis.plot(*zip(*front, strict=True), color=GREY, linewidth=1, drawstyle="steps-post", zorder=1)
+        for name, (cost, value) in zip(found, points, strict=True):
             color, marker = looks[name]
             axis.plot([cost] * 2, [scores[name].low, scores[name].high], color=color, linewidth=0.8, alpha=0.6)
             axis.plot(cost, value, marker, color=color, markersize=6, label=figure_text(name), linestyle="none")
         axis.set_title(figure_text(task), fontsize=9)
         axis.set_xlabel("tokens computed per question", fontsize=8)
         axis.set_ylabel("score, %" if scores["macro"].unit == "%" else "score", fontsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    shown = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
