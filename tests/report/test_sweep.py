@@ -15,9 +15,11 @@ import pytest
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.sweeping import cost_of, effects_of, pareto_front
 from dualfocus_eval.report.page import write_report
+from dualfocus_eval.report.sections.cost import cost_section
 from dualfocus_eval.report.sections.sweep import sweep_sections
 from dualfocus_eval.tiny.effect import SCENES
-from tests.analysis.runs import answered, run_of, scene
+from dualfocus_eval.traces.record import Cost
+from tests.analysis.runs import Answered, answered, run_of, scene
 
 REFERENCE = "text_box + append_crop"
 OTHER = "other"
@@ -109,6 +111,26 @@ def of_two_tasks(run: Run) -> Run:
     """The same questions once more, as another task's."""
     again = run.answers.assign(task=OTHER, key=run.answers["key"].str.replace(SCENES, OTHER))
     return replace(run, answers=pd.concat([again, run.answers], ignore_index=True), computed={})
+
+
+def test_servers_count_neither_images_nor_time() -> None:
+    macro = run_of([costing(server=2.0)], base_url=["http://localhost"])
+    cost = sweep_sections(macro, {REFERENCE: macro}, REFERENCE)[-1].tables["cost"]
+    assert [row[3] for row in cost.sections[0]] == [None, None]
+    assert [row[-1] for row in cost.sections[0]] == [None, None]
+    assert "Servers count neither images nor time." in cost.notes
+
+
+def test_the_seconds_of_a_detector_count() -> None:
+    run = run_of([costing(decode=0.5, detector=2.0)])
+    assert cost_of(run, SCENES).seconds == 2.5
+    assert [row[0] for row in cost_section(run).tables["time"].sections[0]][-2:] == ["detector", "all phases"]
+
+
+def costing(**seconds: float) -> Answered:
+    """A question that took so many seconds in each phase."""
+    asked = answered(SCENES, scene(0, "red"), "blue", "red")
+    return replace(asked, trace=replace(asked.trace, cost=Cost(1, 2, 9, 4, 3, 0, seconds)))
 
 
 def test_runs_without_costs_have_none(macro: Run) -> None:

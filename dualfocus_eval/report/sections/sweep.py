@@ -15,6 +15,7 @@ from dualfocus_eval.analysis.sweeping import Effect, SettingCost, cost_of, effec
 from dualfocus_eval.common.escaping import figure_text
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Drawing, Section
+from dualfocus_eval.report.sections.cost import of_servers
 from dualfocus_eval.report.style import GREY, INK, panels
 
 __all__ = ["sweep_sections"]
@@ -132,21 +133,32 @@ def _cost_section(macro: Run, runs: Mapping[str, Run]) -> Section:
         "setting", "task", "questions", "images encoded", "tokens prefilled", "tokens reused", "tokens decoded",
         "seconds",
     )  # fmt: skip
-    rows = tuple(tuple(_cost(name, task, cost) for name, cost in found.items()) for task, found in costs.items())
-    note = "A batch with questions of two tasks counts for that of its first question."
+    served = of_servers(macro)
+    rows = tuple(
+        tuple(_cost(name, task, cost, served) for name, cost in found.items()) for task, found in costs.items()
+    )
+    notes = (
+        "A batch with questions of two tasks counts for that of its first question.",
+        *(("Servers count neither images nor time.",) if served else ()),
+    )
     caption = (
         "Score of the answer that each setting gives against its cost, with 95% intervals. Tokens computed are those "
         "prefilled and decoded. Line: the Pareto front, the settings that no other one beats in both."
     )
     figures = {"accuracy_and_cost": Drawing(caption, lambda: _draw(every, costs))} if costs else {}
-    return Section("cost", "Cost", text, {"cost": Table("Cost per question", header, rows, (note,))}, figures)
+    return Section("cost", "Cost", text, {"cost": Table("Cost per question", header, rows, notes)}, figures)
 
 
-def _cost(name: str, task: str, cost: SettingCost) -> tuple[Cell, ...]:
-    counts = (cost.images_encoded, cost.tokens_prefilled, cost.tokens_reused, cost.decode_steps)
+def _cost(name: str, task: str, cost: SettingCost, served: bool) -> tuple[Cell, ...]:
+    tokens = (cost.tokens_prefilled, cost.tokens_reused, cost.decode_steps)
     return (
-        name, task, cost.questions, *(Number(count, decimals=2) for count in counts), Number(cost.seconds, decimals=4),
-    )  # fmt: skip
+        name,
+        task,
+        cost.questions,
+        None if served else Number(cost.images_encoded, decimals=2),
+        *(Number(count, decimals=2) for count in tokens),
+        None if served else Number(cost.seconds, decimals=4),
+    )
 
 
 def _draw(runs: Mapping[str, Run], costs: Mapping[str, Mapping[str, SettingCost]]) -> Any:
