@@ -98,10 +98,11 @@ def test_the_page_has_tables_and_figure(macro: Run, runs: dict[str, Run], tmp_pa
 def test_a_setting_that_leaves_out_a_task_has_no_numbers_there(
     macro: Run, runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    of_all = {REFERENCE: of_two_tasks(runs[REFERENCE]), "truth + append_crop": runs[REFERENCE]}
+    of_all = {"truth + append_crop": runs[REFERENCE], REFERENCE: of_two_tasks(runs[REFERENCE])}
     write_report(tmp_path, "Sweep", sweep_sections(of_two_tasks(macro), of_all, REFERENCE))
     tables = {path.stem: json.loads(path.read_text())["rows"] for path in (tmp_path / "tables").glob("*.json")}
-    assert [row[OTHER] is None for row in tables["micro_differences"]] == [False, False, True]
+    assert [row["setting"] for row in tables["micro_differences"]] == ["macro (% right)", *of_all]
+    assert [row[OTHER] is None for row in tables["micro_differences"]] == [False, True, False]
     assert [row["setting"] for row in tables["cost"] if row["task"] == OTHER] == ["macro", REFERENCE]
     assert [row["setting"] for row in tables["cost"] if row["task"] == SCENES] == ["macro", *of_all]
     assert (tmp_path / "figures" / "accuracy_and_cost.png").is_file()

@@ -57,7 +57,8 @@ def _gain_section(choice: Choice, title: str, effects: Mapping[str, Sequence[Eff
 
 def _overview(title: str, effects: Mapping[str, Sequence[Effect]]) -> Table:
     """Settings by tasks."""
-    names = list(dict.fromkeys(effect.setting for found in effects.values() for effect in found))
+    fullest_first = sorted(effects.values(), key=len, reverse=True)  # a task may lack settings
+    names = list(dict.fromkeys(effect.setting for found in fullest_first for effect in found))
     by_place = {(effect.setting, task): effect.comparison for task, found in effects.items() for effect in found}
     baseline: list[Cell] = ["macro (% right)"]
     for found in effects.values():
@@ -178,7 +179,8 @@ def _draw(runs: Mapping[str, Run], costs: Mapping[str, Mapping[str, SettingCost]
         axis.set_xlabel("tokens computed per question", fontsize=8)
         axis.set_ylabel("score, %" if scores["macro"].unit == "%" else "score", fontsize=8)
     shown = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    labels = [label for label in map(figure_text, runs) if label in shown]
+    figure.legend([shown[label] for label in labels], labels, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
