@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train a model from its recipe",
     "convert": "convert a checkpoint from the original LLaVA layout",
     "report": "turn a finished run into a page, tables and figures",
+    "calibrate": "fit the choice between both answers on a finished run",
     "compare": "compare two runs question by question",
     "regress": "judge a run against a committed baseline, for CI",
     "demo": "answer the embedded benchmarks and show the effect of two passes",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
-from dualfocus_eval.method.selection import RULES
+from dualfocus_eval.method.selection import RULES, needs_of
 from dualfocus_eval.method.settings import Settings
 
 __all__ = ["fitting_settings", "refuse_likelihoods", "rules_without_scores"]
@@ -55,7 +55,7 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
     told = () if engine.has_end_token else (_NO_END_TOKEN,)
     if engine.can_score:
         return settings, told
-    if "micro_context_scores" in RULES[settings.selection].needs:
+    if "micro_context_scores" in needs_of(settings.selection):
         raise UserError(
             f"selection={settings.selection} scores given texts, which this server cannot do: choose another rule "
             f"({', '.join(rules_without_scores())})"

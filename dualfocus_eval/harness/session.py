@@ -21,6 +21,7 @@ from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
@@ -54,7 +55,10 @@ class Session:
         self._engine: RunEngine | None = engine or start_engine(config.engine)
         self._checkpoint = self._engine.identity
         self._environment = self._engine.environment
-        self._settings, unscored = fitting_settings(config.settings, self._engine)
+        self._calibration, settings, told = fitting_calibration(
+            config.calibration, config.settings, self._engine, config.sources.get("selection", "default")
+        )
+        self._settings, unscored = fitting_settings(settings, self._engine)
         self._key = StoreKey.of(self._settings, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
         self._no_reuse = self._engine.family.no_reuse
@@ -65,7 +69,7 @@ class Session:
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
-        for warning in (*config.warnings, *unscored):
+        for warning in (*config.warnings, *told, *unscored):
             self.warn(warning)
         if config.sources.get("max_thinking_tokens") == "argument" and not self._engine.thinks:
             self.warn("max_thinking_tokens has no effect: the checkpoint has no thinking markers")
@@ -101,6 +105,7 @@ class Session:
         return {
             "settings": asdict(self._settings),
             "settings_from": dict(self.config.sources),
+            "calibration": self._calibration.content if self._calibration else None,
             "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
             "no_prefix_reuse": self._no_reuse,
             "limited_prefix_reuse": self._limited_reuse,
@@ -130,7 +135,8 @@ class Session:
         engine, store = self.engine, self.store
 
         def run(batch: tuple[B, Sequence[Question]]) -> tuple[B, list[Trace]]:
-            return batch[0], answer(batch[1], engine.call_engine(), self._settings, store=store)
+            found = answer(batch[1], engine.call_engine(), self._settings, store=store, fitted=self._calibration)
+            return batch[0], found
 
         before = store.reused
         try:
@@ -143,10 +149,10 @@ class Session:
         self._summary.resumed += store.reused - before
 
     def _count(self, traces: Sequence[Trace]) -> None:
-        rule = self.config.settings.selection if self.config.settings.strategy == "dualfocus" else None
+        rule = self._settings.selection if self._settings.strategy == "dualfocus" else None
         for trace in traces:
-            self._summary.add_trace(trace)
-            self._outcomes.add_trace(trace, rule)
+            self._summary.add_trace(trace, self._calibration)
+            self._outcomes.add_trace(trace, rule, self._calibration)
             if trace.error:
                 logger.warning(one_line(f"{trace.key} failed: {trace.error.kind}: {trace.error.message}"))
 
@@ -237,7 +243,7 @@ class Session:
         options = {
             name: getattr(self.config.engine, name) for name in IMAGE_OPTIONS if hasattr(self.config.engine, name)
         }
-        values = asdict(self.config.settings) | options
+        values = asdict(self._settings) | options
         lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
         logger.info(f"dualfocus {self.config.engine.described}: " + ", ".join(lines))
 

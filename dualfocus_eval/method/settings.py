@@ -20,9 +20,13 @@ from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
-from dualfocus_eval.method.selection import RULES
+from dualfocus_eval.method.selection import RULES, needs_of
+from dualfocus_eval.method.selection.calibration import is_calibration, is_calibration_file
 
-__all__ = ["CropRuleName", "PromptSetName", "Settings", "not_installed", "settings_key", "stored_settings"]
+__all__ = [
+    "CropRuleName", "PromptSetName", "Settings", "candidate_settings", "not_installed", "settings_key",
+    "stored_settings",
+]  # fmt: skip
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -30,7 +34,15 @@ stored before it are not reused. 2: letters are read in more forms, and option t
 
 GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items, lambda: GROUNDING.missing)]
 SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items, lambda: SECOND_PASSES.missing)]
-RuleName = Annotated[str, OneOf(lambda: RULES.items, lambda: RULES.missing)]
+RuleName = Annotated[
+    str,
+    OneOf(
+        lambda: RULES.items,
+        lambda: RULES.missing,
+        lambda value: is_calibration_file(value) or is_calibration(value),
+        "the file of a calibrated choice (*.json)",
+    ),
+]
 ConventionName = Annotated[str, OneOf(box_conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
@@ -52,7 +64,8 @@ class Settings:
     second_pass: SecondPassName = "append_crop"
     """What the model is shown of the region."""
     selection: RuleName = "micro_context"
-    """Which rule picks the answer where the candidates differ. The trace records every rule whose needs are known."""
+    """Which rule picks the answer where the candidates differ. The trace records every rule whose needs are known. A
+    file that `dualfocus calibrate` wrote becomes the name of what is in it."""
     score_all: bool = True
     """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
     ablation."""
@@ -81,7 +94,11 @@ class Settings:
     answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
 
     def __post_init__(self) -> None:
-        needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
+        if is_calibration_file(self.selection):
+            raise ValueError(
+                f"selection={self.selection!r} is a file: read it with `load_calibration`, and give its name"
+            )
+        needs_response = self.strategy == "dualfocus" and "grounding_response" in needs_of(self.selection)
         if needs_response and not GROUNDING[self.grounding].responds:
             raise ValueError(
                 f"selection={self.selection!r} needs the model's own words for the region, which "
@@ -91,7 +108,7 @@ class Settings:
     @property
     def scores_candidates(self) -> bool:
         """Whether candidates that differ are scored in micro context."""
-        needed = "micro_context_scores" in RULES[self.selection].needs
+        needed = "micro_context_scores" in needs_of(self.selection)
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
@@ -103,7 +120,8 @@ def not_installed(settings: Mapping[str, Any]) -> dict[str, str]:
     """Those of ``settings`` that name an extension which is not installed here, with its name."""
     hints = get_type_hints(Settings, include_extras=True)
     named = {name: settings[name] for name in _EXTENSIBLE if isinstance(settings.get(name), str)}
-    return {name: value for name, value in named.items() if value not in choices_of(hints[name])}
+    missing = {name: value for name, value in named.items() if value not in choices_of(hints[name])}
+    return {name: value for name, value in missing.items() if name != "selection" or not is_calibration(value)}
 
 
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,15 +136,21 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(validated(Settings, known, "settings")) | foreign
 
 
+_NOT_OF_CANDIDATES = frozenset({"selection", "score_all", "max_thinking_tokens"})
+
+
+def candidate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that can change a candidate or its scores, of every model: all but the selection rule and its like."""
+    return {name: value for name, value in settings.items() if name not in _NOT_OF_CANDIDATES}
+
+
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     """Hex digest of all that can change a candidate or its scores; the selection rule is left out.
 
     ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like; of a
     checkpoint that thinks also ``max_thinking_tokens``, which concerns no other.
     """
-    left_out = {"selection", "score_all", "max_thinking_tokens"}
-    relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    relevant |= {
+    relevant = candidate_settings(asdict(settings)) | {
         "scores_candidates": settings.scores_candidates,
         "method_version": METHOD_VERSION,
         "grounding_version": GROUNDING[settings.grounding].version,
