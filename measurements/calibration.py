@@ -38,10 +38,8 @@ def main() -> int:
     if not tasks.is_dir():
         write_other_scenes(tasks)
     model_args = "strategy=dualfocus,score_all=true,selection=micro_context"
-    status = evaluate(
-        ["--tasks", "df_mini", "--include_path", str(tasks), "--model_args", model_args, "--batch_size", "16"]
-        + ["--output_path", str(run), "--log_samples"]
-    )
+    arguments = ["--tasks", "df_mini", "--include_path", str(tasks), "--model_args", model_args, "--batch_size", "16"]
+    status = evaluate([*arguments, "--output_path", str(run), "--log_samples"])
     target = resource_folder("models") / "dualfocus-tiny" if chosen.write else chosen.out
     return status or calibrate([str(run), "--out", str(target / CALIBRATION_FILE)])
 
