@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the report to")
     parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="a calibrated choice (dualfocus calibrate) to judge beside the "
+        "--calibration", type=Path, metavar="FILE", help="a calibrated choice to judge beside the "
         "rules, on the questions about images that it was not fitted on",
     )  # fmt: skip
     return parser

@@ -25,6 +25,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.selection import RULES, reselect
+from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.tiny.effect import SCENES
 from dualfocus_eval.traces.record import Decision, Grounding, ImageInfo, Pathway, Trace
@@ -149,11 +150,11 @@ def _counts(answers: Sequence[Answered]) -> dict[str, Any]:
     return {"questions": len(answers), "failures": _failures(answers)}
 
 
-def read_with(folder: Path, answers: Sequence[Answered]) -> Run:
+def read_with(folder: Path, answers: Sequence[Answered], calibration: Calibration | None = None) -> Run:
     """`read_run`, the documents being those of ``answers``."""
     tasks = {name: _task(name, [answer for answer in answers if answer.task == name]) for name in _names(answers)}
     with patch.object(reading, "load_tasks", lambda names, _: ({name: tasks[name] for name in names}, {})):
-        return reading.read_run(folder)
+        return reading.read_run(folder, calibration=calibration)
 
 
 def run_of(answers: Sequence[Answered], rule: str = "own_context", **engine: Any) -> Run:
