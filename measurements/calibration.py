@@ -9,6 +9,7 @@ The run on `df_mini` is the test: no image of it is in the fit. 15 minutes on tw
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,12 @@ from unittest.mock import patch
 
 from dualfocus_eval.cli.calibrate import main as calibrate
 from dualfocus_eval.cli.eval import main as evaluate
-from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
 from dualfocus_eval.method.selection.calibration import CALIBRATION_FILE
 from dualfocus_eval.tiny.scenes.layout import Scene, compose
 from dualfocus_eval.tiny.sets import gqa, mmbench, pope, scenes, seed, textvqa, write_minis
 
+COMMITTED = resource_folder("models") / EMBEDDED_CHECKPOINT
 OUT = Path("build/calibration")
 SEED = 20_261_129
 """Of the scenes that the choice is fitted on."""
@@ -40,8 +42,19 @@ def main() -> int:
     model_args = "strategy=dualfocus,score_all=true,selection=micro_context"
     arguments = ["--tasks", "df_mini", "--include_path", str(tasks), "--model_args", model_args, "--batch_size", "16"]
     status = evaluate([*arguments, "--output_path", str(run), "--log_samples"])
-    target = resource_folder("models") / "dualfocus-tiny" if chosen.write else chosen.out
-    return status or calibrate([str(run), "--out", str(target / CALIBRATION_FILE)])
+    target = COMMITTED if chosen.write else chosen.out
+    status = status or calibrate([str(run), "--out", str(target / CALIBRATION_FILE)])
+    if chosen.write and not status:
+        _make_default()
+    return status
+
+
+def _make_default() -> None:
+    """Name the file in the checkpoint's settings."""
+    path = COMMITTED / "dualfocus.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["inference"]["selection"] = CALIBRATION_FILE
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_other_scenes(tasks: Path) -> None:

@@ -43,11 +43,15 @@ def fitting_calibration(
     """What goes with the model of ``engine``: the calibration, the settings, and what the user is to be told.
 
     Raises ``UserError`` for a calibration of another model. One that the checkpoint itself brings is left out there,
-    since an adapter or an image option makes another model of it; the default rule then decides.
+    since an adapter or an image option makes another model of it; the default rule then decides. Of a server no files
+    are known: it is taken to run the checkpoint that the user says it does.
     """
     if calibration is None or settings.strategy != "dualfocus":
         return None, settings, ()
-    if source == "checkpoint" and not _is_of(calibration, engine.identity):
+    own = source == "checkpoint"
+    if own and "server" in engine.environment:
+        return calibration, settings, _told(calibration, settings)
+    if own and not _is_of(calibration, engine.identity):
         told = f"the checkpoint's own calibration was fitted on another model ({calibration.model}): not used"
         return None, replace(settings, selection=Settings.selection), (f"{told}, selection={Settings.selection}",)
     refuse_other_model(calibration, engine.identity)

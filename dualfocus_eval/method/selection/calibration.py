@@ -43,7 +43,7 @@ __all__ = [
     "signed",
 ]
 
-CALIBRATION_LABEL = "how likely a fitted regression takes each answer to be the better one"
+CALIBRATION_LABEL = "each answer as the better one, by a fitted regression"
 CALIBRATION_NEEDS: frozenset[Need] = frozenset({"micro_context_scores"})
 
 CALIBRATION_FILE = "calibration.json"
