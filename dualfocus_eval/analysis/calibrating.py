@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dualfocus_eval.analysis.choices import Choice, heading, picked_micro, scores_of
+from dualfocus_eval.analysis.choices import heading, picked_micro, scores_of
 from dualfocus_eval.analysis.gap import both_scored, gap_closed
 from dualfocus_eval.analysis.intervals import Estimate
 from dualfocus_eval.analysis.measures import rate
@@ -53,12 +53,12 @@ class _Examples:
 
     @property
     def micro_better(self) -> np.ndarray:
-        return (self.rows["score_micro"] > self.rows["score_macro"]).to_numpy()
+        return np.asarray(self.rows["score_micro"] > self.rows["score_macro"])
 
     @property
     def weights(self) -> np.ndarray:
         """What is at stake."""
-        return (self.rows["score_micro"] - self.rows["score_macro"]).abs().to_numpy()
+        return np.asarray((self.rows["score_micro"] - self.rows["score_macro"]).abs())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ def _validated(run: Run, rows: pd.DataFrame, examples: _Examples, undecided: pd.
         takes_micro[of_image.index[here]] = odds[here] >= 0
     scores = np.where(takes_micro, rows["score_micro"], rows["score_macro"])
     gap = gap_closed(run, rows, scores)
-    shown: Mapping[Choice, np.ndarray] = {heading(choice): scores_of(rows, choice) for choice in _shown(run)}
+    shown = {heading(choice): scores_of(rows, choice) for choice in run.choices if choice != "selected"}
     return Validation(
         folds=FOLDS,
         images=rows["cluster"].nunique(),
@@ -188,10 +188,6 @@ def _validated(run: Run, rows: pd.DataFrame, examples: _Examples, undecided: pd.
         best_rule=gap.best_rule,
         closed=_interval(gap.closed),
     )
-
-
-def _shown(run: Run) -> tuple[Choice, ...]:
-    return tuple(choice for choice in run.choices if choice != "selected")
 
 
 def _percent(scores: np.ndarray, rows: pd.DataFrame) -> Estimate:

@@ -173,7 +173,7 @@ class Calibration:
     @property
     def content(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # a pydantic dataclass is one
+        return asdict(self)
 
 
 def _softplus(value: float) -> float:
