@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -27,7 +28,7 @@ OUT = Path("build/calibration")
 SEED = 20_261_129
 """Of the scenes that the choice is fitted on."""
 TIMES = 2
-"""How many times the scenes of the embedded sets."""
+"""How many times the scenes of the embedded sets; `df_scenes_mini`, the largest, has as many as there."""
 
 
 def main() -> int:
@@ -60,8 +61,9 @@ def _make_default() -> None:
 def write_other_scenes(tasks: Path) -> None:
     """A copy of the tasks folder whose embedded sets show scenes of `SEED`, `TIMES` as many."""
     shutil.copytree(resource_folder("tasks"), tasks)
-    sets = (gqa, mmbench, pope, scenes, seed, textvqa)
-    patches = [patch.object(module, "held_out", _other_scenes) for module in sets]
+    sets = (gqa, mmbench, pope, seed, textvqa)
+    patches = [patch.object(module, "held_out", partial(_other_scenes, times=TIMES)) for module in sets]
+    patches.append(patch.object(scenes, "held_out", partial(_other_scenes, times=1)))
     for one in patches:
         one.start()
     try:
@@ -71,9 +73,9 @@ def write_other_scenes(tasks: Path) -> None:
             one.stop()
 
 
-def _other_scenes(start: int, count: int) -> Iterator[Scene]:
+def _other_scenes(start: int, count: int, *, times: int) -> Iterator[Scene]:
     """In place of `table.held_out`; no two sets share a scene here either."""
-    return (compose(SEED, TIMES * start + index) for index in range(TIMES * count))
+    return (compose(SEED, times * start + index) for index in range(times * count))
 
 
 if __name__ == "__main__":

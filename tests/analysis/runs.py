@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -152,9 +153,16 @@ def _counts(answers: Sequence[Answered]) -> dict[str, Any]:
 
 def read_with(folder: Path, answers: Sequence[Answered], calibration: Calibration | None = None) -> Run:
     """`read_run`, the documents being those of ``answers``."""
+    with documents_of(answers):
+        return reading.read_run(folder, calibration=calibration)
+
+
+@contextmanager
+def documents_of(answers: Sequence[Answered]) -> Iterator[None]:
+    """Runs are read with these documents."""
     tasks = {name: _task(name, [answer for answer in answers if answer.task == name]) for name in _names(answers)}
     with patch.object(reading, "load_tasks", lambda names, _: ({name: tasks[name] for name in names}, {})):
-        return reading.read_run(folder, calibration=calibration)
+        yield
 
 
 def run_of(answers: Sequence[Answered], rule: str = "own_context", **engine: Any) -> Run:
@@ -185,4 +193,4 @@ def _metric_names(task: str) -> list[dict[str, str]]:
     return [{"metric": entry["metric"]} for entry in task_config(task)["metric_list"]]
 
 
-__all__ = ["SCENES", "Answered", "answered", "read_with", "run_of", "scene", "task_config", "write_run"]
+__all__ = ["SCENES", "Answered", "answered", "documents_of", "read_with", "run_of", "scene", "task_config", "write_run"]

@@ -116,7 +116,7 @@ def test_it_is_judged_on_other_images(fitted: Calibration, tmp_path: Path) -> No
     assert scores_of(run.answers, rule_choice(fitted.name)).mean() == 1.0
     assert fitted.name in strategy_section(run).tables["strategies"].header
     section = calibration_section(run)
-    task, both = shown(section, "calibration")
+    task, both = shown(section, "calibrated_choice")
     assert (both["task"], both["n"], both["images"]) == ("all", 80, 20)
     assert both["calibrated"].value == both["oracle"].value == 100.0
     assert (both["gap closed"].value, both["gap closed"].unit) == (100.0, "%")
@@ -130,7 +130,7 @@ def test_images_of_the_fit_are_left_out_and_counted(fitted: Calibration, tmp_pat
     answers = questions(80, images=40, begin=20)
     run = read_with(written(tmp_path / "run", answers), answers, fitted)
     section = calibration_section(run)
-    (_, both) = shown(section, "calibration")
+    (_, both) = shown(section, "calibrated_choice")
     assert (both["n"], both["images"]) == (40, 20)
     assert "left out are 40 of 80" in section.text
     assert any(str(fault).startswith("40 questions are about images that the calibrated") for fault in run.faults)
@@ -141,7 +141,7 @@ def test_it_refuses_to_be_judged_on_the_images_that_it_was_fitted_on(
 ) -> None:
     folder, _, answers = fitted_on
     section = calibration_section(read_with(folder, answers, fitted))
-    assert "calibration" not in section.tables
+    assert "calibrated_choice" not in section.tables
     assert "this run does not judge it" in section.text
 
 
@@ -213,5 +213,5 @@ def test_a_gap_that_is_none_has_no_share(fitted: Calibration, tmp_path: Path) ->
     answers = [question(number, begin=1000) for number in range(0, 40, 2)]  # micro alone is right
     picking = [replace(one, trace=replace(one.trace, picks=dict.fromkeys(one.trace.picks, "micro"))) for one in answers]
     run = read_with(written(tmp_path / "run", picking), picking, fitted)
-    (_, both) = shown(calibration_section(run), "calibration")
+    (_, both) = shown(calibration_section(run), "calibrated_choice")
     assert math.isnan(both["gap closed"].value)

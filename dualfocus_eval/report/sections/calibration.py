@@ -30,7 +30,7 @@ _HEADER = (
 def calibration_section(run: Run) -> Section:
     """The choice against the best perplexity rule and the oracle, by task and over all; and what it weighs."""
     if run.calibration is None or "oracle" not in run.choices:
-        return Section("calibration", _TITLE, "")
+        return Section("calibrated_choice", _TITLE, "")
     rows = both_scored(run)
     rows = rows[[are_shares(run.of(task)[["score_macro", "score_micro"]]) for task in rows["task"]]]
     new = rows[unseen(run, rows)]
@@ -41,7 +41,7 @@ def calibration_section(run: Run) -> Section:
     )
     if new.empty:
         text += " So this run does not judge it: run it on other images."
-        return Section("calibration", _TITLE, text, {"calibration_terms": _terms(run.calibration)})
+        return Section("calibrated_choice", _TITLE, text, {"calibrated_weights": _terms(run.calibration)})
     tasks = tuple(_row(run, str(task), of_task) for task, of_task in new.groupby("task", sort=False))
     notes = (
         INTERVALS,
@@ -49,7 +49,9 @@ def calibration_section(run: Run) -> Section:
         "(oracle - best), with a bootstrap interval; omitted without a gap.",
     )
     table = Table("Gap closed by the calibrated choice (%)", _HEADER, (tasks, (_row(run, "all", new),)), notes)
-    return Section("calibration", _TITLE, text, {"calibration": table, "calibration_terms": _terms(run.calibration)})
+    return Section(
+        "calibrated_choice", _TITLE, text, {"calibrated_choice": table, "calibrated_weights": _terms(run.calibration)}
+    )
 
 
 def _row(run: Run, name: str, rows: pd.DataFrame) -> tuple[Cell, ...]:
