@@ -140,9 +140,16 @@ def _matrix(values: pd.Series, kinds: tuple[str, ...]) -> np.ndarray:
 
 
 def _fitted(examples: _Examples, kept: np.ndarray) -> tuple[float, tuple[Term, ...]]:
-    """The intercept and the terms, from the examples that are ``kept``, (questions,) of bool."""
+    """The intercept and the terms, from the examples that are ``kept``, (questions,) of bool.
+
+    Raises ``UserError`` where the same answer is the better one in all of them.
+    """
     from sklearn.linear_model import LogisticRegression
 
+    if len(set(examples.micro_better[kept])) < 2:
+        raise UserError(
+            "without some images, the same answer is always the better one: run questions about more images"
+        )
     values = examples.values[kept]
     means, scales = values.mean(axis=0), values.std(axis=0)
     scales[scales < 1e-12] = 1.0  # a feature that is the same everywhere gets no weight

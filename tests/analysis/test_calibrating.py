@@ -17,13 +17,14 @@ from dualfocus_eval.analysis.calibrating import FOLDS, calibrate, folds_of
 from dualfocus_eval.analysis.choices import rule_choice, scores_of
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.gate.baseline import _closest_calls
 from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.calibration import calibration_section
 from dualfocus_eval.report.sections.strategies import strategy_section
 from dualfocus_eval.tiny.effect import SCENES
-from dualfocus_eval.traces.record import ContextScores
+from dualfocus_eval.traces.record import ContextScores, ImageInfo
 from tests.analysis.runs import Answered, answered, read_with, scene, write_run
 from tests.calibrations import by_one
 
@@ -32,8 +33,6 @@ MODEL = "tiny-1234"
 
 def question(number: int, *, images: int = 40, begin: int = 0) -> Answered:
     """Micro is right where its box is small and macro where it is large; perplexities say nothing."""
-    from dualfocus_eval.common.geometry import Box
-
     small = number % 2 == 0
     answers = ("blue", "red") if small else ("red", "blue")
     nlls = (0.1 + 0.01 * (number * 37 % 50), 0.1 + 0.01 * (number * 53 % 50))
@@ -207,6 +206,16 @@ def test_too_few_questions_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "unscored", unscored)
     with pytest.raises(UserError, match="no question with two answers that were both scored"):
         calibrate(read_with(folder, unscored), folder)
+
+
+def test_one_side_in_one_fold_is_refused(tmp_path: Path) -> None:
+    """Macro is right about one image only: whichever fold that is in, the others have nothing to tell it by."""
+    answers = [question(number) for number in range(0, 80, 2)]
+    answers += [question(81 + 2 * number) for number in range(6)]
+    one = [replace(a, trace=replace(a.trace, images=(ImageInfo("f" * 16, 400, 200),))) for a in answers[40:]]
+    folder = written(tmp_path / "run", [*answers[:40], *one])
+    with pytest.raises(UserError, match="the same answer is always the better one"):
+        calibrate(read_with(folder, [*answers[:40], *one]), folder)
 
 
 def test_a_gap_that_is_none_has_no_share(fitted: Calibration, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ def engine(checkpoint: Path) -> RunEngine:
 @pytest.fixture
 def file(tmp_path: Path, engine: RunEngine) -> Path:
     """A calibration of the model of ``engine``."""
-    from dataclasses import asdict
-
     fitted = by_one("own_difference", model=engine.identity, settings=candidate_settings(asdict(Settings())))
     save_calibration(fitted, tmp_path / "mine.json")
     return tmp_path / "mine.json"
