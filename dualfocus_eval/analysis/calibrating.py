@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from dualfocus_eval.method.selection.calibration import (
     image_mark,
     signed,
 )
-from dualfocus_eval.method.selection.features import FEATURES, features_of, kind_features, kinds_among
+from dualfocus_eval.method.selection.features import FEATURES, features_of, kind_feature, kinds_among
 from dualfocus_eval.method.settings import candidate_settings
 from dualfocus_eval.traces.record import Decision
 from dualfocus_eval.traces.trace_files import LoadCounts
@@ -63,7 +62,7 @@ class _Examples:
 
 
 def _names(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    return (*FEATURES, *chain.from_iterable(map(kind_features, kinds)))
+    return (*FEATURES, *map(kind_feature, kinds))
 
 
 def calibrate(run: Run, place: Path) -> Calibration:

@@ -75,7 +75,7 @@ def test_every_feature_has_a_number() -> None:
         "own_macro": 0.5, "own_micro": 0.25, "own_difference": 0.25,
         "context_macro": 2.0, "context_micro": 1.5, "context_difference": 0.5,
         "shared_words": 0.0, "box_area": pytest.approx(math.log(0.1)),
-        "kind_short": 1.0, "own_difference_if_short": 0.25, "context_difference_if_short": 0.5,
+        "kind_short": 1.0,
     }  # fmt: skip
     red = pair((0.5, 0.25), (2.0, 1.5), macro=said("The red car", 0.5), micro=said("a red bus", 0.25))
     assert (features_of(red) or {})["shared_words"] == pytest.approx(1 / 3)

@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.common.files import open_regular, replacing
 from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.method.selection.base import Candidates, Need
-from dualfocus_eval.method.selection.features import FEATURES, FEATURES_VERSION, answer_kind, features_of, kind_features
+from dualfocus_eval.method.selection.features import FEATURES, FEATURES_VERSION, answer_kind, features_of, kind_feature
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -136,7 +135,7 @@ class Calibration:
     """Of all the rest."""
 
     def __post_init__(self) -> None:
-        known = {*FEATURES, *chain.from_iterable(map(kind_features, self.kinds))}
+        known = {*FEATURES, *map(kind_feature, self.kinds)}
         if unknown := sorted({term.feature for term in self.terms} - known):
             raise ValueError(f"unknown feature {unknown[0]!r}")
 

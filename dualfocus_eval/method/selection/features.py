@@ -9,7 +9,7 @@ from dualfocus_eval.method.question import AnswerKind
 from dualfocus_eval.method.selection.base import Candidates
 from dualfocus_eval.method.selection.deciding import normalised
 
-__all__ = ["FEATURES", "FEATURES_VERSION", "OF_A_KIND", "answer_kind", "features_of", "kind_features", "kinds_among"]
+__all__ = ["FEATURES", "FEATURES_VERSION", "answer_kind", "features_of", "kind_feature", "kinds_among"]
 
 FEATURES_VERSION = 1
 """Raised when a feature changes its meaning: a calibration fitted before says nothing of it."""
@@ -54,10 +54,6 @@ FEATURES: Mapping[str, Callable[[Candidates], float]] = {
 context, ``difference`` being macro's less micro's; agreement of the answers, from 0 to 1; the box."""
 
 
-OF_A_KIND = ("own_difference", "context_difference")
-"""Features whose weight may differ from kind to kind: a nat between yes and no is not one between two words."""
-
-
 def answer_kind(candidates: Candidates) -> str:
     """The kind of the answers. Of yes and no it also says which pathway says which: ``yes_then_no`` is macro's yes.
 
@@ -70,20 +66,19 @@ def answer_kind(candidates: Candidates) -> str:
     return str(candidates.kind)
 
 
-def kind_features(kind: str) -> tuple[str, ...]:
-    """What answers of that kind have beside `FEATURES`: a 1, and each of `OF_A_KIND`; it is 0 of all other kinds."""
-    return (f"{_KIND}{kind}", *(f"{name}_if_{kind}" for name in OF_A_KIND))
+def kind_feature(kind: str) -> str:
+    """The feature that is 1 for answers of that kind, else 0."""
+    return f"{_KIND}{kind}"
 
 
 def kinds_among(features: Iterable[str]) -> Iterator[str]:
-    """The kinds that ``features`` are of."""
+    """The kinds whose `kind_feature` is among ``features``."""
     return (name.removeprefix(_KIND) for name in features if name.startswith(_KIND))
 
 
 def features_of(candidates: Candidates) -> dict[str, float] | None:
-    """The features by name, those of the answers' kind included; None where one is unknown or no finite number."""
+    """The features by name, that of the answers' kind included; None where one is unknown or no finite number."""
     values = {name: float(feature(candidates)) for name, feature in FEATURES.items()}
     if not all(map(math.isfinite, values.values())):
         return None
-    of_kind = (1.0, *(values[name] for name in OF_A_KIND))
-    return values | dict(zip(kind_features(answer_kind(candidates)), of_kind, strict=True))
+    return values | {kind_feature(answer_kind(candidates)): 1.0}
