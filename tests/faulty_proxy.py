@@ -71,6 +71,11 @@ async def _slow(request: web.Request, answer: Answer) -> web.StreamResponse:
     return web.Response(body=await answer(), content_type="application/json")
 
 
+async def _never(request: web.Request, answer: Answer) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
+
+
 def _without_logprobs(choice: dict[str, Any]) -> None:
     choice["logprobs"] = None
 
@@ -105,7 +110,7 @@ BROKEN: Mapping[str, Fault] = {
     "floor": _reworded(_first_logprob(-9999.0)),
 }
 """What it does not."""
-FAULTS: Mapping[str, Fault] = {**PASSING, **BROKEN, "slow": _slow}
+FAULTS: Mapping[str, Fault] = {**PASSING, **BROKEN, "slow": _slow, "never": _never}
 
 
 def every(name: str) -> Plan:

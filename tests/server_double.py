@@ -215,6 +215,8 @@ class ServerDouble:
         """The answer's ids, and at each the log-probabilities of the whole vocabulary."""
         allowed = body.get("allowed_token_ids")
         more: dict[str, Any] = {}
+        if body.get("repetition_penalty"):
+            more["repetition_penalty"] = float(body["repetition_penalty"])
         if allowed:
             more["prefix_allowed_tokens_fn"] = lambda batch, ids: allowed
         if body.get("stop"):
@@ -234,7 +236,8 @@ class ServerDouble:
     def _choice(self, body: dict[str, Any], ids: list[int], logprobs: list[torch.Tensor]) -> dict[str, Any]:
         text = self._tokenizer.decode(ids, skip_special_tokens=True)
         cut = [place for place in (text.find(stop) for stop in body.get("stop") or []) if place >= 0]
-        ended = bool(ids) and ids[-1] == self._tokenizer.eos_token_id
+        ends = self._model.generation_config.eos_token_id
+        ended = bool(ids) and ids[-1] in (ends if isinstance(ends, list) else [ends])
         choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": text[: min(cut)] if cut else text},

@@ -133,6 +133,7 @@ class Model:
             lambda batch: (batch, self._answer_batch([asked[place] for place in batch])),
             batches,
             self._engine.parallel_calls,
+            self._engine.interrupt,
         ):
             answers |= zip(batch, found, strict=True)
         return [answers[place] for place in range(len(asked))]

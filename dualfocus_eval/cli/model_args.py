@@ -20,7 +20,10 @@ def plain_arguments(flag: str, given: str | Mapping[str, Any]) -> dict[str, Any]
     parts = [part.partition("=") for part in given.split(",") if part]
     for name, equals, _ in parts:
         if not equals:
-            raise UserError(f"{flag}: {name!r} is not NAME=VALUE")
+            raise UserError(
+                f"{flag}: {name!r} is not NAME=VALUE; a value with commas needs quotes that the shell leaves alone: "
+                f"{flag} 'NAME=\"ONE,TWO\"'"
+            )
     return {name.strip(): value for name, _, value in parts}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the commands; 0 when they could be made. Raises ``UserError`` for what cannot be served so."""
     chosen = _parser().parse_args(argv)
     for flag in ("gpus", "nodes", "gpu_memory", "port"):
-        if (value := getattr(chosen, flag)) is not None and value <= 0:
+        if (value := getattr(chosen, flag)) is not None and not 0 < value < math.inf:  # nor NaN
             raise UserError(f"--{flag.replace('_', '-')} {value:g}: give a number above 0")
     named = _named(chosen.model)
     arguments = named | parse_arguments("--model_args", chosen.model_args)

@@ -16,7 +16,7 @@ from dualfocus_eval.engines.masks import AttentionMasks, attention_masks
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
 
-__all__ = ["Checkpoint", "prepare"]
+__all__ = ["Checkpoint", "end_tokens", "prepare"]
 
 _NO_LIMIT = 2**31
 """The longest sequence of a model whose configuration names none."""
@@ -84,6 +84,24 @@ def prepare(
     )
 
 
+def end_tokens(settings: Any, tokenizer: Any, rows: int, name: str) -> list[int]:
+    """The tokens that end an answer by the checkpoint's generation ``settings``, the one that texts get first.
+
+    Raises ``CheckpointError`` for what is none of the embedding's ``rows``.
+    """
+    ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
+    end_ids = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+    if not end_ids:
+        raise CheckpointError(f"{name}: neither generation_config.json nor the tokenizer names an end token")
+    for end in end_ids:
+        if type(end) is not int or not 0 <= end < rows:
+            raise CheckpointError(
+                f"{name}: eos_token_id in generation_config.json has {end!r}, but token ids are whole numbers from 0 "
+                f"to {rows - 1}"
+            )
+    return end_ids
+
+
 def _layers(model: Any, family: Family, name: str) -> list[type]:
     """What transformers keeps the states of each layer in, but for layers that share those of another."""
     if family.engine == "generate":
@@ -102,17 +120,7 @@ def _generation_settings(model: Any, tokenizer: Any, name: str) -> tuple[Any, li
     """The checkpoint's own settings, for greedy decoding, and the tokens that end an answer."""
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample = False
-    ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
-    end_ids = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
-    if not end_ids:
-        raise CheckpointError(f"{name}: neither generation_config.json nor the tokenizer names an end token")
-    rows = model.get_input_embeddings().weight.shape[0]
-    for end in end_ids:
-        if type(end) is not int or not 0 <= end < rows:
-            raise CheckpointError(
-                f"{name}: eos_token_id in generation_config.json has {end!r}, but token ids are whole numbers from 0 "
-                f"to {rows - 1}"
-            )
+    end_ids = end_tokens(settings, tokenizer, model.get_input_embeddings().weight.shape[0], name)
     settings.eos_token_id = end_ids
     try:
         model._prepare_special_tokens(settings, kwargs_has_attention_mask=True, device=model.device)

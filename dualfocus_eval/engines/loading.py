@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
 from dualfocus_eval.common.errors import CheckpointError, UserError, first_line
 from dualfocus_eval.engines import processors
@@ -26,7 +26,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.identity import checkpoint_name, engine_digest
 from dualfocus_eval.families import Family, family_for
 
-__all__ = ["load_checkpoint", "load_parts", "load_processor"]
+__all__ = ["load_checkpoint", "load_generation_settings", "load_parts", "load_processor"]
 
 
 def load_checkpoint(config: EngineConfig) -> Checkpoint:
@@ -52,6 +52,17 @@ def load_processor(config: EngineConfig) -> tuple[Any, Any, Family]:
     """The model's configuration, its processor and its family, without weights; raises as `load_checkpoint` does."""
     _refuse_unusable_folder(Path(config.pretrained), config.pretrained)
     return _processor_and_family(config)
+
+
+def load_generation_settings(config: EngineConfig, model_config: Any) -> Any:
+    """The checkpoint's own settings of generation, as its model would have them; raises as `load_checkpoint` does."""
+    name = config.pretrained
+    try:
+        if checkpoint_file(name, "generation_config.json", config.revision) is None:
+            return GenerationConfig.from_model_config(model_config)
+        return GenerationConfig.from_pretrained(name, revision=config.revision)
+    except Exception as error:  # wrong types and values provoke errors of every kind
+        raise CheckpointError(f"{name}: generation_config.json cannot be used: {first_line(error)}") from error
 
 
 def _processor_and_family(config: EngineConfig) -> tuple[Any, Any, Family]:

@@ -94,7 +94,12 @@ class RunEngine(Engine):
     @property
     def can_score(self) -> bool:
         """Whether it can score given texts."""
-        return True
+        return self.scoring_problem is None
+
+    @property
+    def scoring_problem(self) -> str | None:
+        """Why it cannot score given texts; None where it can."""
+        return None
 
     @property
     def two_pass_problem(self) -> str | None:
@@ -124,6 +129,9 @@ class RunEngine(Engine):
     def call_engine(self) -> Engine:
         """The engine for one of several calls at the same time, with counters of its own."""
         return self
+
+    def interrupt(self) -> None:
+        """End the calls that are in other threads now, with ``RunEndedError``; where there are none, do nothing."""
 
     def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
         """Engines of the same model that must give the same answers, by how they compute them; the plainest last."""

@@ -89,13 +89,18 @@ class ChatTemplate:
 
     def answer_ids(self, conversation: Conversation, text: str) -> tuple[int, ...]:
         """Ids of ``text`` as the answer to ``conversation``, as the template would write it, and its end token."""
-        messages = [self._message(message) for message in conversation]
-        head = self._answering(messages, self.text(messages, continued=True))
-        before, _, after = self.text([*messages, self._turn(_marker())], continued=False).partition(_marker())
-        gap = before[len(head) :] if before.startswith(head) else ""
+        gap, after = self._around_answer([self._message(message) for message in conversation])
         closing = self.encode_later(after)
         end = closing[0] if closing and closing[0] in self.end_ids else self.default_end_id
         return (*self.encode_later(gap + text), end)
+
+    def turn_text(self, ids: TurnIds) -> str:
+        """What the template is to be given for an answered turn of these ``ids``, so that it writes what they say."""
+        return self.begun_text(self._without_end(ids))
+
+    def begun_text(self, ids: Sequence[int]) -> str:
+        """The same for the first ``ids`` of an answer: without the space before it that the template writes itself."""
+        return self.decode_later(ids).removeprefix(self._gap)
 
     def _before_turn(self, head: str, before: str) -> str:
         """What comes before a generated turn, given the prompt that it answered and the text before it now.
@@ -141,6 +146,25 @@ class ChatTemplate:
         if ids[: len(anchor)] == anchor:
             return ids[len(anchor) :]
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode_later(self, ids: Sequence[int]) -> str:
+        """The text of ``ids`` as it stands after other text: SentencePiece leaves out a space at a text's beginning."""
+        tokenizer = self.processor.tokenizer
+        anchor = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+        before, both = (
+            str(tokenizer.decode(one, clean_up_tokenization_spaces=False)) for one in (anchor, [*anchor, *ids])
+        )
+        return both.removeprefix(before)
+
+    @cached_property
+    def _gap(self) -> str:
+        return self._around_answer([self._message(Message("user", ("?",)))])[0]
+
+    def _around_answer(self, messages: Sequence[dict[str, Any]]) -> tuple[str, str]:
+        """What the template writes between the prompt of ``messages`` and an answer to it, and after that."""
+        head = self._answering(messages, self.text(messages, continued=True))
+        before, _, after = self.text([*messages, self._turn(_marker())], continued=False).partition(_marker())
+        return before[len(head) :] if before.startswith(head) else "", after
 
     def _message(self, message: Message) -> dict[str, Any]:
         if message.role in self._plain_roles:

@@ -11,7 +11,10 @@ from typing import Any, NoReturn
 from dualfocus_eval.families.base import Family
 from dualfocus_eval.families.conventions import BBOX_2D_1000
 
-__all__ = ["generic_family"]
+__all__ = ["UNKNOWN", "generic_family"]
+
+UNKNOWN = "unknown"
+"""The ``model_type`` of a model behind a server whose checkpoint is not known."""
 
 
 def generic_family(model_type: str) -> Family:

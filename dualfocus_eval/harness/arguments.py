@@ -21,7 +21,7 @@ from dualfocus_eval.common.validation import CLOSED, partial, validated
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
-from dualfocus_eval.families.generic import generic_family
+from dualfocus_eval.families.generic import UNKNOWN, generic_family
 from dualfocus_eval.harness.calibrated import named_calibration
 from dualfocus_eval.harness.checkpoint_settings import checkpoint_json, checkpoint_settings
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
@@ -46,7 +46,8 @@ class RunArguments:
     """The model arguments that concern neither the engine nor the method."""
 
     batch_size: Annotated[int, Field(ge=1), BeforeValidator(_not_auto)] = 1
-    """Questions answered together. A batch that does not fit into memory is halved by itself."""
+    """Questions answered together. A batch that does not fit into memory is halved by itself. Servers get
+    ``concurrency`` questions instead."""
     max_batch_size: int | None = None
     """No effect; lmms-eval always passes it."""
     engine: Literal["in_process", "server"] = "in_process"
@@ -122,7 +123,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     revision = arguments.get("revision")
     served = _served(arguments) if arguments.get("engine") == "server" else None
     pretrained = _pretrained(arguments, recipe) if served is None else served.pretrained
-    family = _family(pretrained, revision) if pretrained else generic_family("unknown")
+    family = _family(pretrained, revision) if pretrained else generic_family(UNKNOWN)
     layers = [
         _Layer("family", dict(family.settings) if family else {}),
         _Layer("checkpoint", *checkpoint_settings(pretrained, revision)),
@@ -196,8 +197,8 @@ def _refuse_foreign(arguments: Mapping[str, Any]) -> None:
     own = _SERVER_TYPES if served else _ENGINE_TYPES
     foreign = sorted(name for name in arguments if name in theirs and name not in own)
     if foreign:
-        what = f"{foreign[0]}={arguments[foreign[0]]!r}" if foreign[0] != "api_key" else "api_key"
-        raise UserError(f"--model_args: {what} is an argument of engine={other} only")
+        remedy = "leave it out, a server is started with its own" if served else "add engine=server, or leave it out"
+        raise UserError(f"--model_args: {foreign[0]} is an argument of engine={other} only: {remedy}")
     if served and "base_url" not in arguments:
         raise UserError("--model_args: engine=server needs base_url, the server's address: base_url=http://HOST:8000")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.families import Family, box_conventions
+from dualfocus_eval.families.generic import UNKNOWN
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.settings import Settings
 
 __all__ = ["family_warnings", "refuse_unknown_sizes"]
 
+_UNNAMED = "the server's model, whose checkpoint pretrained= would name,"
 _WITHOUT_METHODS = (
     "no installed grounding method does without them: `dualfocus check` tells whether its boxes can be used, and "
     "strategy=macro needs none"
@@ -30,11 +32,12 @@ def family_warnings(family: Family, settings: Settings) -> tuple[str, ...]:
     """What the user is to be told of the family under ``settings``."""
     if family.trained_boxes is True or not _asks_for_boxes(settings):
         return ()
+    model = _UNNAMED if family.model_type == UNKNOWN else family.model_type
     fault = "was not trained to write boxes" if family.trained_boxes is False else "may not be trained to write boxes"
     others = ", ".join(f"grounding={method.name}" for method in GROUNDING if not method.responds)
     advice = f"methods that need none: {others}" if others else _WITHOUT_METHODS
     return (
-        f"{family.model_type} {fault}, and grounding={settings.grounding} asks for one (read as "
+        f"{model} {fault}, and grounding={settings.grounding} asks for one (read as "
         f"box_convention={settings.box_convention}); {advice}",
     )
 

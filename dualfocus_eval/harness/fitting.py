@@ -24,10 +24,10 @@ def refuse_likelihoods(settings: Settings, engine: RunEngine) -> None:
             "strategy=dualfocus chooses between two generated answers and gives a text no single likelihood; for this "
             "task pass --model_args strategy=macro or strategy=micro"
         )
-    if not engine.can_score:
+    if engine.scoring_problem is not None:
         raise UserError(
-            "this task compares likelihoods of given texts, which the server cannot compute; choose a task that "
-            "generates answers (output_type generate_until)"
+            f"this task compares likelihoods, which cannot be computed: {engine.scoring_problem}; tasks that generate "
+            "answers (output_type generate_until) need none"
         )
 
 
@@ -53,16 +53,18 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
             "or strategy=micro"
         )
     told = () if engine.has_end_token else (_NO_END_TOKEN,)
-    if engine.can_score:
+    unscored = engine.scoring_problem
+    if unscored is None:
         return settings, told
     if "micro_context_scores" in needs_of(settings.selection):
         raise UserError(
-            f"selection={settings.selection} scores given texts, which this server cannot do: choose another rule "
-            f"({', '.join(rules_without_scores())})"
+            f"selection={settings.selection} cannot be used: {unscored}; rules that need no scores: "
+            f"{', '.join(rules_without_scores())}"
         )
     if not settings.score_all:
         return settings, told
-    return replace(settings, score_all=False), (*told, _NO_SCORES)
+    told = (*told, f"{unscored}; the traces will not tell what the other selection rules would pick")
+    return replace(settings, score_all=False), told
 
 
 _NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"
@@ -70,4 +72,3 @@ _NO_END_TOKEN = (
     "the server may not return the log-probability of the token that ends an answer: perplexities are then means over "
     "the other tokens, unlike those of other engines"
 )
-_NO_SCORES = "the server cannot score given texts: the traces will not tell what the other selection rules would pick"

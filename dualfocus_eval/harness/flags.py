@@ -51,7 +51,9 @@ FLAGS: Mapping[str, Flag] = {
     "launcher_args": _works("starts a server for a judge; the model is not affected"),
     "num_fewshot": _refused("examples would not be shown: lmms-eval passes questions about images without them"),
     "fewshot_as_multiturn": _refused("examples would not be shown: lmms-eval passes questions without them"),
-    "batch_size": _works("questions answered together; `auto` is refused, pass a number"),
+    "batch_size": _works(
+        "questions answered together; `auto` is refused, pass a number. With `engine=server` it has no effect"
+    ),
     "max_batch_size": _no_effect("a batch that does not fit into memory is halved automatically"),
     "device": _works("like the model argument `device`, which takes precedence"),
     "output_path": _works("results and samples; with `dualfocus eval` also traces"),

@@ -47,7 +47,8 @@ class _DualFocus(lmms):
 
     def __init__(self, **arguments: Any) -> None:
         accelerator = Accelerator()
-        if accelerator.num_processes > 1 and not (arguments.get("device") or arguments.get("device_map")):
+        placed = arguments.get("device") or arguments.get("device_map") or arguments.get("engine") == "server"
+        if accelerator.num_processes > 1 and not placed:
             arguments["device"] = str(accelerator.device)
         self._begin(Session(resolve(arguments), accelerator), accelerator)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
+from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
@@ -61,24 +61,19 @@ class Session:
         self._settings, unscored = fitting_settings(settings, self._engine)
         self._key = StoreKey.of(self._settings, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
-        self._no_reuse = self._engine.family.no_reuse
-        self._limited_reuse = self._engine.family.limited_reuse if config.settings.strategy != "macro" else None
+        info = self._engine.info
+        self._no_reuse = info.no_reuse
+        self._limited_reuse = info.limited_reuse if config.settings.strategy != "macro" else None
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
-        for warning in (*config.warnings, *told, *unscored):
+        for warning in (*config.warnings, *told, *unscored, *ignored_arguments(config, self._engine)):
             self.warn(warning)
-        if config.sources.get("max_thinking_tokens") == "argument" and not self._engine.thinks:
-            self.warn("max_thinking_tokens has no effect: the checkpoint has no thinking markers")
-        if _alone_despite_accelerate(accelerator):
-            self.warn(
-                "accelerate launch started a single process: on CPUs it starts several only through MPI "
-                "(--mpirun_hostfile). This one answers every question. To start N, run: "
-                "ACCELERATE_USE_CPU=true torchrun --nproc-per-node N -m dualfocus_eval eval ..."
-            )
+        if alone_despite_accelerate(accelerator):
+            self.warn(ALONE)
 
     @property
     def engine(self) -> RunEngine:
@@ -140,7 +135,7 @@ class Session:
 
         before = store.reused
         try:
-            for what, traces in results_of(run, batches, engine.parallel_calls):
+            for what, traces in results_of(run, batches, engine.parallel_calls, engine.interrupt):
                 self._count(traces)
                 yield what, traces
         except RunEndedError:
@@ -166,7 +161,7 @@ class Session:
         def run(batch: tuple[B, Targets]) -> tuple[B, Targets, list[Likelihood | Failure]]:
             return *batch, loglikelihood(batch[1], engine.call_engine(), self._settings)
 
-        for what, targets, results in results_of(run, batches, engine.parallel_calls):
+        for what, targets, results in results_of(run, batches, engine.parallel_calls, engine.interrupt):
             self._summary.add_scores(targets, results)
             for (question, _), result in zip(targets, results, strict=True):
                 self._outcomes.add_score(question.key, result)
@@ -246,12 +241,3 @@ class Session:
         values = asdict(self._settings) | options
         lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
         logger.info(f"dualfocus {self.config.engine.described}: " + ", ".join(lines))
-
-
-def _alone_despite_accelerate(accelerator: Accelerator) -> bool:
-    """Whether ``accelerate launch`` was asked for several processes and started one.
-
-    It announces a meeting point (MASTER_ADDR) to the only process; launchers that start several set WORLD_SIZE too.
-    """
-    launched = {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ
-    return launched and accelerator.num_processes == 1

@@ -109,7 +109,7 @@ def test_what_a_server_fails_on_is_named(
     assert capsys.readouterr().err == "dualfocus ask: the prompt is too long\n"
 
 
-@pytest.mark.filterwarnings("ignore:unknown may not be trained")
+@pytest.mark.filterwarnings("ignore:the server's model, whose checkpoint")
 @pytest.mark.parametrize("strategy", ["macro", "micro"])
 def test_without_log_probabilities_one_pathway_answers(
     bare: str, model: df.Model, scenes: Scenes, strategy: str
@@ -126,7 +126,7 @@ def test_without_log_probabilities_one_pathway_answers(
         assert json.loads(one.trace.to_json())
 
 
-@pytest.mark.filterwarnings("ignore:unknown may not be trained")
+@pytest.mark.filterwarnings("ignore:the server's model, whose checkpoint")
 @pytest.mark.parametrize(
     ("abilities", "arguments", "message"),
     [
@@ -134,7 +134,12 @@ def test_without_log_probabilities_one_pathway_answers(
         (
             frozenset({"logprobs"}),
             {"selection": "micro_context"},
-            r"selection=micro_context scores given texts, which this server cannot do: choose another rule \(own_conte",
+            "selection=micro_context cannot be used: this server cannot score given texts; rules that need no scores",
+        ),
+        (
+            ABILITIES,
+            {"selection": "micro_context"},
+            "given texts are scored with the model's tokenizer, which is not known here: name the checkpoint, a folder",
         ),
         (
             ABILITIES,
@@ -220,5 +225,14 @@ def test_likelihoods_of_texts_are_those_of_the_engine_in_process(
     found, expected = scored(engine="server", base_url=served), scored()
     assert [nll for nll, _ in found] == pytest.approx([nll for nll, _ in expected], abs=1e-4)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
-    with pytest.raises(UserError, match="compares likelihoods of given texts, which the server cannot compute"):
+    with pytest.raises(UserError, match="compares likelihoods, which cannot be computed: this server cannot score"):
         scored(engine="server", base_url=with_logprobs, model="dualfocus-tiny")
+
+
+def test_each_of_several_processes_is_a_client(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them has a device of its own to name."""
+    second = SimpleNamespace(num_processes=2, process_index=1, device="cuda:1", is_main_process=False)
+    monkeypatch.setattr("dualfocus_eval.harness.model.Accelerator", lambda: second)
+    model = DualFocusSimple(engine="server", base_url=served)
+    assert model.session.engine.has_logprobs
+    model.session.engine.close()

@@ -188,7 +188,8 @@ class Remote(ScriptedEngine, RunEngine):
     info = EngineInfo("server (unknown)", "unknown", None, None, None)
     key = arithmetic = environment = MappingProxyType({})
     counters = Counters()
-    has_logprobs = can_score = False
+    has_logprobs = False
+    scoring_problem = "this engine cannot score given texts"
 
 
 def test_what_an_engine_cannot_tell_is_said(

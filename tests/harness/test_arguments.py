@@ -41,6 +41,11 @@ def recipe(tmp_path: Path) -> Path:
         ({"dtype": "int8"}, "dtype: 'int8' is not one of: auto, float32"),
         ({"strategy": None}, "strategy: a value is needed"),
         ({"wording": "released", "prompt_set": "format1"}, "wording is the old name of prompt_set"),
+        ({"base_url": "http://a:1"}, "base_url is an argument of engine=server only: add engine=server"),
+        (
+            {"engine": "server", "base_url": "http://a:1", "dtype": "float16"},
+            "dtype is an argument of engine=in_process only: leave it out, a server is started with its own",
+        ),
         ({"recipe": "no-such"}, "neither a file nor one of"),
     ],
 )

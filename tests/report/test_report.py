@@ -26,6 +26,7 @@ from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.gate.baseline import reduce_run
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
+from dualfocus_eval.report.sections.cost import cost_section
 from dualfocus_eval.report.sections.published import published_tables
 from dualfocus_eval.report.sections.strategies import STAR
 from dualfocus_eval.report.writing import report_run, sections_of
@@ -79,6 +80,14 @@ class Page(HTMLParser):
             self.attributes.add(name)
             if name in ("src", "href") and value:
                 self.targets.add(value)
+
+
+def test_what_servers_do_not_count_is_not_reported_as_none() -> None:
+    section = cost_section(run_of(some(), base_url=["http://one:8000/v1"]))
+    assert list(section.tables) == ["work"]
+    names = [row[0] for row in section.tables["work"].rows]
+    assert names[:3] == ["prompt tokens", "of them told to be from the server's cache", "tokens generated"]
+    assert not any("images" in str(name) for name in names)
 
 
 def test_everything_that_the_page_refers_to_is_there(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_weights_that_fit_nowhere_are_refused() -> None:
     [
         (["qwen3-vl-8"], "Did you mean qwen3-vl-8b?"),
         (["dualfocus-tiny", "--gpus", "0"], "--gpus 0: give a number above 0"),
+        (["dualfocus-tiny", "--gpu-memory", "nan"], "--gpu-memory nan: give a number above 0"),
         (["dualfocus-tiny", "--model_args", "engine=server,base_url=http://a"], "is not for this command"),
         (["dualfocus-tiny", "--model_args", "grounding=random"], "grounding"),
     ],

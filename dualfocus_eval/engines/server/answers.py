@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dualfocus_eval.engines.base import Completion, Failure, FinishReason, GenerateRequest, Thinking
 from dualfocus_eval.engines.server.replies import BadReplyError, Choice, Reply
@@ -21,16 +22,19 @@ class _Generated:
     gaps: tuple[float, ...]
 
 
-def completion_of(reply: Reply) -> Completion | Failure:
+def completion_of(reply: Reply, request: GenerateRequest, tokenizer: Any = None) -> Completion | Failure:
     """The answer of a model whose own marks of thinking are not known. Raises ``BadReplyError``.
 
-    A server that knows them cuts the thinking off the text, but not off the log-probabilities.
+    The text is by the ``tokenizer`` where that and the token ids are at hand: a server writes it as it stands after the
+    prompt, with the space that SentencePiece's first word has there. A server that knows marks of thinking cuts the
+    thinking off the text, but not off the log-probabilities.
     """
     choice = reply.choice
     finish, text, told = _finish(choice), choice.message.content or "", choice.message.thought
     if not told:
         ids = tuple(choice.token_ids or ())
-        return Completion(text, ids, choice.values, finish, _smallest(_gaps(choice)))
+        shown = text if tokenizer is None or choice.token_ids is None else _written(ids, request, tokenizer)
+        return Completion(shown, ids, choice.values, finish, _smallest(_gaps(choice)))
     if not text and finish == "length":
         return unanswered("thinking_budget", len(choice.tokens) or reply.completion_tokens)
     if choice.tokens:
@@ -42,21 +46,26 @@ def completion_of(reply: Reply) -> Completion | Failure:
     return Completion(text.lstrip(), (), (), finish, None, Thinking(told, 0))
 
 
-def answer_of(reply: Reply, request: GenerateRequest, thinking: ThinkingFormat) -> Completion | Failure:
+def answer_of(
+    reply: Reply, request: GenerateRequest, thinking: ThinkingFormat, prompt_ids: Sequence[int]
+) -> Completion | Failure:
     """The answer of a model that may think before, without what it thought. Raises ``BadReplyError``.
 
     What the server makes of the thinking itself does not count where it returns the token ids, which hold all.
+    ``prompt_ids`` are the last of the prompt as the template at hand writes it, for servers that do not return them.
     """
     choice = reply.choice
     if choice.token_ids is None or reply.prompt_token_ids is None:
-        return completion_of(_split(reply, thinking))
+        split = _split(reply, thinking, thinking.reader(prompt_ids).inside)
+        return split if isinstance(split, Failure) else completion_of(split, request)
     generated = _Generated(tuple(choice.token_ids), choice.values, _gaps(choice))
     part = _answer_part(reply.prompt_token_ids, generated.ids, request, thinking, _finish(choice))
     if isinstance(part, Failure):
         return part
     begin, end = part.begin, part.end
+    text = _written(generated.ids[begin : end - part.closed], request, thinking.tokenizer)
     return Completion(
-        _text(generated.ids[begin : end - part.closed], begin, request, thinking),
+        text.lstrip() if begin else text,
         generated.ids[begin:end],
         generated.logprobs[begin:end],
         part.finish,
@@ -104,26 +113,34 @@ def _answer_part(
 
 
 def _is_stopped(ids: Sequence[int], request: GenerateRequest, thinking: ThinkingFormat) -> bool:
-    return bool(request.stop) and request.stopped_at(_decoded(ids, thinking)) is not None
+    return bool(request.stop) and request.stopped_at(_decoded(ids, thinking.tokenizer)) is not None
 
 
-def _text(ids: Sequence[int], begin: int, request: GenerateRequest, thinking: ThinkingFormat) -> str:
-    text = _decoded(ids, thinking)
-    text = text[: request.stopped_at(text)]
-    return text.lstrip() if begin else text
+def _written(ids: Sequence[int], request: GenerateRequest, tokenizer: Any) -> str:
+    text = _decoded(ids, tokenizer)
+    return text[: request.stopped_at(text)]
 
 
-def _decoded(ids: Sequence[int], thinking: ThinkingFormat) -> str:
-    return str(thinking.tokenizer.decode(list(ids), skip_special_tokens=True))
+def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
-def _split(reply: Reply, thinking: ThinkingFormat) -> Reply:
-    """``reply``, of a server that returns no token ids, with its thinking cut off the text by the markers."""
-    message = reply.choice.message
-    before, closing, after = (message.content or "").rpartition(thinking.markers.closing)
-    if message.thought or not closing:
+def _split(reply: Reply, thinking: ThinkingFormat, inside: bool) -> Reply | Failure:
+    """``reply``, of a server that returns no token ids, with its thinking cut off the text by the markers.
+
+    With ``inside`` the prompt has opened a block. One that does not end has no answer.
+    """
+    message, markers = reply.choice.message, thinking.markers
+    text = message.content or ""
+    before, closing, after = text.rpartition(markers.closing)
+    if message.thought:
         return reply
-    told = before.strip().removeprefix(thinking.markers.opening).strip()
+    if not closing:
+        if not inside and not text.lstrip().startswith(markers.opening):
+            return reply
+        kind = "thinking_budget" if _finish(reply.choice) == "length" else "thinking_unfinished"
+        return unanswered(kind, reply.completion_tokens)
+    told = before.strip().removeprefix(markers.opening).strip()
     split = message.model_copy(update={"content": after, "reasoning": told})
     choice = reply.choice.model_copy(update={"message": split})
     return reply.model_copy(update={"choices": [choice]})
@@ -141,7 +158,7 @@ def _gaps(choice: Choice) -> tuple[float, ...]:
     """Of every generated token, how far its log-probability is above the next one's; empty where that is not known."""
     found = []
     for token in choice.tokens:
-        values = sorted((top.logprob for top in token.top_logprobs if top.logprob is not None), reverse=True)
+        values = token.likeliest
         if len(values) < 2:
             return ()
         found.append(values[0] - values[1])

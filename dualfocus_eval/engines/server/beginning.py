@@ -61,7 +61,7 @@ async def find_beginnings(server: Server, model: str, tokens: PromptTokens) -> B
 async def _find(server: Server, model: str, tokens: PromptTokens, begun: Sequence[int]) -> Beginning | None:
     conversation = sample_conversation()
     wanted = tokens.segments(conversation, answering=True)
-    text = tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
+    text = tokens.template.begun_text(begun) if begun else ""
     for way in _ways(tokens):
         parameters, turn = way.request(text)
         body = await trial(model, conversation, {"return_token_ids": True, **parameters}, begun=turn)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.validation import CLOSED
 
 __all__ = ["DEFAULT_KEY", "ServerConfig"]
@@ -30,15 +31,25 @@ def _with_version(addresses: tuple[str, ...]) -> tuple[str, ...]:
     found = []
     for address in addresses:
         parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _is_place(parts):
             raise ValueError(f"{address!r} is not an address; write it as http://localhost:8000")
         if parts.username or parts.password:
             raise ValueError("an address must not hold a password; use api_key")
+        if parts.query or parts.fragment:
+            raise ValueError("an address must end with its path: leave out what begins with ? or #")
         path = parts.path.rstrip("/") or "/v1"
         found.append(f"{parts.scheme}://{parts.netloc}{path}")
     if len(set(found)) < len(found):
         raise ValueError("the same address is given twice")
     return tuple(found)
+
+
+def _is_place(parts: SplitResult) -> bool:
+    """Whether host and port can be ones."""
+    try:
+        return parts.port != 0 and not any(letter.isspace() for letter in parts.netloc)
+    except ValueError:  # a port that is no number, or above 65535
+        return False
 
 
 def _known_variable(name: str | None) -> str | None:
@@ -94,5 +105,9 @@ class ServerConfig:
 
     @property
     def key(self) -> str | None:
-        """The key itself; never part of what is stored or shown."""
-        return os.environ.get(self.api_key or DEFAULT_KEY) or None
+        """The key itself; never part of what is stored or shown. Raises ``UserError`` for one that cannot be sent."""
+        variable = self.api_key or DEFAULT_KEY
+        key = os.environ.get(variable, "").strip()
+        if not (key.isascii() and key.isprintable()):  # the error of the HTTP client would show it
+            raise UserError(f"the key in {variable} holds characters that cannot be sent; set it again, on one line")
+        return key or None

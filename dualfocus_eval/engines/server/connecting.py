@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from anyio.from_thread import start_blocking_portal
@@ -13,7 +14,6 @@ from dualfocus_eval.engines.base import RunEndedError
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.beginning import Beginnings, find_beginnings
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.engine import Shared
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.messages import ImageUrls
 from dualfocus_eval.engines.server.pool import ServerPool
@@ -21,9 +21,10 @@ from dualfocus_eval.engines.server.probing import Served, probe_all, served_by
 from dualfocus_eval.engines.server.processor import at_hand, options_to_send
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
-from dualfocus_eval.engines.server.retrying import retrying
+from dualfocus_eval.engines.server.retrying import starting
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.server.two_passes import TwoPasses
 
 __all__ = ["connect"]
@@ -34,36 +35,30 @@ logger = logging.getLogger(__name__)
 def connect(config: ServerConfig) -> ServerEngine:
     """Find out what the servers of ``config`` serve and can do. Raises ``UserError`` where they cannot be used."""
     family, tokens = at_hand(config)
-    context = start_blocking_portal()
-    portal = context.__enter__()
-    try:
-        found = portal.call(partial(_connect, config, tokens))
-        options = [portal.call(options_to_send, one, found[1].model, found[2], tokens, config) for one in found[0]]
-        beginnings = portal.call(_beginnings, found[0][0], found[1].model, tokens, found[2])
-    except BaseException:
-        context.__exit__(None, None, None)
-        raise
-    servers, served, abilities, fingerprint, passes = found
+    with ExitStack() as stack:  # an interruption cancels what is asked
+        portal = stack.enter_context(start_blocking_portal())
+        servers, served, abilities, fingerprint, passes = portal.call(partial(_connect, config, tokens))
+        options = portal.call(options_to_send, servers, served.model, abilities, tokens, config)
+        beginnings = portal.call(_beginnings, servers[0], served.model, tokens, abilities)
 
-    def check(reply: Reply) -> None:
-        if difference := fingerprint.difference_of_software(reply.system_fingerprint):
-            raise _become_another(", ".join(config.base_url), difference)
+        def check(reply: Reply) -> None:
+            if difference := fingerprint.difference_of_software(reply.configuration):
+                raise _become_another(", ".join(config.base_url), difference)
 
-    pool = portal.call(_pool, servers, config)
-    shared = Shared(
-        portal,
-        pool,
-        ImageUrls(),
-        served.model,
-        abilities,
-        tokens,
-        family,
-        check,
-        image_options=options[0],
-        beginnings=beginnings,
-    )
-    logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
-    return ServerEngine(shared, config, served, fingerprint, passes, context)
+        shared = Shared(
+            portal,
+            portal.call(_pool, servers, config),
+            ImageUrls(),
+            served.model,
+            abilities,
+            tokens,
+            family,
+            check,
+            image_options=options,
+            beginnings=beginnings,
+        )
+        logger.info("%s: %s; it can: %s", config.described, served.software, abilities)
+        return ServerEngine(shared, config, served, fingerprint, passes, stack.pop_all())
 
 
 async def _beginnings(server: Server, model: str, tokens: PromptTokens | None, abilities: Abilities) -> Beginnings:
@@ -96,7 +91,7 @@ async def _connect(
     passes = await TwoPasses.on(servers, served, abilities, tokens, config)
     try:
         fingerprints: list[Fingerprint] = [
-            await retrying(config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
+            await starting(server, config)(Fingerprint.of, server, served[0].model, logprobs=abilities.logprobs)
             for server in servers
         ]
     except (RequestFailedError, BadReplyError) as failure:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
-
-from anyio.from_thread import BlockingPortal
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import (
@@ -24,21 +22,17 @@ from dualfocus_eval.engines.base import (
     ScoreRequest,
 )
 from dualfocus_eval.engines.image_inputs import image_inputs
-from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.answers import answer_of, completion_of
-from dualfocus_eval.engines.server.beginning import Beginning, Beginnings
-from dualfocus_eval.engines.server.messages import ImageUrls, messages_of, pictures_of
-from dualfocus_eval.engines.server.pool import ServerPool
+from dualfocus_eval.engines.server.messages import messages_of, pictures_of
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply, Usage
 from dualfocus_eval.engines.server.scoring import score_all_at_once, score_by_token
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
-from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, NativeScorer, read_native_reply
+from dualfocus_eval.engines.server.sglang import NativePrompt, NativeReply, read_native_reply
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.template import RenderingError
-from dualfocus_eval.engines.thinking import ThinkingFormat
-from dualfocus_eval.families import Family
 
-__all__ = ["ServerCalls", "Shared"]
+__all__ = ["ServerCalls"]
 
 R = TypeVar("R")
 
@@ -48,45 +42,6 @@ _IMAGE_TOKENS = 256
 """Of one image, where a rough number will do."""
 _COST_OF_A_REQUEST = 64
 """Prompt tokens that a server computes in the time that a request of one token costs it beyond them."""
-
-
-@dataclass(eq=False)
-class Shared:
-    """What all calls have in common."""
-
-    portal: BlockingPortal
-    pool: ServerPool
-    urls: ImageUrls
-    model: str
-    abilities: Abilities
-    tokens: PromptTokens | None
-    """None where the checkpoint's processor is not at hand."""
-    family: Family
-    check: Callable[[Reply], None]
-    """Raises where a reply is of another model than the run's."""
-    image_options: Mapping[str, Any] = field(default_factory=dict)
-    """What the server's image processor is told with every request."""
-    total: Counters = field(default_factory=Counters)
-    """What was done for all callers together."""
-    native: NativeScorer = field(default_factory=NativeScorer)
-    beginnings: Beginnings = field(default_factory=Beginnings)
-    """How the server is made to answer at once."""
-    retokenised: int = 0
-    """Requests whose prompt the server tokenised otherwise than the model had generated it."""
-
-    @property
-    def thinking(self) -> ThinkingFormat | None:
-        """How the checkpoint marks its thinking; None for one that does not think, or is not known."""
-        return self.tokens.template.thinking if self.tokens else None
-
-    def beginning(self, *, answering: bool, begun: bool) -> Beginning:
-        """How a request begins. Raises ``BadReplyError`` where no way leads to an answer at once."""
-        if not answering and not begun:
-            return Beginning()
-        way = self.beginnings.begun if begun else self.beginnings.empty
-        if way is None:
-            raise BadReplyError("thinking_not_closed", "the server cannot be made to answer without thinking")
-        return way
 
 
 class ServerCalls(Engine):
@@ -123,6 +78,11 @@ class ServerCalls(Engine):
             raise UserError("the model's tokenizer is not known: name its checkpoint with pretrained=")
         return self._shared.tokens
 
+    @property
+    def _tokenizer(self) -> Any:
+        """None where the model's own is not known."""
+        return self._shared.tokens.template.processor.tokenizer if self._shared.tokens else None
+
     def _all(self, run: Callable[[Any], Awaitable[R | Failure]], requests: Sequence[Any]) -> list[R | Failure]:
         async def together() -> list[R | Failure]:
             begin = time.perf_counter()
@@ -131,7 +91,7 @@ class ServerCalls(Engine):
                 counters.seconds["server"] = counters.seconds.get("server", 0.0) + time.perf_counter() - begin
             return found
 
-        return self._shared.portal.call(together)
+        return self._shared.run(together)
 
     async def _attempt(self, run: Callable[[Any], Awaitable[R | Failure]], request: Any) -> R | Failure:
         try:
@@ -144,12 +104,17 @@ class ServerCalls(Engine):
             return Completion("", (), (), "length")
         thinking = self._shared.thinking
         parameters: dict[str, Any] = {"max_tokens": request.most_tokens(thinks=thinking is not None)}
-        if request.stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
-            parameters["stop"] = list(request.stop)
+        stop = [text for text in request.stop if text]
+        if stop and (thinking is None or request.answers_at_once):  # a thought must not end at them
+            parameters["stop"] = stop
         if self._shared.abilities.logprobs:
             parameters["top_logprobs"] = 2
-        reply = await self._ask(request.conversation, (), parameters, request.answers_at_once)
-        found = answer_of(reply, request, thinking) if thinking else completion_of(reply)
+        segments = self._segments(request.conversation, answering=request.answers_at_once)
+        reply = await self._ask(request.conversation, (), parameters, request.answers_at_once, segments)
+        if thinking is None:
+            found = completion_of(reply, request, self._tokenizer)
+        else:
+            found = answer_of(reply, request, thinking, segments[-1])
         if request.unmarked and isinstance(found, Completion):
             found = replace(found, text=self._shared.family.unmarked(found.text))
         if thinking is None:
@@ -166,7 +131,7 @@ class ServerCalls(Engine):
         if self._shared.abilities.native_scores:
             return await self._score_natively(request)
 
-        segments = self._tokens.segments(request.conversation, answering=True)
+        segments = self._segments(request.conversation, answering=True)
 
         async def ask(begun: Sequence[int], parameters: dict[str, Any]) -> Reply:
             return await self._ask(request.conversation, begun, parameters | {"max_tokens": 1}, True, segments)
@@ -202,7 +167,8 @@ class ServerCalls(Engine):
                 shared.retokenised += 1
                 raise BadReplyError(RETOKENISED, "the server tokenises the prompt otherwise than the model")
 
-        return await shared.native.score(ask, check, prompt, request.continuation, tokens.decode(request.continuation))
+        written = tokens.template.decode_later(request.continuation)
+        return await shared.native.score(ask, check, prompt, request.continuation, written)
 
     def _is_long(self, request: ScoreRequest, segments: Sequence[Sequence[int]]) -> bool:
         """Whether one request for the whole prompt is less work than one for each token of the continuation."""
@@ -212,24 +178,27 @@ class ServerCalls(Engine):
             pictures_of(request.conversation)
         )
 
+    def _segments(self, conversation: Conversation, *, answering: bool) -> list[list[int]]:
+        """`PromptTokens.segments`; empty where those are not known."""
+        return self._shared.tokens.segments(conversation, answering=answering) if self._shared.tokens else []
+
     async def _ask(
         self,
         conversation: Conversation,
         begun: Sequence[int],
         parameters: Mapping[str, Any],
         answering: bool,
-        segments: list[list[int]] | None = None,
+        segments: list[list[int]],
     ) -> Reply:
-        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's, whose
-        ``segments`` the caller may have at hand."""
+        """The reply to ``conversation`` with the answer ``begun``; its prompt is compared with the template's
+        ``segments``."""
         shared = self._shared
-        if segments is None and shared.tokens:
-            segments = shared.tokens.segments(conversation, answering=answering)
-        text = self._tokens.template.processor.tokenizer.decode(list(begun)) if begun else ""
+        conversation = shared.tokens.sent(conversation) if shared.tokens else conversation
+        text = self._tokens.template.begun_text(begun) if begun else ""
         urls = await shared.urls.of(conversation)
         way = shared.beginning(answering=answering, begun=bool(begun))
         more, turn = way.request(text)
-        body = {"model": shared.model, "temperature": 0, "logprobs": shared.abilities.logprobs, **parameters}
+        body = {"model": shared.model, "logprobs": shared.abilities.logprobs, **shared.sampling, **parameters}
         body |= shared.abilities.id_parameters | more
         if shared.image_options:
             body["mm_processor_kwargs"] = dict(shared.image_options)

@@ -31,7 +31,7 @@ class Fingerprint(BaseModel):
     """The likeliest tokens of the first steps of an answer, with their log-probabilities in nats; empty where the
     server tells none."""
     software: str | None
-    """The server's ``system_fingerprint``: vLLM's version, and a digest of its configuration."""
+    """`Reply.configuration`."""
 
     @classmethod
     async def of(cls, server: Server, model: str, *, logprobs: bool) -> Fingerprint:
@@ -39,7 +39,7 @@ class Fingerprint(BaseModel):
         wanted: dict[str, Any] = {"logprobs": True, "top_logprobs": _LIKELIEST} if logprobs else {}
         body = await trial(model, sample_conversation(), {"max_tokens": _TOKENS, **wanted})
         reply = await server.reply(body, logprobs=logprobs, token_ids=False, verified=False)
-        return cls(steps=_steps(reply), software=reply.system_fingerprint)
+        return cls(steps=_steps(reply), software=reply.configuration)
 
     def difference(self, other: Fingerprint) -> str | None:
         """What ``other`` has otherwise than this one; None where both may be of one server."""

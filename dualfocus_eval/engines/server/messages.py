@@ -71,10 +71,15 @@ async def trial(
     more: Mapping[str, Any] | None = None,
     *,
     named: bool = False,
+    known: bool = False,
     begun: str | None = None,
 ) -> dict[str, Any]:
-    """A request that tries a server with ``conversation``: one greedy token, unless ``more`` says otherwise."""
-    messages = messages_of(conversation, await ImageUrls().of(conversation), named=named, begun=begun)
+    """A request that tries a server with ``conversation``: one greedy token, unless ``more`` says otherwise.
+
+    With ``named`` its images have names; with ``known`` they go by those alone.
+    """
+    urls = await ImageUrls().of(conversation)
+    messages = messages_of(conversation, urls, named=named or known, known=urls if known else (), begun=begun)
     return {"model": model, "messages": messages, "max_tokens": 1, "temperature": 0, **(more or {})}
 
 

@@ -10,16 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.naming import did_you_mean
 from dualfocus_eval.engines.base import Conversation, Message, Picture
 from dualfocus_eval.engines.server.abilities import Abilities, id_parameters
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.messages import trial
-from dualfocus_eval.engines.server.replies import BadReplyError, Reply
-from dualfocus_eval.engines.server.retrying import retrying
+from dualfocus_eval.engines.server.replies import BadReplyError, Reply, is_floor
+from dualfocus_eval.engines.server.retrying import starting
+from dualfocus_eval.engines.server.route import proxy_note
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
 __all__ = ["Served", "probe_all", "sample_conversation", "served_by", "served_model"]
@@ -28,8 +31,12 @@ logger = logging.getLogger(__name__)
 
 SGLANG = "sglang"
 """What SGLang calls itself in its list of models."""
+_ROUNDING = 1e-3
+"""By how much a log-probability may exceed 0."""
 _PAUSE = 2.0
 """Seconds between two looks at a server that is still loading."""
+_SHOWN = 10
+"""Names of models in one message; public services have many."""
 _PROGRESS = 30.0
 """Seconds between two lines on waiting for it."""
 
@@ -98,51 +105,56 @@ def served_model(config: ServerConfig) -> Served:
         finally:
             await server.close()
 
-    return asyncio.run(ask())
+    with start_blocking_portal() as portal:  # a notebook has an event loop in this thread already
+        return portal.call(ask)
 
 
 async def _models(server: Server, patience: float) -> list[_Model]:
     """The models that ``server`` lists. A vLLM server refuses connections while it loads, so those are waited for."""
+    place = server.address + proxy_note(server.address)
     begin = told = time.monotonic()
     while True:
         try:
             return _Models.model_validate_json(await server.get("/models")).data
         except ValidationError as error:
             raise UserError(
-                f"{server.address}: it does not answer as an OpenAI-compatible server; is base_url right?"
+                f"{place}: it does not answer as an OpenAI-compatible server; is base_url right?"
             ) from error
         except RequestFailedError as failure:
             now = time.monotonic()
             may_pass = failure.passing and failure.kind != "unknown_host"
             if not may_pass or now - begin + _PAUSE > patience:
                 waited = f" (after {now - begin:.0f} s)" if may_pass else ""
-                raise UserError(_unusable(server.address, failure, waited)) from failure
+                raise UserError(_unusable(place, failure, waited)) from failure
             if told == begin or now - told >= _PROGRESS:
                 told = now
                 logger.warning(
                     "%s: %s; it may be loading: waiting for it, %.0f of up to %.0f s (if the address is wrong, stop "
                     "and correct base_url)",
-                    *(server.address, failure, now - begin, patience),
+                    *(place, failure, now - begin, patience),
                 )
         await asyncio.sleep(_PAUSE)
 
 
-def _unusable(address: str, failure: RequestFailedError, waited: str) -> str:
-    if failure.kind == "key_refused":
-        return f"{address}: {failure}"
-    return f"{address}: {failure}{waited}; is base_url right, and the server running?"
+def _unusable(place: str, failure: RequestFailedError, waited: str) -> str:
+    if failure.kind in ("key_refused", "insecure"):
+        return f"{place}: {failure}"
+    return f"{place}: {failure}{waited}; is base_url right, and the server running?"
 
 
 def _chosen(models: Sequence[_Model], wanted: str | None, address: str) -> _Model:
     names = [model.id for model in models]
+    served = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     if wanted is None:
         if len(models) != 1:
-            raise UserError(f"{address}: it serves {', '.join(names) or 'no model'}; choose one with model=")
+            raise UserError(f"{address}: it serves {served or 'no model'}; choose one with model=")
         return models[0]
     for model in models:
         if model.id == wanted:
             return model
-    raise UserError(f"{address}: it does not serve {wanted!r} but {', '.join(names) or 'no model'}; set model=")
+    raise UserError(
+        f"{address}: it does not serve {wanted!r} but {served or 'no model'}; set model=.{did_you_mean(wanted, names)}"
+    )
 
 
 def sample_conversation(images: int = 1, turns: Sequence[str] = ()) -> Conversation:
@@ -172,15 +184,14 @@ async def probe_all(servers: Sequence[Server], served: Served, config: ServerCon
 async def probe(server: Server, served: Served, config: ServerConfig) -> Abilities:
     """Find out what ``server`` can do. Raises ``UserError`` where it cannot answer about an image at all."""
 
-    async def ask(more: Mapping[str, Any], *, named: bool = False, begun: str = "") -> Reply | None:
-        body = await trial(served.model, sample_conversation(), more, named=named, begun=begun or None)
-        return await _answer(server, body, config)
+    async def ask(more: Mapping[str, Any], **how: Any) -> Reply | None:
+        return await _answer(server, await trial(served.model, sample_conversation(), more, **how), config)
 
     await _require(server, await trial(served.model, sample_conversation()), config)
     logprobs = {"logprobs": True, "top_logprobs": 2}
     native = served.is_sglang
     ids = {**logprobs, **id_parameters(native)}
-    scores = {**ids, "add_generation_prompt": False, "continue_final_message": True, "top_logprobs": 1}
+    scores = {**ids, "add_generation_prompt": False, "continue_final_message": True}
     plain = await ask(logprobs)
     has_logprobs = plain is not None and bool(plain.choice.tokens)
     reply = await ask(ids)
@@ -188,20 +199,38 @@ async def probe(server: Server, served: Served, config: ServerConfig) -> Abiliti
     wanted = reply.choice.token_ids if has_ids and reply and not native else None
     forced = await ask({**scores, "allowed_token_ids": wanted}, begun="A") if wanted else None
     can_force = forced is not None and forced.choice.token_ids == wanted
+    _require_logprobs(server, plain, forced)
     prompt = await ask({**scores, "prompt_logprobs": 1}, begun="A") if can_force else None
     named = await ask({}, named=True) if not native else None
+    # A server whose cache of prepared images is off, or is one of several, takes the name and does not know it again.
+    known = await ask({}, known=True) if named is not None else None
     return Abilities(
         logprobs=has_logprobs,
         token_ids=has_ids,
         forced_tokens=has_logprobs and can_force,
         prompt_logprobs=prompt is not None and bool(prompt.prompt_logprobs),
-        image_uuids=named is not None and has_ids,
+        image_uuids=known is not None and has_ids,
         native_scores=native and has_ids,
     )
 
 
+def _require_logprobs(server: Server, plain: Reply | None, forced: Reply | None) -> None:
+    """Raise ``UserError`` where logits come as log-probabilities, or those of a ``forced`` token among it alone."""
+    free, only = ([*reply.choice.tokens] if reply else [] for reply in (plain, forced))
+    if any(token.logprob is not None and token.logprob > _ROUNDING for token in (*free, *only)):
+        wrong = "logits"
+    elif any(not is_floor(token.logprob or 0.0) and any(map(is_floor, token.likeliest)) for token in only):
+        wrong = "log-probabilities of the allowed tokens only"
+    else:
+        return
+    raise UserError(
+        f"{server.address}: it returns {wrong}, which are no likelihoods of a text: start it without --logprobs-mode, "
+        "or with raw_logprobs"
+    )
+
+
 async def _tried(server: Server, body: Mapping[str, Any], config: ServerConfig) -> Reply:
-    return await retrying(config)(server.reply, body, logprobs=False, token_ids=False)
+    return await starting(server, config)(server.reply, body, logprobs=False, token_ids=False)
 
 
 async def _answer(server: Server, body: Mapping[str, Any], config: ServerConfig) -> Reply | None:
@@ -228,4 +257,7 @@ async def _require(server: Server, body: Mapping[str, Any], config: ServerConfig
 
 
 def _cannot_answer(server: Server, failure: Exception) -> UserError:
-    return UserError(f"{server.address}: it cannot answer about an image: {failure}; serve a vision-language model")
+    remedy = "serve a vision-language model"
+    if getattr(failure, "kind", None) == "too_long":
+        remedy = "start it with a longer --max-model-len (SGLang: --context-length)"
+    return UserError(f"{server.address}: it cannot answer about an image: {failure}; {remedy}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Message, Picture
+from dualfocus_eval.engines.checkpoint import end_tokens
 from dualfocus_eval.engines.config import EngineConfig
-from dualfocus_eval.engines.loading import load_processor
+from dualfocus_eval.engines.loading import load_generation_settings, load_processor
 from dualfocus_eval.engines.server.abilities import Abilities
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.messages import trial
@@ -21,7 +22,7 @@ from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import ChatTemplate
 from dualfocus_eval.engines.thinking import ThinkingFormat
 from dualfocus_eval.families import Family
-from dualfocus_eval.families.generic import generic_family
+from dualfocus_eval.families.generic import UNKNOWN, generic_family
 
 __all__ = ["at_hand", "image_options", "options_to_send"]
 
@@ -37,7 +38,7 @@ def at_hand(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
     if config.pretrained is None:
         if config.min_pixels or config.max_pixels:
             raise UserError("min_pixels and max_pixels need the checkpoint's processor: name it with pretrained=")
-        return generic_family("unknown"), None
+        return generic_family(UNKNOWN), None
     checkpoint = EngineConfig(
         config.pretrained,
         revision=config.revision,
@@ -45,10 +46,12 @@ def at_hand(config: ServerConfig) -> tuple[Family, PromptTokens | None]:
         max_pixels=config.max_pixels,
         trust_remote_code=config.trust_remote_code,
     )
-    _, processor, family = load_processor(checkpoint)
-    end = processor.tokenizer.eos_token_id
-    thinking = ThinkingFormat.of(processor, family.thinking)
-    return family, PromptTokens(ChatTemplate(processor, frozenset([end]), end, thinking))
+    model_config, processor, family = load_processor(checkpoint)
+    settings = load_generation_settings(checkpoint, model_config)
+    rows = model_config.get_text_config().vocab_size
+    ends = end_tokens(settings, processor.tokenizer, rows, config.pretrained)
+    template = ChatTemplate(processor, frozenset(ends), ends[0], ThinkingFormat.of(processor, family.thinking))
+    return family, PromptTokens(template, settings.repetition_penalty or 1.0)
 
 
 def image_options(config: ServerConfig, tokens: PromptTokens | None) -> dict[str, Any]:
@@ -60,19 +63,39 @@ def image_options(config: ServerConfig, tokens: PromptTokens | None) -> dict[str
 
 
 async def options_to_send(
-    server: Server, model: str, abilities: Abilities, tokens: PromptTokens | None, config: ServerConfig
+    servers: Sequence[Server], model: str, abilities: Abilities, tokens: PromptTokens | None, config: ServerConfig
 ) -> dict[str, Any]:
-    """`image_options` where the server takes them with a request, nothing where it has been started with them.
+    """`image_options` where ``servers`` take them with a request, nothing where they have been started with them.
 
-    vLLM takes them only under ``--trust-request-mm-kwargs``. Raises ``UserError`` where ``server`` resizes images
-    otherwise than the processor at hand, or does not show how.
+    vLLM takes them only under ``--trust-request-mm-kwargs``. Raises ``UserError`` where one resizes images otherwise
+    than the processor at hand, or does not show how, and where only some have been started with the options.
     """
     options = image_options(config, tokens)
     if tokens is None or not options:
         return {}
+    first, *others = [await _taken(server, model, abilities, tokens, config, options) for server in servers]
+    for server, other in zip(servers[1:], others, strict=True):
+        if other != first:
+            by_request, started = (servers[0], server) if first else (server, servers[0])
+            raise UserError(
+                f"{started.address} was started with the limits of min_pixels and max_pixels and {by_request.address} "
+                "without: give servers that are started alike (`dualfocus serve-command` prints how)"
+            )
+    return first
+
+
+async def _taken(
+    server: Server,
+    model: str,
+    abilities: Abilities,
+    tokens: PromptTokens,
+    config: ServerConfig,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What of ``options`` one server is to be sent."""
     images = [Image.new("RGB", size) for size in _telling(config)]
     expected = [tokens.image_tokens(image) for image in images]
-    for sent in (options, {}):
+    for sent in (dict(options), {}):
         more = {"mm_processor_kwargs": sent} if sent else {}
         if await _counts(server, model, {**abilities.id_parameters, **more}, images, tokens) == expected:
             return sent

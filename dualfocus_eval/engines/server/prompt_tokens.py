@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 from dualfocus_eval.engines.base import Conversation
 from dualfocus_eval.engines.image_inputs import image_inputs
-from dualfocus_eval.engines.template import ChatTemplate, prompt_parts
+from dualfocus_eval.engines.server.messages import pictures_of
+from dualfocus_eval.engines.template import ChatTemplate, RenderingError, prompt_parts
 
 __all__ = ["PromptTokens"]
 
@@ -23,11 +24,14 @@ class PromptTokens:
     """What a server's prompts must consist of, but for the tokens of images, whose number only its processor knows."""
 
     template: ChatTemplate
+    repetition_penalty: float = 1.0
+    """Of the checkpoint's generation settings, which a server may have been started without."""
 
     def segments(self, conversation: Conversation, *, answering: bool = False) -> list[list[int]]:
         """Ids of the prompt between its images, generated turns spliced in as they are.
 
-        Raises ``RenderingError`` where the template refuses the conversation.
+        Raises ``RenderingError`` where the template refuses the conversation, and where a text has what stands for an
+        image, in the place of which a server would show one.
         """
         found: list[list[int]] = [[]]
         for number, (text, turn) in enumerate(self.template.pieces(conversation, answering=answering)):
@@ -39,6 +43,13 @@ class PromptTokens:
                 else:
                     found[-1].append(token)
             found[-1] += turn
+        shown, given = len(found) - 1, len(pictures_of(conversation))
+        if shown > given:
+            raise RenderingError("image_token_in_text", "the text contains the model's image placeholder")
+        if shown < given and self._placeholders:
+            raise RenderingError(
+                "chat_template", f"the chat template shows {shown} of the conversation's {given} pictures"
+            )
         return found
 
     def image_tokens(self, pixels: Image.Image) -> int:
@@ -55,14 +66,15 @@ class PromptTokens:
 
         Raises ``RenderingError`` as `segments` does.
         """
-        return "".join(text + self.decode(turn) for text, turn in self.template.pieces(conversation, answering=True))
+        pieces = self.template.pieces(conversation, answering=True)
+        return "".join(text + self.template.decode_later(turn) for text, turn in pieces)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids`` as it stands after other text: SentencePiece leaves out a space at a text's beginning."""
-        tokenizer: Any = self.template.processor.tokenizer
-        anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
-        decoded: str = tokenizer.decode([*anchor, *ids])
-        return decoded.removeprefix(tokenizer.decode(anchor))
+    def sent(self, conversation: Conversation) -> Conversation:
+        """``conversation`` with the texts that make the server's template write its generated turns as they were."""
+        return tuple(
+            replace(message, content=(self.template.turn_text(message.token_ids),)) if message.token_ids else message
+            for message in conversation
+        )
 
     @staticmethod
     def agree(segments: Sequence[Sequence[int]], prompt_ids: Sequence[int], begun: Sequence[int] = ()) -> bool:

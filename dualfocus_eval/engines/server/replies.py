@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError
 
-__all__ = ["BadReplyError", "Choice", "Reply", "finite", "not_a", "read_reply"]
+__all__ = ["BadReplyError", "Choice", "Reply", "finite", "is_floor", "not_a", "read_reply"]
 
 _FLOOR = -9999.0
 """What vLLM writes in the place of a log-probability that is NaN or minus infinity."""
+
+_VLLM = "vllm-"
+"""What its ``system_fingerprint`` begins with, unless it was started with another --fingerprint-mode."""
 
 
 class BadReplyError(Exception):
@@ -21,9 +24,14 @@ class BadReplyError(Exception):
         self.kind = kind
 
 
+def is_floor(logprob: float) -> bool:
+    """Whether ``logprob`` stands for one that is no number."""
+    return logprob <= _FLOOR
+
+
 def finite(logprob: float | None) -> float:
     """``logprob``; raises ``BadReplyError`` where it is no number."""
-    if logprob is None or not math.isfinite(logprob) or logprob <= _FLOOR:
+    if logprob is None or not math.isfinite(logprob) or is_floor(logprob):
         raise BadReplyError("not_finite", "the server sent a log-probability that is NaN or infinite")
     return logprob
 
@@ -37,6 +45,11 @@ class TokenLogprob(BaseModel):
     token: str
     logprob: float | None
     top_logprobs: list[TopLogprob] = []
+
+    @property
+    def likeliest(self) -> list[float]:
+        """The log-probabilities of the likeliest tokens, as many as the server tells, the greatest first."""
+        return sorted((top.logprob for top in self.top_logprobs if top.logprob is not None), reverse=True)
 
 
 class ChoiceLogprobs(BaseModel):
@@ -114,6 +127,15 @@ class Reply(BaseModel):
         None, validation_alias=AliasChoices("prompt_token_ids", AliasPath("choices", 0, "prompt_token_ids"))
     )
     prompt_logprobs: list[dict[int, PromptLogprob] | None] | None = None
+
+    @property
+    def configuration(self) -> str | None:
+        """vLLM's version and a digest of its configuration; None of other servers.
+
+        Others' ``system_fingerprint`` may change from one reply to the next: OpenAI's tells which of its own answered.
+        """
+        fingerprint = self.system_fingerprint
+        return fingerprint if fingerprint and fingerprint.startswith(_VLLM) else None
 
     @property
     def choice(self) -> Choice:

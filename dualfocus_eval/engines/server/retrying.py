@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.replies import BadReplyError
-from dualfocus_eval.engines.server.server import RequestFailedError
+from dualfocus_eval.engines.server.server import RequestFailedError, Server
 
-__all__ = ["error_of", "retrying"]
+__all__ = ["error_of", "retrying", "starting"]
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 30.0
 """Seconds between two tries of one request, if the server asks for no more."""
@@ -38,6 +41,15 @@ def retrying(
         before_sleep=before_pause,
         reraise=True,
     )
+
+
+def starting(server: Server, config: ServerConfig) -> AsyncRetrying:
+    """Tries of a request to ``server`` before the run begins, as `retrying`; the user is told of each pause."""
+
+    def tell(state: RetryCallState) -> None:
+        logger.warning("%s: %s; trying again in %.0f s", server.address, error_of(state), state.upcoming_sleep)
+
+    return retrying(config, before_pause=tell)
 
 
 def error_of(state: RetryCallState) -> BaseException | None:

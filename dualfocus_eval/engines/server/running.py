@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from anyio.from_thread import BlockingPortal
 
 from dualfocus_eval.engines.base import (
     Completion,
@@ -27,13 +26,19 @@ from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import processor_digest
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
-from dualfocus_eval.engines.server.engine import ServerCalls, Shared
+from dualfocus_eval.engines.server.engine import ServerCalls
 from dualfocus_eval.engines.server.fingerprint import Fingerprint
 from dualfocus_eval.engines.server.probing import Served
+from dualfocus_eval.engines.server.shared import Shared
 from dualfocus_eval.engines.server.two_passes import TwoPasses
 from dualfocus_eval.families import Family
 
 __all__ = ["ServerEngine"]
+
+_BEFORE_PENALTY = (
+    "the checkpoint has a repetition_penalty: vLLM chooses words after it and returns their log-probabilities from "
+    "before it, so perplexities are unlike those of the engine in process, which are from after it"
+)
 
 
 class ServerEngine(ServerCalls, RunEngine):
@@ -46,11 +51,12 @@ class ServerEngine(ServerCalls, RunEngine):
         served: Served,
         fingerprint: Fingerprint,
         passes: TwoPasses,
-        portal: AbstractContextManager[BlockingPortal],
+        resources: ExitStack,
     ) -> None:
         super().__init__(shared)
         self.parallel_calls = config.concurrency
-        self._served, self._fingerprint, self._passes, self._portal = served, fingerprint, passes, portal
+        self._served, self._fingerprint, self._passes = served, fingerprint, passes
+        self._closing = weakref.finalize(self, resources.close)  # at the interpreter's end too
 
     @property
     def counters(self) -> Counters:
@@ -81,13 +87,21 @@ class ServerEngine(ServerCalls, RunEngine):
     @cached_property
     def key(self) -> Mapping[str, str]:
         tokens = self._shared.tokens
+        penalised = {"repetition_penalty": f"{tokens.repetition_penalty:g}"} if tokens and self._penalises else {}
         return {
             "engine": "server",
             "model": self._served.model,
             "root": self._served.root or "",
             "processor": processor_digest(tokens.template.processor) if tokens else "",
             "family_version": str(self.family.version),
+            **penalised,
         }
+
+    @property
+    def _penalises(self) -> bool:
+        """Whether the checkpoint has words that were said already become less likely."""
+        tokens = self._shared.tokens
+        return tokens is not None and tokens.repetition_penalty != 1
 
     @property
     def arithmetic(self) -> Mapping[str, str]:
@@ -110,6 +124,8 @@ class ServerEngine(ServerCalls, RunEngine):
     def warnings(self) -> tuple[str, ...]:
         shared = self._shared
         found = [text for text in (self._passes.problem, self._passes.warning) if text is not None]
+        if self._penalises and self.has_logprobs:
+            found.append(_BEFORE_PENALTY)
         found += [
             f"{address} did not answer and was left out {'once' if count == 1 else f'{count} times'}"
             for address, count in shared.pool.taken_out.items()
@@ -124,10 +140,18 @@ class ServerEngine(ServerCalls, RunEngine):
         return tuple(found)
 
     @property
-    def can_score(self) -> bool:
-        """Whether given texts can be scored."""
+    def scoring_problem(self) -> str | None:
         shared = self._shared
-        return shared.abilities.scores and shared.tokens is not None and shared.beginnings.complete
+        if not shared.abilities.scores:
+            return "this server cannot score given texts"
+        if shared.tokens is None:
+            return (
+                "given texts are scored with the model's tokenizer, which is not known here: name the checkpoint, a "
+                "folder or hub id, with pretrained="
+            )
+        if not shared.beginnings.complete:
+            return "given texts cannot be scored, since this server cannot be made to answer without thinking"
+        return None
 
     @property
     def can_skip_thinking(self) -> bool:
@@ -156,6 +180,10 @@ class ServerEngine(ServerCalls, RunEngine):
         """The engine for one of several calls at the same time, with counters of its own."""
         return ServerCalls(self._shared)
 
+    def interrupt(self) -> None:
+        """See `RunEngine.interrupt`."""
+        self._shared.interrupt()
+
     def other_ways(self) -> Mapping[str, Callable[[], Engine]]:
         """The same requests once more, as many at a time as in a run, and one at a time."""
         together = f"again, {self.parallel_calls} at a time"
@@ -166,7 +194,8 @@ class ServerEngine(ServerCalls, RunEngine):
         shared = self._shared
         if shared.tokens is None or not shared.abilities.token_ids:
             return ()
-        reply = shared.portal.call(self._ask, conversation, (), {"max_tokens": 1}, False)
+        segments = self._segments(conversation, answering=False)
+        reply = shared.portal.call(self._ask, conversation, (), {"max_tokens": 1}, False, segments)
         return shared.tokens.parts(reply.prompt_token_ids)
 
     def expected_image_tokens(self, picture: Picture) -> int | None:
@@ -175,12 +204,15 @@ class ServerEngine(ServerCalls, RunEngine):
         return tokens.image_tokens(picture.pixels) if tokens else None
 
     def close(self) -> None:
+        if not self._closing.alive:
+            return
+
         async def close_all() -> None:
             for server in self._shared.pool.servers:
                 await server.close()
 
         self._shared.portal.call(close_all)
-        self._portal.__exit__(None, None, None)
+        self._closing()
 
 
 class _OneByOne(ServerCalls):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import email.utils
 import math
 import socket
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -16,12 +17,16 @@ from dualfocus_eval.common.errors import first_line
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.process_watch import ProcessWatch
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply, read_reply
+from dualfocus_eval.engines.server.route import http_client
 
 __all__ = ["RequestFailedError", "Server"]
 
-_IDLE = 4.0
-"""Seconds for which an unused connection is kept: less than uvicorn, which vLLM and SGLang run in, waits (5) before it
-closes one. A request that meets the closing would fail."""
+_PAGE = "a web page in the place of a reply"
+_LOOK = 30.0
+"""Seconds after which a GET request has failed: what these ask for, a server has at hand."""
+
+_LONGEST = 200
+"""Characters of a server's own words in a message."""
 
 
 class RequestFailedError(Exception):
@@ -49,14 +54,12 @@ class Server:
         """Raises ``RunEndedError`` where the server has become another one."""
         self._watch = ProcessWatch()
         self._key = config.key
-        limits = httpx2.Limits(max_connections=config.concurrency + 2, keepalive_expiry=_IDLE)
-        self._http = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(config.timeout, connect=min(10.0, config.timeout)),
-            limits=limits,
-            event_hooks={"request": [self._trace]},
-        )
+        self._look = min(_LOOK, config.timeout)
         self._client = AsyncOpenAI(
-            base_url=address, api_key=config.key or "none", http_client=self._http, max_retries=0
+            base_url=address,
+            api_key=self._key or "none",
+            http_client=http_client(config, self._trace),
+            max_retries=0,
         )
 
     async def reply(self, body: Mapping[str, Any], *, logprobs: bool, token_ids: bool, verified: bool = True) -> Reply:
@@ -83,7 +86,8 @@ class Server:
     async def get(self, path: str, *, root: bool = False) -> bytes:
         """The reply to a GET request below the address, or below the server's root. It is never verified."""
         place = (self._root if root else self.address) + path
-        return (await self._answered(self._client.get(place, cast_to=httpx2.Response))).content
+        look = self._client.get(place, cast_to=httpx2.Response, options={"timeout": self._look})
+        return (await self._answered(look)).content
 
     async def _settle(self, response: httpx2.Response) -> None:
         if self.verify is not None:
@@ -119,20 +123,30 @@ class Server:
 def _failure(error: OpenAIError, key: str | None) -> RequestFailedError:
     """What ``error`` means for a run; no message shows ``key``, which servers may write into theirs."""
     if isinstance(error, APIStatusError):
-        return _refused(error, _without(key, _reason(error)))
+        return _refused(error, _shortened(_without(key, _reason(error))))
     if isinstance(error, APITimeoutError):
         return RequestFailedError("timeout", "the server did not answer in time; raise timeout", passing=True)
     cause = error.__cause__ or error
-    reason = _without(key, first_line(cause))
-    if _is_unknown_host(cause):
+    reason = _shortened(_without(key, first_line(cause)))
+    causes = list(_causes(cause))
+    if any(isinstance(one, socket.gaierror) and one.errno in _NO_HOST for one in causes):
         return RequestFailedError("unknown_host", f"there is no such host ({reason})", passing=True)
+    if any(isinstance(one, ssl.SSLError) and not isinstance(one, _CUT) for one in causes):
+        hint = "is it http:// and not https://? SSL_CERT_FILE names certificates to trust"
+        return RequestFailedError("insecure", f"no secure connection: {reason}; {hint}", passing=False)
     return RequestFailedError("server_unreachable", f"no answer from the server: {reason}", passing=True)
 
 
-def _is_unknown_host(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, socket.gaierror):
+_NO_HOST = (socket.EAI_NONAME, socket.EAI_NODATA)
+_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""A secure connection that ended, as one without TLS may."""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """``error`` and what led to it."""
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
 
 
 def _refused(error: APIStatusError, reason: str) -> RequestFailedError:
@@ -141,7 +155,8 @@ def _refused(error: APIStatusError, reason: str) -> RequestFailedError:
     if status == 429:
         kind, message, passing = "rate_limited", f"too many requests: {reason}", True
     elif status in (401, 403):
-        kind, message = "key_refused", f"the server refuses the key ({status}); see api_key"
+        page = " with a web page: is there a proxy? Else" if reason == _PAGE else ";"
+        kind, message = "key_refused", f"the server refuses the key ({status}){page} see api_key"
     elif status == 404:
         kind, message = "not_found", f"the server does not know the model or the address: {reason}"
     elif status in (502, 503, 504):
@@ -159,6 +174,11 @@ def _without(key: str | None, text: str) -> str:
     return text.replace(key, "***") if key else text
 
 
+def _shortened(text: str) -> str:
+    """Only what is free of the key: a part of it would be cut off with the rest, and not be found."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
 def _reason(error: APIStatusError) -> str:
     """What the server says, in one line."""
     body = error.body
@@ -166,8 +186,8 @@ def _reason(error: APIStatusError) -> str:
     message = nested.get("message") if isinstance(nested, dict) else nested
     found = str(message) if message else error.response.text
     if found.lstrip().startswith("<"):
-        return "a web page in the place of a reply"
-    return " ".join(found.split())[:200] or "no reason given"
+        return _PAGE
+    return " ".join(found.split()) or "no reason given"
 
 
 def _wait(error: APIStatusError) -> float | None:

@@ -15,7 +15,7 @@ from dualfocus_eval.engines.server.messages import trial
 from dualfocus_eval.engines.server.probing import Served, sample_conversation
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
 from dualfocus_eval.engines.server.replies import BadReplyError, Reply
-from dualfocus_eval.engines.server.retrying import retrying
+from dualfocus_eval.engines.server.retrying import starting
 from dualfocus_eval.engines.server.server import RequestFailedError, Server
 from dualfocus_eval.engines.template import RenderingError
 
@@ -62,7 +62,9 @@ async def _problem(
         conversation = sample_conversation(images, ["A picture"] * (images - 1))
         body = await trial(model, conversation, abilities.id_parameters)
         try:
-            reply: Reply = await retrying(config)(server.reply, body, logprobs=False, token_ids=abilities.token_ids)
+            reply: Reply = await starting(server, config)(
+                server.reply, body, logprobs=False, token_ids=abilities.token_ids
+            )
         except (RequestFailedError, BadReplyError) as failure:
             if isinstance(failure, RequestFailedError) and failure.passing:
                 raise UserError(f"{server.address}: {failure}") from failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -38,16 +39,15 @@ def cost_section(run: Run) -> Section:
         for name, column in (("boxes (A1)", "box"), ("macro answers", "macro"), ("micro answers", "micro"))
     ]
     positions = spent["tokens_prefilled"] + spent["tokens_reused"]
+    if (run.record or {}).get("engine", {}).get("base_url"):
+        return _on_servers(spent, positions, generated)
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
-    work: list[tuple[Cell, ...]] = [
-        (name, int(value), Number(value / questions, decimals=2))
-        for name, value in [
-            ("images encoded", spent["images_encoded"]),
-            ("tokens prefilled", spent["tokens_prefilled"]),
-            ("tokens reused", spent["tokens_reused"]),
-            ("decode steps", spent["decode_steps"]),
-            *generated,
-        ]
+    counts = [
+        ("images encoded", spent["images_encoded"]),
+        ("tokens prefilled", spent["tokens_prefilled"]),
+        ("tokens reused", spent["tokens_reused"]),
+        ("decode steps", spent["decode_steps"]),
+        *generated,
     ]
     reuse = Number(100 * spent["tokens_reused"] / positions if positions else math.nan, unit="%")
     time: list[tuple[Cell, ...]] = [
@@ -56,12 +56,32 @@ def cost_section(run: Run) -> Section:
     ]
     notes = (f"{reuse}% of all prompt tokens were reused from a cached prefix.",)
     tables = {
-        "work": Table(
-            f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (tuple(work),), notes
-        ),
+        "work": _work(counts, questions, notes),
         "time": Table("Time", ("phase", "seconds", "ms per question"), (tuple(time),)),
     }
     return Section("cost", "Cost", text, tables)
+
+
+def _on_servers(spent: Mapping[str, float], positions: float, generated: Sequence[tuple[str, float]]) -> Section:
+    """Servers tell neither how many images they encode nor how long their phases take."""
+    text = (
+        "Counted from the servers' replies. Answers reused from an earlier run count with their original cost. Servers "
+        "do not tell how many images they encode."
+    )
+    counts = [
+        ("prompt tokens", positions),
+        ("of them told to be from the server's cache", spent["tokens_reused"]),
+        ("tokens generated", spent["decode_steps"]),
+        *generated,
+    ]
+    return Section("cost", "Cost", text, {"work": _work(counts, spent["questions"])})
+
+
+def _work(counts: Iterable[tuple[str, float]], questions: float, notes: tuple[str, ...] = ()) -> Table:
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, int(value), Number(value / questions, decimals=2)) for name, value in counts
+    )
+    return Table(f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (rows,), notes)
 
 
 def second_pass_share(run: Run, task: str) -> float:

@@ -62,9 +62,26 @@ def test_a_proxy_that_answers_with_a_web_page(connected: Connect) -> None:
     assert "it does not answer as an OpenAI-compatible server; is base_url right?" in line
 
 
+def test_a_proxy_that_refuses(connected: Connect) -> None:
+    app = web.Application()
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>Forbidden</html>", content_type="text/html", status=403)
+
+    app.router.add_route("*", "/{path:.*}", page)
+    with serving(app) as address:
+        line = refused(connected, address)
+    assert "the server refuses the key (403) with a web page: is there a proxy? Else see api_key" in line
+
+
 def test_another_model(served: str, connected: Connect) -> None:
     line = refused(connected, served, model="llava")
     assert f"it does not serve 'llava' but {NAME}; set model=" in line
+
+
+def test_what_follows_the_path_of_an_address_is_not_dropped_silently() -> None:
+    with pytest.raises(ValueError, match="leave out what begins with"):
+        ServerConfig("http://localhost:8000/v1?version=1")
 
 
 def test_a_key_that_is_refused_is_not_shown(connected: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +106,38 @@ def test_a_key_in_a_servers_own_words_is_not_shown(connected: Connect, monkeypat
     with serving(app) as address:
         line = refused(connected, address, api_key="MY_KEY")
     assert "no: Bearer ***" in line
+
+
+def test_no_part_of_a_key_is_shown_where_a_servers_words_are_cut(
+    connected: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    app = web.Application()
+
+    async def refuse(request: web.Request) -> web.Response:
+        words = "x" * (200 - len("Bearer ") - len(KEY) // 2) + request.headers["Authorization"]
+        return web.json_response({"error": {"message": words}}, status=400)
+
+    app.router.add_route("*", "/{path:.*}", refuse)
+    with serving(app) as address:
+        line = refused(connected, address, api_key="MY_KEY")
+    assert KEY[:5] not in line
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nsecond", f"{KEY}\u20ac", f"{KEY}\x7f"])
+def test_a_key_that_cannot_be_sent_is_not_shown(
+    served: str, connected: Connect, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserError, match="the key in MY_KEY holds characters that cannot be sent") as caught:
+        connected(served, api_key="MY_KEY")
+    assert KEY not in str(caught.value)
+
+
+def test_the_end_of_a_line_is_no_part_of_a_key(connected: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", f"{KEY}\n")
+    with serving(ServerDouble(Path(EMBEDDED), key=KEY).app) as address:
+        connected(address, api_key="MY_KEY")
 
 
 def test_a_key_in_the_place_of_its_variables_name_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +199,11 @@ def test_servers_of_different_configurations(served: str, connected: Connect) ->
     ):
         connected(f"{served},{other}")
     assert "system_fingerprint vllm-0.32.0-01010101 in the place of vllm-0.32.0-5e7f0000" in str(caught.value)
+
+
+def test_an_engine_is_closed_once_and_at_the_latest_with_the_interpreter(served: str, connected: Connect) -> None:
+    engine = connected(served)
+    assert engine._closing.atexit
+    engine.close()
+    assert not engine._closing.alive
+    engine.close()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from dualfocus_eval.engines.base import Failure, GenerateRequest, ScoreRequest
+from dualfocus_eval.engines.base import Failure, GenerateRequest, RunEndedError, ScoreRequest
+from dualfocus_eval.engines.server.config import ServerConfig
+from dualfocus_eval.engines.server.connecting import connect
 from dualfocus_eval.engines.server.running import ServerEngine
 from tests.engines.asking import ask, completed, picture
 from tests.engines.server.conftest import Connect, connecting
@@ -150,3 +155,51 @@ def test_a_server_that_goes_away_leaves_its_questions_to_the_others(
     assert moved.keys() == first.asked.keys() - before.keys()
     assert any("its questions go to the other servers" in record.message for record in caplog.records)
     assert f"{going}/v1 did not answer and was left out once" in engine.warnings
+
+
+def test_an_interruption_ends_calls_that_are_running(served: str, connected: Connect) -> None:
+    """What they wait for would never come."""
+    proxy = FaultyProxy(served)
+    with serving(proxy.app) as address:
+        engine = connected(address, timeout=600.0)
+        proxy.plan = every("never")
+        calls = [threading.Thread(target=_interrupted, args=(engine, number)) for number in range(3)]
+        for call in calls:
+            call.start()
+        while proxy.asked.total() < len(calls):
+            threading.Event().wait(0.01)
+        engine.interrupt()
+        for call in calls:
+            call.join()
+        proxy.plan = every("")
+        completed(engine.call_engine().generate([question()])[0])
+
+
+def _interrupted(engine: ServerEngine, number: int) -> None:
+    with pytest.raises(RunEndedError, match="interrupted"):
+        engine.call_engine().generate([question(number)])
+
+
+def test_an_interruption_while_a_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = threading.Event()
+
+    async def wait(*arguments: object) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    monkeypatch.setattr("dualfocus_eval.engines.server.connecting._connect", wait)
+    with pytest.raises(KeyboardInterrupt):
+        connect(ServerConfig(base_url="http://localhost:1"))
+    assert cancelled.is_set()
+
+
+def test_tries_before_the_run_begins_are_told(
+    address: str, connected: Connect, proxy: FaultyProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.probes_fail = {0: "503"}
+    connected(address)
+    (told,) = [record.message for record in caplog.records if "trying again" in record.message]
+    assert f"{address}/v1: the server is not available (503): a fault; trying again in " in told

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.server.config import ServerConfig
@@ -16,8 +19,9 @@ from dualfocus_eval.engines.server.probing import served_model
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.method.settings import Settings
+from tests.engines.asking import ask, completed, picture
 from tests.engines.server.conftest import EMBEDDED, Connect
-from tests.server_double import ABILITIES, NAME, ServerDouble, serving
+from tests.server_double import ABILITIES, NAME, Refusal, ServerDouble, serving
 
 Serve = Callable[..., str]
 
@@ -95,6 +99,11 @@ def test_a_context_of_one_image(serve: Serve, connected: Connect) -> None:
     assert "--max-model-len" in told
 
 
+def test_a_context_of_no_image(serve: Serve, connected: Connect) -> None:
+    with pytest.raises(UserError, match=r"it cannot answer about an image: .* start it with a longer --max-model-len"):
+        connected(serve(longest=60))
+
+
 def test_a_context_that_is_too_short_for_large_images(serve: Serve, connected: Connect) -> None:
     engine = connected(serve(longest=300))
     assert engine.two_pass_problem is None
@@ -128,3 +137,54 @@ def test_where_the_processor_is_found(served: str) -> None:
     assert (found.model, found.root, found.software) == (NAME, EMBEDDED, "vllm 0.32.0")
     with pytest.raises(UserError, match=f"it does not serve 'other' but {NAME}; set model="):
         connect(ServerConfig(base_url=served, model="other", pretrained=EMBEDDED))  # type: ignore[arg-type]
+
+
+def test_a_notebook_s_event_loop_is_not_in_the_way(served: str) -> None:
+    async def cell() -> str:
+        return served_model(ServerConfig(base_url=served)).model  # type: ignore[arg-type]
+
+    assert asyncio.run(cell()) == NAME
+
+
+class Forgetful(ServerDouble):
+    """vLLM with ``--mm-processor-cache-gb 0``."""
+
+    def _image(self, part: dict[str, Any], index: int) -> Image.Image:
+        if part["image_url"] is None:
+            raise Refusal(400, "Failed to apply LlavaProcessor")
+        return super()._image(part, index)
+
+
+def test_a_server_that_does_not_know_images_again_gets_them_every_time(connected: Connect) -> None:
+    with serving(Forgetful(Path(EMBEDDED)).app) as address:
+        engine = connected(address)
+        for _ in range(2):
+            completed(engine.generate([ask(picture(1, (80, 60)), "What color is the box?")])[0])
+        assert not engine._shared.abilities.image_uuids
+
+
+class Processed(ServerDouble):
+    """vLLM with ``--logprobs-mode processed_logprobs``, or with ``raw_logits``."""
+
+    logits: bool = False
+
+    def _step(self, token: int, values: torch.Tensor, *more: Any) -> dict[str, Any]:
+        return super()._step(token, values + 50 if self.logits else values, *more)
+
+    def _generate(self, inputs: dict[str, Any], length: int, most: int, body: dict[str, Any]) -> Any:
+        ids, logprobs = super()._generate(inputs, length, most, body)
+        allowed = body.get("allowed_token_ids")
+        if allowed and not self.logits:
+            floor = torch.full_like(logprobs[0], -9999.0)
+            logprobs = [floor.index_fill(0, torch.tensor(allowed), 0.0) for _ in logprobs]
+        return ids, logprobs
+
+
+@pytest.mark.parametrize(
+    ("logits", "told"), [(True, "logits"), (False, "log-probabilities of the allowed tokens only")]
+)
+def test_what_are_no_log_probabilities_of_the_model_is_refused(connected: Connect, logits: bool, told: str) -> None:
+    double = Processed(Path(EMBEDDED))
+    double.logits = logits
+    with serving(double.app) as address, pytest.raises(UserError, match=f"it returns {told}.*--logprobs-mode"):
+        connected(address)

@@ -84,6 +84,20 @@ def test_behind_a_proxy_that_keeps_its_connections(connected: Connect, other_che
                 engine.generate(REQUESTS[:1])
 
 
+class Changing(ServerDouble):
+    """Says with every reply that another one answered, as OpenAI's API may."""
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        return super().answer(body) | {"system_fingerprint": f"fp_{len(self.asked)}"}
+
+
+def test_a_fingerprint_that_changes_with_every_reply_tells_nothing(connected: Connect) -> None:
+    with serving(Changing(Path(EMBEDDED)).app) as address:
+        engine = connected(address)
+        assert all(isinstance(one, Completion) for one in engine.generate(REQUESTS))
+        assert connected(address).arithmetic == engine.arithmetic  # or no stored answer would be reused
+
+
 def watched(watch: ProcessWatch, *ports: int) -> list[Any]:
     """A response over a new connection for each of the client's ``ports``."""
     responses = []

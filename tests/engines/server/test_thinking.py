@@ -12,9 +12,11 @@ from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Me
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.in_process import engine_of
 from dualfocus_eval.engines.server import connecting
+from dualfocus_eval.engines.server.answers import answer_of
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.engines.server.connecting import connect
 from dualfocus_eval.engines.server.prompt_tokens import PromptTokens
+from dualfocus_eval.engines.server.replies import Choice, Reply, ReplyMessage, Usage
 from dualfocus_eval.engines.server.running import ServerEngine
 from dualfocus_eval.engines.template import ChatTemplate
 from tests.engines.asking import ask, picture
@@ -65,7 +67,7 @@ class Thinker(ServerDouble):
 
 
 def engine_in_front_of(double: Thinker, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, address: str) -> Any:
-    tokens = PromptTokens(ChatTemplate.of(checkpoint))
+    tokens = PromptTokens(ChatTemplate.of(checkpoint), checkpoint.generation_config.repetition_penalty or 1.0)
     monkeypatch.setattr(connecting, "at_hand", lambda config: (checkpoint.family, tokens))
     return connect(ServerConfig(base_url=address, model=double.name, timeout=20.0, retries=0))
 
@@ -106,3 +108,25 @@ def test_answers_and_scores_are_those_of_the_engine_in_process(engine: ServerEng
     assert isinstance(score, Score)
     assert isinstance(wanted, Score)
     assert score.logprobs == pytest.approx(wanted.logprobs, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("template", "content", "finish", "expected"),
+    [
+        ("opens", "Let me see", "length", "thinking_budget"),
+        ("opens", "Let me see", "stop", "thinking_unfinished"),
+        ("opens", "Let me see</think>\n\nred", "stop", "red"),
+        ("closes by default", "red", "stop", "red"),
+        ("closes by default", "<think>Let me see", "length", "thinking_budget"),
+    ],
+)
+def test_a_thought_that_does_not_end_is_no_answer_without_token_ids_either(
+    template: str, content: str, finish: str, expected: str
+) -> None:
+    tokens = PromptTokens(ChatTemplate.of(thinking_checkpoint(template)))
+    request = ask("What color is the box?")
+    usage = Usage(prompt_tokens=9, completion_tokens=4)
+    reply = Reply(choices=[Choice(message=ReplyMessage(content=content), finish_reason=finish)], usage=usage)
+    assert tokens.template.thinking is not None
+    found = answer_of(reply, request, tokens.template.thinking, tokens.segments(request.conversation)[-1])
+    assert (found.kind if isinstance(found, Failure) else found.text) == expected
