@@ -15,7 +15,7 @@ from dualfocus_eval.engines.base import Completion, Conversation, GenerateReques
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from measurements.random_models.parts import WORDS
 
-__all__ = ["Reference", "reference"]
+__all__ = ["Reference", "plain_inputs", "reference"]
 
 _KINDS = {"mm_token_type_ids", "token_type_ids"}
 """Arguments of models that tell an image's tokens from those of the text."""
@@ -80,7 +80,7 @@ def reference(checkpoint: Checkpoint, count: int, seed: int = 0, longest: int = 
     return Reference(first, second, scores, answers, scored)
 
 
-def _plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
+def plain_inputs(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torch.Tensor]:
     """Model inputs by the processor alone; a generated turn stands between the texts before and after it."""
     model = checkpoint.model
     prepare = _whole if checkpoint.family.engine == "generate" else _in_parts
@@ -191,7 +191,7 @@ def _whole(checkpoint: Checkpoint, conversation: Conversation) -> dict[str, torc
 
 @torch.inference_mode()
 def _plain_generate(checkpoint: Checkpoint, request: GenerateRequest) -> tuple[Completion, list[float]]:
-    inputs = _plain_inputs(checkpoint, request.conversation)
+    inputs = plain_inputs(checkpoint, request.conversation)
     output = checkpoint.model.generate(
         **inputs,
         max_new_tokens=request.max_new_tokens,
@@ -212,7 +212,7 @@ def _plain_generate(checkpoint: Checkpoint, request: GenerateRequest) -> tuple[C
 
 @torch.inference_mode()
 def _plain_score(checkpoint: Checkpoint, request: ScoreRequest) -> list[float]:
-    inputs = _plain_inputs(checkpoint, request.conversation)
+    inputs = plain_inputs(checkpoint, request.conversation)
     told = torch.tensor([request.continuation], device=checkpoint.model.device)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])

@@ -38,6 +38,7 @@ _TARGETS = {"dualfocus": 25, "image": 110, "text": 600}
 
 ARCHITECTURES: Mapping[str, Any] = {
     "llava-1.5-7b": lambda: LlavaConfig(text_config=_llama(4096, 11008, 32)),
+    "llava-1.5-7b-without-vg": lambda: LlavaConfig(text_config=_llama(4096, 11008, 32)),
     "llava-1.5-13b": lambda: LlavaConfig(text_config=_llama(5120, 13824, 40)),
     "share4v-13b": lambda: LlavaConfig(text_config=_llama(5120, 13824, 40)),
     "qwen2.5-vl-7b": lambda: Qwen2_5_VLConfig(
@@ -88,9 +89,10 @@ def estimate(name: str) -> tuple[Recipe, ModelSize, TuningStage, StageCost]:
     config = ARCHITECTURES[name]()
     size = model_size(config)
     image = IMAGE_TOKENS[config.model_type]
+    kinds = [("dualfocus", DUALFOCUS, 2)] if any("dualfocus" in source.file for source in stage.data) else []
     groups = [
         (count, Load(images * image + _TEXT[kind], images, images * image, _TARGETS[kind]))
-        for kind, count, images in (("dualfocus", DUALFOCUS, 2), ("image", WITH_IMAGE, 1), ("text", TEXT_ONLY, 0))
+        for kind, count, images in (*kinds, ("image", WITH_IMAGE, 1), ("text", TEXT_ONLY, 0))
     ]
     return recipe, size, stage, stage_cost(size, stage, groups)
 
@@ -140,10 +142,10 @@ def table() -> Table:
         )
     images = ", ".join(f"{tokens} ({model_type})" for model_type, tokens in IMAGE_TOKENS.items())
     note = (
-        f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples. Assumed per sample: images of {images} tokens, and beside "
-        f"them {_TEXT['dualfocus']} tokens in DualFocus samples, {_TEXT['image']} in others with an image, "
-        f"{_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} of the peak; memory per GPU in a batch of "
-        f"the greatest length, on one and with {SHARDING} on {DEVICES}."
+        f"{DUALFOCUS + WITH_IMAGE + TEXT_ONLY:,} samples, or {WITH_IMAGE + TEXT_ONLY:,} without Visual Genome. Assumed "
+        f"per sample: images of {images} tokens, and beside them {_TEXT['dualfocus']} tokens in DualFocus samples, "
+        f"{_TEXT['image']} in others with an image, {_TEXT['text']} in those without. GPU hours at {UTILISATION:.0%} "
+        f"of the peak; memory per GPU in a batch of the greatest length, on one and with {SHARDING} on {DEVICES}."
     )
     header = ("recipe", "parameters", "tokens", "steps", "FLOPs", "A100 hours", "H100 hours", "on 1", f"on {DEVICES}")
     return Table("", header, (tuple(rows),), (note,))

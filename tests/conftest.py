@@ -44,6 +44,11 @@ SLOW = (
     "integration/test_lmms_eval.py::test_macro_equals_lmms_evals_own_llava[embedded",
     # 80 questions for each architecture.
     "integration/test_every_family.py::test_it_answers",
+    # Two to five runs each; the other tables and figures share one.
+    *(
+        f"paper/test_reproduce.py::{test}"
+        for test in ("test_table8", "test_shifted", "test_time", "test_the_region_as", "test_regions_of")
+    ),
     # lmms-eval's own class and ours, for each architecture.
     "integration/test_parity.py",
 )

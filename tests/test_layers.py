@@ -21,6 +21,7 @@ LAYERS = (
     {"training", "serving"},
     {"analysis"},
     {"report", "gate", "check"},
+    {"paper"},
     {"tiny"},
     {"api", ""},
     {"cli", "plugin", "__main__"},

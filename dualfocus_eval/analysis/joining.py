@@ -66,12 +66,13 @@ def read_task(
         score_doc = partial(_scored, document, score, doc_id) if document and score else None
         row, candidates = _matching(key, rows, score_doc, selected, main, decide, counts)
         texts = (str(sample.get("input", "")), str(sample.get("target", "")), _text(sample.get("filtered_resps")))
+        doc_hash = str(sample["doc_hash"]) if "doc_hash" in sample else None
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
         truth = _truth(document(doc_id), row) if document and row is not None else (math.nan,) * 4
         failed = _failure(sample, row)
         cells = row if row is not None else _without_trace(_image_name(official, main, cluster_key) or key, rows.fitted)
         read[doc_id] = (
-            (name, doc_id, key, *texts, row is not None, failed, *scores, *truth, *cells),
+            (name, doc_id, key, *texts, doc_hash, row is not None, failed, *scores, *truth, *cells),
             # Both candidates' records agree with lmms-eval's score; keeping its own too would double the memory.
             (*candidates, official if row is None or candidates == (None, None) else _selected(row, candidates)),
         )
@@ -101,6 +102,7 @@ _SAMPLE_FAULTS = {
 _SAMPLE_TYPES = (
     {"task": "str", "doc_id": "int64", "key": "str", "question": "str", "target": "str", "answer": "str"}
     | {
+        "doc_hash": "str",
         "traced": "bool",
         "failed": "str",
         "score_selected": "float64",

@@ -62,15 +62,16 @@ _SHARED = ("task", "doc_id", "question", "target")
 _ONLY_FIRST, _ONLY_SECOND = "only in A", "only in B"
 
 
-def pair_runs(first: Run, second: Run) -> Pairs:
+def pair_runs(first: Run, second: Run, *, any_prompt: bool = False) -> Pairs:
     """The questions that both runs answered: the same text, right answer and, where traces tell, image.
 
-    Raises ``UserError`` where a run has no samples or they have no question in common.
+    With ``any_prompt`` the text may differ if it is about the same document. Raises ``UserError`` where a run has no
+    samples or they have no question in common.
     """
     for run in (first, second):
         if run.answers.empty:
             raise UserError(f"{run.path} has no answers to single questions beside it; run with --log_samples")
-    columns = [*_SHARED, "key", "cluster", "traced", "failed", "answer", "score_selected"]
+    columns = [*_SHARED, "key", "doc_hash", "cluster", "traced", "failed", "answer", "score_selected"]
     sides = [run.answers[columns].rename(columns={"score_selected": "score"}) for run in (first, second)]
     both = sides[0].merge(sides[1], on="key", how="outer", suffixes=("_first", "_second"), indicator="side")
     shared = both["side"] == "both"
@@ -79,7 +80,7 @@ def pair_runs(first: Run, second: Run) -> Pairs:
         _ONLY_FIRST: both["side"] == "left_only",
         _ONLY_SECOND: both["side"] == "right_only",
         **_failed(both, shared),
-        "with another text in B": shared & (both["question_first"] != both["question_second"]),
+        "with another text in B": shared & _differs(both, "question") & (_differs(both, "doc_hash") | (not any_prompt)),
         "with another right answer in B": shared & (both["target_first"] != both["target_second"]),
         "about another image in B": traced & (both["cluster_first"] != both["cluster_second"]),
     }
@@ -95,6 +96,10 @@ def pair_runs(first: Run, second: Run) -> Pairs:
             f"{describe(left_out)}; compare runs of the same questions"
         )
     return Pairs(_paired(both, sides[0]["key"]), left_out)
+
+
+def _differs(both: pd.DataFrame, name: str) -> pd.Series:
+    return both[f"{name}_first"] != both[f"{name}_second"]
 
 
 def describe(left_out: Mapping[str, Sequence[str]]) -> str:

@@ -57,10 +57,10 @@ class Run:
     """One run. ``answers`` has a row per question, tasks in the order of the run, documents in theirs.
 
     Columns: ``task``, ``doc_id``, ``key``, ``question`` (the prompt), ``target``, ``answer`` (the text that lmms-eval
-    scored), ``traced``; ``failed`` (the kind of failure, NaN of an answered question); ``score_selected`` (lmms-eval's
-    own), ``score_macro``, ``score_micro`` (1 is right; micro falls back to macro; NaN without a trace); ``truth_x1`` to
-    ``truth_y2`` (the document's ``box``, as fractions of the image); and `rows.TRACE_TYPES` and
-    `rows.rule_types`. ``cluster`` tells which questions share an image.
+    scored), ``doc_hash`` (of the document), ``traced``; ``failed`` (the kind of failure, NaN of an answered
+    question); ``score_selected`` (lmms-eval's own), ``score_macro``, ``score_micro`` (1 is right; micro falls back to
+    macro; NaN without a trace); ``truth_x1`` to ``truth_y2`` (the document's ``box``, as fractions of the image); and
+    `rows.TRACE_TYPES` and `rows.rule_types`. ``cluster`` tells which questions share an image.
     """
 
     path: Path

@@ -40,6 +40,10 @@ _FALLBACK_WORDS: Mapping[str, str] = {
     "inverted": "the model's box is inverted",
     "degenerate": "the model's box has no area",
     "out_of_range": "the model's box lies outside the image",
+    "no_truth": "the data set has no box for it",
+    "no_phrase": "the question names nothing that a detector could look for",
+    "nothing_detected": "the detector found nothing",
+    "grid_finer_than_image": "the image is too small for the grid of tiles",
 }
 
 

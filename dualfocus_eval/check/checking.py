@@ -19,6 +19,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.engines.running import EngineInfo, RunEngine
 from dualfocus_eval.harness.fitting import fitting_settings, rules_without_scores
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, Pair, Unzoomed, Zoomed
 
@@ -63,11 +64,13 @@ class SetupCheck:
 def check_setup(probes: Sequence[Probe], engine: RunEngine, settings: Settings, *, batch_size: int) -> SetupCheck:
     """Ask ``probes`` in two passes and look at all that can be set up wrongly.
 
-    The strategy, the adaptive threshold and jitter of ``settings`` are set aside: both passes are checked, undisturbed.
+    The strategy, the adaptive threshold and the moving of boxes in ``settings`` are set aside: both passes are checked,
+    undisturbed.
     Candidates are not scored by an engine that cannot.
     """
     refused = _refused(settings, engine)
-    settings = replace(settings, strategy="dualfocus", adaptive_nll=None, jitter=0.0)
+    grounding = "text_box" if settings.grounding == "shifted" else settings.grounding
+    settings = replace(settings, strategy="dualfocus", adaptive_nll=None, grounding=grounding, jitter=0.0)
     if not engine.can_score:
         settings = replace(settings, selection=rules_without_scores()[0], score_all=False)
     passes = run_passes(probes, engine, settings, batch_size)
@@ -109,7 +112,8 @@ def _failure(state: object) -> Failure | None:
 
 
 def _boxes(probes: Sequence[Probe], passes: Passes, engine: RunEngine, settings: Settings) -> BoxCheck | None:
-    responses = _responses(probes, passes, engine)
+    # Of other methods the responses in the traces are said to be the model's: it has not written them.
+    responses = _responses(probes, passes, engine) if GROUNDING[settings.grounding].responds else []
     own = engine.family.box_convention.name
     return check_boxes(responses, settings.box_convention, settings.box_frame, own) if responses else None
 

@@ -9,7 +9,8 @@ from dualfocus_eval.check.boxes import MIN_RESPONSES, BoxCheck, Reading
 from dualfocus_eval.check.checking import SetupCheck
 from dualfocus_eval.check.prompts import OtherTokens
 from dualfocus_eval.common.escaping import clipped
-from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.families import family_of
+from dualfocus_eval.harness.family_notes import methods_without_boxes
 
 __all__ = ["what_is_off", "what_is_unsure"]
 
@@ -29,7 +30,7 @@ def what_is_off(found: SetupCheck) -> tuple[str, ...]:
 def what_is_unsure(found: SetupCheck) -> tuple[str, ...]:
     """A line for what may be off although the questions were too few to be sure."""
     boxes = found.boxes
-    if boxes is None or boxes.perhaps_better is None or tuple(_box_lines(boxes, found.settings.max_box_tokens)):
+    if boxes is None or boxes.perhaps_better is None or tuple(_box_lines(boxes, found)):
         return ()
     return (_perhaps_line(boxes, boxes.perhaps_better),)
 
@@ -42,12 +43,12 @@ def _lines(found: SetupCheck) -> Iterator[str]:
         more = f"; and {len(found.failures) - FAILURES} more" if len(found.failures) > FAILURES else ""
         yield f"{found.failed} of {found.questions} questions failed: {shown}{more}"
     if found.boxes:
-        yield from _box_lines(found.boxes, found.settings.max_box_tokens)
+        yield from _box_lines(found.boxes, found)
     yield from _other_tokens([*found.prompts.images.others, *found.prompts.crops.others])
     yield from _disagreement(found.agreement, found.engine.dtype)
 
 
-def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
+def _box_lines(boxes: BoxCheck, found: SetupCheck) -> Iterator[str]:
     configured, better, perhaps = boxes.configured, boxes.better, boxes.perhaps_better
     if better:
         yield _better_line(boxes, better)
@@ -56,12 +57,12 @@ def _box_lines(boxes: BoxCheck, max_box_tokens: int) -> Iterator[str]:
     elif configured.usable < FEWEST_USABLE:
         yield (
             f"{configured.usable:.0%} of the grounding responses have a usable box under "
-            f"{_named(configured.settings)}, and clearly more under no other: {_without_boxes(boxes, max_box_tokens)}"
+            f"{_named(configured.settings)}, and clearly more under no other: {_without_boxes(boxes, found)}"
         )
     elif len(boxes.responses) >= MIN_RESPONSES and _reachable(configured) < LOWEST_IOU:
         yield (
             f"the boxes hardly overlap the objects asked for ({_fit(configured)}), and under no other convention "
-            f"clearly more: {_other_grounding()}"
+            f"clearly more: {_other_grounding(found)}"
         )
 
 
@@ -102,22 +103,20 @@ def _fit(reading: Reading) -> str:
     return f"{reading.usable:.0%} usable" if reading.iou is None else f"IoU {reading.iou:.2f}"
 
 
-def _without_boxes(boxes: BoxCheck, max_box_tokens: int) -> str:
+def _without_boxes(boxes: BoxCheck, found: SetupCheck) -> str:
     example = f'the model wrote "{clipped(boxes.responses[0].text)}"'
     if 2 * boxes.cut > len(boxes.responses):
         return (
-            f"{example}; {boxes.cut} responses were cut at max_box_tokens={max_box_tokens}: raise it if the box comes "
-            f"later, or {_other_grounding()}"
+            f"{example}; {boxes.cut} responses were cut at max_box_tokens={found.settings.max_box_tokens}: raise it if "
+            f"the box comes later, or {_other_grounding(found)}"
         )
-    return f"{example}: {_other_grounding()}"
+    return f"{example}: {_other_grounding(found)}"
 
 
-def _other_grounding() -> str:
+def _other_grounding(found: SetupCheck) -> str:
     """What to do with a model that writes no useful boxes."""
-    without = [name for name, method in GROUNDING.items.items() if not method.responds]
-    if without:
-        return f"choose a grounding method that needs none (grounding={' or grounding='.join(without)})"
-    return "evaluate it with strategy=macro, or choose a model that was trained to write boxes"
+    without = methods_without_boxes(family_of(found.engine.family), served=found.engine.device is None)
+    return f"choose a grounding method that needs none (grounding={' or grounding='.join(without)})"
 
 
 def _other_tokens(others: Sequence[OtherTokens]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dualfocus_eval.check.metering import Meter, Usage
 from dualfocus_eval.check.probes import Probe
 from dualfocus_eval.check.regions import with_region
+from dualfocus_eval.engines.attention import AttendingEngine, AttentionRequest, ImageAttention
 from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
@@ -67,6 +68,19 @@ class _Recorder:
         return self.engine.encoded_size(picture)
 
 
+@dataclass
+class _AttendingRecorder(_Recorder):
+    """The same for one that can read attention, which is not kept."""
+
+    engine: AttendingEngine
+
+    def attention_problem(self, layer: int | None) -> str | None:
+        return self.engine.attention_problem(layer)
+
+    def attend(self, requests: Sequence[AttentionRequest], layer: int | None = None) -> list[ImageAttention | Failure]:
+        return self.engine.attend(requests, layer)
+
+
 @dataclass(frozen=True)
 class Passes:
     """What became of the probes, in their order."""
@@ -90,7 +104,8 @@ def run_passes(probes: Sequence[Probe], engine: RunEngine, settings: Settings, b
     Where the model names no region, the second pass looks at a known one, so that both passes are always seen.
     """
     _warm_up(probes, engine)
-    recorder, meter = _Recorder(engine), Meter(engine)
+    recorder = _AttendingRecorder(engine) if isinstance(engine, AttendingEngine) else _Recorder(engine)
+    meter = Meter(engine)
     looked: list[Failed | Unzoomed | Zoomed] = []
     zoomed: list[Failed | Unzoomed | Zoomed] = []
     answered: list[Failed | Unzoomed | MicroOnly | Pair] = []

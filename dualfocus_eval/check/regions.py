@@ -23,7 +23,8 @@ def with_region(state: Failed | Unzoomed | Zoomed, probe: Probe, settings: Setti
 
     The second pass then continues what the model wrote, as it would after a box.
     """
-    if not isinstance(state, Unzoomed) or state.grounding is None or state.grounding.response is None:
+    responds = GROUNDING[settings.grounding].responds
+    if not responds or not isinstance(state, Unzoomed) or not state.grounding or not state.grounding.response:
         return state
     (picture,), (request, *_) = state.question.images, GROUNDING[settings.grounding].requests(state.question, settings)
     box = probe.truth or _CENTRE

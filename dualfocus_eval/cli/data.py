@@ -14,6 +14,7 @@ COMMANDS = {
     "gqa-mcq": "build a multiple-choice set from GQA's annotations",
     "vg": "build training samples from Visual Genome's files",
     "scenes": "render scenes with questions, in Visual Genome's format",
+    "details": "render scenes with questions about details, in V*Bench's format",
     "minis": "regenerate the embedded sets, bit for bit",
 }
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "ask": "ask a question about images: the box, both answers, the selection and its reason",
     "check": "check that a model is set up right: prompts, boxes, agreement of batches, cost",
     "eval": "evaluate a model with lmms-eval, keep its traces, and end with a true exit status",
+    "sweep": "compare grounding methods, second passes and controls in one command",
     "serve-command": "print the commands that serve a model with vLLM or SGLang, for one GPU up to a cluster",
     "tasks": "list this package's tasks and what they need",
     "models": "print the recipes' folder, or a recipe's expected scores and cost",
@@ -27,10 +28,14 @@ COMMANDS = {
     "report": "turn a finished run into a page, tables and figures",
     "calibrate": "fit the choice between both answers on a finished run",
     "compare": "compare two runs question by question",
+    "join": "decide between the answers of two runs by perplexity",
+    "reproduce": "make a table or figure of the paper, by its name",
     "regress": "judge a run against a committed baseline, for CI",
     "demo": "answer the embedded benchmarks and show the effect of two passes",
 }
 
+_RESUMED = ("eval", "sweep", "reproduce", "demo")
+"""Commands that store answers as they come."""
 MISUSED, CRASHED, INTERRUPTED = 2, 3, 130
 """Exit statuses other than success; what 1 means depends on the command (docs/reliability.md)."""
 
@@ -58,7 +63,7 @@ def _run(chosen: str, argv: Sequence[str]) -> int:
         return MISUSED
     except KeyboardInterrupt:
         kept = "; the answers so far are stored, and the same command resumes there"
-        print(f"{name}: interrupted{kept if chosen in ('eval', 'demo') else ''}", file=sys.stderr)
+        print(f"{name}: interrupted{kept if chosen in _RESUMED else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:  # whatever a defect raises must not look like status 1
         traceback.print_exc()

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dualfocus_eval.common.numbers import Integer, Number
 
-__all__ = ["Box", "Crop", "Size", "overlap", "union"]
+__all__ = ["Box", "Crop", "Size", "from_padded_square", "overlap", "to_padded_square", "union"]
 
 NumberT = TypeVar("NumberT", int, float)
 Size = tuple[int, int]
@@ -60,3 +60,32 @@ def overlap(box: Box, other: Box) -> float:
     shared = Box(max(box.x1, other.x1), max(box.y1, other.y1), min(box.x2, other.x2), min(box.y2, other.y2)).area
     together = box.area + other.area - shared
     return shared / together if together > 0 else 0.0
+
+
+def to_padded_square(box: Box, image_size: Size) -> Box:
+    """``box`` as fractions of the square that holds the image in its centre (LLaVA-1.5's preprocessing)."""
+    (width, height), side, left, top = image_size, *_padding(image_size)
+    return Box(
+        (box.x1 * width + left) / side,
+        (box.y1 * height + top) / side,
+        (box.x2 * width + left) / side,
+        (box.y2 * height + top) / side,
+    )
+
+
+def from_padded_square(box: Box, image_size: Size) -> Box:
+    """The inverse of `to_padded_square`; parts in the padding lie outside the image."""
+    (width, height), side, left, top = image_size, *_padding(image_size)
+    return Box(
+        (box.x1 * side - left) / width,
+        (box.y1 * side - top) / height,
+        (box.x2 * side - left) / width,
+        (box.y2 * side - top) / height,
+    )
+
+
+def _padding(image_size: Size) -> tuple[int, int, int]:
+    """(side of the padded square, pixels left of the image, pixels above it)."""
+    width, height = image_size
+    side = max(width, height)
+    return side, (side - width) // 2, (side - height) // 2

@@ -21,10 +21,15 @@ def current_rule(name: str) -> str:
 
 
 def current_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that a file holds, by today's names."""
+    """Settings that a file holds, by today's names.
+
+    ``jitter`` once moved the boxes of ``text_box``, which is now another grounding method.
+    """
     settings = {OLD_SETTINGS.get(name, name): value for name, value in stored.items()}
     if isinstance(rule := settings.get("selection"), str):
         settings["selection"] = current_rule(rule)
+    if settings.get("jitter") and settings.get("grounding", "text_box") == "text_box":
+        settings["grounding"] = "shifted"
     return settings
 
 
@@ -43,4 +48,6 @@ def renamed(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tupl
     if isinstance(rule, str) and rule in OLD_RULES:
         new = OLD_RULES[rule]
         warnings.append(f"{where}: selection={rule} is now called {new}; the next version no longer knows {rule}")
+    if values.get("jitter") and "grounding" not in values:
+        warnings.append(f"{where}: jitter now needs grounding=shifted; the next version no longer adds it")
     return current_settings(values), tuple(warnings)

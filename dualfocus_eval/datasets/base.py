@@ -17,11 +17,13 @@ class ImageFile:
     """An image of the release that lies in a file of its own."""
 
     path: Path
+    stored_as: str = ""
+    """The name under which it is stored; empty for the file's own."""
 
     @property
     def name(self) -> str:
-        """The file's name, under which it is stored."""
-        return self.path.name
+        """The name under which it is stored."""
+        return self.stored_as or self.path.name
 
     @property
     def origin(self) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row, StoredImage
 from dualfocus_eval.datasets.sources import find_file
+from dualfocus_eval.datasets.tsv import LETTERS, cell_text, choice_fault, encoded_image, tsv_records
 
 __all__ = ["LETTERS", "MMBENCH_EN", "ROTATION"]
 
@@ -20,16 +18,12 @@ FILES = {
     "dev": "mmbench_dev_20230712.tsv",
     "test": "mmbench_test_20230712.tsv",
 }
-LETTERS = "ABCD"
 ROTATION = 1_000_000
 """A row's index is its question's plus this for every step by which the options are rotated."""
 TEXTS = (
     "question", "hint", "answer", *LETTERS, "category", "source", "l2-category", "comment", "split",
 )  # fmt: skip
 REQUIRED = ("index", "question", *LETTERS, "category", "l2-category", "image")
-SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
-LONGEST_CELL = 2**26
-"""Characters. An image of the release has some hundred thousand; a quotation mark left open would take the rest."""
 LONGEST_REFERENCE = 18
 """Digits."""
 
@@ -84,31 +78,9 @@ def _rows(source: Path) -> Iterator[Row | Rejected]:
 
 def _records(split: str, path: Path) -> Iterator[tuple[str, dict[str, str] | str]]:
     """Place and cells by column of every line, or what is wrong with it."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    # Bytes that are not UTF-8 become lone surrogates, so that only their row is lost.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter="\t")
-        # The column's name differs between releases: l2-category, L2-category.
-        header = ["l2-category" if name.lower() == "l2-category" else name for name in next(reader, [])]
-        missing = [name for name in (*REQUIRED, *(["answer"] if split == "dev" else [])) if name not in header]
-        if missing:
-            yield f"{path.name}:1", f"lacks the columns {', '.join(missing)}"
-            return
-        while True:
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield f"{path.name}:{reader.line_num}", f"cannot be read: {error}"
-                continue
-            if cells is None:
-                return
-            if not cells:
-                continue
-            where = f"{path.name}:{reader.line_num}"
-            if len(cells) != len(header):
-                yield where, f"has {len(cells)} columns, not {len(header)}"
-            else:
-                yield where, dict(zip(header, cells, strict=True))
+    needed = (*REQUIRED, *(["answer"] if split == "dev" else []))
+    # The column's name differs between releases: l2-category, L2-category.
+    return tsv_records(path, needed, lambda name: "l2-category" if name.lower() == "l2-category" else name)
 
 
 def _row(split: str, where: str, cells: dict[str, str], images: _Images) -> Row | Rejected | None:
@@ -118,15 +90,15 @@ def _row(split: str, where: str, cells: dict[str, str], images: _Images) -> Row 
         index = int(cells["index"])
     except ValueError:
         return Rejected(where, f"index {cells['index']!r} is no whole number")
-    fault = _fault(split, cells)
+    fault = choice_fault(cells, answered=split == "dev")
     if fault:
         return Rejected(where, f"question {index}: {fault}")
-    values: dict[str, Any] = {name: _text(cells.get(name)) for name in TEXTS}
+    values: dict[str, Any] = {name: cell_text(cells.get(name)) for name in TEXTS}
     values["index"] = index
     if content.isdecimal() and len(content) <= LONGEST_REFERENCE:
         return _referring(Row(split, where, str(index), values, StoredImage("", b"")), int(content), images)
     try:
-        image = _image(content)
+        image = encoded_image(content)
     except ValueError as error:
         return Rejected(where, f"question {index}: its image is not base64: {error}")
     images.names.setdefault(index, image.name)
@@ -144,37 +116,6 @@ def _referring(row: Row, index: int, images: _Images) -> Row | None:
 def _with_image(row: Row, name: str) -> Row:
     """``row`` with an image met before: it is stored by its name, and its content is not looked at again."""
     return replace(row, image=StoredImage(name, b""))
-
-
-def _fault(split: str, cells: dict[str, str]) -> str:
-    """What is wrong with a row's texts: empty when nothing is."""
-    try:
-        "".join(cells.values()).encode()
-    except UnicodeEncodeError:
-        return "is not UTF-8"
-    if not _text(cells["question"]):
-        return "has no question"
-    letters = "".join(letter for letter in LETTERS if _text(cells[letter]))
-    if len(letters) < 2 or not LETTERS.startswith(letters):
-        return f"has texts for the options {', '.join(letters) or 'none'}: must be the first two or more"
-    answer = (cells.get("answer") or "").strip()
-    if split == "dev" and answer not in tuple(letters):
-        return f"answer {answer!r} is none of {', '.join(letters)}"
-    return ""
-
-
-def _text(cell: str | None) -> str | None:
-    """A cell as it is; None for an empty one, as which tables written by pandas may say ``nan``."""
-    return None if cell is None or cell.strip() in ("", "nan") else cell
-
-
-def _image(content: str) -> StoredImage:
-    """The image in a cell, named by its content. Raises ``ValueError``."""
-    if not content:
-        raise ValueError("the cell is empty")
-    image = base64.b64decode("".join(content.split()), validate=True)
-    suffix = next((suffix for start, suffix in SIGNATURES.items() if image.startswith(start)), "")
-    return StoredImage(hashlib.sha256(image).hexdigest()[:20] + suffix, image)
 
 
 MMBENCH_EN = Benchmark(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.files import sha256_of
 from dualfocus_eval.datasets.base import Benchmark
+from dualfocus_eval.datasets.row_images import referred_image
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.images import prepare_picture
 
@@ -50,13 +52,15 @@ def data_root() -> Path | None:
 
 
 def image_of(value: Any) -> Image.Image:
-    """The RGB image of a row's ``image``: encoded (hub, minis), a path below the data root (prepared), or decoded.
+    """The RGB image of a row's ``image``: encoded (hub, minis), in base64, a path below the data root (prepared), a
+    reference (`image_references`), or decoded.
 
     As `prepare_picture` has it, wherever it comes from. Raises ``OSError`` for a missing or unreadable file,
     ``UserError`` when the data root is no longer set.
     """
     if isinstance(value, list):
         (value,) = value
+    value = referred_image(value)
     picture = prepare_picture(*_stored(value))
     if isinstance(picture, Failure):
         raise OSError(picture.message)
@@ -67,6 +71,8 @@ def _stored(value: Any) -> tuple[Image.Image | bytes | Path, str]:
     """What `prepare_picture` opens, and the image's name."""
     if isinstance(value, Image.Image):
         return value, ""
+    if isinstance(value, str):
+        return _decoded(value), ""
     name = str(value["path"] or "")
     if value["bytes"] is not None:
         return value["bytes"], name
@@ -74,6 +80,13 @@ def _stored(value: Any) -> tuple[Image.Image | bytes | Path, str]:
     if root is None:
         raise UserError(f"image {name} belongs to prepared data: set {VARIABLE} to their folder")
     return root / name, ""
+
+
+def _decoded(content: str) -> bytes:
+    try:
+        return base64.b64decode(content)
+    except ValueError as error:
+        raise OSError(f"the image is not base64: {error}") from error
 
 
 def undecoded(dataset: Any) -> Any:

@@ -50,12 +50,16 @@ class Picture:
     """
 
     pixels: Image.Image
+    patch: Picture | None = None
+    """A part of it that is shown as one more of its local patches; only for families with `Family.local_patch`."""
 
     @cached_property
     def digest(self) -> str:
-        """Hex digest of size and RGB pixels (16 bytes of BLAKE2b)."""
+        """Hex digest of size and RGB pixels (16 bytes of BLAKE2b), and of the patch if there is one."""
         content = hashlib.blake2b(repr(self.pixels.size).encode(), digest_size=16)
         content.update(self.pixels.tobytes())
+        if self.patch is not None:
+            content.update(self.patch.digest.encode())
         return content.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -233,6 +237,12 @@ class Counters:
     """Of the images sent, those that went by their name alone, because the server had them already."""
     thinking_tokens: int = 0
     """Tokens generated before answers, those of answers that never began included."""
+
+    def since(self, before: Counters) -> Counters:
+        """What was done after ``before`` was taken of the same engine."""
+        seconds = {phase: spent - before.seconds.get(phase, 0.0) for phase, spent in self.seconds.items()}
+        counts = {name: value - getattr(before, name) for name, value in vars(self).items() if name != "seconds"}
+        return Counters(**counts, seconds=seconds)
 
 
 class RunEndedError(UserError):

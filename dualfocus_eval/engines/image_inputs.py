@@ -101,11 +101,13 @@ class ShownPicture:
     picture: Picture
     several: bool = False
     """Whether it is prepared as one of several; only for families that make a difference."""
+    as_patch: bool = False
+    """Whether it is one more local patch of the picture before it, and stands where that one stands."""
 
     @property
     def key(self) -> str:
         """Stands for its pixels and the way in which they are prepared."""
-        return f"{self.picture.digest}, several" if self.several else self.picture.digest
+        return self.picture.digest + ", several" * self.several + ", patch" * self.as_patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +132,29 @@ class ImageEncoder:
         return int(self.processor.image_token_ids[0])
 
     def shown(self, pictures: Sequence[Picture]) -> tuple[ShownPicture, ...]:
-        """All ``pictures`` of one conversation."""
+        """All ``pictures`` of one conversation, and after each the local patch that it has in addition."""
         several = self.family.tiles_by_count and len(pictures) > 1
-        return tuple(ShownPicture(picture, several) for picture in pictures)
+        shown: list[ShownPicture] = []
+        for picture in pictures:
+            if picture.patch is None:
+                shown.append(ShownPicture(picture, several))
+            else:
+                shown += [ShownPicture(Picture(picture.pixels), several), ShownPicture(picture.patch, as_patch=True)]
+        return tuple(shown)
 
     def preprocess(self, shown: ShownPicture) -> ImageInputs:
-        """The picture as the checkpoint's own processor prepares it, with no other in its batch."""
+        """The picture as the checkpoint's own processor prepares it, with no other in its batch.
+
+        Raises ValueError for a local patch of a family that has none.
+        """
         known = self.inputs.get(shown.key)
         if known is not None:
             return known
         inputs = image_inputs(self.processor, shown.picture.pixels, shown.several)
+        if shown.as_patch:
+            if self.family.local_patch is None:
+                raise ValueError(f"model_type {self.family.model_type!r} has no local patches")
+            inputs = self.family.local_patch(inputs, self.processor)
         self.inputs.put(shown.key, inputs, _bytes(list(inputs.tensors.values())))
         return inputs
 

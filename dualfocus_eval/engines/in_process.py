@@ -13,6 +13,8 @@ from dataclasses import replace
 
 import torch
 
+from dualfocus_eval.engines.attention import AttentionRequest, ImageAttention
+from dualfocus_eval.engines.attention_reader import AttentionReader
 from dualfocus_eval.engines.base import (
     Completion,
     Conversation,
@@ -41,6 +43,8 @@ from dualfocus_eval.engines.template import ChatTemplate, RenderingError
 
 __all__ = ["TransformersEngine", "engine_of", "load_engine"]
 
+Request = GenerateRequest | ScoreRequest | AttentionRequest
+
 
 class TransformersEngine(LocalEngine):
     """Runs a checkpoint whose family says how images and positions reach the model; reuses states of prefixes."""
@@ -62,6 +66,7 @@ class TransformersEngine(LocalEngine):
             recurrent=checkpoint.recurrent,
         )
         self._decoder = Decoder(self._prefiller, Chooser(checkpoint))
+        self._attention = AttentionReader(checkpoint, self._prefiller)
 
     @property
     def prefix_cache_bytes(self) -> int:
@@ -90,6 +95,18 @@ class TransformersEngine(LocalEngine):
         self._run(rows, results, self._score_chunk)
         return [results[index] for index in range(len(requests))]
 
+    def attention_problem(self, layer: int | None) -> str | None:
+        """See `AttendingEngine.attention_problem`."""
+        return self._attention.problem(layer)
+
+    def attend(self, requests: Sequence[AttentionRequest], layer: int | None = None) -> list[ImageAttention | Failure]:
+        """The attention of every prompt to its picture; see `AttendingEngine.attend`."""
+        results: dict[int, ImageAttention | Failure] = {}
+        rows, failures = self._render(requests)
+        results.update(failures)
+        self._run(rows, results, lambda chunk: self._attention.read(_afresh(chunk), layer, self.max_conversations))
+        return [results[index] for index in range(len(requests))]
+
     def continuation(self, conversation: Conversation, text: str) -> tuple[int, ...]:
         """Token ids of ``text`` as the answer to ``conversation``, the checkpoint's end token at its end."""
         return self._renderer.template.answer_ids(conversation, text)
@@ -106,7 +123,7 @@ class TransformersEngine(LocalEngine):
         """See ``LocalEngine.variant``."""
         return TransformersEngine(self.checkpoint, max_conversations, self.prefix_cache_bytes if reuse else 0)
 
-    def _render(self, requests: Sequence[GenerateRequest | ScoreRequest]) -> tuple[list[BatchRow], dict[int, Failure]]:
+    def _render(self, requests: Sequence[Request]) -> tuple[list[BatchRow], dict[int, Failure]]:
         """Rows of the requests that can be rendered, and why the others cannot."""
         begin = time.perf_counter()
         rows: list[BatchRow] = []

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from dualfocus_eval.common.errors import first_line
+from dualfocus_eval.engines.attention import ImageAttention
 from dualfocus_eval.engines.base import Completion, Conversation, Counters, Engine, Failure, Score
 from dualfocus_eval.engines.checkpoint import Checkpoint
 from dualfocus_eval.engines.device_memory import is_out_of_memory
@@ -34,7 +35,7 @@ class _Indexed(Protocol):
         ...
 
 
-R = TypeVar("R", Completion, Score)
+R = TypeVar("R", Completion, Score, ImageAttention)
 Row = TypeVar("Row", bound=_Indexed)
 
 
@@ -169,7 +170,7 @@ class LocalEngine(RunEngine):
             "out of memory with %d conversations in a batch; going on with %d", conversations, self.max_conversations
         )
 
-    def _look_at_the_first(self, found: Sequence[tuple[int, Completion | Score | Failure]]) -> None:
+    def _look_at_the_first(self, found: Sequence[tuple[int, Completion | Score | ImageAttention | Failure]]) -> None:
         """Say at the first batch, once, that none of it has finite logits: then no later one is likely to."""
         failures = [result for _, result in found if isinstance(result, Failure) and result.kind == "not_finite"]
         if not self._begun and failures and len(failures) == len(found):

@@ -85,35 +85,43 @@ class Renderer:
             inputs = [self.encoder.preprocess(picture) for picture in pictures]
         except Exception as error:  # whatever one picture provokes must not end the others
             raise RenderingError("bad_image", f"the processor cannot prepare a picture: {error}") from error
-        ids, spans, turn_ends = self._expanded(self._encoded(pieces, inputs), inputs)
+        groups = _with_patches(pictures, inputs)
+        encoded = self._encoded(pieces, [first for first, *_ in groups])
+        ids, spans, turn_ends = self._expanded(encoded, groups)
         positions = self._positions(ids, spans, inputs)
         boundaries, running, hashed = _boundaries(ids, spans, pictures, turn_ends)
         image_token = inputs[0].token_id if inputs else self.encoder.image_token
         return Prompt(tuple(ids), pictures, tuple(spans), image_token, positions, boundaries, running, hashed)
 
     def _expanded(
-        self, pieces: Sequence[tuple[list[int], TurnIds]], inputs: Sequence[ImageInputs]
+        self, pieces: Sequence[tuple[list[int], TurnIds]], groups: Sequence[Sequence[ImageInputs]]
     ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-        """Ids with each placeholder replaced by its picture's, the pictures' spans, and the ends of generated turns."""
+        """Ids with each placeholder replaced by those of its group of pictures, the pictures' spans, and the ends of
+        generated turns."""
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         turn_ends: list[int] = []
+        remaining = iter(groups)
+        shown = 0
         for text_ids, spliced in pieces:
             for token in text_ids:
                 if token not in (self.encoder.placeholder, self.encoder.image_token):
                     ids.append(token)
                     continue
-                if len(spans) == len(inputs):
+                group = next(remaining, None)
+                if group is None:
                     raise RenderingError("image_token_in_text", "the text contains the model's image placeholder")
-                start = len(ids)
-                ids.extend(inputs[len(spans)].ids)
-                spans.append((start, len(ids)))
+                shown += 1
+                for item in group:
+                    start = len(ids)
+                    ids.extend(item.ids)
+                    spans.append((start, len(ids)))
             if spliced:
                 ids.extend(spliced)
                 turn_ends.append(len(ids))
-        if len(spans) != len(inputs):
+        if shown != len(groups):
             raise RenderingError(
-                "chat_template", f"the chat template shows {len(spans)} of the conversation's {len(inputs)} pictures"
+                "chat_template", f"the chat template shows {shown} of the conversation's {len(groups)} pictures"
             )
         return ids, spans, turn_ends
 
@@ -145,6 +153,17 @@ class Renderer:
             return f"{item.before}{placeholder}{item.after}" if item else placeholder
 
         return [re.sub(re.escape(placeholder), surrounded, text) for text in texts]
+
+
+def _with_patches(pictures: Sequence[ShownPicture], inputs: Sequence[ImageInputs]) -> list[list[ImageInputs]]:
+    """What stands in the place of each picture: its inputs, and those of the local patch that it has in addition."""
+    groups: list[list[ImageInputs]] = []
+    for picture, item in zip(pictures, inputs, strict=True):
+        if picture.as_patch:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups
 
 
 def _boundaries(

@@ -27,7 +27,7 @@ __all__ = [
     "family_of",
 ]
 
-_NOT_FAMILIES = ("base", "conventions", "generic")
+_NOT_FAMILIES = ("base", "conventions", "generic", "grids")
 
 
 def _own() -> tuple[Family, ...]:

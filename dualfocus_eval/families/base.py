@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dualfocus_eval.common.geometry import Size
 from dualfocus_eval.families.conventions import Convention
+from dualfocus_eval.families.grids import ImageGrid
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +102,9 @@ class Family:
     encode: Callable[[Any, Sequence[ImageInputs]], list[torch.Tensor]]
     encoded_size: Callable[[ImageInputs, Any], tuple[int, int]]
     """(width, height) in pixels at which the vision encoder sees the picture, from its inputs and the processor."""
+    grid: Callable[[ImageInputs, Any, Size], ImageGrid] | None = None
+    """Where a picture's tokens lie in it, from its inputs, the processor, and its (width, height) in pixels. None where
+    that is not known: then ``grounding=attention`` is refused."""
     positions: Callable[[Any, int, Sequence[tuple[int, int]], Sequence[ImageInputs]], torch.Tensor] | None = None
     forward: Callable[[Any, Forward], torch.Tensor] | None = None
     """Logits (rows, keep, vocabulary) of a pass, for models that need more than `Forward.arguments`."""
@@ -118,6 +123,9 @@ class Family:
     no_reuse: str | None = None
     """Why the states of a prompt's beginning cannot serve another prompt, where they cannot: a token attends to a later
     one outside its own image, or a picture's tokens depend on what follows them. The run's summary prints it."""
+    local_patch: Callable[[ImageInputs, Any], ImageInputs] | None = None
+    """From the inputs of a picture and the processor: the picture as one more local patch of the picture before it, as
+    ``encode`` takes it; None where pictures have no local patches of a fixed size."""
     tiles_by_count: bool = False
     """Whether a picture alone in its conversation is cut into more tiles than one of several; see `limited_reuse`."""
     pixel_limits: bool = False

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
+from dualfocus_eval.common.geometry import Size
 from dualfocus_eval.families.base import Family, Forward, ImageInputs, ThinkingMarkers, concatenate
 from dualfocus_eval.families.conventions import BBOX_2D_1000, GEMMA4_BOX
+from dualfocus_eval.families.grids import ImageGrid
 from dualfocus_eval.families.llava import OLDER_NAMES
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ def _encoded_square(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return width, height
 
 
+def _square_grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    # With pan and scan the image's crops come after it.
+    return ImageGrid.square(processor.image_seq_length, _encoded_square(inputs, processor))
+
+
 GEMMA3 = Family(
     model_type="gemma3",
     title="Gemma 3",
@@ -37,6 +44,7 @@ GEMMA3 = Family(
     trained_boxes=False,
     encode=_encode_crops,
     encoded_size=_encoded_square,
+    grid=_square_grid,
     bidirectional_images=lambda text: {"full_attention", "sliding_attention"},
     older_names=OLDER_NAMES,
 )

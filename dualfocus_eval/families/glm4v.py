@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dualfocus_eval.families.base import Family
 from dualfocus_eval.families.conventions import GLM4V_BOX
-from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
+from dualfocus_eval.families.qwen_vl import encode, encoded_size, grid, positions
 
 __all__ = ["FAMILIES", "GLM4V", "GLM4V_MOE", "GLM46V"]
 
@@ -20,6 +20,7 @@ def _family(model_type: str, example: str) -> Family:
         answer_marks=("<|begin_of_box|>", "<|end_of_box|>"),
         encode=encode,
         encoded_size=encoded_size,
+        grid=grid,
         positions=positions,
         pixel_limits=True,
         vision_tower="model.visual",

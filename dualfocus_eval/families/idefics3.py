@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualfocus_eval.common.geometry import Size
 from dualfocus_eval.families.base import Family, ImageInputs, tile_size
 from dualfocus_eval.families.conventions import BBOX_2D_1000
+from dualfocus_eval.families.grids import ImageGrid
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,12 @@ def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
     return [torch.cat(tiles[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
+def _grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    # The thumbnail's tokens come last.
+    tokens = processor.image_seq_len
+    return ImageGrid.square(tokens, tile_size(inputs, processor), first=inputs.tokens - tokens)
+
+
 def _family(model_type: str, title: str, example: str) -> Family:
     return Family(
         model_type=model_type,
@@ -36,6 +44,7 @@ def _family(model_type: str, title: str, example: str) -> Family:
         trained_boxes=False,
         encode=_encode,
         encoded_size=tile_size,
+        grid=_grid,
         vision_tower="model.vision_model",
         connector="model.connector",
         language_model="model.text_model",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualfocus_eval.common.geometry import Box, Size, from_padded_square
 from dualfocus_eval.families.base import Family, ImageInputs, concatenate
 from dualfocus_eval.families.conventions import UNIT_BOX
+from dualfocus_eval.families.grids import ImageGrid
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,34 @@ def _encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
 def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     height, width = inputs.tensors["pixel_values"].shape[-2:]
     return width, height
+
+
+def _grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    seen, patch = _encoded_size(inputs, processor), processor.patch_size
+    rows, columns = seen[1] // patch, seen[0] // patch
+    # With vision_feature_select_strategy "full" a class token comes before the patches'.
+    return ImageGrid(rows, columns, seen, _shown(processor.image_processor, size, seen), inputs.tokens - rows * columns)
+
+
+def _shown(image_processor: Any, size: Size, seen: Size) -> Box:
+    """The part of an image of ``size`` that is seen: padded to a square, resized and cut, in this order if at all."""
+    pads = hasattr(image_processor, "pad_to_square") and image_processor.do_pad
+    padded = (max(size), max(size)) if pads else size
+    width, height = _resized(image_processor, padded)
+    left, top = (width - seen[0]) // 2, (height - seen[1]) // 2
+    shown = Box(left / width, top / height, (left + seen[0]) / width, (top + seen[1]) / height)
+    return from_padded_square(shown, size) if pads else shown
+
+
+def _resized(image_processor: Any, size: Size) -> Size:
+    """What an image of ``size`` is resized to."""
+    target = dict(image_processor.size)
+    if not image_processor.do_resize:
+        return size
+    if edge := target.get("shortest_edge"):
+        width, height = size
+        return (edge, int(edge * height / width)) if width <= height else (int(edge * width / height), edge)
+    return target["width"], target["height"]
 
 
 def processor_values(config: Any) -> Mapping[str, Any]:
@@ -73,6 +103,7 @@ LLAVA = Family(
     box_convention=UNIT_BOX,
     encode=_encode,
     encoded_size=_encoded_size,
+    grid=_grid,
     older_names=OLDER_NAMES,
     processor_values=processor_values,
     pads_to_square=True,

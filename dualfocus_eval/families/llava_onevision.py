@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_eval.families.base import Family, ImageInputs
+from dualfocus_eval.common.geometry import Size
+from dualfocus_eval.families.base import Family, ImageInputs, tile_size
 from dualfocus_eval.families.conventions import BBOX_2D_1000
+from dualfocus_eval.families.grids import ImageGrid
 from dualfocus_eval.families.llava import OLDER_NAMES
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return width, height
 
 
+def _grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    # The thumbnail's tokens come first.
+    return ImageGrid.square(processor.num_image_tokens, tile_size(inputs, processor))
+
+
 LLAVA_ONEVISION = Family(
     model_type="llava_onevision",
     title="LLaVA-OneVision",
@@ -50,6 +57,7 @@ LLAVA_ONEVISION = Family(
     trained_boxes=False,
     encode=_encode,
     encoded_size=_encoded_size,
+    grid=_grid,
     tiles_by_count=True,
     older_names=OLDER_NAMES,
 )

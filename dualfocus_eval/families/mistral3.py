@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualfocus_eval.common.geometry import Size
 from dualfocus_eval.families.base import Family, ImageInputs, concatenate
 from dualfocus_eval.families.conventions import BBOX_2D_1000
+from dualfocus_eval.families.grids import ImageGrid
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,11 @@ def _encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     return width, height
 
 
+def _grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    seen, side = _encoded_size(inputs, processor), processor.patch_size * processor.spatial_merge_size
+    return ImageGrid(seen[1] // side, seen[0] // side, seen)
+
+
 MISTRAL3 = Family(
     model_type="mistral3",
     title="Mistral Small 3.1",
@@ -40,6 +47,7 @@ MISTRAL3 = Family(
     trained_boxes=False,
     encode=_encode,
     encoded_size=_encoded_size,
+    grid=_grid,
     older_names=(
         {  # transformers before 4.52
             "model.language_model.": "language_model.model.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dualfocus_eval.families.base import Family
 from dualfocus_eval.families.conventions import BBOX_2D_1000
-from dualfocus_eval.families.qwen_vl import encode, encoded_size, positions
+from dualfocus_eval.families.qwen_vl import encode, encoded_size, grid, positions
 
 __all__ = ["FAMILIES", "QWEN3_5", "QWEN3_5_MOE"]
 
@@ -15,6 +15,7 @@ def _family(model_type: str, example: str) -> Family:
         box_convention=BBOX_2D_1000,
         encode=encode,
         encoded_size=encoded_size,
+        grid=grid,
         positions=positions,
         pixel_limits=True,
         vision_tower="model.visual",

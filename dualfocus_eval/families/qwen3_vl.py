@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.families.base import Family, Forward, ImageInputs, concatenate
 from dualfocus_eval.families.conventions import BBOX_2D_1000
-from dualfocus_eval.families.qwen_vl import encoded_size, positions, training_template
+from dualfocus_eval.families.qwen_vl import encoded_size, grid, positions, training_template
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,7 @@ def _family(model_type: str, example: str) -> Family:
         box_convention=BBOX_2D_1000,
         encode=_encode,
         encoded_size=encoded_size,
+        grid=grid,
         positions=positions,
         forward=_forward,
         pixel_limits=True,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualfocus_eval.common.geometry import Size
 from dualfocus_eval.families.base import Family, ImageInputs, concatenate
 from dualfocus_eval.families.conventions import QWEN2_5_VL_BOX, QWEN2_VL_BOX, Convention
+from dualfocus_eval.families.grids import ImageGrid
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAMILIES", "QWEN2_5_VL", "QWEN2_VL", "encode", "encoded_size", "positions", "training_template"]
+__all__ = ["FAMILIES", "QWEN2_5_VL", "QWEN2_VL", "encode", "encoded_size", "grid", "positions", "training_template"]
 
 
 def encode(model: Any, inputs: Sequence[ImageInputs]) -> list[torch.Tensor]:
@@ -29,6 +31,13 @@ def encoded_size(inputs: ImageInputs, processor: Any) -> tuple[int, int]:
     _, rows, columns = inputs.tensors["image_grid_thw"][0].tolist()
     side = processor.image_processor.patch_size
     return columns * side, rows * side
+
+
+def grid(inputs: ImageInputs, processor: Any, size: Size) -> ImageGrid:
+    """See `Family.grid`; a token is a square of patches."""
+    _, rows, columns = inputs.tensors["image_grid_thw"][0].tolist()
+    merged = processor.image_processor.merge_size
+    return ImageGrid(rows // merged, columns // merged, encoded_size(inputs, processor))
 
 
 def positions(model: Any, length: int, spans: Sequence[tuple[int, int]], inputs: Sequence[ImageInputs]) -> torch.Tensor:
@@ -78,6 +87,7 @@ def _family(model_type: str, box_convention: Convention, title: str, example: st
         box_convention=box_convention,
         encode=encode,
         encoded_size=encoded_size,
+        grid=grid,
         positions=positions,
         pixel_limits=True,
         vision_tower="model.visual",

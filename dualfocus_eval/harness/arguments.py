@@ -6,7 +6,7 @@ argument is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -26,7 +26,7 @@ from dualfocus_eval.harness.calibrated import named_calibration
 from dualfocus_eval.harness.checkpoint_settings import checkpoint_json, checkpoint_settings
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
 from dualfocus_eval.method.selection.calibration import Calibration
-from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.settings import ONLY_WITH, Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe, recipe_names
 
 __all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
@@ -138,7 +138,8 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     settings = _settings(values)
     if family:
         refuse_unknown_sizes(family, settings)
-        warnings = (*warnings, *family_warnings(family, settings))
+        warnings = (*warnings, *family_warnings(family, settings, served=served is not None))
+    warnings = (*warnings, *_idle_options(settings, sources))
     if served and values.get("image_aspect") == "pad":
         warnings = (*warnings, "image_aspect=pad has no effect: a server shows images as its own processor does it")
     return RunConfig(
@@ -161,6 +162,13 @@ def _merged(layers: Iterable[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
         values |= layer.values
         sources |= dict.fromkeys(layer.values, layer.source)
     return values, sources
+
+
+def _idle_options(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
+    """What the user is told of options that the chosen grounding method does not go by."""
+    for name, method in ONLY_WITH.items():
+        if settings.grounding != method and sources[name] == "argument":
+            yield f"{name}={getattr(settings, name)} has no effect: it is an option of grounding={method} only"
 
 
 def _in_process(values: Mapping[str, Any], pretrained: str, batch_size: int) -> EngineConfig:

@@ -6,15 +6,13 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.families import Family, box_conventions
 from dualfocus_eval.families.generic import UNKNOWN
 from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.attention import ATTENTION
+from dualfocus_eval.method.grounding.controls import TRUTH
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["family_warnings", "refuse_unknown_sizes"]
+__all__ = ["family_warnings", "methods_without_boxes", "refuse_unknown_sizes"]
 
 _UNNAMED = "the server's model, whose checkpoint pretrained= would name,"
-_WITHOUT_METHODS = (
-    "no installed grounding method does without them: `dualfocus check` tells whether its boxes can be used, and "
-    "strategy=macro needs none"
-)
 
 
 def refuse_unknown_sizes(family: Family, settings: Settings) -> None:
@@ -28,18 +26,26 @@ def refuse_unknown_sizes(family: Family, settings: Settings) -> None:
         )
 
 
-def family_warnings(family: Family, settings: Settings) -> tuple[str, ...]:
-    """What the user is to be told of the family under ``settings``."""
+def family_warnings(family: Family, settings: Settings, *, served: bool = False) -> tuple[str, ...]:
+    """What the user is to be told of the family under ``settings``, on a server or in this process."""
     if family.trained_boxes is True or not _asks_for_boxes(settings):
         return ()
     model = _UNNAMED if family.model_type == UNKNOWN else family.model_type
     fault = "was not trained to write boxes" if family.trained_boxes is False else "may not be trained to write boxes"
-    others = ", ".join(f"grounding={method.name}" for method in GROUNDING if not method.responds)
-    advice = f"methods that need none: {others}" if others else _WITHOUT_METHODS
+    others = ", ".join(f"grounding={name}" for name in methods_without_boxes(family, served=served))
     return (
         f"{model} {fault}, and grounding={settings.grounding} asks for one (read as "
-        f"box_convention={settings.box_convention}); {advice}",
+        f"box_convention={settings.box_convention}); methods that need none: {others}",
     )
+
+
+def methods_without_boxes(family: Family, *, served: bool) -> list[str]:
+    """Names of the methods that ``family`` can do, on a server or not, without writing boxes.
+
+    To look at the data set's own boxes is no advice.
+    """
+    left_out = {TRUTH.name, ATTENTION.name} if served or family.grid is None else {TRUTH.name}
+    return [method.name for method in GROUNDING if not method.responds and method.name not in left_out]
 
 
 def _asks_for_boxes(settings: Settings) -> bool:

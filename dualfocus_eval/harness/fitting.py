@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import EngineBound
+from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES, needs_of
 from dualfocus_eval.method.settings import Settings
 
-__all__ = ["fitting_settings", "refuse_likelihoods", "rules_without_scores"]
+__all__ = ["fitting_settings", "refuse_likelihoods", "refuse_tasks_without_boxes", "rules_without_scores"]
 
 
 def rules_without_scores() -> tuple[str, ...]:
@@ -31,11 +35,25 @@ def refuse_likelihoods(settings: Settings, engine: RunEngine) -> None:
         )
 
 
+def refuse_tasks_without_boxes(settings: Settings, boxes: Mapping[str, str | None]) -> None:
+    """Raise ``UserError`` where regions are to be the data set's and tasks have none.
+
+    ``boxes`` has the column of each task's boxes, or None (`structure.Structure.box`).
+    """
+    without = sorted(task for task, column in boxes.items() if column is None)
+    if settings.grounding == "truth" and settings.strategy != "macro" and without:
+        raise UserError(
+            f"grounding=truth looks at the data set's own boxes, of which {', '.join(without)} names no column: leave "
+            "it out, add the column to its YAML (metadata: {dualfocus: {box: COLUMN}}), or choose another grounding"
+        )
+
+
 def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, tuple[str, ...]]:
     """``settings`` without what the engine cannot do and the answers do not need, and what the user is to be told.
 
     Raises ``UserError`` where the answers need it.
     """
+    _refuse_methods(settings, engine)
     problem = engine.two_pass_problem
     if problem is not None and settings.strategy != "macro":
         raise UserError(f"{problem}; with strategy=macro this is only warned of")
@@ -65,6 +83,20 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
         return settings, told
     told = (*told, f"{unscored}; the traces will not tell what the other selection rules would pick")
     return replace(settings, score_all=False), told
+
+
+def _refuse_methods(settings: Settings, engine: RunEngine) -> None:
+    """Raise ``UserError`` where this engine or model cannot do the grounding method or the second pass."""
+    if settings.strategy == "macro":
+        return
+    chosen: dict[str, object] = {
+        f"grounding={settings.grounding}": GROUNDING[settings.grounding],
+        f"second_pass={settings.second_pass}": SECOND_PASSES[settings.second_pass],
+    }
+    for argument, method in chosen.items():
+        problem = method.problem(engine, settings) if isinstance(method, EngineBound) else None
+        if problem is not None:
+            raise UserError(f"{argument}: {problem}")
 
 
 _NO_CONFIDENCE = "the server returns no log-probabilities: neither traces nor reports tell how likely an answer is"

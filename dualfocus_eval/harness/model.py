@@ -19,6 +19,7 @@ from tqdm import tqdm
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.fitting import refuse_tasks_without_boxes
 from dualfocus_eval.harness.outcomes import extend_evaluator
 from dualfocus_eval.harness.questions import chat_question, simple_question
 from dualfocus_eval.harness.requests import (
@@ -32,6 +33,7 @@ from dualfocus_eval.harness.requests import (
 )
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.structure import read_structure
+from dualfocus_eval.harness.together import other_runs
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.traces.record import Trace
 
@@ -50,7 +52,7 @@ class _DualFocus(lmms):
         placed = arguments.get("device") or arguments.get("device_map") or arguments.get("engine") == "server"
         if accelerator.num_processes > 1 and not placed:
             arguments["device"] = str(accelerator.device)
-        self._begin(Session(resolve(arguments), accelerator), accelerator)
+        self._begin(Session(resolve(arguments), accelerator, others=other_runs(arguments)), accelerator)
 
     def _begin(self, session: Session, accelerator: Accelerator) -> None:
         super().__init__()
@@ -150,7 +152,11 @@ class _DualFocus(lmms):
 
     def _take_flags(self, instances: Sequence[Instance]) -> None:
         tasks = {instance.task_name: instance.metadata for instance in instances}
-        grouped = [name for name, metadata in tasks.items() if read_structure(metadata, name).grouped_rows]
+        structures = {name: read_structure(metadata, name) for name, metadata in tasks.items()}
+        refuse_tasks_without_boxes(
+            self.session.config.settings, {name: structure.box for name, structure in structures.items()}
+        )
+        grouped = [name for name, structure in structures.items() if structure.grouped_rows]
         self.session.take_flags(flags_of(instances), tasks, grouped)
 
     def _warn_of_ignored(self, requests: Iterable[Request]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -27,8 +28,10 @@ from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_no
 from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
+from dualfocus_eval.harness.together import OtherRuns, release_engine, shared_engine
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.sharing import StoredRun, answer_under_all
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
@@ -41,18 +44,22 @@ Targets = Sequence[tuple[Question, str]]
 class Session:
     """Answers batches of questions and keeps account of them; with ``engine`` no checkpoint is loaded.
 
+    Every batch is answered for the runs ``others`` of the same model too, and their answers are stored for them.
     Raises ``UserError`` where the checkpoint cannot be used or the trace folder cannot be written.
     """
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, engine: RunEngine | None = None) -> None:
-        self.config = config
-        self._accelerator = accelerator
+    def __init__(
+        self, config: RunConfig, accelerator: Accelerator, engine: RunEngine | None = None,
+        *, others: Sequence[RunConfig] = (),
+    ) -> None:  # fmt: skip
+        self.config, self._others, self._accelerator = config, OtherRuns(others), accelerator
         self.system_prompt = config.system_prompt
         self._warnings: list[str] = []
         self._summary = Summary()
         self._outcomes = Outcomes()
         self._finished: tuple[dict[str, Any], Outcomes] | None = None
-        self._engine: RunEngine | None = engine or start_engine(config.engine)
+        self._engine: RunEngine | None = engine or shared_engine(config.engine, start_engine)
+        self._before = copy.deepcopy(self._engine.counters)
         self._checkpoint = self._engine.identity
         self._environment = self._engine.environment
         self._calibration, settings, told = fitting_calibration(
@@ -79,7 +86,8 @@ class Session:
     def engine(self) -> RunEngine:
         """The loaded model; loaded again when a run has ended and its object is used once more."""
         if self._engine is None:
-            self._engine = start_engine(self.config.engine)
+            self._engine = shared_engine(self.config.engine, start_engine)
+            self._before = copy.deepcopy(self._engine.counters)
             if self._engine.identity != self._checkpoint:
                 raise UserError(f"{self.config.engine.described} has changed since this model was made; make it anew")
         return self._engine
@@ -128,10 +136,13 @@ class Session:
         Every answer is stored as it comes.
         """
         engine, store = self.engine, self.store
+        own = StoredRun(self._settings, store, self._calibration)
+        others = self._others.opened(engine, self._accelerator.process_index)
 
         def run(batch: tuple[B, Sequence[Question]]) -> tuple[B, list[Trace]]:
-            found = answer(batch[1], engine.call_engine(), self._settings, store=store, fitted=self._calibration)
-            return batch[0], found
+            if others:
+                return batch[0], answer_under_all(batch[1], engine.call_engine(), [own, *others])
+            return batch[0], answer(batch[1], engine.call_engine(), own.settings, store=store, fitted=own.fitted)
 
         before = store.reused
         try:
@@ -140,6 +151,7 @@ class Session:
                 yield what, traces
         except RunEndedError:
             store.close()  # this process may begin another run
+            self._others.close()
             raise
         self._summary.resumed += store.reused - before
 
@@ -200,11 +212,12 @@ class Session:
         What the results are to carry is kept for `add_to_results`.
         """
         if self._engine:
-            self._summary.add_counters(self._engine.counters)
+            self._summary.add_counters(self._engine.counters.since(self._before))
             self._summary.prefix_cache_gib += self._engine.prefix_cache_bytes / GIB
             for warning in self._engine.warnings:
                 self.warn(warning)
-            self._engine.close()
+            release_engine(self._engine)
+        self._others.close()
         if self._store:
             self._store.close()
             self._summary.unwritten += self._store.unwritten

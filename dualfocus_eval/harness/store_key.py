@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.base import OwnModel
 from dualfocus_eval.method.settings import Settings, settings_key
 from dualfocus_eval.traces.store import TraceStore
 
@@ -28,6 +30,9 @@ class StoreKey:
     @classmethod
     def of(cls, settings: Settings, engine: RunEngine) -> StoreKey:
         identity = dict(engine.key)
+        method = GROUNDING[settings.grounding]
+        if settings.strategy != "macro" and isinstance(method, OwnModel):
+            identity["grounding_model"] = method.digest(settings)
         if engine.thinks:
             identity["max_thinking_tokens"] = str(settings.max_thinking_tokens)
         return cls(settings_key(settings, identity), engine.arithmetic, engine.claim_traces)

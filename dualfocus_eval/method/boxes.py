@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dualfocus_eval.common.geometry import Box, Size
+from dualfocus_eval.common.geometry import Box, Size, from_padded_square, to_padded_square
 from dualfocus_eval.common.text import nfkc
 from dualfocus_eval.families import box_conventions
 from dualfocus_eval.families.conventions import Convention
 
-__all__ = ["FRAMES", "BoxOutcome", "format_box", "from_padded_square", "parse_box", "to_padded_square"]
+__all__ = ["FRAMES", "BoxOutcome", "format_box", "parse_box"]
 
 
 class BoxOutcome(StrEnum):
@@ -128,28 +128,6 @@ def format_box(
     return rules.template.format(*(f"{number:.{rules.decimals}f}" for number in _reordered(numbers, rules)))
 
 
-def to_padded_square(box: Box, image_size: Size) -> Box:
-    """``box`` as fractions of the square that holds the image in its centre (LLaVA-1.5's preprocessing)."""
-    (width, height), side, left, top = image_size, *_padding(image_size)
-    return Box(
-        (box.x1 * width + left) / side,
-        (box.y1 * height + top) / side,
-        (box.x2 * width + left) / side,
-        (box.y2 * height + top) / side,
-    )
-
-
-def from_padded_square(box: Box, image_size: Size) -> Box:
-    """The inverse of `to_padded_square`; parts in the padding lie outside the image."""
-    (width, height), side, left, top = image_size, *_padding(image_size)
-    return Box(
-        (box.x1 * side - left) / width,
-        (box.y1 * side - top) / height,
-        (box.x2 * side - left) / width,
-        (box.y2 * side - top) / height,
-    )
-
-
 FRAMES: Mapping[str, Frame] = {
     "image": Frame(into=lambda box, size: box, out_of=lambda box, size: box),
     "padded_square": Frame(into=to_padded_square, out_of=from_padded_square),
@@ -196,10 +174,3 @@ def _reordered(numbers: _Numbers, rules: Convention) -> _Numbers:
 def _thinner(box: Box, width: float, height: float) -> bool:
     tolerance = 1 - 1e-9
     return box.x2 - box.x1 < width * tolerance or box.y2 - box.y1 < height * tolerance
-
-
-def _padding(image_size: Size) -> tuple[int, int, int]:
-    """(side of the padded square, pixels left of the image, pixels above it)."""
-    width, height = image_size
-    side = max(width, height)
-    return side, (side - width) // 2, (side - height) // 2

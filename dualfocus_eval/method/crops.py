@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from dualfocus_eval.common.geometry import Box, Crop, Size
 from dualfocus_eval.engines.base import Picture
 
-__all__ = ["CROP_RULES", "MIN_CROP_SIDE", "crop_of", "crop_picture", "shifted"]
+__all__ = ["CROP_RULES", "MIN_CROP_SIDE", "crop_of", "crop_picture"]
 
 
 @dataclass(frozen=True)
@@ -63,20 +62,6 @@ def crop_of(box: Box, image_size: Size, *, rule: str = "full", margin: float = 2
 def crop_picture(picture: Picture, crop: Crop) -> Picture:
     """The crop's pixels, at the original's resolution; zooming to the encoder's input is the processor's part."""
     return Picture(picture.pixels.crop((crop.left, crop.top, crop.right, crop.bottom)))
-
-
-def shifted(box: Box, image_size: Size, pixels: float, seed: str) -> Box:
-    """``box`` moved by ``pixels`` along each axis in a direction drawn from ``seed``, stopped at the border (table 5).
-
-    The paper says only that boxes are permuted by so many pixels; a shift keeps the size and never inverts a box.
-    """
-    draw = random.Random(seed)
-    width, height = image_size
-    dx = draw.choice((-1, 1)) * pixels / width
-    dy = draw.choice((-1, 1)) * pixels / height
-    dx = min(max(dx, -box.x1), 1 - box.x2)
-    dy = min(max(dy, -box.y1), 1 - box.y2)
-    return Box(box.x1 + dx, box.y1 + dy, box.x2 + dx, box.y2 + dy).clipped()
 
 
 def _clipped(place: Any, last: Any) -> Any:

@@ -9,7 +9,7 @@ from functools import partial
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest, Message
 from dualfocus_eval.method.calls import attempt, call
 from dualfocus_eval.method.conversations import macro_conversation
-from dualfocus_eval.method.crops import crop_of, crop_picture, shifted
+from dualfocus_eval.method.crops import crop_of, crop_picture
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, NoRegion, Region
 from dualfocus_eval.method.question import Question
@@ -20,7 +20,7 @@ from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Asked, Failed, MacroOnly, MicroOnly, Pair, Unzoomed, Zoomed
 from dualfocus_eval.traces.record import Fallback, Grounding
 
-__all__ = ["check", "first_pass", "macro_pass", "micro_conversation", "second_pass"]
+__all__ = ["check", "first_pass", "macro_pass", "macro_request", "micro_conversation", "second_pass"]
 
 
 def check(question: Question, settings: Settings) -> Failed | Unzoomed | Asked:
@@ -69,9 +69,7 @@ def first_pass(
 
     Without ``macro`` the macro answers are left for later.
     """
-    answered = [
-        _macro_request(state.question, settings) for state in checked if macro and not isinstance(state, Failed)
-    ]
+    answered = [macro_request(state.question, settings) for state in checked if macro and not isinstance(state, Failed)]
     asked = [state for state in checked if isinstance(state, Asked)]
     requested = [request for state in asked for request in state.requests]
     results = call(engine.generate, [*answered, *requested])
@@ -103,7 +101,8 @@ def _regions(inputs: Sequence[GroundingInput], engine: Engine, settings: Setting
     return call(find, inputs, "grounding_error")
 
 
-def _macro_request(question: Question, settings: Settings) -> GenerateRequest:
+def macro_request(question: Question, settings: Settings) -> GenerateRequest:
+    """What the macro answer is asked for with (Eq. 5)."""
     return _answer_request(macro_conversation(question), question, settings)
 
 
@@ -129,12 +128,10 @@ def _placed(question: Question, found: Region | NoRegion | Failure, settings: Se
     grounding = Grounding(response, found.outcome, found.box, method=settings.grounding)
     (picture,) = question.images
     size = picture.pixels.size
-    seed = f"{settings.jitter_seed}/{question.key}"
-    box = shifted(found.box, size, settings.jitter, seed) if settings.jitter else found.box
-    crop = crop_of(box, size, rule=settings.crop, margin=settings.margin)
+    crop = crop_of(found.box, size, rule=settings.crop, margin=settings.margin)
     if crop is None:
         return Unzoomed(question, grounding=grounding, fallback=Fallback.CROP_TOO_SMALL)
-    zoom = Zoom(box, crop, crop_picture(picture, crop), found.exchange)
+    zoom = Zoom(found.box, crop, crop_picture(picture, crop), found.exchange)
     return Zoomed(question, replace(grounding, crop=crop), zoom)
 
 
@@ -204,7 +201,7 @@ def macro_pass(
 ) -> list[Failed | MacroOnly | MicroOnly | Pair]:
     """Macro answers where none was asked for so far: with ``strategy=micro``, of the questions that fall back."""
     missing = [state.question for state in states if isinstance(state, Unzoomed) and state.macro is None]
-    results = iter(call(engine.generate, [_macro_request(question, settings) for question in missing]))
+    results = iter(call(engine.generate, [macro_request(question, settings) for question in missing]))
     return [
         _macro_only(state, state.macro or next(results)) if isinstance(state, Unzoomed) else state for state in states
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dualfocus_eval.method.question import Question
 
 __all__ = [
+    "GENERAL_PROMPT",
     "LETTER_HINT",
     "PROMPT_SETS",
     "WORD_HINT",
@@ -18,11 +19,16 @@ __all__ = [
     "micro_prompt",
     "scoring_prompt",
     "scoring_question",
+    "tile_prompt",
 ]
 
 WORD_HINT = "Answer the question using a single word or phrase."
 LETTER_HINT = "Answer with the option's letter from the given choices directly."
 """The format hints of LLaVA-1.5, for short answers and for multiple choice: in tasks, training and scoring."""
+
+
+GENERAL_PROMPT = "Write a general description of the image."
+"""What the attention to an image is compared with, by ``grounding=attention``: the instruction of Zhang et al."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +77,11 @@ def scoring_prompt(question: Question, prompt_set: str) -> str:
 def scoring_question(question: Question) -> str:
     """The stem and a fixed format hint, for contexts without an instruction."""
     return f"{question.stem} {WORD_HINT.removesuffix('.')}"
+
+
+def tile_prompt(question: Question) -> str:
+    """Asks of a part of the image whether it helps to answer. Of no prompt set: no checkpoint was trained with it."""
+    return f"{_TILE}: {question.stem}\nAnswer yes or no."
+
+
+_TILE = "Does this image show what is needed to answer the following question"

@@ -18,15 +18,22 @@ from dualfocus_eval.families import box_conventions
 from dualfocus_eval.method.boxes import FRAMES
 from dualfocus_eval.method.crops import CROP_RULES
 from dualfocus_eval.method.grounding import GROUNDING
+from dualfocus_eval.method.grounding.tiles import GRIDS
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
 from dualfocus_eval.method.selection import RULES, needs_of
 from dualfocus_eval.method.selection.calibration import is_calibration, is_calibration_file
 
 __all__ = [
-    "CropRuleName", "PromptSetName", "Settings", "candidate_settings", "not_installed", "settings_key",
+    "ONLY_WITH",
+    "CropRuleName",
+    "PromptSetName",
+    "Settings",
+    "candidate_settings",
+    "not_installed",
+    "settings_key",
     "stored_settings",
-]  # fmt: skip
+]
 
 METHOD_VERSION = 2
 """Raised when a change of this package can change a candidate, its scores or the choice between them, so that answers
@@ -46,6 +53,7 @@ RuleName = Annotated[
 ConventionName = Annotated[str, OneOf(box_conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
+GridName = Annotated[str, OneOf(lambda: GRIDS)]
 CropRuleName = Annotated[str, OneOf(lambda: CROP_RULES)]
 Pixels = Annotated[float, Field(ge=0)]
 
@@ -61,6 +69,12 @@ class Settings:
     """Both pathways and a choice between their answers, or one of them alone."""
     grounding: GroundingName = "text_box"
     """How the region is chosen."""
+    detector: str | None = None
+    """The detector of `grounding=detector`: a folder or hub id of GroundingDINO, MM-GroundingDINO, OWLv2 or OWL-ViT."""
+    tiles: GridName = "3x3"
+    """Rows and columns of the overlapping tiles of `grounding=tiles`."""
+    joined_tiles: Annotated[int, Field(ge=1, le=2)] = 1
+    """How many of the best tiles `grounding=tiles` joins in one region."""
     second_pass: SecondPassName = "append_crop"
     """What the model is shown of the region."""
     selection: RuleName = "micro_context"
@@ -82,13 +96,17 @@ class Settings:
     margin: Pixels = 25.0
     """Pixels of the original image by which the squared box is enlarged on every side."""
     jitter: Pixels = 0.0
-    """Pixels by which the predicted box is shifted along both axes (table 5); the direction is drawn per question."""
+    """Pixels by which ``grounding=shifted`` moves the model's box along both axes (table 5); the direction is drawn per
+    question."""
     jitter_seed: int = 0
     """Seed of the directions in which boxes are shifted."""
     option_scoring: Literal["answer", "option_text"] = "option_text"
     """What is scored in micro context for a multiple-choice question: the answers as generated, or the option texts."""
     max_box_tokens: Annotated[int, Field(ge=1)] = 64
     """Longest grounding response, in tokens."""
+    attention_layer: Annotated[int, Field(ge=0)] | None = None
+    """The decoder layer, counted from 0, whose attention ``grounding=attention`` reads; no effect on other methods. By
+    default the one at 14/32 of the depth, which is LLaVA-1.5's best. The best layer depends on the model."""
     max_thinking_tokens: Annotated[int, Field(ge=0)] = DEFAULT_THINKING_TOKENS
     """Most tokens that a checkpoint may think before each answer and grounding response; a longer thought has no
     answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
@@ -97,6 +115,17 @@ class Settings:
         if is_calibration_file(self.selection):
             raise ValueError(
                 f"selection={self.selection!r} is a file: read it with `load_calibration`, and give its name"
+            )
+        if self.grounding == "detector" and self.detector is None and self.strategy != "macro":
+            raise ValueError(
+                "grounding='detector' needs the detector's name: pass detector=FOLDER or a hub id, such as "
+                "detector=IDEA-Research/grounding-dino-base or detector=google/owlv2-base-patch16-ensemble"
+            )
+        if self.grounding == "shifted" and not self.jitter:
+            raise ValueError("grounding='shifted' needs jitter, the number of pixels by which boxes are moved")
+        if self.grounding != "shifted" and self.jitter:
+            raise ValueError(
+                f"jitter={self.jitter:g} moves the boxes of grounding='shifted', not of {self.grounding!r}"
             )
         needs_response = self.strategy == "dualfocus" and "grounding_response" in needs_of(self.selection)
         if needs_response and not GROUNDING[self.grounding].responds:
@@ -112,6 +141,8 @@ class Settings:
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
+ONLY_WITH = {"attention_layer": "attention", "detector": "detector", "tiles": "tiles", "joined_tiles": "tiles"}
+"""Settings that concern one grounding method; keys of answers with another do not hold them."""
 _EXTENSIBLE = ("grounding", "second_pass", "selection", "box_convention")
 """Settings whose names other packages can add to."""
 
@@ -136,27 +167,37 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(validated(Settings, known, "settings")) | foreign
 
 
-_NOT_OF_CANDIDATES = frozenset({"selection", "score_all", "max_thinking_tokens"})
+_NOT_OF_CANDIDATES = frozenset({"selection", "score_all", "max_thinking_tokens", "detector"})
+"""Of a detector the content counts, and not its name."""
 
 
 def candidate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those that can change a candidate or its scores, of every model: all but the selection rule and its like."""
-    return {name: value for name, value in settings.items() if name not in _NOT_OF_CANDIDATES}
+    left_out = {name for name, method in ONLY_WITH.items() if settings["grounding"] != method} | _NOT_OF_CANDIDATES
+    return {name: value for name, value in settings.items() if name not in left_out}
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
     """Hex digest of all that can change a candidate or its scores; the selection rule is left out.
 
+    With ``strategy=macro`` no setting can: a macro answer is the same whatever region would have been looked at.
+
     ``identity`` names what runs the model: checkpoint, revision, adapter, dtype, processor options and the like; of a
-    checkpoint that thinks also ``max_thinking_tokens``, which concerns no other.
+    checkpoint that thinks also ``max_thinking_tokens``, which concerns no other; and the content of the detector, in
+    place of its name.
     """
-    relevant = candidate_settings(asdict(settings)) | {
+    relevant = {"strategy": "macro"} if settings.strategy == "macro" else _two_pass_settings(settings)
+    relevant |= {"method_version": METHOD_VERSION}
+    text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _two_pass_settings(settings: Settings) -> dict[str, Any]:
+    """What can change a region, a crop, a micro answer or a score."""
+    return candidate_settings(asdict(settings)) | {
         "scores_candidates": settings.scores_candidates,
-        "method_version": METHOD_VERSION,
         "grounding_version": GROUNDING[settings.grounding].version,
         "second_pass_version": SECOND_PASSES[settings.second_pass].version,
         "crop_version": CROP_RULES[settings.crop].version,
         "box_convention": box_conventions()[settings.box_convention].identity,
     }
-    text = json.dumps({"settings": relevant, "identity": dict(identity)}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -10,9 +10,9 @@ from dualfocus_eval.harness.task_functions import (
     doc_to_visual,
     lettered_prompt,
     mean_score,
+    read_letter,
     undecoded,
 )
-from dualfocus_eval.method.letters import named_option
 
 __all__ = ["count", "doc_to_text", "doc_to_visual", "image_questions", "mean_score", "process_results"]
 
@@ -43,19 +43,10 @@ def doc_to_text(doc: dict) -> str:
     return lettered_prompt(doc["question"], dict(zip(LETTERS, options(doc), strict=True)))
 
 
-def read_answer(text: str, texts: tuple[str, ...]) -> str:
-    """The letter that an answer means; ``""`` where it cannot be told.
-
-    A letter alone or set off, else the only option whose text the answer is, case and a full stop aside.
-    """
-    named = named_option(text, texts)
-    return "" if named is None else LETTERS[named]
-
-
 def process_results(doc: dict, results: list[str]) -> dict:
     """``exact_letter`` is LLaVA's rule: the answer is the letter and nothing else."""
     text = answer_text(results).strip()
-    answer, prediction = doc["answer"].strip().upper(), read_answer(text, options(doc))
+    answer, prediction = doc["answer"].strip().upper(), read_letter(text, options(doc))
     image, correct = {"image_id": doc["data_id"]}, float(prediction == answer)
     record = {"score": correct, **image}
     return {

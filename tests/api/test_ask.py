@@ -133,7 +133,8 @@ def test_what_an_answer_tells(example: df.Answer, scenes: Scenes) -> None:
 
 def test_every_reason_to_keep_the_macro_answer_has_words() -> None:
     unusable = set(BoxOutcome) - {BoxOutcome.OK, BoxOutcome.CLIPPED}
-    assert {*Fallback, *unusable} == _FALLBACK_WORDS.keys()
+    of_methods = {"no_truth", "no_phrase", "nothing_detected", "grid_finer_than_image"}
+    assert {*Fallback, *unusable, *of_methods} == _FALLBACK_WORDS.keys()
 
 
 def test_its_dictionary_is_json(example: df.Answer) -> None:

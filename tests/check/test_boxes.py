@@ -173,4 +173,15 @@ def test_without_boxes_the_second_pass_is_checked_all_the_same() -> None:
     assert {one.answers for one in found.agreement} == {9}
     (line,) = what_is_off(found)
     assert line.startswith("0% of the grounding responses have a usable box under box_convention=qwen2_vl,")
-    assert line.endswith("choose a model that was trained to write boxes")
+    assert line.endswith(
+        "choose a grounding method that needs none (grounding=attention or grounding=detector or grounding=tiles)"
+    )
+
+
+def test_regions_by_attention_are_no_boxes_of_the_model() -> None:
+    """Its second pass is checked; what it is said to have named tells nothing of its conventions."""
+    engine = forced_engine("llava", [])
+    settings = Settings(**FAMILIES["llava"].settings, grounding="attention")
+    found = check_setup(different_probes()[:2], engine, settings, batch_size=8)
+    assert (found.boxes, found.second_passes, found.regions_given, found.failures) == (None, 2, 0, ())
+    assert what_is_off(found) == ()

@@ -201,7 +201,13 @@ def test_images_are_upright_and_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         image_of({"bytes": None, "path": "cut.jpg"})
 
 
-@pytest.mark.parametrize("name", ["df_pope_random", "df_seed_img", "df_mmbench_en_dev", "df_gqa", "df_textvqa_val"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "df_pope_random", "df_seed_img", "df_mmbench_en_dev", "df_gqa", "df_textvqa_val", "df_vstar", "df_hrbench_8k",
+        "df_mme_realworld_lite",
+    ],
+)  # fmt: skip
 def test_every_task_opens_prepared_images(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUALFOCUS_DATA", str(tmp_path))
     Image.new("RGB", (30, 10)).save(tmp_path / "a.png")

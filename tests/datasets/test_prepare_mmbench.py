@@ -179,7 +179,7 @@ def test_an_open_quotation_mark_or_an_endless_cell_is_one_fault(
     assert [row.key for row in rows] == ["1"]
     assert rejected == {f"{DEV}:4": "has 2 columns, not 14"}
     limit = csv.field_size_limit(2000)
-    monkeypatch.setattr("dualfocus_eval.datasets.mmbench.LONGEST_CELL", 0)
+    monkeypatch.setattr("dualfocus_eval.datasets.tsv.LONGEST_CELL", 0)
     try:
         write(path, [entry(1), entry(2, hint="x" * 3000), entry(3)])
         rows, rejected = read(tmp_path)

@@ -213,7 +213,7 @@ def test_a_setting_that_the_baseline_does_not_have_yet_had_its_default() -> None
         return Baseline(replace(HERE, settings={"margin": 25.0} | settings), {"pope": tuple(HUNDRED)})
 
     assert judge(run_with(**asdict(Settings())), baseline(HUNDRED)).settings == ()
-    assert judge(run_with(jitter=5.0), baseline(HUNDRED)).settings == ("jitter: 5.0 (baseline: 0.0)",)
+    assert judge(run_with(jitter_seed=5), baseline(HUNDRED)).settings == ("jitter_seed: 5 (baseline: 0)",)
 
 
 def test_other_settings_are_named_and_excuse_nothing() -> None:

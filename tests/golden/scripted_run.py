@@ -20,6 +20,7 @@ from PIL import Image
 
 from dualfocus_eval.cli.eval import main
 from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.datasets.vstar import read_question
 from dualfocus_eval.engines.base import Conversation, Failure, Picture
 from dualfocus_eval.engines.in_process import load_engine
 from dualfocus_eval.engines.running import RunEngine
@@ -61,11 +62,19 @@ def _known_answers() -> Known:
     known: dict[str, dict[str, str]] = defaultdict(dict)
     for path in sorted(resource_folder("tasks").rglob("*.parquet")):
         for row in pq.read_table(path).slice(0, LIMIT).to_pylist():
-            options = {letter: row.get(letter) or row.get(f"choice_{letter.lower()}") for letter in "ABCD"}
-            right = row.get("answer") or row["answers"][0]
-            asked = (row.get("stem") or row["question"]).lower()
-            known[_digest(row["image"])][asked] = options.get(right) or right
+            asked, right = _asked(row)
+            known[_digest(row["image"])][asked.lower()] = right
     return known
+
+
+def _asked(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The question of a row of any embedded set, and its right answer."""
+    if "label" in row:
+        question = read_question(row)
+        return question.stem, question.options["ABCD".index(row["label"])]
+    options = {letter: row.get(letter) or row.get(f"choice_{letter.lower()}") for letter in "ABCD"}
+    right = row.get("answer") or row["answers"][0]
+    return row.get("stem") or row["question"], options.get(right) or right
 
 
 def _digest(image: Any) -> str:

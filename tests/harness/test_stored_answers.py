@@ -22,14 +22,18 @@ from dualfocus_eval.harness.arguments import ARGUMENTS, resolve
 from dualfocus_eval.harness.session import Session
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.settings import ONLY_WITH
 from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configuration
 from tests.method.test_settings import CHANGES as SETTINGS
 from tests.method.test_settings import others  # noqa: F401  # a fixture
 
-IN_KEY: dict[str, Any] = SETTINGS | {"image_aspect": "pad", "min_pixels": 100, "max_pixels": 100}
+IN_KEY: dict[str, Any] = SETTINGS | {"jitter": 25, "image_aspect": "pad", "min_pixels": 100, "max_pixels": 100}
 """Arguments whose value is a part of the key."""
-BY_CONTENT = {"pretrained", "revision", "peft", "trust_remote_code"}
-"""Arguments that name files: the files' content is in the key (`tests.engines.test_identity`)."""
+WITH: dict[str, dict[str, Any]] = {name: {"grounding": method} for name, method in ONLY_WITH.items()}
+WITH["jitter"] = {"grounding": "shifted", "jitter": 10}
+"""What else has to be given for an argument to have an effect."""
+BY_CONTENT = {"pretrained", "revision", "peft", "trust_remote_code", "detector"}
+"""Arguments that name files: the files' content is in the key (`tests.engines.test_identity`, `test_detector`)."""
 BY_EFFECT = {"device", "device_map", "dtype", "attn_implementation"}
 """Arguments that say how to compute: the device, precision and attention that a run ends up with is its arithmetic."""
 IN_QUESTION = {"system_prompt"}
@@ -91,7 +95,8 @@ def test_of_every_argument_it_is_decided_whether_it_can_change_an_answer() -> No
 @pytest.mark.usefixtures("others")
 @pytest.mark.parametrize("name", IN_KEY)
 def test_an_argument_that_can_change_an_answer_changes_the_key(key: Key, name: str) -> None:
-    assert key(**{name: IN_KEY[name]}) != key()
+    base = WITH.get(name, {})
+    assert key(**(base | {name: IN_KEY[name]})) != key(**base)
 
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)

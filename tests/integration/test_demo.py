@@ -30,7 +30,7 @@ def test_one_run_holds_what_runs_of_each_pathway_answer(
     assert demo.returncode == 0, demo.stdout
     shown = read_run(tmp_path / "output")
     rows = shown.answers
-    assert len(rows) == 10 * 4
+    assert len(rows) == 11 * 4
     assert rows["micro_text"].notna().sum() > 20
 
     pathways: tuple[Choice, ...] = ("macro", "micro")

@@ -10,6 +10,7 @@ from measurements.training_costs import ARCHITECTURES, WITH_IMAGE, estimate, fig
 
 PUBLISHED = {
     "llava-1.5-7b": 7.06e9,
+    "llava-1.5-7b-without-vg": 7.06e9,
     "llava-1.5-13b": 13.35e9,
     "share4v-13b": 13.35e9,
     "qwen2.5-vl-7b": 8.29e9,

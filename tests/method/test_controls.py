@@ -15,20 +15,23 @@ from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, NoRegion, Region
 from dualfocus_eval.method.grounding.text_box import grounding_conversation
 from dualfocus_eval.method.pipeline import answer
-from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.method.settings import Settings, stored_settings
 from tests.method.test_pipeline import ask, picture, rule, stages
 from tests.scripted_engine import ScriptedEngine, completion
 
 SETTINGS = Settings()
+SHIFTED = Settings(grounding="shifted", jitter=30)
 MOVED = ("center", "random", "whole")
 fractions = st.integers(0, 100).map(lambda value: value / 100)
 
 
-def region(method: str, text: str, key: str = "q0") -> Region | NoRegion:
+def region(
+    method: str, text: str, key: str = "q0", settings: Settings = SETTINGS, size: tuple[int, int] = (200, 100)
+) -> Region | NoRegion:
     """What the method makes of a model's ``text``."""
-    question = replace(ask(), key=key)
+    question = replace(ask(images=(picture(size=size),)), key=key)
     exchange = Exchange(grounding_conversation(question, "released"), completion(text))
-    (found,) = GROUNDING[method].regions([GroundingInput(question, (exchange,))], ScriptedEngine(rule()), SETTINGS)
+    (found,) = GROUNDING[method].regions([GroundingInput(question, (exchange,))], ScriptedEngine(rule()), settings)
     return found
 
 
@@ -36,8 +39,8 @@ def region(method: str, text: str, key: str = "q0") -> Region | NoRegion:
 def test_a_moved_box_keeps_its_size(corners: tuple[float, float, float, float], key: str) -> None:
     text = "[{:.2f}, {:.2f}, {:.2f}, {:.2f}]".format(*corners)
     own = region("text_box", text)
-    for method in ("center", "random"):
-        moved = region(method, text, key)
+    for method, settings in (("center", SETTINGS), ("random", SETTINGS), ("shifted", SHIFTED)):
+        moved = region(method, text, key, settings)
         if isinstance(own, NoRegion):
             assert moved == replace(own, exchange=moved.exchange)
             continue
@@ -55,6 +58,34 @@ def test_the_regions_of_the_controls() -> None:
     assert whole.box == Box(0, 0, 1, 1)
     assert region("random", text) == region("random", text)
     assert region("random", text) != region("random", text, key="q1")
+
+
+def test_shifts_go_in_all_four_directions_by_the_given_pixels() -> None:
+    settings = Settings(grounding="shifted", jitter=10)
+    boxes = [
+        found.box
+        for number in range(40)
+        if isinstance(found := region("shifted", "[0.4, 0.4, 0.6, 0.6]", f"q{number}", settings, (1000, 500)), Region)
+    ]
+    offsets = {(round((box.x1 - 0.4) * 1000), round((box.y1 - 0.4) * 500)) for box in boxes}
+    assert (len(boxes), offsets) == (40, {(-10, -10), (-10, 10), (10, -10), (10, 10)})
+
+
+def test_a_shift_stops_at_the_border() -> None:
+    far = Settings(grounding="shifted", jitter=1_000)
+    for number in range(20):
+        found = region("shifted", "[0.4, 0.4, 0.6, 0.6]", f"q{number}", far)
+        assert isinstance(found, Region)
+        assert {round(found.box.x1, 9), round(found.box.y1, 9)} <= {0.0, 0.8}
+
+
+def test_jitter_and_shifted_need_each_other() -> None:
+    with pytest.raises(ValueError, match="needs jitter"):
+        Settings(grounding="shifted")
+    with pytest.raises(ValueError, match="jitter=5 moves the boxes of grounding='shifted', not of 'text_box'"):
+        Settings(jitter=5)
+    assert stored_settings({"jitter": 5.0, "grounding": "text_box"})["grounding"] == "shifted"
+    assert stored_settings({"jitter": 0.0})["grounding"] == "text_box"
 
 
 def test_nothing_but_the_region_changes() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Picture
-from dualfocus_eval.method.crops import MIN_CROP_SIDE, crop_of, crop_picture, shifted
+from dualfocus_eval.method.crops import MIN_CROP_SIDE, crop_of, crop_picture
 from tests.method.released_crop import released_crops
 from tests.method.test_boxes import boxes, sizes
 
@@ -86,24 +86,3 @@ def test_the_crop_is_pixels_of_the_original() -> None:
     assert pixels.size == (20, 10)
     assert pixels.getpixel((0, 0)) == (5, 7, 0)
     assert pixels.getpixel((19, 9)) == (24, 16, 0)
-
-
-@given(box=boxes(), size=sizes, pixels=st.floats(0, 1_000), seed=st.text())
-def test_a_shifted_box_keeps_its_size_and_stays_inside(
-    box: Box, size: tuple[int, int], pixels: float, seed: str
-) -> None:
-    moved = shifted(box, size, pixels, seed)
-    assert 0 <= moved.x1 <= moved.x2 <= 1
-    assert 0 <= moved.y1 <= moved.y2 <= 1
-    assert moved.x2 - moved.x1 == pytest.approx(box.x2 - box.x1, abs=1e-9)
-    assert abs(moved.x1 - box.x1) * size[0] <= pixels + 1e-6
-    assert moved == shifted(box, size, pixels, seed)
-
-
-def test_shifts_go_in_all_four_directions_by_the_given_pixels() -> None:
-    box = Box(0.4, 0.4, 0.6, 0.6)
-    offsets = {
-        (round((moved.x1 - 0.4) * 1000), round((moved.y1 - 0.4) * 500))
-        for moved in (shifted(box, (1000, 500), 10, f"0/q{number}") for number in range(40))
-    }
-    assert offsets == {(-10, -10), (-10, 10), (10, -10), (10, 10)}

@@ -334,15 +334,14 @@ def test_a_swapped_frame_gives_another_crop(frame: str, crop: Crop) -> None:
     assert trace.grounding.crop == crop
 
 
-def test_jitter_moves_the_crop_but_neither_the_box_nor_a1() -> None:
+def test_a_shift_moves_the_region_but_not_a1() -> None:
     settings = Settings(margin=0)
     question = ask(images=(picture(size=(400, 400)),))
     (still,) = answer([question], ScriptedEngine(rule(grounding_response="[0.40, 0.40, 0.60, 0.60]")), settings)
     engine = ScriptedEngine(rule(grounding_response="[0.40, 0.40, 0.60, 0.60]"))
-    (moved,) = answer([question], engine, replace(settings, jitter=25))
+    (moved,) = answer([question], engine, replace(settings, grounding="shifted", jitter=25))
     assert still.grounding is not None
     assert moved.grounding is not None
-    assert moved.grounding.box == still.grounding.box
     assert moved.grounding.response == still.grounding.response
     assert still.grounding.crop == Crop(160, 160, 240, 240)
     assert moved.grounding.crop is not None
@@ -412,7 +411,7 @@ outcomes = st.one_of(words, st.tuples(words, st.floats(0, 9)), st.just(OUT_OF_ME
         adaptive_nll=st.none() | st.floats(0, 2),
         box_frame=st.sampled_from(["image", "padded_square"]),
         crop=st.sampled_from(["full", "released"]),
-        jitter=st.sampled_from([0.0, 30.0]),
+        grounding=st.sampled_from(["text_box", "center", "whole"]),
     ),
 )
 @pytest.mark.filterwarnings("ignore")

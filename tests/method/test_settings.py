@@ -30,6 +30,8 @@ from dualfocus_eval.method.settings import Settings, not_installed, settings_key
         ("jitter", float("inf"), "at least 0"),
         ("adaptive_nll", -0.1, "at least 0"),
         ("max_box_tokens", 0, "at least 1"),
+        ("tiles", "9x9", "2x2, 3x3"),
+        ("joined_tiles", 3, "at most 2"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: object, said: str) -> None:
@@ -49,6 +51,8 @@ def test_the_names_allowed_are_the_names_known() -> None:
 CHANGES = {
     "strategy": "micro",
     "grounding": "elsewhere",
+    "tiles": "2x2",
+    "joined_tiles": 2,
     "second_pass": "otherwise",
     "adaptive_nll": 0.7,
     "prompt_set": "figure8",
@@ -56,7 +60,6 @@ CHANGES = {
     "box_frame": "padded_square",
     "crop": "released",
     "margin": 10.0,
-    "jitter": 25.0,
     "jitter_seed": 1,
     "option_scoring": "answer",
     "max_box_tokens": 32,
@@ -80,15 +83,27 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("others")
 def test_the_key_covers_all_settings_but_the_selection_rule() -> None:
-    left_out = {"selection", "score_all", "max_thinking_tokens"}
-    assert set(CHANGES) == {setting.name for setting in fields(Settings)} - left_out
-    base = Settings()
+    left_out = {"selection", "score_all", "max_thinking_tokens", "attention_layer", "detector"}
+    assert {*CHANGES, "jitter"} == {setting.name for setting in fields(Settings)} - left_out
+    base, shifted = Settings(grounding="tiles"), Settings(grounding="shifted", jitter=10)
+    assert settings_key(replace(shifted, jitter=25), {}) != settings_key(shifted, {})
     keys = {settings_key(replace(base, **{name: value}), {}) for name, value in CHANGES.items()}
     assert len(keys | {settings_key(base, {})}) == len(CHANGES) + 1
     # It matters to some checkpoints only, and is part of their identity (`harness.store_key`).
     assert settings_key(replace(base, max_thinking_tokens=7), {}) == settings_key(base, {})
     for selection in ("own_context", "micro_context", "released"):
-        assert settings_key(Settings(selection=selection), {}) == settings_key(base, {})
+        assert settings_key(Settings(selection=selection), {}) == settings_key(Settings(), {})
+
+
+def test_options_of_one_grounding_method_are_in_its_keys_only() -> None:
+    options = {"detector": "owner/detector", "tiles": "2x2", "joined_tiles": 2}
+    assert settings_key(Settings(**options), {}) == settings_key(Settings(), {})
+
+
+def test_a_detector_must_be_named() -> None:
+    with pytest.raises(UserError, match=r"^settings: grounding='detector' needs .*detector=FOLDER or a hub id"):
+        validated(Settings, {"grounding": "detector"}, "settings")
+    Settings(grounding="detector", strategy="macro")
 
 
 def test_the_key_tells_whether_scores_were_taken() -> None:
@@ -155,7 +170,7 @@ def test_a_rule_that_needs_a_response_is_refused_where_there_is_none() -> None:
 def test_settings_of_older_files_and_of_extensions_are_read() -> None:
     stored = {"wording": "figure8", "selection": "own"}
     assert stored_settings(stored) == asdict(Settings(prompt_set="figure8", selection="own_context"))
-    foreign = {"grounding": "detector", "second_pass": "highlight", "selection": "dice", "box_convention": "odd"}
+    foreign = {"grounding": "segmenter", "second_pass": "highlight", "selection": "dice", "box_convention": "odd"}
     assert stored_settings(foreign) == asdict(Settings()) | foreign
     assert not_installed(asdict(Settings()) | foreign) == foreign
     with pytest.raises(UserError, match="settings, crop: 'half' is not one of"):

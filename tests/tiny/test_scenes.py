@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, Scene, compose
+from dualfocus_eval.cli.main import main
+from dualfocus_eval.datasets.vstar import VSTAR, read_question
+from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, Scene, compose, enlarged
 from dualfocus_eval.tiny.scenes.questions import (
     DETAIL_KINDS,
     KINDS,
@@ -131,3 +135,45 @@ def test_balanced_keeps_all_and_alternates_kinds() -> None:
     ordered = balanced(entries, random.Random(1))
     assert Counter(map(repr, ordered)) == Counter(map(repr, entries))
     assert len({entry.kind for entry in ordered[:8]}) >= 5
+
+
+def test_an_enlarged_scene_is_the_same_scene_in_more_pixels() -> None:
+    scene = SCENES[3]
+    large = enlarged(scene, 3)
+    assert (large.width, large.height) == (3 * scene.width, 3 * scene.height)
+    for item, larger in zip(scene.items, large.items, strict=True):
+        assert larger.box == tuple(3 * side for side in item.box)
+        assert (larger.mark is None) == (item.mark is None)
+    small, shrunk = paint(scene), paint(large).reduce(3)
+    differing = sum(a != b for a, b in zip(small.convert("L").tobytes(), shrunk.convert("L").tobytes(), strict=True))
+    assert differing < 0.2 * scene.width * scene.height
+
+
+def test_details_are_written_in_the_layout_of_vstars_release(tmp_path: Path) -> None:
+    assert main(["data", "details", "--out", str(tmp_path / "release"), "--count", "6", "--seed", "3"]) == 0
+    rows = list(VSTAR.rows(tmp_path / "release"))
+    assert len({row.image.name for row in rows}) == 6
+    for row in rows:
+        assert read_question(row.values).options
+        x1, y1, x2, y2 = row.values["box"]
+        assert max(Image.open(row.image.path).size) == 2000
+        assert 0 <= x1 < x2 <= 2000
+        assert 0 <= y1 < y2 <= 2000
+    (tmp_path / "again").mkdir()
+    assert main(["data", "details", "--out", str(tmp_path / "again"), "--count", "6", "--seed", "3"]) == 0
+    assert contents(tmp_path / "again") == contents(tmp_path / "release")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("options", [["--count", "0"], ["--out", "file/below"]])
+def test_details_that_cannot_be_written_are_one_clear_line(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(["data", "details", "--out", "out", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert " ".join(options) in line

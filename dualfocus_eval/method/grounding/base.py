@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion, Conversation, Engine, Failure, GenerateRequest
+from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.question import Question
 
-__all__ = ["Exchange", "GroundingInput", "GroundingMethod", "GroundingSettings", "NoRegion", "Region"]
+__all__ = [
+    "EngineBound",
+    "Exchange",
+    "GroundingInput",
+    "GroundingMethod",
+    "GroundingSettings",
+    "NoRegion",
+    "OwnModel",
+    "Region",
+]
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,40 @@ class GroundingSettings(Protocol):
     @property
     def box_frame(self) -> str: ...
     @property
+    def jitter(self) -> float: ...
+    @property
+    def jitter_seed(self) -> int: ...
+    @property
     def max_box_tokens(self) -> int: ...
     @property
     def max_thinking_tokens(self) -> int: ...
+    @property
+    def attention_layer(self) -> int | None: ...
+    @property
+    def detector(self) -> str | None: ...
+    @property
+    def tiles(self) -> str: ...
+    @property
+    def joined_tiles(self) -> int: ...
+
+
+@runtime_checkable
+class EngineBound(Protocol):
+    """A grounding method or second pass that not every engine or model can do has this too: a run is refused before it
+    begins."""
+
+    def problem(self, engine: RunEngine, settings: GroundingSettings) -> str | None:
+        """Why it cannot be done, with what to do; None where it can."""
+        ...
+
+
+@runtime_checkable
+class OwnModel(Protocol):
+    """A grounding method that runs a model of its own has this too, so that stored answers go by its content."""
+
+    def digest(self, settings: GroundingSettings) -> str:
+        """Stands for the content of the model that ``settings`` name. Raises ``UserError`` where it cannot be used."""
+        ...
 
 
 class GroundingMethod(Protocol):
@@ -92,6 +133,9 @@ class GroundingMethod(Protocol):
     To add a method is to write one module with such an object and to register it: in ``grounding/__init__.py``, or from
     another package under the entry-point group ``dualfocus_eval.grounding``. What it raises costs only the questions at
     fault, each of which is then asked for alone.
+
+    A method that not every engine or model can do is also an `EngineBound`; one that runs a model of its own, an
+    `OwnModel`.
     """
 
     @property

@@ -2,6 +2,8 @@
 
 - ``center``, ``random``: a box as large as the one that the model names, in the middle or anywhere. The gain that is
   left is not the place's doing.
+- ``shifted``: the box that the model names, moved by ``jitter`` pixels along both axes (table 5). It tells how much
+  precision matters.
 - ``whole``: the whole image once more. The gain that is left is not zooming's doing.
 - ``truth``: the box of the data set, whose column a task declares; the best that choosing a region can do.
 
@@ -16,14 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dualfocus_eval.common.geometry import Box
-from dualfocus_eval.engines.base import Completion, Engine, GenerateRequest
-from dualfocus_eval.families import box_conventions
-from dualfocus_eval.method.boxes import format_box
-from dualfocus_eval.method.grounding.base import Exchange, GroundingInput, GroundingSettings, NoRegion, Region
-from dualfocus_eval.method.grounding.text_box import TEXT_BOX, grounding_conversation
+from dualfocus_eval.engines.base import Engine, GenerateRequest
+from dualfocus_eval.method.grounding.base import GroundingInput, GroundingSettings, NoRegion, Region
+from dualfocus_eval.method.grounding.text_box import TEXT_BOX
+from dualfocus_eval.method.grounding.told import told_region
 from dualfocus_eval.method.question import Question
 
-__all__ = ["CENTER", "RANDOM", "TRUTH", "WHOLE"]
+__all__ = ["CENTER", "RANDOM", "SHIFTED", "TRUTH", "WHOLE"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class _Moved:
     """The box that the model names, elsewhere."""
 
     name: str
-    move: Callable[[Box, str], Box]
-    """From the box and the question's key to the region."""
+    move: Callable[[Box, Question, GroundingSettings], Box]
+    """From the box that the model names to the region."""
     version: int = 1
     responds: bool = True
 
@@ -44,21 +45,36 @@ class _Moved:
     ) -> Sequence[Region | NoRegion]:
         found = TEXT_BOX.regions(inputs, engine, settings)
         return [
-            replace(region, box=self.move(region.box, item.question.key)) if isinstance(region, Region) else region
+            replace(region, box=self.move(region.box, item.question, settings))
+            if isinstance(region, Region)
+            else region
             for item, region in zip(inputs, found, strict=True)
         ]
 
 
-def _to_center(box: Box, key: str) -> Box:
+def _to_center(box: Box, question: Question, settings: GroundingSettings) -> Box:
     return _begun_at(box, (1 - _width(box)) / 2, (1 - _height(box)) / 2)
 
 
-def _anywhere(box: Box, key: str) -> Box:
-    draw = random.Random(f"random region of {key}")
+def _anywhere(box: Box, question: Question, settings: GroundingSettings) -> Box:
+    draw = random.Random(f"random region of {question.key}")
     return _begun_at(box, draw.uniform(0, 1 - _width(box)), draw.uniform(0, 1 - _height(box)))
 
 
-def _whole(box: Box, key: str) -> Box:
+def _aside(box: Box, question: Question, settings: GroundingSettings) -> Box:
+    """The paper says only that boxes are permuted by so many pixels; a shift keeps the size and never inverts a box.
+
+    It stops at the border of the image.
+    """
+    (picture,) = question.images
+    width, height = picture.pixels.size
+    draw = random.Random(f"{settings.jitter_seed}/{question.key}")
+    dx = draw.choice((-1, 1)) * settings.jitter / width
+    dy = draw.choice((-1, 1)) * settings.jitter / height
+    return _begun_at(box, min(max(box.x1 + dx, 0), 1 - _width(box)), min(max(box.y1 + dy, 0), 1 - _height(box)))
+
+
+def _whole(box: Box, question: Question, settings: GroundingSettings) -> Box:
     return Box(0.0, 0.0, 1.0, 1.0)
 
 
@@ -90,23 +106,11 @@ class _Truth:
 
 
 def _known(question: Question, engine: Engine, settings: GroundingSettings) -> Region | NoRegion:
-    if question.truth is None:
-        return NoRegion("no_truth")
-    conversation = grounding_conversation(question, settings.prompt_set)
-    (picture,) = question.images
-    in_pixels = box_conventions()[settings.box_convention].scale is None
-    text = format_box(
-        question.truth,
-        settings.box_convention,
-        image_size=picture.pixels.size,
-        encoded_size=engine.encoded_size(picture) if in_pixels else None,
-        frame=settings.box_frame,
-    )
-    told = Completion(text, engine.continuation(conversation, text), (), "eos")
-    return Region(question.truth, exchange=Exchange(conversation, told))
+    return NoRegion("no_truth") if question.truth is None else told_region(question, question.truth, engine, settings)
 
 
 CENTER = _Moved("center", _to_center)
 RANDOM = _Moved("random", _anywhere)
+SHIFTED = _Moved("shifted", _aside)
 WHOLE = _Moved("whole", _whole)
 TRUTH = _Truth()

@@ -30,7 +30,8 @@ class SecondPass(Protocol):
     """Lays out the conversations of the micro pathway.
 
     To add one is to write one module with such an object and to register it: in ``second_pass/__init__.py``, or from
-    another package under the entry-point group ``dualfocus_eval.second_pass``.
+    another package under the entry-point group ``dualfocus_eval.second_pass``. One that not every engine or
+    model can do is also a `grounding.base.EngineBound`.
     """
 
     @property

@@ -22,9 +22,11 @@ class _Released:
     needs: frozenset[Need] = frozenset({"micro_context_scores", "grounding_response"})
 
     def costs(self, candidates: Candidates) -> tuple[float, float] | None:
-        if candidates.scores is None or candidates.grounding_response is None:
+        response = candidates.grounding_response
+        # A response that the model is only said to have written has no log-probabilities.
+        if candidates.scores is None or response is None or not response.logprobs:
             return None
-        box = candidates.grounding_response.logprobs
+        box = response.logprobs
         return _joint(box, candidates.scores.macro), _joint(box, candidates.scores.micro)
 
 

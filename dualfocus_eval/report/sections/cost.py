@@ -12,7 +12,7 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["cost_section", "second_pass_share"]
+__all__ = ["cost_section", "of_servers", "second_pass_share", "totals"]
 
 _CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
 
@@ -21,6 +21,11 @@ def totals(run: Run) -> dict[str, float]:
     """Sums over all traced questions, by counter and by phase (``seconds_PHASE``)."""
     columns = [f"cost_{counter}" for counter in COUNTERS] + [f"seconds_{phase}" for phase in PHASES]
     return {name.removeprefix("cost_"): float(value) for name, value in run.answers[columns].sum().items()}
+
+
+def of_servers(run: Run) -> bool:
+    """Whether servers answered, which count neither images nor phases."""
+    return bool((run.record or {}).get("engine", {}).get("base_url"))
 
 
 def cost_section(run: Run) -> Section:
@@ -39,7 +44,7 @@ def cost_section(run: Run) -> Section:
         for name, column in (("boxes (A1)", "box"), ("macro answers", "macro"), ("micro answers", "micro"))
     ]
     positions = spent["tokens_prefilled"] + spent["tokens_reused"]
-    if (run.record or {}).get("engine", {}).get("base_url"):
+    if of_servers(run):
         return _on_servers(spent, positions, generated)
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
     counts = [

@@ -16,7 +16,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["main_section", "published_section", "published_tables"]
+__all__ = ["BENCHMARKS", "main_section", "published_part", "published_section", "published_tables"]
 
 BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "SEED-IMG": ("df_seed_img", "df_seed_img_mini"),
@@ -42,16 +42,18 @@ def _content() -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return content
 
 
-def main_section(run: Run) -> Section:
-    """Tables 1 and 2 in one, the run's own rows below the published ones."""
+def main_section(run: Run, tables: Sequence[int] = (1, 2)) -> Section:
+    """The rows of the paper's ``tables`` in one, those of the run below them."""
+    named = f"table{'s' if len(tables) > 1 else ''} {' and '.join(map(str, tables))}"
     text = (
-        "Rows marked published are the paper's (tables 1 and 2), measured by its authors on the full benchmarks. "
+        f"Rows marked published are the paper's ({named}), measured by its authors on the full benchmarks. "
         "The rows of this run were measured here."
     )
     found = {column: task for column, tasks in BENCHMARKS.items() if (task := _first(run, tasks))}
     if not found:
         return Section("main", "Beside the paper", text)
-    published = [_published_row(table, row) for table in published_tables()[:2] for row in table["rows"]]
+    sources = [table for table in published_tables() if table["table"] in tables]
+    published = [_published_row(table, row) for table in sources for row in table["rows"]]
     traced = run.answers["traced"][run.answers["task"].isin([*found.values()])]
     choices = [choice for choice in (_OWN if traced.any() else ("selected",)) if choice in run.choices]
     own = [_own_row(run, choice, found) for choice in choices]
@@ -85,6 +87,14 @@ def published_section() -> Section:
         f"published_figure_{one['figure']}": _table(one, f"Figure {one['figure']}") for one in _content()["figures"]
     }
     return Section("published", "The paper's tables", text, tables)
+
+
+def published_part(name: str) -> Section:
+    """What the paper says of ``table3`` or ``figure4``, as far as it is known here; else empty."""
+    whole = published_section()
+    key = f"published_{name.removeprefix('table').replace('figure', 'figure_')}"
+    text = f"Published by the paper's authors, not measured here. {_UNKNOWN}: the paper's text does not say it."
+    return Section(whole.name, "In the paper", text, {key: whole.tables[key]} if key in whole.tables else {})
 
 
 def _first(run: Run, tasks: Sequence[str]) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from dualfocus_eval.common.geometry import Box
 
@@ -14,6 +15,7 @@ __all__ = [
     "LABEL_SIDE",
     "NAMES",
     "PLACES",
+    "SIZES",
     "STICKER_SHAPES",
     "STICKER_SIDES",
     "Item",
@@ -21,6 +23,7 @@ __all__ = [
     "PixelBox",
     "Scene",
     "compose",
+    "enlarged",
     "mark_at",
     "within",
 ]
@@ -113,6 +116,8 @@ class Scene:
     width: int
     height: int
     items: tuple[Item, ...]
+    scale: int = 1
+    """How many times larger everything is painted than in the scenes that the embedded checkpoint was trained on."""
 
     @property
     def image_id(self) -> str:
@@ -131,14 +136,14 @@ class Scene:
         return (0, 0, self.width, self.height)
 
 
-def compose(seed: int, index: int) -> Scene:
-    """Scene ``index`` of the endless series ``seed``.
+def compose(seed: int, index: int, sizes: Sequence[tuple[int, int]] = SIZES) -> Scene:
+    """Scene ``index`` of the endless series ``seed``, of one of ``sizes`` (width and height in pixels).
 
     Three or four single objects, each the only one of its name, and in half of the scenes a group of two to four small
     ones that share a name and a colour.
     """
     rng = random.Random(f"dualfocus-scenes/{seed}/{index}")
-    width, height = rng.choice(SIZES)
+    width, height = rng.choice(sizes)
     place = rng.choice(PLACES)
     names = _names(rng, place, count=rng.randint(3, 4) + 1)
     placed: list[Item] = []
@@ -151,6 +156,22 @@ def compose(seed: int, index: int) -> Scene:
     if rng.random() < 0.5:
         placed.extend(_group(rng, names[-1], width, height, placed))
     return Scene(seed, index, place, width, height, tuple(placed))
+
+
+def enlarged(scene: Scene, scale: int) -> Scene:
+    """The scene with everything in it ``scale`` times as large."""
+
+    def scaled(box: PixelBox) -> PixelBox:
+        x1, y1, x2, y2 = box
+        return (scale * x1, scale * y1, scale * x2, scale * y2)
+
+    items = (
+        replace(item, box=scaled(item.box), mark=item.mark and replace(item.mark, box=scaled(item.mark.box)))
+        for item in scene.items
+    )
+    return replace(
+        scene, width=scale * scene.width, height=scale * scene.height, items=tuple(items), scale=scale * scene.scale
+    )
 
 
 def _names(rng: random.Random, place: str, count: int) -> list[str]:

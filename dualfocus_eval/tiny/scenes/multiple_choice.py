@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from dualfocus_eval.common.geometry import union
 from dualfocus_eval.tiny.scenes.layout import COLORS, NAMES, Item, Scene
-from dualfocus_eval.tiny.scenes.questions import SceneQuestion, with_article
+from dualfocus_eval.tiny.scenes.questions import ANSWERS, SceneQuestion, with_article
 
-__all__ = ["CHOICE_KINDS", "HINTS", "LETTERS", "SceneChoice", "choices_of", "with_answers"]
+__all__ = [
+    "CHOICE_KINDS", "HINTS", "LETTERS", "SceneChoice", "choices_of", "letter_in_turn", "lettered", "with_answers",
+    "without_letters",
+]  # fmt: skip
 
 LETTERS = "ABCD"
 HINTS = {
@@ -41,6 +44,28 @@ def choices_of(scene: Scene, kind: str, rng: random.Random) -> list[SceneChoice]
 def with_answers(asked: SceneQuestion, answers: Sequence[str]) -> SceneChoice:
     """``asked``, with every other of ``answers`` as a wrong one."""
     return SceneChoice(asked, tuple(other for other in answers if other != asked.answer))
+
+
+def without_letters(asked: SceneQuestion) -> SceneChoice | None:
+    """``asked`` with the other answers of its kind that are no option's letter; None where its own answer is one.
+
+    A text that is itself an option's letter would be two answers in one.
+    """
+    if asked.answer in LETTERS:
+        return None
+    return with_answers(asked, [answer for answer in ANSWERS[asked.kind] if answer not in LETTERS])
+
+
+def letter_in_turn(series: str, number: int) -> str:
+    """The right letter of question ``number`` of a series: of every four questions, each letter once."""
+    block, place = divmod(number, len(LETTERS))
+    return random.Random(f"{series}/{block}").sample(LETTERS, len(LETTERS))[place]
+
+
+def lettered(choice: SceneChoice, letter: str, rng: random.Random) -> list[str]:
+    """Four options in the order of their letters, the right one at ``letter`` among wrong ones by chance."""
+    wrong = iter(rng.sample(choice.wrong, len(LETTERS) - 1))
+    return [choice.asked.answer if each == letter else next(wrong) for each in LETTERS]
 
 
 def _identities(scene: Scene, rng: random.Random) -> Iterator[SceneChoice]:

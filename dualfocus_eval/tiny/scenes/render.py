@@ -95,7 +95,7 @@ def paint(scene: Scene) -> Image.Image:
     rng = random.Random(f"dualfocus-paint/{scene.seed}/{scene.index}")
     image = _backdrop(scene, rng)
     for item in scene.items:
-        _paint_item(image, item)
+        _paint_item(image, item, scene.scale)
     return image
 
 
@@ -109,7 +109,7 @@ def _backdrop(scene: Scene, rng: random.Random) -> Image.Image:
     for _ in range(rng.randint(6, 14)):
         x, y, length = rng.randint(0, scene.width), rng.randint(0, scene.height), rng.randint(10, 60)
         tone = _vary(upper if y < edge else lower, rng, 24)
-        draw.rectangle((x, y, x + length, y + rng.randint(2, 6)), fill=tone)
+        draw.rectangle((x, y, x + length * scene.scale, y + rng.randint(2, 6) * scene.scale), fill=tone)
     return image
 
 
@@ -119,26 +119,26 @@ def _vary(color: Color, rng: random.Random, amount: int = 12) -> Color:
     return (red, green, blue)
 
 
-def _paint_item(image: Image.Image, item: Item) -> None:
+def _paint_item(image: Image.Image, item: Item, scale: int) -> None:
     """Silhouette, texture inside it, outline, mark."""
     draw = ImageDraw.Draw(image)
     outline = _scaled(OUTLINES[item.name], item.box)
     draw.polygon(outline, fill=COLORS[item.color])
-    _paint_texture(image, item, outline)
+    _paint_texture(image, item, outline, scale)
     ink = (20, 20, 20) if item.color != "black" else (200, 200, 200)
-    draw.polygon(outline, outline=ink, width=3)
+    draw.polygon(outline, outline=ink, width=3 * scale)
     if item.mark is not None:
-        paint_mark(draw, item.mark, item.color)
+        paint_mark(draw, item.mark, item.color, scale)
 
 
-def _paint_texture(image: Image.Image, item: Item, outline: Points) -> None:
+def _paint_texture(image: Image.Image, item: Item, outline: Points, scale: int) -> None:
     x1, y1, x2, y2 = item.box
     side = x2 - x1
     inside = Image.new("1", (side, y2 - y1))
     ImageDraw.Draw(inside).polygon([(x - x1, y - y1) for x, y in outline], fill=1)
     texture, ink = MATERIALS[item.name]
     strokes = Image.new("1", inside.size)
-    _stroke(ImageDraw.Draw(strokes), texture, side, step=max(side // 6, 8))
+    _stroke(ImageDraw.Draw(strokes), texture, side, step=max(side // 6, 8 * scale))
     image.paste(ink, (x1, y1), ImageChops.logical_and(inside, strokes))
 
 
@@ -158,21 +158,22 @@ def _stroke(draw: ImageDraw.ImageDraw, texture: str, side: int, step: int) -> No
                 draw.ellipse((start - step // 3, row - step // 3, start + step // 3, row + step // 3), fill=1)
 
 
-def paint_mark(draw: ImageDraw.ImageDraw, mark: Mark, ground: str) -> None:
-    """A mark on a plain patch of the colour ``ground``, so that no texture runs into it."""
+def paint_mark(draw: ImageDraw.ImageDraw, mark: Mark, ground: str, scale: int = 1) -> None:
+    """A mark on a plain patch of the colour ``ground``, so that no texture runs into it; ``scale`` is the scene's."""
     x1, y1, x2, y2 = mark.box
-    draw.rectangle((x1 - 4, y1 - 4, x2 + 3, y2 + 3), fill=COLORS[ground])
+    margin = 4 * scale
+    draw.rectangle((x1 - margin, y1 - margin, x2 + margin - 1, y2 + margin - 1), fill=COLORS[ground])
     if mark.kind == "sticker":
         draw.polygon(_scaled(STICKERS[mark.shape], mark.box), fill=COLORS[mark.color])
         return
     ink = (20, 20, 20) if mark.color in ("white", "yellow", "orange") else (250, 250, 250)
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=COLORS[mark.color])
-    draw.text(((x1 + x2) / 2, (y1 + y2) / 2), mark.shape, fill=ink, font=_font(), anchor="mm")
+    draw.text(((x1 + x2) / 2, (y1 + y2) / 2), mark.shape, fill=ink, font=_font(scale), anchor="mm")
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(LABEL_SIDE)
+def _font(scale: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(LABEL_SIDE * scale)
 
 
 def _scaled(points: Points, box: PixelBox) -> list[tuple[float, float]]:

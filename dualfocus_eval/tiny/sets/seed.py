@@ -10,8 +10,15 @@ from typing import Any
 
 from dualfocus_eval.datasets.seed import DIMENSIONS, SEED_IMG
 from dualfocus_eval.tiny.scenes.layout import Scene
-from dualfocus_eval.tiny.scenes.multiple_choice import LETTERS, SceneChoice, choices_of, with_answers
-from dualfocus_eval.tiny.scenes.questions import ANSWERS, ask
+from dualfocus_eval.tiny.scenes.multiple_choice import (
+    LETTERS,
+    SceneChoice,
+    choices_of,
+    letter_in_turn,
+    lettered,
+    without_letters,
+)
+from dualfocus_eval.tiny.scenes.questions import ask
 from dualfocus_eval.tiny.sets.table import held_out, stored_image, write_table
 
 __all__ = ["write"]
@@ -40,7 +47,8 @@ def write(tasks: Path) -> list[Path]:
         rng = random.Random(f"seed-mini/{scene.index}")
         image = [stored_image(scene)]
         for dimension, choice in _chosen(scene, rng):
-            values = _values(choice, _letter(dimension, asked[dimension]), rng)
+            letter = letter_in_turn(f"seed-mini/letters/{dimension}", asked[dimension])
+            values = _values(choice, letter, rng)
             asked[dimension] += 1
             rows.append(
                 values | {
@@ -58,15 +66,9 @@ def _chosen(scene: Scene, rng: random.Random) -> list[tuple[int, SceneChoice]]:
     return [(dimension, rng.choice(found)) for dimension, found in by_dimension.items() if found][:PER_SCENE]
 
 
-def _letter(dimension: int, number: int) -> str:
-    """The right letter of a dimension's question: of every four, each letter once."""
-    block, place = divmod(number, len(LETTERS))
-    return random.Random(f"seed-mini/letters/{dimension}/{block}").sample(LETTERS, len(LETTERS))[place]
-
-
 def _values(choice: SceneChoice, letter: str, rng: random.Random) -> dict[str, str]:
-    wrong = iter(rng.sample(choice.wrong, len(LETTERS) - 1))
-    texts = {f"choice_{each.lower()}": choice.asked.answer if each == letter else next(wrong) for each in LETTERS}
+    options = zip(LETTERS, lettered(choice, letter, rng), strict=True)
+    texts = {f"choice_{each.lower()}": text for each, text in options}
     return {"question": choice.asked.question, "answer": letter, **texts}
 
 
@@ -76,6 +78,5 @@ def _choices(scene: Scene, dimension: int, rng: random.Random) -> Iterator[Scene
         yield from choices_of(scene, OWN_KINDS[dimension], rng)
         return
     for entry in ask(scene, rng):
-        # A text that is itself an option's letter would be two answers in one.
-        if entry.kind in OF_KINDS[dimension] and entry.answer not in LETTERS:
-            yield with_answers(entry, [answer for answer in ANSWERS[entry.kind] if answer not in LETTERS])
+        if entry.kind in OF_KINDS[dimension] and (choice := without_letters(entry)):
+            yield choice

@@ -25,7 +25,7 @@ FRAMES = ("whole", "crop", "close_up", "chart")
 like an optician's chart, a dozen marks and nothing else."""
 MIXTURE = ("macro", "grounding", "dualfocus", "choice")
 """Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop; multiple choice, in
-one round or two."""
+one round or two, as the mix has the kinds of plain questions and of both rounds."""
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
 MixtureName = Annotated[str, OneOf(lambda: MIXTURE)]
 

@@ -40,6 +40,8 @@ HINT_SHARE = 0.5
 TOKENS_SHARE = 0.3
 """Share of questions about writing whose prompt lists what is written in the image, as TextVQA's does."""
 MACRO_TURNS, GROUNDING_TURNS, MICRO_TURNS = 6, 5, 6
+_ROUNDS = ("macro", "dualfocus")
+"""The kinds that multiple choice is posed in, in equal parts: those of them that the mix has too, or else both."""
 PATCH_LABELS = {
     "mark_color": "mark_color",
     "mark_shape": "mark_shape",
@@ -93,6 +95,7 @@ class SceneConversations(Sequence[SceneSample]):
     ) -> None:
         self.seed, self.start, self.samples = seed, start, samples
         self.kinds, self.weights = tuple(mix), tuple(mix.values())
+        self.rounds = tuple(kind for kind in _ROUNDS if mix.get(kind, 0) > 0) or _ROUNDS
         self.prompt_set, self.margin = prompt_set, margin
 
     def __len__(self) -> int:
@@ -107,7 +110,7 @@ class SceneConversations(Sequence[SceneSample]):
         kind = rng.choices(self.kinds, self.weights)[0]
         if kind == "choice":
             posed = [as_choice(choice, rng) for choice in _choices(scene, rng)]
-            kind = rng.choice(("macro", "dualfocus"))
+            kind = rng.choice(self.rounds)
         else:
             posed = [_as_it_is(scene, entry, rng) for entry in balanced(ask(scene, rng), rng)]
         if kind == "macro":

@@ -67,6 +67,8 @@ def test_a_server_as_it_should_be(served: str, connected: Connect) -> None:
     engine = connected(served)
     assert (engine.two_pass_problem, engine.warnings) == (None, ())
     assert fitting_settings(Settings(), engine) == (Settings(), ())
+    with pytest.raises(UserError, match="grounding=attention: a model's attention can be read with engine=in_process"):
+        fitting_settings(Settings(grounding="attention"), engine)
 
 
 @pytest.mark.parametrize(

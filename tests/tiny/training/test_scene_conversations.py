@@ -167,6 +167,9 @@ def test_choices_ask_in_every_kind_and_after_both_numbers_of_rounds() -> None:
         for sample in conversations("choice", 30)
     }
     assert rounds == {1, 2}
+    plain = SceneConversations(5, 0, 30, {"macro": 1.0, "choice": 3.0}, prompt_set="released", margin=12.0)
+    images = {sum(part["type"] == "image" for one in sample.messages for part in one["content"]) for sample in plain}
+    assert images == {1}
     kinds = {
         kind for index in range(30) for kind in CHOICE_KINDS if choices_of(compose(5, index), kind, random.Random(0))
     }
