@@ -61,7 +61,7 @@ def done(site: Path, folder: Path, environment: dict[str, str]) -> Outcome:
     path = os.pathsep.join(filter(None, [str(site), environment.get("PYTHONPATH")]))
     return runner(folder, {**environment, "PYTHONPATH": path})(
         "lmms-eval", "--model", "dualfocus", "--tasks", "df_scenes_mini", "--limit", "8", "--batch_size", "4",
-        "--model_args", "grounding=center,selection=total_nll",
+        "--model_args", "grounding=middle,selection=total_nll",
     )  # fmt: skip
 
 
@@ -85,12 +85,12 @@ def forget() -> None:
 def test_a_run_uses_its_grounding_method_and_its_rule(done: Outcome) -> None:
     assert done.status == 0, done.output
     settings, sources = done.record["settings"], done.record["settings_from"]
-    assert (settings["grounding"], settings["selection"]) == ("center", "total_nll")
+    assert (settings["grounding"], settings["selection"]) == ("middle", "total_nll")
     assert (sources["grounding"], sources["selection"]) == ("argument", "argument")
     traces = read_traces(Path(done.record["traces"]))
     assert len(traces) == 8
     for trace in traces:
-        assert trace["grounding"]["method"] == "center"
+        assert trace["grounding"]["method"] == "middle"
         assert trace["grounding"]["response"] is None
         assert trace["grounding"]["box"] == {"x1": 0.25, "y1": 0.25, "x2": 0.75, "y2": 0.75}
         assert trace["micro"] is not None
@@ -106,7 +106,7 @@ def test_its_rule_is_in_report_gate_and_demonstration(
     assert "total_nll: each answer's total NLL in its own pathway." in page
     assert "ot installed here" not in page + capsys.readouterr().out
     run = read_run(folder / "output")
-    assert "released" not in run.rules  # it needs a grounding response, which `center` does not have
+    assert "released" not in run.rules  # it needs a grounding response, which `middle` does not have
     assert "total_nll" in score_table(run).header
     assert any("total_nll - macro" in str(row) for row in difference_table(run).rows)
     assert any("total_nll (from: argument)" in row for row in run_table(run).rows)
@@ -121,7 +121,7 @@ def test_a_run_is_reported_and_judged_where_the_package_is_not_installed(
     assert main(["report", str(folder / "output"), "--out", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "report.md").read_text()
     assert "own_context | micro_context | total_nll * | oracle" in page
-    told = "2 of the run's extensions not installed here (grounding=center, selection=total_nll)"
+    told = "2 of the run's extensions not installed here (grounding=middle, selection=total_nll)"
     assert told in page.replace("\\", "")
     assert told in capsys.readouterr().out
     baseline = str(tmp_path / "baseline.json")
@@ -133,9 +133,12 @@ def test_a_run_is_reported_and_judged_where_the_package_is_not_installed(
     ("given", "told"),
     [
         ("selection=total", "'total' is not one of: own_context, micro_context, released, total_nll"),
-        ("grounding=centre", "'centre' is not one of: text_box, center"),
+        (
+            "grounding=midle",
+            "'midle' is not one of: text_box, attention, detector, tiles, truth, shifted, center, random, whole, middle",
+        ),
         ("box_convention=per_cent", "gemma4, percent"),
-        ("grounding=center,selection=released", "grounding='center' does not have: choose another selection rule"),
+        ("grounding=middle,selection=released", "grounding='middle' does not have: choose another selection rule"),
     ],
 )
 def test_a_wrong_argument_is_told_the_names_that_it_adds(

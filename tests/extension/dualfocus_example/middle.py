@@ -1,4 +1,4 @@
-"""``grounding=center``: the middle quarter of the image, whatever the question. The model generates nothing for it."""
+"""``grounding=middle``: the middle quarter of the image, whatever the question. The model generates nothing for it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dualfocus_eval.method.question import Question
 
 
 @dataclass(frozen=True)
-class _Center:
-    name: str = "center"
+class _Middle:
+    name: str = "middle"
     version: int = 1
     responds: bool = False
 
@@ -26,4 +26,4 @@ class _Center:
         return [Region(Box(0.25, 0.25, 0.75, 0.75)) for _ in inputs]
 
 
-CENTER = _Center()
+MIDDLE = _Middle()
