@@ -155,7 +155,7 @@ def _sides(crop: Crop | None) -> Sequence[float]:
 
 
 def _corners(box: Box | None) -> Sequence[float]:
-    return (box.x1, box.y1, box.x2, box.y2) if box else (math.nan,) * 4
+    return box.corners if box else (math.nan,) * 4
 
 
 def _cost(trace: Trace) -> Sequence[float]:

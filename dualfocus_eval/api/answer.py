@@ -184,7 +184,7 @@ class Answer:
             "rule": self.rule,
             "macro": _candidate(self.macro, compared[0]),
             "micro": _candidate(self.micro, compared[1]),
-            "box": [self.box.x1, self.box.y1, self.box.x2, self.box.y2] if self.box else None,
+            "box": [*self.box.corners] if self.box else None,
             "box_pixels": list(self.box_pixels) if self.box_pixels else None,
             "region": [region.left, region.top, region.right, region.bottom] if region else None,
             "fallback": self.fallback,

@@ -151,7 +151,7 @@ def _scored(responses: Sequence[Response], convention: str, frame: str, family_c
 
 
 def _is_usable(box: Box) -> bool:
-    return min(box.x2 - box.x1, box.y2 - box.y1) >= THINNEST
+    return min(box.width, box.height) >= THINNEST
 
 
 def _is_written(text: str, convention: str) -> bool:

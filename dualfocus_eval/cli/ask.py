@@ -177,7 +177,7 @@ def _print(answer: Answer, console: Console) -> None:
 
     print_line(f"{answer.source}: {answer.question.stem}", console, "bold")
     if answer.box and answer.box_pixels:
-        corners = ", ".join(f"{corner:.2f}" for corner in (answer.box.x1, answer.box.y1, answer.box.x2, answer.box.y2))
+        corners = ", ".join(f"{corner:.2f}" for corner in answer.box.corners)
         left, top, right, bottom = answer.box_pixels
         print_line(f"box: [{corners}], pixels {left}, {top} to {right}, {bottom}", console)
     if region := answer.region:

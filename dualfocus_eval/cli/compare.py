@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualfocus_eval.cli.two_runs import add_runs, parse_runs, print_runs, read_runs, status_of
 from dualfocus_eval.common.errors import UserError
 
 __all__ = ["main"]
-
-WHOLE, LOST = 0, 1
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,10 +18,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises ``UserError`` where a run cannot be read or the runs have no question in common.
     """
-    chosen = _parser().parse_args(argv)
-    for place in (chosen.first, chosen.second):
-        if not place.exists():
-            raise UserError(f"there is no run {place}; name the --output_path of a run with --log_samples")
+    chosen = parse_runs(_parser(), argv)
     from rich.console import Console
 
     from dualfocus_eval.analysis.pairing import (
@@ -33,17 +29,13 @@ def main(argv: Sequence[str]) -> int:
         describe,
         pair_runs,
     )
-    from dualfocus_eval.analysis.reading import read_run
-    from dualfocus_eval.analysis.runs import print_faults
     from dualfocus_eval.common.tables import print_line, print_table
     from dualfocus_eval.report.run_comparison import comparison_table, flip_tables, flips_of, write_flips
 
-    first, second = read_run(chosen.first), read_run(chosen.second)
+    first, second = read_runs(chosen)
     compared = pair_runs(first, second)
     pairs, console = compared.rows, Console()
-    for letter, run in (("A", first), ("B", second)):
-        print_line(f"{letter}: {run.path}", console)
-        print_faults(run, console)
+    print_runs(first, second, console)
     if engines := changed_engine(first, second):
         print_line(f"engine: {engines}", console)
     if changed := changed_settings(first, second):
@@ -63,8 +55,7 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             raise UserError(f"--flips: {chosen.flips} cannot be written: {error}") from error
         print_line(f"{len(flips):,} flips: {chosen.flips}", console)
-    lost = any(run.lost or run.failures for run in (first, second))
-    return LOST if lost else WHOLE
+    return status_of(first, second)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
         "nothing to compare; 3 an error in dualfocus-eval itself.",
         allow_abbrev=False,
     )
-    parser.add_argument("first", type=Path, metavar="A", help="the --output_path of a run with --log_samples")
-    parser.add_argument("second", type=Path, metavar="B", help="another run of the same questions, by any model")
+    add_runs(parser, second="another run of the same questions, by any model")
     parser.add_argument("--flips", type=Path, metavar="FILE", help="write every question whose score changed, as CSV")
     return parser

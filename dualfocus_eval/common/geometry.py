@@ -25,13 +25,28 @@ class Box:
     y2: Number
 
     @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """(x1, y1, x2, y2)."""
+        return self.x1, self.y1, self.x2, self.y2
+
+    @property
+    def width(self) -> float:
+        """As a fraction of the image's; negative for an inverted box."""
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        """Likewise."""
+        return self.y2 - self.y1
+
+    @property
     def area(self) -> float:
         """Area as a fraction of the image; 0 for an inverted box."""
-        return max(0.0, self.x2 - self.x1) * max(0.0, self.y2 - self.y1)
+        return max(0.0, self.width) * max(0.0, self.height)
 
     def clipped(self) -> Box:
         """The part within the image; zero-sized where there is none."""
-        return Box(*(min(max(value, 0.0), 1.0) for value in (self.x1, self.y1, self.x2, self.y2)))
+        return Box(*(min(max(value, 0.0), 1.0) for value in self.corners))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def sample_of(kept: Kept, image_id: int, image: str, size: tuple[int, int], prom
         "id": f"vg_{kept.qa_id}",
         "image": image,
         "sub_image": crop_path(image_id, crop),
-        "box": [round(value, 6) for value in (box.x1, box.y1, box.x2, box.y2)],
+        "box": [round(value, 6) for value in box.corners],
         "crop": [crop.left, crop.top, crop.right, crop.bottom],
         "box_from": kept.source,
         "width": size[0],

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError, identifier, mapping, optional_text, required, text
-from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_members, read_row
+from dualfocus_eval.datasets.sources import ImageFolder, json_members, needed_file, read_row
 
 __all__ = ["GQA", "QUESTIONS", "SPLIT", "STRUCTURAL", "check_question", "load_questions"]
 
@@ -72,10 +71,7 @@ def check_question(record: Any) -> dict[str, Any]:
 
 
 def _files(source: Path) -> list[Path]:
-    path = find_file(source, QUESTIONS)
-    if path is None:
-        raise UserError(f"no {QUESTIONS} below {source}: this is GQA's question file")
-    return [path]
+    return [needed_file(source, "GQA's question file", QUESTIONS)]
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:

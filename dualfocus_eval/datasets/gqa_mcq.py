@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError, identifier, required, text
 from dualfocus_eval.datasets.gqa import QUESTIONS, SPLIT, STRUCTURAL, check_question
-from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_members, json_records, read_row
+from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_members, json_records, needed_file, read_row
 from dualfocus_eval.method.letters import option_index
 from dualfocus_eval.method.stems import stem_of, without_post_prompts
 
@@ -100,9 +99,7 @@ def _own_answer(question_id: str, record: Mapping[str, Any], options: tuple[str,
 
 
 def _files(source: Path) -> list[Path]:
-    path = find_file(source, PUBLISHED, "*gqa*mcq*.jsonl")
-    if path is None:
-        raise UserError(f"no {PUBLISHED} below {source}: this is the published question file of GQA-MCQ")
+    path = needed_file(source, "the published question file of GQA-MCQ", PUBLISHED, "*gqa*mcq*.jsonl")
     annotation = find_file(source, QUESTIONS)
     return [path, annotation] if annotation else [path]
 

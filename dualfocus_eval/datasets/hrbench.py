@@ -8,7 +8,7 @@ from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row
-from dualfocus_eval.datasets.sources import find_file
+from dualfocus_eval.datasets.sources import split_files
 from dualfocus_eval.datasets.tsv import LETTERS, cell_text, choice_fault, encoded_image, tsv_records
 
 __all__ = ["CATEGORIES", "HR_BENCH", "LETTERS"]
@@ -25,20 +25,15 @@ def _columns() -> Mapping[str, Any]:
     return {"index": Value("int64"), **dict.fromkeys(TEXTS, Value("string"))}
 
 
-def _found(source: Path) -> dict[str, Path]:
-    files = {split: find_file(source, name) for split, name in FILES.items()}
-    return {split: path for split, path in files.items() if path}
-
-
 def _files(source: Path) -> list[Path]:
-    files = _found(source)
+    files = split_files(source, FILES)
     if not files:
         raise UserError(f"neither {' nor '.join(FILES.values())} below {source}: these are HR-Bench's tables")
     return list(files.values())
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:
-    for split, path in _found(source).items():
+    for split, path in split_files(source, FILES).items():
         for where, cells in tsv_records(path, ("index", *TEXTS, "image")):
             yield Rejected(where, cells) if isinstance(cells, str) else _row(split, where, cells)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row, StoredImage
-from dualfocus_eval.datasets.sources import find_file
+from dualfocus_eval.datasets.sources import split_files
 from dualfocus_eval.datasets.tsv import LETTERS, cell_text, choice_fault, encoded_image, tsv_records
 
 __all__ = ["LETTERS", "MMBENCH_EN", "ROTATION"]
@@ -44,13 +44,8 @@ def _columns() -> Mapping[str, Any]:
     return {"index": Value("int64"), **dict.fromkeys(TEXTS, Value("string"))}
 
 
-def _found(source: Path) -> dict[str, Path]:
-    files = {split: find_file(source, name) for split, name in FILES.items()}
-    return {split: path for split, path in files.items() if path}
-
-
 def _files(source: Path) -> list[Path]:
-    files = _found(source)
+    files = split_files(source, FILES)
     if not files:
         names = " nor ".join(FILES.values())
         raise UserError(f"neither {names} below {source}: these are MMBench's tables")
@@ -58,7 +53,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:
-    for split, path in _found(source).items():
+    for split, path in split_files(source, FILES).items():
         images = _Images({}, {})
         for where, cells in _records(split, path):
             if isinstance(cells, str):

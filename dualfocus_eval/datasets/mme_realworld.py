@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError, identifier, required, text, texts
-from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_records, read_row
+from dualfocus_eval.datasets.sources import ImageFolder, json_records, needed_file, read_row
 
 __all__ = ["LETTERS", "MME_REALWORLD_LITE", "OPTIONS", "SUBTASKS", "TASKS", "bare_options"]
 
@@ -43,10 +42,7 @@ def bare_options(labelled: Sequence[str]) -> tuple[str, ...]:
 
 
 def _files(source: Path) -> list[Path]:
-    path = find_file(source, QUESTIONS)
-    if path is None:
-        raise UserError(f"no {QUESTIONS} below {source}: this is MME-RealWorld-Lite's question file")
-    return [path]
+    return [needed_file(source, "MME-RealWorld-Lite's question file", QUESTIONS)]
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, Rejected, Row
 from dualfocus_eval.datasets.fields import identifier, required, text
-from dualfocus_eval.datasets.sources import ImageFolder, find_file, json_records, read_row
+from dualfocus_eval.datasets.sources import ImageFolder, json_records, needed_file, read_row
 
 __all__ = ["SEED_IMG"]
 
@@ -30,10 +29,7 @@ def _columns() -> Mapping[str, Any]:
 
 
 def _files(source: Path) -> list[Path]:
-    path = find_file(source, "SEED-Bench.json", "SEED-Bench*.json")
-    if path is None:
-        raise UserError(f"no SEED-Bench.json below {source}: this is the release's question file")
-    return [path]
+    return [needed_file(source, "the release's question file", "SEED-Bench.json", "SEED-Bench*.json")]
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,16 @@ from dualfocus_eval.datasets.base import ImageFile, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError
 from dualfocus_eval.method.images import IMAGE_SUFFIXES
 
-__all__ = ["ImageFolder", "find_file", "json_items", "json_members", "json_records", "read_row"]
+__all__ = [
+    "ImageFolder",
+    "find_file",
+    "json_items",
+    "json_members",
+    "json_records",
+    "needed_file",
+    "read_row",
+    "split_files",
+]
 
 CHUNK = 1 << 20
 """Characters read at once of a large JSON file."""
@@ -24,6 +33,20 @@ LONGEST_ITEM = 1 << 26
 """Characters: where one entry is longer, a bracket is missing, and the rest of the file is not read into memory."""
 _DECODER = json.JSONDecoder()
 T = TypeVar("T")
+
+
+def needed_file(source: Path, what: str, *patterns: str) -> Path:
+    """`find_file`, which has to be there. Raises ``UserError`` that says ``what`` the file is."""
+    path = find_file(source, *patterns)
+    if path is None:
+        raise UserError(f"no {patterns[0]} below {source}: this is {what}")
+    return path
+
+
+def split_files(source: Path, names: Mapping[str, str]) -> dict[str, Path]:
+    """The files of these ``names`` that are below ``source``, by their splits."""
+    files = {split: find_file(source, name) for split, name in names.items()}
+    return {split: path for split, path in files.items() if path}
 
 
 def find_file(source: Path, *patterns: str) -> Path | None:

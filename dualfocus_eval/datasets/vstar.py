@@ -10,7 +10,7 @@ from typing import Any
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.datasets.base import Benchmark, ImageFile, Rejected, Row
 from dualfocus_eval.datasets.fields import FieldError, identifier, required, text
-from dualfocus_eval.datasets.sources import find_file, json_items, json_records, read_row
+from dualfocus_eval.datasets.sources import json_items, json_records, needed_file, read_row
 from dualfocus_eval.method.stems import StemAndOptions, stem_of
 
 __all__ = ["CATEGORIES", "LETTERS", "QUESTIONS", "VSTAR", "read_question"]
@@ -42,10 +42,7 @@ def read_question(record: Mapping[str, Any]) -> StemAndOptions:
 
 
 def _files(source: Path) -> list[Path]:
-    path = find_file(source, QUESTIONS)
-    if path is None:
-        raise UserError(f"no {QUESTIONS} below {source}: this is V*Bench's question file")
-    return [path]
+    return [needed_file(source, "V*Bench's question file", QUESTIONS)]
 
 
 def _rows(source: Path) -> Iterator[Row | Rejected]:

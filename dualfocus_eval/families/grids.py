@@ -37,7 +37,7 @@ class ImageGrid:
 
     def part(self, row: int, column: int, rows: int = 1, columns: int = 1) -> Box:
         """What ``rows`` by ``columns`` cells cover, the first of them at ``row`` and ``column``."""
-        width = (self.covers.x2 - self.covers.x1) / self.columns
-        height = (self.covers.y2 - self.covers.y1) / self.rows
+        width = self.covers.width / self.columns
+        height = self.covers.height / self.rows
         x, y = self.covers.x1 + column * width, self.covers.y1 + row * height
         return Box(x, y, x + columns * width, y + rows * height)

@@ -48,7 +48,7 @@ class Outcomes:
             "rule": rule,
             "nll_macro": json_number(costs[0]) if costs else None,
             "nll_micro": json_number(costs[1]) if costs else None,
-            "box": [box.x1, box.y1, box.x2, box.y2] if box else None,
+            "box": [*box.corners] if box else None,
             "fallback": _text(trace.fallback),
             "failure": _failure(trace.error),
         }

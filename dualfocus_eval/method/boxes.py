@@ -173,4 +173,4 @@ def _reordered(numbers: _Numbers, rules: Convention) -> _Numbers:
 
 def _thinner(box: Box, width: float, height: float) -> bool:
     tolerance = 1 - 1e-9
-    return box.x2 - box.x1 < width * tolerance or box.y2 - box.y1 < height * tolerance
+    return box.width < width * tolerance or box.height < height * tolerance

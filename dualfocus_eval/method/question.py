@@ -77,7 +77,7 @@ class Question:
                 self.stop,
                 self.system,
                 self.video,
-                *((self.truth.x1, self.truth.y1, self.truth.x2, self.truth.y2) if self.truth else ()),
+                *(self.truth.corners if self.truth else ()),
             ]
         )
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

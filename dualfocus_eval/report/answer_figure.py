@@ -85,7 +85,7 @@ def _outline(axis: Any, size: tuple[int, int], box: Box | None, crop: Crop | Non
     width, height = size
     line: dict[str, Any] = {"fill": False, "edgecolor": BOX}
     if box:
-        sides = (box.x2 - box.x1) * width, (box.y2 - box.y1) * height
+        sides = box.width * width, box.height * height
         axis.add_patch(Rectangle((box.x1 * width, box.y1 * height), *sides, linewidth=2.5, **line))
     if crop:
         axis.add_patch(Rectangle((crop.left, crop.top), *crop.size, linewidth=1.2, linestyle=(0, (4, 3)), **line))

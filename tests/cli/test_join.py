@@ -143,9 +143,6 @@ def test_runs_that_cannot_be_joined_are_refused(tmp_path: Path, capsys: pytest.C
     ):  # fmt: skip
         assert main(["join", str(run), str(place)]) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["join", str(run), str(run), "--rule", "released"])
-    assert "invalid choice: 'released'" in capsys.readouterr().err
 
 
 def test_runs_of_different_tasks_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ HEAVY = ("torch", "transformers", "datasets", "lmms_eval", "accelerate", "pandas
         (["sweep", "--tasks", "x", "--out", "y", "--grounding", "text_bax"], 2, "Did you mean text_box?"),
         (["compare", "--help"], 0, "McNemar's test"),
         (["compare", "nowhere", "."], 2, "there is no run nowhere"),
-        (["join", "--help"], 0, "own_context"),
+        (["join", "--help"], 0, "by perplexity"),
         (["join", "nowhere", "."], 2, "there is no run nowhere"),
         (["reproduce", "--help"], 0, "Runs that are finished are not made again"),
         (["reproduce", "table12"], 2, "invalid choice: 'table12'"),

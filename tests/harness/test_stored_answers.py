@@ -27,7 +27,13 @@ from tests.engines.checkpoint_changes import CHANGES, HARMLESS, byte, configurat
 from tests.method.test_settings import CHANGES as SETTINGS
 from tests.method.test_settings import others  # noqa: F401  # a fixture
 
-IN_KEY: dict[str, Any] = SETTINGS | {"jitter": 25, "image_aspect": "pad", "min_pixels": 100, "max_pixels": 100}
+IN_KEY: dict[str, Any] = SETTINGS | {
+    "attention_layer": 2,
+    "jitter": 25,
+    "image_aspect": "pad",
+    "min_pixels": 100,
+    "max_pixels": 100,
+}
 """Arguments whose value is a part of the key."""
 WITH: dict[str, dict[str, Any]] = {name: {"grounding": method} for name, method in ONLY_WITH.items()}
 WITH["jitter"] = {"grounding": "shifted", "jitter": 10}

@@ -133,10 +133,7 @@ def test_a_run_is_reported_and_judged_where_the_package_is_not_installed(
     ("given", "told"),
     [
         ("selection=total", "'total' is not one of: own_context, micro_context, released, total_nll"),
-        (
-            "grounding=midle",
-            "'midle' is not one of: text_box, attention, detector, tiles, truth, shifted, center, random, whole, middle",
-        ),
+        ("grounding=midle", "center, random, whole, middle. Did you mean middle?"),
         ("box_convention=per_cent", "gemma4, percent"),
         ("grounding=middle,selection=released", "grounding='middle' does not have: choose another selection rule"),
     ],

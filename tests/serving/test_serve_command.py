@@ -140,7 +140,7 @@ def test_weights_that_fit_nowhere_are_refused() -> None:
         (["dualfocus-tiny", "--gpus", "0"], "--gpus 0: give a number above 0"),
         (["dualfocus-tiny", "--gpu-memory", "nan"], "--gpu-memory nan: give a number above 0"),
         (["dualfocus-tiny", "--model_args", "engine=server,base_url=http://a"], "is not for this command"),
-        (["dualfocus-tiny", "--model_args", "grounding=random"], "grounding"),
+        (["dualfocus-tiny", "--model_args", "grounding=nowhere"], "grounding"),
     ],
 )
 def test_what_is_wrong_is_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,7 @@ def _window_sizes(grid: ImageGrid, image_size: Size) -> Iterator[tuple[int, int]
     shorter = min(image_size)
     base = min(grid.seen) if min(grid.seen) < shorter else shorter / 2
     cell = grid.part(0, 0)
-    width, height = (cell.x2 - cell.x1) * image_size[0], (cell.y2 - cell.y1) * image_size[1]
+    width, height = cell.width * image_size[0], cell.height * image_size[1]
     for scale in SCALES:
         rows, columns = round(scale * base / height), round(scale * base / width)
         yield min(max(rows, 1), grid.rows), min(max(columns, 1), grid.columns)

@@ -55,7 +55,7 @@ class Region:
 
     def __post_init__(self) -> None:
         _refuse_no_text(self.outcome)
-        box = Box(*(float(corner) for corner in (self.box.x1, self.box.y1, self.box.x2, self.box.y2)))
+        box = Box(*(float(corner) for corner in self.box.corners))
         object.__setattr__(self, "box", box)
         if not (0 <= box.x1 < box.x2 <= 1 and 0 <= box.y1 < box.y2 <= 1):
             raise ValueError(f"{box} is not a region of the image: it must be within 0 to 1, and not empty")

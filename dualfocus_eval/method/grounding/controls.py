@@ -53,12 +53,12 @@ class _Moved:
 
 
 def _to_center(box: Box, question: Question, settings: GroundingSettings) -> Box:
-    return _begun_at(box, (1 - _width(box)) / 2, (1 - _height(box)) / 2)
+    return _begun_at(box, (1 - box.width) / 2, (1 - box.height) / 2)
 
 
 def _anywhere(box: Box, question: Question, settings: GroundingSettings) -> Box:
     draw = random.Random(f"random region of {question.key}")
-    return _begun_at(box, draw.uniform(0, 1 - _width(box)), draw.uniform(0, 1 - _height(box)))
+    return _begun_at(box, draw.uniform(0, 1 - box.width), draw.uniform(0, 1 - box.height))
 
 
 def _aside(box: Box, question: Question, settings: GroundingSettings) -> Box:
@@ -71,7 +71,7 @@ def _aside(box: Box, question: Question, settings: GroundingSettings) -> Box:
     draw = random.Random(f"{settings.jitter_seed}/{question.key}")
     dx = draw.choice((-1, 1)) * settings.jitter / width
     dy = draw.choice((-1, 1)) * settings.jitter / height
-    return _begun_at(box, min(max(box.x1 + dx, 0), 1 - _width(box)), min(max(box.y1 + dy, 0), 1 - _height(box)))
+    return _begun_at(box, min(max(box.x1 + dx, 0), 1 - box.width), min(max(box.y1 + dy, 0), 1 - box.height))
 
 
 def _whole(box: Box, question: Question, settings: GroundingSettings) -> Box:
@@ -79,15 +79,7 @@ def _whole(box: Box, question: Question, settings: GroundingSettings) -> Box:
 
 
 def _begun_at(box: Box, x: float, y: float) -> Box:
-    return Box(x, y, x + _width(box), y + _height(box)).clipped()
-
-
-def _width(box: Box) -> float:
-    return box.x2 - box.x1
-
-
-def _height(box: Box) -> float:
-    return box.y2 - box.y1
+    return Box(x, y, x + box.width, y + box.height).clipped()
 
 
 @dataclass(frozen=True)

@@ -77,5 +77,5 @@ def _region(question: Question, detector: Detector, engine: Engine, settings: Gr
     found = detector.boxes(picture.pixels, phrases)
     if not found:
         return NoRegion("nothing_detected")
-    joined = union((box.x1, box.y1, box.x2, box.y2) for box in found)
+    joined = union(box.corners for box in found)
     return told_region(question, Box(*joined), engine, settings)

@@ -121,5 +121,4 @@ def _region(
         likelihoods.append(math.fsum(score.logprobs))
     odds = [yes - no for yes, no in zip(likelihoods[::2], likelihoods[1::2], strict=True)]
     best = sorted(range(len(tiles)), key=lambda number: -odds[number])[: settings.joined_tiles]
-    corners = [(tiles[number].x1, tiles[number].y1, tiles[number].x2, tiles[number].y2) for number in best]
-    return told_region(question, Box(*union(corners)), engine, settings)
+    return told_region(question, Box(*union(tiles[number].corners for number in best)), engine, settings)

@@ -215,7 +215,7 @@ def _written(scene: Scene, region: PixelBox) -> str:
 
 def _blurred(box: Box, rng: random.Random) -> Box:
     """What the model will really look at: its own box, off by a few hundredths."""
-    return Box(*(value + rng.gauss(0, 0.015) for value in (box.x1, box.y1, box.x2, box.y2))).clipped()
+    return Box(*(value + rng.gauss(0, 0.015) for value in box.corners)).clipped()
 
 
 def _sample(images: Sequence[Image.Image], rounds: Sequence[int], turns: Sequence[SceneTurn]) -> SceneSample:

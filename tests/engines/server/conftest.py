@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,3 +51,11 @@ def connected() -> Iterator[Connect]:
 def in_process() -> LocalEngine:
     """The embedded checkpoint in this process."""
     return load_engine(EngineConfig(EMBEDDED))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, as for a command in the foreground: shells have it ignored by what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

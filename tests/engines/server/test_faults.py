@@ -180,6 +180,7 @@ def _interrupted(engine: ServerEngine, number: int) -> None:
         engine.call_engine().generate([question(number)])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interruption_while_a_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled = threading.Event()
 

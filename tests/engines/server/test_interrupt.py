@@ -36,6 +36,7 @@ class Hanging(ServerDouble):
         return await super()._complete(request)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("concurrency", [_THREADS, 1])
 def test_questions_in_flight_end(connected: Connect, concurrency: int) -> None:
     double = Hanging(Path(EMBEDDED))
@@ -56,6 +57,7 @@ def test_questions_in_flight_end(connected: Connect, concurrency: int) -> None:
             completed(one)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_server_that_is_loading_is_not_waited_for_any_longer(connected: Connect) -> None:
     class Press(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
