@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dualfocus_eval.method.selection.calibration import Calibration, Term, Validation, signed
+from dualfocus_eval.method.selection.calibration import Calibration, Regression, Term, Validation, signed
 
 __all__ = ["KINDS", "by_one"]
 
@@ -15,9 +15,8 @@ def by_one(feature: str, weight: float = 3.0, kinds: tuple[str, ...] = KINDS, **
         "model": "tiny-1234",
         "settings": {},
         "tasks": {},
-        "intercept": 0.0,
-        "terms": (Term(feature, weight),),
-        "kinds": kinds,
+        "kinds": dict.fromkeys(kinds, Regression(0.0, (Term(feature, weight),))),
+        "unfitted": (),
         "validation": Validation(5, 1, {}, "own_context", (None, None, None)),
         "images": (),
     }

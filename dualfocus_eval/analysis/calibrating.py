@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,13 @@ from dualfocus_eval.method.selection.calibration import (
     Calibration,
     FittedTask,
     Interval,
+    Regression,
     Term,
     Validation,
     image_mark,
     signed,
 )
-from dualfocus_eval.method.selection.features import FEATURES, features_of, kind_feature, kinds_among
+from dualfocus_eval.method.selection.features import FEATURES, answer_kind, features_of
 from dualfocus_eval.method.settings import candidate_settings
 from dualfocus_eval.traces.record import Decision
 from dualfocus_eval.traces.trace_files import LoadCounts
@@ -40,29 +41,8 @@ FOLDS = 5
 """Groups of images; each is judged by a fit on the others."""
 PENALTY = 1.0
 """scikit-learn's C, with features of unit variance: its default."""
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """Questions that a rule has to decide and of which one answer scores higher."""
-
-    rows: pd.DataFrame
-    values: np.ndarray
-    """(questions, features): `FEATURES`, then those of each of ``kinds``."""
-    kinds: tuple[str, ...]
-
-    @property
-    def micro_better(self) -> np.ndarray:
-        return np.asarray(self.rows["score_micro"] > self.rows["score_macro"])
-
-    @property
-    def weights(self) -> np.ndarray:
-        """What is at stake."""
-        return np.asarray((self.rows["score_micro"] - self.rows["score_macro"]).abs())
-
-
-def _names(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    return (*FEATURES, *map(kind_feature, kinds))
+FEWEST = 5
+"""Questions with the better micro answer, and with the better macro answer, that a kind of answers is fitted on."""
 
 
 def calibrate(run: Run, place: Path) -> Calibration:
@@ -72,23 +52,19 @@ def calibrate(run: Run, place: Path) -> Calibration:
     """
     _refuse_unfit(run)
     rows = both_scored(run)
-    features = _features(run, place)
-    values = pd.Series([features.get((key, digest)) for key, digest in _identities(rows)], index=rows.index)
-    undecided = (rows["decision"] == Decision.NLL) & values.notna()
-    differing = undecided & (rows["score_macro"] != rows["score_micro"])
-    examples = _examples(rows[differing], values[differing])
-    _refuse_too_few(run, examples)
-    intercept, terms = _fitted(examples, np.ones(len(examples.rows), dtype=bool))
+    undecided = _undecided(rows, _features(run, place))
+    examples = undecided[undecided["stake"] != 0]
+    regressions = _fitted(examples)
+    _refuse_too_few(run, rows, regressions)
     record = run.record or {}
     return signed(
         Calibration(
             model=str(record["checkpoint"]),
             settings=candidate_settings(record["settings"]),
-            tasks=dict(_tasks(rows, differing)),
-            intercept=intercept,
-            terms=terms,
-            kinds=examples.kinds,
-            validation=_validated(run, rows, examples, values[undecided]),
+            tasks=dict(_tasks(rows, examples.index)),
+            kinds=regressions,
+            unfitted=tuple(sorted(set(examples["kind"]) - regressions.keys())),
+            validation=_validated(run, rows, undecided),
             images=tuple(sorted({image_mark(image) for image in rows["cluster"]})),
         )
     )
@@ -102,61 +78,62 @@ def _refuse_unfit(run: Run) -> None:
         raise UserError(f"{run.path} has no question with two answers that were both scored{fix}")
 
 
-def _refuse_too_few(run: Run, examples: _Examples) -> None:
-    better = int(examples.micro_better.sum())
-    images = examples.rows["cluster"].nunique()
-    if min(better, len(examples.rows) - better) < FOLDS or images < 2 * FOLDS:
+def _refuse_too_few(run: Run, rows: pd.DataFrame, regressions: Mapping[str, Regression]) -> None:
+    images = rows["cluster"].nunique()
+    if images < 2 * FOLDS or not regressions:
         raise UserError(
-            f"{run.path}: of the questions that perplexity decides, the micro answer scores higher in {better}, the "
-            f"macro answer in {len(examples.rows) - better}, about {images} images: a fit needs {FOLDS} of either and "
-            f"{2 * FOLDS} images; run more questions"
+            f"{run.path}: a fit needs {2 * FOLDS} images, and for one kind of answers at least, of the questions that "
+            f"perplexity decides, {FEWEST} with the better micro answer and {FEWEST} with the better macro answer; "
+            f"this run is about {images} images: run more questions"
         )
 
 
-def _features(run: Run, place: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """The features of each question by its key and digest, for those that have all."""
+def _features(run: Run, place: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The features of each question, and the ``kind`` of its answers, by its key and digest."""
     record = run.record or {}
-    found = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for trace in best_traces(find_traces(record, run.path, place), record, LoadCounts()):
-        candidates = candidates_of(trace)
-        if candidates and (values := features_of(candidates)):
-            found[trace.key, trace.question_digest] = values
+        if candidates := candidates_of(trace):
+            found[trace.key, trace.question_digest] = features_of(candidates) | {"kind": answer_kind(candidates)}
     return found
 
 
-def _identities(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    yield from zip(rows["key"], rows["question_digest"], strict=True)
+def _undecided(rows: pd.DataFrame, features: Mapping[tuple[str, str], Mapping[str, Any]]) -> pd.DataFrame:
+    """The questions that are left to the choice: `features.FEATURES`, ``kind``, ``cluster``, and what is at ``stake``,
+    the micro answer's score less the macro answer's.
 
-
-def _examples(rows: pd.DataFrame, values: pd.Series) -> _Examples:
-    kinds = tuple(sorted({kind for found in values for kind in kinds_among(found)}))
-    return _Examples(rows, _matrix(values, kinds), kinds)
-
-
-def _matrix(values: pd.Series, kinds: tuple[str, ...]) -> np.ndarray:
-    names = _names(kinds)
-    return np.array([[found.get(name, 0.0) for name in names] for found in values]).reshape(len(values), len(names))
-
-
-def _fitted(examples: _Examples, kept: np.ndarray) -> tuple[float, tuple[Term, ...]]:
-    """The intercept and the terms, from the examples that are ``kept``, (questions,) of bool.
-
-    Raises ``UserError`` where the same answer is the better one in all of them.
+    A feature that no question of the run has is left out; a question that lacks one of the others is not judged.
     """
+    left = rows[rows["decision"] == Decision.NLL]
+    identities = zip(left["key"], left["question_digest"], strict=True)
+    found = pd.DataFrame([features.get(identity, {}) for identity in identities], left.index, [*FEATURES, "kind"])
+    found = found.dropna(axis="columns", how="all").dropna()
+    return found.assign(cluster=left["cluster"], stake=left["score_micro"] - left["score_macro"])
+
+
+def _fitted(examples: pd.DataFrame) -> dict[str, Regression]:
+    """By kind of answers, for the kinds that have enough examples."""
+    if examples.empty:
+        return {}
+    fits = ((str(kind), _regression(of_kind)) for kind, of_kind in examples.groupby("kind"))
+    return {kind: found for kind, found in fits if found}
+
+
+def _regression(examples: pd.DataFrame) -> Regression | None:
     from sklearn.linear_model import LogisticRegression
 
-    if len(set(examples.micro_better[kept])) < 2:
-        raise UserError(
-            "without some images, the same answer is always the better one: run questions about more images"
-        )
-    values = examples.values[kept]
+    micro_better = (examples["stake"] > 0).to_numpy()
+    if min(micro_better.sum(), (~micro_better).sum()) < FEWEST:
+        return None
+    names = [name for name in FEATURES if name in examples]
+    values = examples[names].to_numpy(float)
     means, scales = values.mean(axis=0), values.std(axis=0)
     scales[scales < 1e-12] = 1.0  # a feature that is the same everywhere gets no weight
     model = LogisticRegression(C=PENALTY, max_iter=10_000)
-    model.fit((values - means) / scales, examples.micro_better[kept], sample_weight=examples.weights[kept])
-    columns = zip(_names(examples.kinds), model.coef_[0], means, scales, strict=True)
+    model.fit((values - means) / scales, micro_better, sample_weight=examples["stake"].abs())
+    columns = zip(names, model.coef_[0], means, scales, strict=True)
     terms = (Term(name, float(weight), float(mean), float(scale)) for name, weight, mean, scale in columns)
-    return float(model.intercept_[0]), tuple(terms)
+    return Regression(float(model.intercept_[0]), tuple(terms))
 
 
 def folds_of(clusters: pd.Series) -> list[np.ndarray]:
@@ -171,20 +148,17 @@ def folds_of(clusters: pd.Series) -> list[np.ndarray]:
     return folds
 
 
-def _validated(run: Run, rows: pd.DataFrame, examples: _Examples, undecided: pd.Series) -> Validation:
-    """The choice judged fold by fold. ``undecided`` has the features of the questions that are left to it."""
+def _validated(run: Run, rows: pd.DataFrame, undecided: pd.DataFrame) -> Validation:
+    """The choice judged fold by fold, as in a run: what it cannot judge keeps the macro answer."""
     takes_micro = pd.Series(picked_micro(rows, "macro"), index=rows.index)
     settled = rows["decision"] != Decision.NLL
     takes_micro[settled] = picked_micro(rows[settled], "selected")
-    values, of_image = _matrix(undecided, examples.kinds), rows["cluster"][undecided.index]
     for judged in folds_of(rows["cluster"]):
-        images = set(rows["cluster"][judged])
-        intercept, terms = _fitted(examples, ~examples.rows["cluster"].isin(images).to_numpy())
-        odds = intercept + sum(
-            term.coefficient * (column - term.mean) / term.scale for term, column in zip(terms, values.T, strict=True)
-        )
-        here = of_image.isin(images)
-        takes_micro[of_image.index[here]] = odds[here] >= 0
+        here = undecided["cluster"].isin(set(rows["cluster"][judged]))
+        regressions = _fitted(undecided[~here & (undecided["stake"] != 0)])
+        for kind, of_kind in undecided[here].groupby("kind"):
+            if str(kind) in regressions:
+                takes_micro[of_kind.index] = _odds(regressions[str(kind)], of_kind) >= 0
     scores = np.where(takes_micro, rows["score_micro"], rows["score_macro"])
     gap = gap_closed(run, rows, scores)
     shown = {heading(choice): scores_of(rows, choice) for choice in run.choices if choice != "selected"}
@@ -197,6 +171,11 @@ def _validated(run: Run, rows: pd.DataFrame, examples: _Examples, undecided: pd.
     )
 
 
+def _odds(regression: Regression, questions: pd.DataFrame) -> pd.Series:
+    values = questions[[term.feature for term in regression.terms]].astype(float)
+    return values.apply(lambda row: regression.odds(row.to_dict()), axis="columns")
+
+
 def _percent(scores: np.ndarray, rows: pd.DataFrame) -> Estimate:
     number = rate(scores, rows["cluster"])
     return Estimate(number.value, number.low, number.high)
@@ -207,9 +186,9 @@ def _interval(found: Estimate) -> Interval:
     return value, low, high
 
 
-def _tasks(rows: pd.DataFrame, differing: pd.Series) -> Iterator[tuple[str, FittedTask]]:
+def _tasks(rows: pd.DataFrame, differing: pd.Index) -> Iterator[tuple[str, FittedTask]]:
     for task, of_task in rows.groupby("task", sort=False):
         columns = ["key", "question_digest", "score_macro", "score_micro"]
         text = json.dumps(sorted(of_task[columns].itertuples(index=False, name=None)))
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        yield str(task), FittedTask(len(of_task), int(differing[of_task.index].sum()), digest)
+        yield str(task), FittedTask(len(of_task), int(of_task.index.isin(differing).sum()), digest)

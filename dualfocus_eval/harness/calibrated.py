@@ -9,6 +9,7 @@ from typing import Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.engines.running import RunEngine
+from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.selection.calibration import (
     Calibration,
     is_calibration,
@@ -42,20 +43,33 @@ def fitting_calibration(
 ) -> tuple[Calibration | None, Settings, tuple[str, ...]]:
     """What goes with the model of ``engine``: the calibration, the settings, and what the user is to be told.
 
-    Raises ``UserError`` for a calibration of another model. One that the checkpoint itself brings is left out there,
-    since an adapter or an image option makes another model of it; the default rule then decides. Of a server no files
-    are known: it is taken to run the checkpoint that the user says it does.
+    Raises ``UserError`` for a calibration of another model, or of features that these settings do not have. One that
+    the checkpoint itself brings is left out there, and under all other settings than those of its fit: the default rule
+    then decides. Of a server no files are known: it is taken to run the checkpoint that the user says it does.
     """
     if calibration is None or settings.strategy != "dualfocus":
         return None, settings, ()
-    own = source == "checkpoint"
-    if own and "server" in engine.environment:
-        return calibration, settings, _told(calibration, settings)
-    if own and not _is_of(calibration, engine.identity):
-        told = f"the checkpoint's own calibration was fitted on another model ({calibration.model}): not used"
-        return None, replace(settings, selection=Settings.selection), (f"{told}, selection={Settings.selection}",)
+    differing = _differing(calibration.settings, candidate_settings(asdict(settings)))
+    of_other_settings = f"answers of other settings: {', '.join(differing)}"
+    if source == "checkpoint":
+        same_model = "server" in engine.environment or _is_of(calibration, engine.identity)
+        if same_model and not differing:
+            return calibration, settings, ()
+        other = of_other_settings if same_model else f"another model ({calibration.model})"
+        told = f"the checkpoint's own calibration was fitted on {other}: not used, selection={Settings.selection}"
+        return None, replace(settings, selection=Settings.selection), (told,)
     refuse_other_model(calibration, engine.identity)
-    return calibration, settings, _told(calibration, settings)
+    _refuse_missing(calibration, settings)
+    return calibration, settings, (f"{calibration.name} was fitted on {of_other_settings}",) if differing else ()
+
+
+def _refuse_missing(calibration: Calibration, settings: Settings) -> None:
+    if "grounding_response" in calibration.needs and not GROUNDING[settings.grounding].responds:
+        raise UserError(
+            f"{calibration.name} looks at the model's own words for the region, which grounding={settings.grounding} "
+            "does not have: fit one on a run of this method (`dualfocus calibrate`), or choose another rule "
+            "(selection=NAME)"
+        )
 
 
 def refuse_other_model(calibration: Calibration, identity: str) -> None:
@@ -70,13 +84,6 @@ def refuse_other_model(calibration: Calibration, identity: str) -> None:
 def _is_of(calibration: Calibration, identity: str) -> bool:
     """The name of a checkpoint's folder is no part of the model."""
     return calibration.model.rpartition("-")[2] == identity.rpartition("-")[2]
-
-
-def _told(calibration: Calibration, settings: Settings) -> tuple[str, ...]:
-    differing = _differing(calibration.settings, candidate_settings(asdict(settings)))
-    if not differing:
-        return ()
-    return (f"{calibration.name} was fitted on answers of other settings: {', '.join(differing)}",)
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -83,12 +83,12 @@ def shown(section: Section, name: str) -> list[Mapping[str, Any]]:
 
 
 def test_what_can_be_learned_is_learned(fitted: Calibration) -> None:
-    weights = {term.feature: term.coefficient for term in fitted.terms}
+    weights = {term.feature: term.coefficient for term in fitted.kinds["short"].terms}
     assert max(weights, key=lambda name: abs(weights[name])) == "box_area"
     assert weights["box_area"] < 0
     assert fitted.validation.scores["calibrated"][0] == 100.0
     assert fitted.validation.closed == (1.0, 1.0, 1.0)
-    assert (fitted.model, fitted.kinds, len(fitted.images)) == (MODEL, ("short",), 40)
+    assert (fitted.model, [*fitted.kinds], fitted.unfitted, len(fitted.images)) == (MODEL, ["short"], (), 40)
     (task,) = fitted.tasks.values()
     assert (task.questions, task.differing) == (160, 160)
     assert "selection" not in fitted.settings
@@ -161,7 +161,7 @@ def test_a_run_that_it_decided_is_read_without_its_file(fitted: Calibration, tmp
     assert _closest_calls(run.answers, run.settings).notna().sum() == run.answers["gap"].notna().sum()
     with pytest.raises(UserError, match=f"was decided by {fitted.name}"):
         read_with(folder, decided, by_one("own_difference"))
-    recorded(folder, calibration=fitted.content | {"intercept": 5.0})
+    recorded(folder, calibration=fitted.content | {"unfitted": ["open"]})
     with pytest.raises(UserError, match="the calibration of the run was changed"):
         read_with(folder, decided)
 

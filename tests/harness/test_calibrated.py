@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,27 @@ def test_other_settings_than_those_of_the_fit_are_told(file: Path, engine: RunEn
     assert line == (
         f"{fitted.name} was fitted on answers of other settings: grounding text_box -> center, margin 25.0 -> 3.0"
     )
+
+
+def test_the_checkpoint_s_own_is_of_the_settings_of_its_fit(file: Path, engine: RunEngine) -> None:
+    fitted = resolve({"selection": str(file)}).calibration
+    assert fitted
+    same = Settings(selection=fitted.name)
+    assert fitting_calibration(fitted, same, engine, "checkpoint") == (fitted, same, ())
+    other = replace(same, second_pass="no_crop")
+    found, settings, (line,) = fitting_calibration(fitted, other, engine, "checkpoint")
+    assert (found, settings) == (None, Settings(second_pass="no_crop"))
+    assert line == (
+        "the checkpoint's own calibration was fitted on answers of other settings: second_pass append_crop -> no_crop: "
+        "not used, selection=micro_context"
+    )
+
+
+def test_one_that_needs_the_box_in_words_is_refused_where_there_are_none(engine: RunEngine) -> None:
+    fitted = by_one("box_nll", model=engine.identity)
+    settings = Settings(selection=fitted.name, grounding="tiles")
+    with pytest.raises(UserError, match="own words for the region, which grounding=tiles does not have: fit one on"):
+        fitting_calibration(fitted, settings, engine, "argument")
 
 
 def test_one_pathway_alone_has_no_choice(engine: RunEngine) -> None:

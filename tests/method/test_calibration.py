@@ -23,9 +23,11 @@ from dualfocus_eval.method.selection import RULES, costs_of, label_of, needs_of,
 from dualfocus_eval.method.selection.base import Candidates
 from dualfocus_eval.method.selection.calibration import (
     Calibration,
+    Regression,
     is_calibration,
     load_calibration,
     save_calibration,
+    signed,
 )
 from dualfocus_eval.method.selection.features import answer_kind, features_of
 from dualfocus_eval.method.settings import Settings, not_installed, settings_key, stored_settings
@@ -69,16 +71,18 @@ def test_its_costs_are_the_nlls_of_being_the_better_one() -> None:
     assert far == (pytest.approx(2e6), pytest.approx(0.0))
 
 
-def test_every_feature_has_a_number() -> None:
+def test_every_feature_that_is_known_has_a_number() -> None:
     found = features_of(pair((0.5, 0.25), (2.0, 1.5)))
     assert found == {
         "own_macro": 0.5, "own_micro": 0.25, "own_difference": 0.25,
         "context_macro": 2.0, "context_micro": 1.5, "context_difference": 0.5,
         "shared_words": 0.0, "box_area": pytest.approx(math.log(0.1)),
-        "kind_short": 1.0,
     }  # fmt: skip
     red = pair((0.5, 0.25), (2.0, 1.5), macro=said("The red car", 0.5), micro=said("a red bus", 0.25))
-    assert (features_of(red) or {})["shared_words"] == pytest.approx(1 / 3)
+    assert features_of(red)["shared_words"] == pytest.approx(1 / 3)
+    assert features_of(pair((1, 1), (1, 1), grounding_response=said("[0, 0, 1, 1]", 0.75)))["box_nll"] == 0.75
+    told = Completion("[0, 0, 1, 1]", (1,), (), "eos")
+    assert "box_nll" not in features_of(pair((1, 1), (1, 1), grounding_response=told))
 
 
 @pytest.mark.parametrize(
@@ -97,13 +101,29 @@ def test_the_kind_says_which_pathway_says_yes(macro: str, micro: str, kind: Answ
 
 @pytest.mark.parametrize(
     "changes",
-    [{"scores": None}, {"box": None}, {"macro": said("red", math.inf)}, {"kind": "open"}],
-    ids=["no scores", "no box", "not finite", "another kind"],
+    [{"macro": said("red", math.inf)}, {"kind": "open"}],
+    ids=["not finite", "another kind"],
 )
 def test_what_it_does_not_know_it_does_not_choose(changes: dict[str, Any]) -> None:
     fitted = by_one("own_difference", kinds=("short",))
     assert fitted.costs(pair((1.0, 2.0), (1.0, 2.0))) is not None
     assert fitted.costs(pair((1.0, 2.0), (1.0, 2.0), **changes)) is None
+
+
+def test_each_kind_of_answers_has_its_own_regression() -> None:
+    towards_micro, towards_macro = (Regression(intercept, ()) for intercept in (1.0, -1.0))
+    fitted = by_one("own_difference")
+    fitted = signed(replace(fitted, kinds={"short": towards_micro, "open": towards_macro}))
+    for kind, wanted in (("short", "micro"), ("open", "macro")):
+        assert picks(pair((1.0, 1.0), (1.0, 1.0), kind=AnswerKind(kind)), fitted)[fitted.name] == wanted
+
+
+def test_what_it_does_not_look_at_may_be_missing() -> None:
+    fitted = by_one("own_difference")
+    assert fitted.costs(pair((1.0, 2.0), (1.0, 2.0), box=None, scores=None)) is not None
+    by_box = by_one("box_nll")
+    assert by_box.costs(pair((1.0, 2.0), (1.0, 2.0))) is None
+    assert by_box.needs == {"micro_context_scores", "grounding_response"}
 
 
 def asked(fitted: Calibration, **given: Any) -> list[Trace]:
@@ -146,7 +166,7 @@ def test_a_question_that_it_cannot_judge_falls_back_by_name_and_is_counted() -> 
         summary.add_trace(trace)
     assert summary.fallbacks == {"not_calibrated": 2}
     unscored = replace(traces[0], scores=None)
-    fitted = by_one("own_difference")
+    fitted = by_one("context_difference")
     assert reselect(unscored, fitted.name, fitted).fallback == "scoring_failed"
     assert reselect(traces[0], fitted.name, fitted).fallback is None
 
@@ -187,17 +207,21 @@ def test_its_file_holds_all_of_it(tmp_path: Path) -> None:
 Change = Callable[[dict[str, Any]], Any]
 
 
+def term(content: dict[str, Any]) -> dict[str, Any]:
+    return content["kinds"]["short"]["terms"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
         (lambda content: content.update(version=0), "version 0, and this package reads 1"),
         (lambda content: content.update(format=7), "format 7, and this package reads 1"),
-        (lambda content: content.pop("terms"), "it lacks format, version, terms or digest"),
-        (lambda content: content.pop("intercept"), "intercept is missing"),
-        (lambda content: content.update(intercept="much"), "intercept: 'much' is not a number"),
-        (lambda content: content["terms"][0].update(feature="mood"), "unknown feature 'mood'"),
-        (lambda content: content["terms"][0].update(scale=0), "scale: 0 must be above 0"),
-        (lambda content: content["terms"][0].update(coefficient=2.5), "was changed since it was written"),
+        (lambda content: content.pop("kinds"), "it lacks format, version, kinds or digest"),
+        (lambda content: content["kinds"]["short"].pop("intercept"), "intercept is missing"),
+        (lambda content: content["kinds"]["short"].update(intercept="much"), "intercept: 'much' is not a number"),
+        (lambda content: term(content).update(feature="mood"), "unknown feature 'mood'"),
+        (lambda content: term(content).update(scale=0), "scale: 0 must be above 0"),
+        (lambda content: term(content).update(coefficient=2.5), "was changed since it was written"),
         (lambda content: content.update(model="other"), "was changed since it was written"),
         (lambda content: content.update(comment="mine"), "unknown key 'comment'"),
     ],

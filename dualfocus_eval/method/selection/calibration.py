@@ -1,4 +1,5 @@
-"""A calibrated choice: a logistic regression on what a trace has, fitted on one run and kept in a file.
+"""A calibrated choice: a logistic regression on what a trace has, fitted on one run and kept in a file. Each kind of
+answers has a regression of its own.
 
 It is a selection rule of one model. Its costs are the NLLs of each candidate being the better one, in nats, so that the
 lower one is selected as under every rule.
@@ -24,7 +25,13 @@ from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.common.files import open_regular, replacing
 from dualfocus_eval.common.validation import CLOSED, validated
 from dualfocus_eval.method.selection.base import Candidates, Need
-from dualfocus_eval.method.selection.features import FEATURES, FEATURES_VERSION, answer_kind, features_of, kind_feature
+from dualfocus_eval.method.selection.features import (
+    FEATURES,
+    FEATURES_VERSION,
+    RESPONSE_FEATURE,
+    answer_kind,
+    features_of,
+)
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -32,6 +39,7 @@ __all__ = [
     "CALIBRATION_NEEDS",
     "Calibration",
     "FittedTask",
+    "Regression",
     "Term",
     "Validation",
     "image_mark",
@@ -86,6 +94,26 @@ class Term:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class Regression:
+    """For one kind of answers: the log-odds that the micro answer is the better one, ``intercept`` plus ``terms``."""
+
+    intercept: float
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({term.feature for term in self.terms} - FEATURES.keys()):
+            raise ValueError(f"unknown feature {unknown[0]!r}")
+
+    def odds(self, values: Mapping[str, float]) -> float | None:
+        """The log-odds by the features ``values``; None where one is missing."""
+        if any(term.feature not in values for term in self.terms):
+            return None
+        return self.intercept + math.fsum(
+            term.coefficient * (values[term.feature] - term.mean) / term.scale for term in self.terms
+        )
+
+
+@dataclass(frozen=True, config=CLOSED)
 class FittedTask:
     """What a calibration was fitted on, of one task."""
 
@@ -114,7 +142,7 @@ class Validation:
 class Calibration:
     """A fitted choice; a selection rule (`base.SelectionRule`) of the model that it was fitted on.
 
-    The log-odds that the micro answer is the better one are ``intercept`` plus all ``terms``. `signed` makes one.
+    `signed` makes one.
     """
 
     model: str
@@ -122,10 +150,10 @@ class Calibration:
     settings: Mapping[str, Any]
     """Settings of the run that it was fitted on."""
     tasks: Mapping[str, FittedTask]
-    intercept: float
-    terms: tuple[Term, ...]
-    kinds: tuple[str, ...]
-    """`features.answer_kind` of the answers that it was fitted on; of others it knows nothing."""
+    kinds: Mapping[str, Regression]
+    """By `features.answer_kind`; of answers of other kinds it knows nothing."""
+    unfitted: tuple[str, ...]
+    """Kinds of answers that the run had too few of."""
     validation: Validation
     images: tuple[str, ...]
     """`image_mark` of every image that it was fitted on, sorted."""
@@ -133,11 +161,6 @@ class Calibration:
     version: int = FEATURES_VERSION
     digest: str = ""
     """Of all the rest."""
-
-    def __post_init__(self) -> None:
-        known = {*FEATURES, *map(kind_feature, self.kinds)}
-        if unknown := sorted({term.feature for term in self.terms} - known):
-            raise ValueError(f"unknown feature {unknown[0]!r}")
 
     @property
     def name(self) -> str:
@@ -150,16 +173,15 @@ class Calibration:
 
     @property
     def needs(self) -> frozenset[Need]:
-        return CALIBRATION_NEEDS
+        looks_at = {term.feature for regression in self.kinds.values() for term in regression.terms}
+        return CALIBRATION_NEEDS | ({"grounding_response"} if RESPONSE_FEATURE in looks_at else set())
 
     def costs(self, candidates: Candidates) -> tuple[float, float] | None:
         """None where a feature is missing, or where the answers are of a kind that it was not fitted on."""
-        values = features_of(candidates)
-        if values is None or answer_kind(candidates) not in self.kinds:
+        regression = self.kinds.get(answer_kind(candidates))
+        odds = regression.odds(features_of(candidates)) if regression else None
+        if odds is None:
             return None
-        odds = self.intercept + math.fsum(
-            term.coefficient * (values.get(term.feature, 0.0) - term.mean) / term.scale for term in self.terms
-        )
         return _softplus(odds), _softplus(-odds)
 
     @cached_property
@@ -216,8 +238,8 @@ def load_calibration(path: Path) -> Calibration:
 
 def read_calibration(content: Any, where: str) -> Calibration:
     """The calibration that decoded JSON describes. Raises ``UserError``, beginning with ``where``."""
-    if not isinstance(content, dict) or not {"format", "version", "terms", "digest"} <= content.keys():
-        raise UserError(f"{where} is none: it lacks format, version, terms or digest; {_AGAIN}")
+    if not isinstance(content, dict) or not {"format", "version", "kinds", "digest"} <= content.keys():
+        raise UserError(f"{where} is none: it lacks format, version, kinds or digest; {_AGAIN}")
     for name, current in (("format", FORMAT), ("version", FEATURES_VERSION)):
         if content[name] != current:
             raise UserError(f"{where} has {name} {content[name]!r:.20}, and this package reads {current}; {_AGAIN}")

@@ -1,22 +1,24 @@
-"""What a calibrated choice looks at: numbers that every trace of two scored candidates has."""
+"""What a calibrated choice looks at: numbers that a trace of two scored candidates has."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from dualfocus_eval.method.question import AnswerKind
 from dualfocus_eval.method.selection.base import Candidates
 from dualfocus_eval.method.selection.deciding import normalised
 
-__all__ = ["FEATURES", "FEATURES_VERSION", "answer_kind", "features_of", "kind_feature", "kinds_among"]
+__all__ = ["FEATURES", "FEATURES_VERSION", "RESPONSE_FEATURE", "answer_kind", "features_of"]
 
 FEATURES_VERSION = 1
 """Raised when a feature changes its meaning: a calibration fitted before says nothing of it."""
 
+RESPONSE_FEATURE = "box_nll"
+"""The one that only grounding methods with a response have."""
+
 _SMALLEST_AREA = 1e-6
 """Of a box, as a fraction of the image: its logarithm is finite."""
-_KIND = "kind_"
 
 
 def _scored(read: Callable[[float, float], float]) -> Callable[[Candidates], float]:
@@ -40,6 +42,11 @@ def _box_area(candidates: Candidates) -> float:
     return math.log(max(candidates.box.area, _SMALLEST_AREA)) if candidates.box else math.nan
 
 
+def _box_nll(candidates: Candidates) -> float:
+    """NaN without a response, and of one that the model is only said to have written."""
+    return candidates.grounding_response.nll if candidates.grounding_response else math.nan
+
+
 FEATURES: Mapping[str, Callable[[Candidates], float]] = {
     "own_macro": lambda candidates: candidates.macro.nll,
     "own_micro": lambda candidates: candidates.micro.nll,
@@ -49,9 +56,11 @@ FEATURES: Mapping[str, Callable[[Candidates], float]] = {
     "context_difference": _scored(lambda macro, micro: macro - micro),
     "shared_words": _shared_words,
     "box_area": _box_area,
+    RESPONSE_FEATURE: _box_nll,
 }
 """By name: NLLs in nats per token, ``own`` in each answer's own pathway, ``context`` of both in the micro pathway's
-context, ``difference`` being macro's less micro's; agreement of the answers, from 0 to 1; the box."""
+context, ``difference`` being macro's less micro's; agreement of the answers, from 0 to 1; the box, and the NLL of the
+grounding response."""
 
 
 def answer_kind(candidates: Candidates) -> str:
@@ -66,19 +75,7 @@ def answer_kind(candidates: Candidates) -> str:
     return str(candidates.kind)
 
 
-def kind_feature(kind: str) -> str:
-    """The feature that is 1 for answers of that kind, else 0."""
-    return f"{_KIND}{kind}"
-
-
-def kinds_among(features: Iterable[str]) -> Iterator[str]:
-    """The kinds whose `kind_feature` is among ``features``."""
-    return (name.removeprefix(_KIND) for name in features if name.startswith(_KIND))
-
-
-def features_of(candidates: Candidates) -> dict[str, float] | None:
-    """The features by name, that of the answers' kind included; None where one is unknown or no finite number."""
+def features_of(candidates: Candidates) -> dict[str, float]:
+    """The features by name: those that are known and finite."""
     values = {name: float(feature(candidates)) for name, feature in FEATURES.items()}
-    if not all(map(math.isfinite, values.values())):
-        return None
-    return values | {kind_feature(answer_kind(candidates)): 1.0}
+    return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -76,13 +76,17 @@ def _row(run: Run, name: str, rows: pd.DataFrame) -> tuple[Cell, ...]:
 
 def _terms(calibration: Calibration) -> Table:
     """What speaks for the micro answer."""
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (term.feature, Number(term.coefficient, decimals=2), Number(term.mean, decimals=3))
-        for term in calibration.terms
+    fits = calibration.kinds
+    weights = {kind: {term.feature: term.coefficient for term in fit.terms} for kind, fit in fits.items()}
+    features = dict.fromkeys(name for of_kind in weights.values() for name in of_kind)
+    rows = tuple(
+        (name, *(Number(of_kind.get(name, math.nan), decimals=2) for of_kind in weights.values())) for name in features
     )
+    constant = ("constant", *(Number(fit.intercept, decimals=2) for fit in fits.values()))
     notes = (
-        "weight: change of the log-odds that the micro answer is the better one, for one standard deviation. own: in "
-        "each answer's own pathway; context: both in the micro pathway's; NLL in nats, difference: macro - micro.",
+        "By kind of the answers: the change of the log-odds that the micro answer is the better one, for one standard "
+        "deviation; constant: the log-odds where all features have their means. own: in each answer's own pathway; "
+        "context: both in the micro pathway's; NLL in nats, difference: macro - micro; box_nll: NLL of the box's text.",
         f"Fitted on {', '.join(calibration.tasks)}; model {calibration.model}.",
     )
-    return Table("What the calibrated choice weighs", ("feature", "weight", "mean"), (rows,), notes)
+    return Table("What the calibrated choice weighs", ("feature", *fits), (rows, (constant,)), notes)
