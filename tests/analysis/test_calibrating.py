@@ -24,7 +24,7 @@ from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections.calibration import calibration_section
 from dualfocus_eval.report.sections.strategies import strategy_section
 from dualfocus_eval.tiny.effect import SCENES
-from dualfocus_eval.traces.record import ContextScores, ImageInfo
+from dualfocus_eval.traces.record import ContextScores
 from tests.analysis.runs import Answered, answered, read_with, scene, write_run
 from tests.calibrations import by_one
 
@@ -200,7 +200,7 @@ def test_a_run_with_nothing_to_choose_is_refused(tmp_path: Path, changes: dict[s
 def test_too_few_questions_are_refused(tmp_path: Path) -> None:
     answers = questions(8)
     folder = written(tmp_path / "run", answers)
-    with pytest.raises(UserError, match="in 4, the macro answer in 4, about 8 images: a fit needs 5 of either"):
+    with pytest.raises(UserError, match=r"a fit needs 10 images, .* this run is about 8 images: run more questions"):
         calibrate(read_with(folder, answers), folder)
     unscored = [replace(one, trace=replace(one.trace, scores=None)) for one in questions(40)]
     folder = written(tmp_path / "unscored", unscored)
@@ -208,14 +208,23 @@ def test_too_few_questions_are_refused(tmp_path: Path) -> None:
         calibrate(read_with(folder, unscored), folder)
 
 
-def test_one_side_in_one_fold_is_refused(tmp_path: Path) -> None:
-    """Macro is right about one image only: whichever fold that is in, the others have nothing to tell it by."""
-    answers = [question(number) for number in range(0, 80, 2)]
-    answers += [question(81 + 2 * number) for number in range(6)]
-    one = [replace(a, trace=replace(a.trace, images=(ImageInfo("f" * 16, 400, 200),))) for a in answers[40:]]
-    folder = written(tmp_path / "run", [*answers[:40], *one])
-    with pytest.raises(UserError, match="the same answer is always the better one"):
-        calibrate(read_with(folder, [*answers[:40], *one]), folder)
+def test_a_kind_with_too_few_questions_is_not_fitted(tmp_path: Path) -> None:
+    """Its questions keep the macro answer, in a run and in the folds; a fit of nothing else is refused."""
+    rare = [question(number) for number in range(1000, 1008, 2)]
+    rare = [replace(one, trace=replace(one.trace, kind="open")) for one in rare]
+    folder = written(tmp_path / "run", [*questions(), *rare])
+    fitted = calibrate(read_with(folder, [*questions(), *rare]), folder)
+    assert ([*fitted.kinds], fitted.unfitted) == (["short"], ("open",))
+    assert fitted.validation.scores["calibrated"][0] == pytest.approx(100 * 160 / 164, abs=1e-3)
+    sided = [question(number) for number in range(0, 80, 2)]
+    folder = written(tmp_path / "sided", sided)
+    with pytest.raises(UserError, match="5 with the better micro answer and 5 with the better macro answer"):
+        calibrate(read_with(folder, sided), folder)
+
+
+def test_a_feature_that_no_question_has_is_left_out(fitted: Calibration) -> None:
+    assert "box_area" in {term.feature for term in fitted.kinds["short"].terms}
+    assert "box_nll" not in {term.feature for term in fitted.kinds["short"].terms}
 
 
 def test_a_gap_that_is_none_has_no_share(fitted: Calibration, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dualfocus_eval.cli.main import main
+from dualfocus_eval.cli.sweep import _one_rule
 from dualfocus_eval.method.selection.calibration import load_calibration
 from tests.analysis.runs import documents_of
 from tests.analysis.test_calibrating import questions, written
@@ -53,3 +54,9 @@ def test_no_run_and_no_calibration_are_misuse(tmp_path: Path, capsys: pytest.Cap
     arguments = ["report", str(tmp_path), "--out", str(tmp_path / "report"), "--calibration", str(tmp_path / "c.json")]
     assert main(arguments) == 2
     assert "c.json does not exist; `dualfocus calibrate RUN --out FILE` makes one" in capsys.readouterr().err
+
+
+def test_one_rule_decides_in_every_setting_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _one_rule({}) == "selection=micro_context"
+    assert "sweep: selection=micro_context in every setting: the checkpoint's own" in capsys.readouterr().err
+    assert _one_rule({"selection": "released"}) == ""
