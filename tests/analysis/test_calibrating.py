@@ -222,9 +222,21 @@ def test_a_kind_with_too_few_questions_is_not_fitted(tmp_path: Path) -> None:
         calibrate(read_with(folder, sided), folder)
 
 
-def test_a_feature_that_no_question_has_is_left_out(fitted: Calibration) -> None:
-    assert "box_area" in {term.feature for term in fitted.kinds["short"].terms}
-    assert "box_nll" not in {term.feature for term in fitted.kinds["short"].terms}
+def test_a_feature_that_no_question_has_is_left_out(fitted: Calibration, tmp_path: Path) -> None:
+    assert "grounding_response" in fitted.needs
+    silent = [replace(one, trace=replace(one.trace, grounding=_silent(one))) for one in questions()]
+    folder = written(tmp_path / "run", silent)
+    found = calibrate(read_with(folder, silent), folder)
+    assert {term.feature for term in fitted.kinds["short"].terms} - {
+        term.feature for term in found.kinds["short"].terms
+    } == {"box_nll"}
+    assert "grounding_response" not in found.needs
+
+
+def _silent(one: Answered) -> Any:
+    """Its grounding by a method that has the model write nothing."""
+    assert one.trace.grounding
+    return replace(one.trace.grounding, response=None)
 
 
 def test_a_gap_that_is_none_has_no_share(fitted: Calibration, tmp_path: Path) -> None:

@@ -80,7 +80,9 @@ def test_every_feature_that_is_known_has_a_number() -> None:
     }  # fmt: skip
     red = pair((0.5, 0.25), (2.0, 1.5), macro=said("The red car", 0.5), micro=said("a red bus", 0.25))
     assert features_of(red)["shared_words"] == pytest.approx(1 / 3)
-    assert features_of(pair((1, 1), (1, 1), grounding_response=said("[0, 0, 1, 1]", 0.75)))["box_nll"] == 0.75
+    for nll, known in ((0.75, 0.75), (0.0, 1e-4)):
+        found = features_of(pair((1, 1), (1, 1), grounding_response=said("[0, 0, 1, 1]", nll)))
+        assert found["box_nll"] == pytest.approx(math.log(known))
     told = Completion("[0, 0, 1, 1]", (1,), (), "eos")
     assert "box_nll" not in features_of(pair((1, 1), (1, 1), grounding_response=told))
 

@@ -19,6 +19,8 @@ RESPONSE_FEATURE = "box_nll"
 
 _SMALLEST_AREA = 1e-6
 """Of a box, as a fraction of the image: its logarithm is finite."""
+_SMALLEST_NLL = 1e-4
+"""In nats: the same for the logarithm of an NLL."""
 
 
 def _scored(read: Callable[[float, float], float]) -> Callable[[Candidates], float]:
@@ -43,8 +45,12 @@ def _box_area(candidates: Candidates) -> float:
 
 
 def _box_nll(candidates: Candidates) -> float:
-    """NaN without a response, and of one that the model is only said to have written."""
-    return candidates.grounding_response.nll if candidates.grounding_response else math.nan
+    """Logarithm of the NLL; NaN without a response, and of one that the model is only said to have written.
+
+    A confident box has an NLL of a few hundredths, and the differences among those count.
+    """
+    nll = candidates.grounding_response.nll if candidates.grounding_response else math.nan
+    return nll if math.isnan(nll) else math.log(max(nll, _SMALLEST_NLL))
 
 
 FEATURES: Mapping[str, Callable[[Candidates], float]] = {
@@ -60,7 +66,7 @@ FEATURES: Mapping[str, Callable[[Candidates], float]] = {
 }
 """By name: NLLs in nats per token, ``own`` in each answer's own pathway, ``context`` of both in the micro pathway's
 context, ``difference`` being macro's less micro's; agreement of the answers, from 0 to 1; the box, and the NLL of the
-grounding response."""
+grounding response, as logarithms."""
 
 
 def answer_kind(candidates: Candidates) -> str:

@@ -86,7 +86,8 @@ def _terms(calibration: Calibration) -> Table:
     notes = (
         "By kind of the answers: the change of the log-odds that the micro answer is the better one, for one standard "
         "deviation; constant: the log-odds where all features have their means. own: in each answer's own pathway; "
-        "context: both in the micro pathway's; NLL in nats, difference: macro - micro; box_nll: NLL of the box's text.",
+        "context: both in the micro pathway's; NLL in nats, difference: macro - micro; box_nll: logarithm of the NLL "
+        "of the box's text.",
         f"Fitted on {', '.join(calibration.tasks)}; model {calibration.model}.",
     )
     return Table("What the calibrated choice weighs", ("feature", *fits), (rows, (constant,)), notes)
