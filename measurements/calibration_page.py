@@ -14,15 +14,16 @@ from dualfocus_eval.analysis.measures import points, rate, shown
 from dualfocus_eval.analysis.reading import read_run
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
+from dualfocus_eval.method.selection.calibration import Calibration
 
 __all__ = ["tables"]
 
 _POPE = "df_pope_mini_"
 
 
-def tables(place: Path) -> dict[str, Table]:
-    """By name, of the run at ``place``, which its calibrated choice decided."""
-    run = read_run(place)
+def tables(place: Path, calibration: Calibration | None = None) -> dict[str, Table]:
+    """By name, of the run at ``place``, which its calibrated choice decided, or which ``calibration`` is to judge."""
+    run = read_run(place, calibration=calibration)
     if run.calibration is None or any(map(run.calibration.has_seen, run.answers["cluster"])):
         raise SystemExit(f"{place}: no calibrated choice decided this run, or one that was fitted on its images")
     return {"calibrated choice": _scores(run), "calibrated choice in pope": _pope(run)}

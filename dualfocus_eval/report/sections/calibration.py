@@ -79,10 +79,10 @@ def _terms(calibration: Calibration) -> Table:
     fits = calibration.kinds
     weights = {kind: {term.feature: term.coefficient for term in fit.terms} for kind, fit in fits.items()}
     features = dict.fromkeys(name for of_kind in weights.values() for name in of_kind)
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(Number(of_kind.get(name, math.nan), decimals=2) for of_kind in weights.values())) for name in features
     )
-    constant = ("constant", *(Number(fit.intercept, decimals=2) for fit in fits.values()))
+    constant: tuple[Cell, ...] = ("constant", *(Number(fit.intercept, decimals=2) for fit in fits.values()))
     notes = (
         "By kind of the answers: the change of the log-odds that the micro answer is the better one, for one standard "
         "deviation; constant: the log-odds where all features have their means. own: in each answer's own pathway; "
