@@ -21,6 +21,7 @@ from dualfocus_eval.common.old_names import renamed
 from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.common.validation import CLOSED, partial, validated
 from dualfocus_eval.engines.config import IMAGE_OPTIONS, EngineConfig
+from dualfocus_eval.method.selection.calibration import is_calibration_file
 from dualfocus_eval.method.settings import Settings
 
 __all__ = ["INFERENCE_KEYS", "Recipe", "inference_settings", "load_recipe", "recipe_names"]
@@ -72,6 +73,16 @@ class Recipe(_File):
         return {name: value for name, value in self.inference.items() if name in IMAGE_OPTIONS}
 
     @property
+    def taught(self) -> Mapping[str, Any]:
+        """The part of ``inference`` that holds of whatever is trained or converted by it: a calibrated choice is of
+        one finished model only."""
+        return {
+            name: value
+            for name, value in self.inference.items()
+            if name != "selection" or not is_calibration_file(value)
+        }
+
+    @property
     def trained(self) -> Path | None:
         """Where ``dualfocus train`` puts the checkpoint unless told otherwise; None where it trains none."""
         return Path("runs") / self.path.stem / "checkpoint" if self.train else None
@@ -96,6 +107,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         content = {key: value for key, value in content.items() if value is not None}
     file = validated(_File, content, f"recipe {path}")
     inference, warnings = inference_settings(file.inference, f"recipe {path}, inference")
+    if is_calibration_file(str(inference.get("selection", ""))):
+        inference["selection"] = str(path.parent / Path(inference["selection"]).expanduser())
     pretrained = file.pretrained if file.checkpoint is None else str(path.parent / file.checkpoint)
     resolved = {"checkpoint": None, "pretrained": pretrained, "inference": inference}
     return Recipe(**(vars(file) | resolved), path=path, warnings=warnings)

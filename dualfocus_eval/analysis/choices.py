@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.analysis.rows import cost_columns, pick_column, picked_rules
-from dualfocus_eval.method.selection import RULES, label_of
+from dualfocus_eval.method.selection import RULES, label_of, needs_of
 from dualfocus_eval.method.selection.base import Need
+from dualfocus_eval.method.selection.calibration import is_calibration
 from dualfocus_eval.traces.record import Decision
 
 __all__ = [
@@ -95,7 +96,7 @@ def _recorded(settings: Mapping[str, Any], answers: pd.DataFrame) -> set[Need]:
     """What a run computed beside the two answers."""
     found: set[Need] = set()
     deciding = settings["selection"]
-    needed = deciding in RULES and "micro_context_scores" in RULES[deciding].needs
+    needed = (deciding in RULES or is_calibration(deciding)) and "micro_context_scores" in needs_of(deciding)
     if settings["score_all"] or needed or answers["scored"].notna().any():
         found.add("micro_context_scores")
     if not (answers["micro_text"].notna() & answers["box_text"].isna()).any():

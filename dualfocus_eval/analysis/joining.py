@@ -19,6 +19,7 @@ from dualfocus_eval.analysis.rows import OTHER_PICKS, TRACE_TYPES, no_trace, pic
 from dualfocus_eval.analysis.runs import Fault, Metrics
 from dualfocus_eval.analysis.scoring import document_reader, main_metric, own_scoring, run_argument, score_of
 from dualfocus_eval.common.numbers import LARGEST
+from dualfocus_eval.method.selection.base import SelectionRule
 from dualfocus_eval.traces.record import Decision
 
 __all__ = ["TraceRows", "answers_table", "read_task"]
@@ -29,6 +30,8 @@ class TraceRows:
     """Rows of a run's traces: the best of each question, by key and then by question digest."""
 
     newest: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
+    fitted: SelectionRule | None = None
+    """A calibrated choice that has columns beside the installed rules."""
 
     def candidates(self, key: str) -> list[tuple[Any, ...]]:
         """The rows of this key, the last read first; several where the question itself has changed meanwhile.
@@ -51,7 +54,7 @@ def read_task(
     cluster_key = results["configs"].get(name, {}).get("cluster_key")
     score = own_scoring(task, run_argument(results, "reasoning_tags")) if task is not None and record else None
     document = document_reader(task) if score else None
-    decide = _decider(record["settings"]) if record else None
+    decide = _decider(record["settings"], rows.fitted) if record else None
     read: dict[int, tuple[tuple[Any, ...], tuple[Metrics | None, ...]]] = {}
     for sample in _samples(file, counts):
         doc_id = int(sample["doc_id"])
@@ -67,7 +70,7 @@ def read_task(
         scores = [selected, *(math.nan if metrics is None else score_of(metrics, main) for metrics in candidates)]
         truth = _truth(document(doc_id), row) if document and row is not None else (math.nan,) * 4
         failed = _failure(sample, row)
-        cells = row if row is not None else _without_trace(_image_name(official, main, cluster_key) or key)
+        cells = row if row is not None else _without_trace(_image_name(official, main, cluster_key) or key, rows.fitted)
         read[doc_id] = (
             (name, doc_id, key, *texts, doc_hash, row is not None, failed, *scores, *truth, *cells),
             # Both candidates' records agree with lmms-eval's score; keeping its own too would double the memory.
@@ -79,7 +82,7 @@ def read_task(
     found = [Fault(counts[kind], f"{what} (task {name})") for kind, what in _SAMPLE_FAULTS.items() if counts[kind]]
     choices: tuple[Choice, ...] = ("macro", "micro", "selected")
     metrics = {choice: [records[place] for _, records in ordered] for place, choice in enumerate(choices)}
-    answers = answers_table([cells for cells, _ in ordered])
+    answers = answers_table([cells for cells, _ in ordered], rows.fitted)
     if not answers["traced"].all():
         answers = _named_alike(answers, [_image_name(record, main, cluster_key) for record in metrics["selected"]])
     return answers, metrics, found
@@ -110,9 +113,9 @@ _SAMPLE_TYPES = (
 )
 
 
-def answers_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+def answers_table(rows: Sequence[tuple[Any, ...]], fitted: SelectionRule | None = None) -> pd.DataFrame:
     """A column for each value of the rows, and one for what each rule picked that is not installed here."""
-    types = {**_SAMPLE_TYPES, **TRACE_TYPES, **rule_types()}
+    types = {**_SAMPLE_TYPES, **TRACE_TYPES, **rule_types(fitted)}
     columns = zip(*rows, strict=True) if rows else ([] for _ in types)
     cells = dict(zip(types, columns, strict=True))
     others = cells.pop(OTHER_PICKS)
@@ -203,11 +206,11 @@ _MACRO_TEXT, _MICRO_TEXT = _COLUMN["macro_text"], _COLUMN["micro_text"]
 _SELECTED, _DECISION, _ERROR = _COLUMN["selected"], _COLUMN["decision"], _COLUMN["error"]
 
 
-def _decider(settings: Mapping[str, Any]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+def _decider(settings: Mapping[str, Any], fitted: SelectionRule | None) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     """From a row to that row as this run's rule decides it: the trace may be of an earlier run under another rule."""
     if settings["strategy"] != "dualfocus":
         return lambda row: row
-    return partial(_decided, pick_reader(settings["selection"]))
+    return partial(_decided, pick_reader(settings["selection"], fitted))
 
 
 def _decided(pick_in: Callable[[tuple[Any, ...]], str | None], row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -232,8 +235,8 @@ def _failure(sample: Mapping[str, Any], row: tuple[Any, ...] | None) -> str | No
     return kind
 
 
-def _without_trace(cluster: str) -> tuple[Any, ...]:
-    row, place = no_trace(), _COLUMN["cluster"]
+def _without_trace(cluster: str, fitted: SelectionRule | None) -> tuple[Any, ...]:
+    row, place = no_trace(fitted), _COLUMN["cluster"]
     return (*row[:place], cluster, *row[place + 1 :])
 
 

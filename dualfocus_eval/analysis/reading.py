@@ -7,13 +7,14 @@ is in memory only until its row is made. Whatever cannot be used is left out, co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from dualfocus_eval.analysis.calibrated import calibration_of, fitted_on
 from dualfocus_eval.analysis.finding import newest_results, only_results
 from dualfocus_eval.analysis.joining import TraceRows, answers_table, read_task
 from dualfocus_eval.analysis.rows import trace_row
@@ -21,28 +22,32 @@ from dualfocus_eval.analysis.runs import Fault, Run
 from dualfocus_eval.analysis.scoring import included_folders, load_tasks, predicted_only, run_argument
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.garbage import uncollected
+from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.method.settings import not_installed, stored_settings
+from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.trace_files import LoadCounts, completeness, read_traces, trace_files
 
-__all__ = ["read_run"]
+__all__ = ["best_traces", "find_traces", "read_run"]
 
 
-def read_run(place: Path, *, only: bool = False) -> Run:
+def read_run(place: Path, *, only: bool = False, calibration: Calibration | None = None) -> Run:
     """The newest run below the folder ``place``, or the one of that results file; with ``only`` the folder's only run.
 
+    ``calibration`` is a calibrated choice to be shown beside the run's own rules, if the run was not decided by one.
     A run of another model, or one whose traces are gone, is read as far as it goes. Raises ``UserError`` where there
     are no results to read, where it is not clear which run is the newest, and with ``only`` where there are several.
     """
     path, faults = (only_results(place), []) if only else newest_results(place)
     with uncollected():
-        return _read(place, path, faults)
+        return _read(place, path, faults, calibration)
 
 
-def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
+def _read(place: Path, path: Path, faults: list[Fault], given: Calibration | None) -> Run:
     results = _read_json(path)
     record, remarks = _record(results)
+    calibration = calibration_of(record, given, path)
     samples = _sample_files(path, results)
-    rows, reading = _trace_rows(record, path, place) if record else (TraceRows(), [])
+    rows, reading = _trace_rows(record, path, place, calibration) if record else (TraceRows(), [])
     faults += remarks + reading
     traced = record if rows.newest else None
     included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
@@ -69,8 +74,8 @@ def _read(place: Path, path: Path, faults: list[Fault]) -> Run:
     answers = pd.concat(parts, ignore_index=True) if parts else answers_table([])
     if rows.newest and samples:
         faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
-    run = Run(path, results, record, answers, tasks, metrics)
-    return replace(run, faults=(*_failed(run), *faults))
+    run = Run(path, results, record, answers, tasks, metrics, calibration=calibration)
+    return replace(run, faults=(*_failed(run), *fitted_on(run), *faults))
 
 
 def _failed(run: Run) -> list[Fault]:
@@ -161,19 +166,16 @@ def _sample_files(path: Path, results: Mapping[str, Any]) -> dict[str, Path]:
     return {name: files[name] for name in dict.fromkeys([*order, *files])}
 
 
-def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[TraceRows, list[Fault]]:
-    rows = TraceRows()
-    files = _find_traces(record, path, place)
+def _trace_rows(
+    record: Mapping[str, Any], path: Path, place: Path, calibration: Calibration | None
+) -> tuple[TraceRows, list[Fault]]:
+    rows = TraceRows(fitted=calibration)
+    files = find_traces(record, path, place)
     if not files:
         return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
     counts = LoadCounts()
-    best: dict[tuple[str, str], int] = {}
-    for trace in read_traces(files, record["settings_key"], counts, record.get("arithmetic")):
-        rank = completeness(trace)
-        identity = (trace.key, trace.question_digest)
-        if rank >= best.get(identity, 0):
-            best[identity] = rank
-            rows.newest.setdefault(trace.key, {})[trace.question_digest] = trace_row(trace)
+    for trace in best_traces(files, record, counts):
+        rows.newest.setdefault(trace.key, {})[trace.question_digest] = trace_row(trace, calibration)
     where = f"in {files[0].parent}"
     faults = [
         Fault(counts.truncated, f"trace files end in a line that was cut off ({where})"),
@@ -186,7 +188,18 @@ def _trace_rows(record: Mapping[str, Any], path: Path, place: Path) -> tuple[Tra
     return rows, [fault for fault in faults if fault.count]
 
 
-def _find_traces(record: Mapping[str, Any], path: Path, place: Path) -> list[Path]:
+def best_traces(files: Sequence[Path], record: Mapping[str, Any], counts: LoadCounts) -> Iterator[Trace]:
+    """A run's traces in the order of its files, each of them no worse than those of the same question before it."""
+    best: dict[tuple[str, str], int] = {}
+    for trace in read_traces(files, record["settings_key"], counts, record.get("arithmetic")):
+        rank = completeness(trace)
+        identity = (trace.key, trace.question_digest)
+        if rank >= best.get(identity, 0):
+            best[identity] = rank
+            yield trace
+
+
+def find_traces(record: Mapping[str, Any], path: Path, place: Path) -> list[Path]:
     """The trace files: beside the results, since a copied run takes them along, or else where the run wrote them.
 
     Of several such folders it is the first that has traces of this run's settings and arithmetic.

@@ -10,6 +10,7 @@ from typing import Any
 from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.engines.base import Completion
 from dualfocus_eval.method.selection import RULES, costs_of, picks_of
+from dualfocus_eval.method.selection.base import SelectionRule
 from dualfocus_eval.traces.record import Pathway, Trace
 
 __all__ = [
@@ -62,21 +63,26 @@ TRACE_TYPES: Mapping[str, str] = (
 """The columns of a trace that are there whatever rules are installed, with their types, in order."""
 
 
-def rule_types() -> dict[str, str]:
-    """The columns that follow those of `TRACE_TYPES`, three for each installed rule, with their types, in order."""
+def rule_types(fitted: SelectionRule | None = None) -> dict[str, str]:
+    """The columns that follow those of `TRACE_TYPES`, with their types, in order: three for each installed rule, and
+    for ``fitted``, a calibrated choice."""
     types: dict[str, str] = {}
-    for rule in RULES:
-        types |= {pick_column(rule.name): "str"} | dict.fromkeys(cost_columns(rule.name), "float64")
+    for rule in _names(fitted):
+        types |= {pick_column(rule): "str"} | dict.fromkeys(cost_columns(rule), "float64")
     return types
 
 
-def no_trace() -> tuple[Any, ...]:
+def _names(fitted: SelectionRule | None) -> tuple[str, ...]:
+    return (*RULES.items, fitted.name) if fitted else tuple(RULES.items)
+
+
+def no_trace(fitted: SelectionRule | None = None) -> tuple[Any, ...]:
     """The row of a question without a trace."""
     fixed = (*[None] * len(_TEXT_COLUMNS), *[math.nan] * len(_NUMBER_COLUMNS), False, None)
-    return (*fixed, *[None, math.nan, math.nan] * len(RULES.items))
+    return (*fixed, *[None, math.nan, math.nan] * len(_names(fitted)))
 
 
-def trace_row(trace: Trace) -> tuple[Any, ...]:
+def trace_row(trace: Trace, fitted: SelectionRule | None = None) -> tuple[Any, ...]:
     """The values of the columns of `TRACE_TYPES` and `rule_types`; what a trace does not have is None or NaN.
 
     The ``pick_`` columns are filled for every answered question: without a choice to make, every rule has picked what
@@ -109,22 +115,23 @@ def trace_row(trace: Trace) -> tuple[Any, ...]:
         *_sides(grounding.crop if grounding else None),
         *_cost(trace),
     )
-    return (*texts, *numbers, trace.skipped_micro, others or None, *_rules(trace))
+    return (*texts, *numbers, trace.skipped_micro, others or None, *_rules(trace, fitted))
 
 
-def _rules(trace: Trace) -> Iterator[Any]:
-    """What each installed rule picks, and the costs of both candidates that it compares."""
-    picks: Mapping[str, Pathway | None] = picks_of(trace) or dict.fromkeys(RULES.items, trace.selected)
-    costs = costs_of(trace)
-    for rule in RULES.items:
+def _rules(trace: Trace, fitted: SelectionRule | None) -> Iterator[Any]:
+    """What each rule picks, and the costs of both candidates that it compares."""
+    names = _names(fitted)
+    picks: Mapping[str, Pathway | None] = picks_of(trace, fitted) or dict.fromkeys(names, trace.selected)
+    costs = costs_of(trace, fitted)
+    for rule in names:
         yield picks.get(rule)
         yield from costs.get(rule, (math.nan, math.nan))
 
 
-def pick_reader(rule: str) -> Callable[[tuple[Any, ...]], str | None]:
+def pick_reader(rule: str, fitted: SelectionRule | None = None) -> Callable[[tuple[Any, ...]], str | None]:
     """From the row of a trace to what the rule of that name picks there; None where it does not."""
-    if rule in RULES:
-        return itemgetter([*TRACE_TYPES, *rule_types()].index(pick_column(rule)))
+    if rule in _names(fitted):
+        return itemgetter([*TRACE_TYPES, *rule_types(fitted)].index(pick_column(rule)))
     others = [*TRACE_TYPES].index(OTHER_PICKS)
     return lambda row: (row[others] or {}).get(rule)
 

@@ -15,6 +15,7 @@ import pandas as pd
 from dualfocus_eval.analysis.choices import Choice, available_choices, heading, picked_micro, rule_choice, rules_among
 from dualfocus_eval.analysis.scoring import main_metric
 from dualfocus_eval.common.tables import print_line
+from dualfocus_eval.method.selection.calibration import Calibration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,8 @@ class Run:
     metrics: Mapping[str, Mapping[Choice, Sequence[Metrics | None]]] = field(default_factory=dict)
     """By task: the scored records of ``macro``, ``micro`` and ``selected``, in the order of the task's rows."""
     faults: tuple[Fault, ...] = ()
+    calibration: Calibration | None = None
+    """The calibrated choice that decided, or that is shown beside the rules."""
     computed: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """Numbers that several tables and figures need, kept by who computed them."""
 

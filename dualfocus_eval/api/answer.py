@@ -16,6 +16,7 @@ from dualfocus_eval.method.crops import crop_picture
 from dualfocus_eval.method.letters import named_option
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import costs_of, label_of
+from dualfocus_eval.method.selection.base import SelectionRule
 from dualfocus_eval.traces.record import Decision, Pathway, Trace
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _FALLBACK_WORDS: Mapping[str, str] = {
     "grounding_failed": "the region could not be chosen",
     "micro_failed": "the micro pathway failed",
     "scoring_failed": "what the selection rule compares is not known",
+    "not_calibrated": "the calibrated choice was fitted on no such answers",
     "unparsable": "the model's reply holds no box",
     "other_convention": "the model's box has its numbers in another order than box_convention says",
     "not_finite": "the model's box has a number that is not finite",
@@ -60,6 +62,8 @@ class Answer:
     """The selection rule of the model's settings."""
     source: str = "image"
     """The path of the image; ``image`` for one that was not a file."""
+    fitted: SelectionRule | None = None
+    """The calibrated choice that ``rule`` names, if it does."""
 
     @property
     def text(self) -> str:
@@ -122,7 +126,7 @@ class Answer:
 
         Only under the rule that compares each answer in its own pathway are they those of `macro` and `micro`.
         """
-        costs = costs_of(self.trace).get(self.rule) if self.trace.decision == Decision.NLL else None
+        costs = costs_of(self.trace, self.fitted).get(self.rule) if self.trace.decision == Decision.NLL else None
         return (perplexity_of(costs[0]), perplexity_of(costs[1])) if costs else None
 
     @property
@@ -150,7 +154,7 @@ class Answer:
             case Decision.NO_VALID_OPTION:
                 return "neither answer names an option, so the macro answer is kept"
             case Decision.NO_SCORES:
-                return f"{_FALLBACK_WORDS['scoring_failed']}{self._cause}, so the macro answer is kept"
+                return f"{_FALLBACK_WORDS[self.fallback or 'scoring_failed']}{self._cause}, so the macro answer is kept"
         return self._why_alone()
 
     def _why_alone(self) -> str:

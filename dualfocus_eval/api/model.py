@@ -16,6 +16,7 @@ from dualfocus_eval.common.threads import results_of
 from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig, resolve
+from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.method.pipeline import answer
@@ -50,8 +51,11 @@ class Model:
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._engine = start_engine(config.engine)
-        self._settings, unscored = fitting_settings(config.settings, self._engine)
-        for warning in unscored:
+        self._calibration, settings, told = fitting_calibration(
+            config.calibration, config.settings, self._engine, config.sources.get("selection", "default")
+        )
+        self._settings, unscored = fitting_settings(settings, self._engine)
+        for warning in (*told, *unscored):
             warnings.warn(warning, stacklevel=3)
         self._key = StoreKey.of(self._settings, self._engine)
         self._store: TraceStore | None = None
@@ -137,9 +141,16 @@ class Model:
     def _answer_batch(self, asked: Sequence[Asked]) -> list[Answer]:
         questions = [replace(one.question, system=self._config.system_prompt) for one in asked]
         key = self._key.settings_key
-        traces = answer(questions, self._engine.call_engine(), self.settings, settings_key=key, store=self._store)
+        traces = answer(
+            questions,
+            self._engine.call_engine(),
+            self.settings,
+            settings_key=key,
+            store=self._store,
+            fitted=self._calibration,
+        )
         return [
-            Answer(question, trace, self.settings.selection, one.source)
+            Answer(question, trace, self.settings.selection, one.source, self._calibration)
             for one, question, trace in zip(asked, questions, traces, strict=True)
         ]
 

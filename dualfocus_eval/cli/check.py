@@ -14,6 +14,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import json_text, one_line
 from dualfocus_eval.common.files import check_writable, replacing
 from dualfocus_eval.harness.arguments import check, resolve
+from dualfocus_eval.harness.calibrated import fitting_calibration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,11 +113,15 @@ def _check(probes: Sequence[Probe], config: RunConfig) -> SetupCheck:
 
     with Console(stderr=True).status("loading the model") as status:
         engine = _load(config)
+        source = config.sources.get("selection", "default")
+        _, settings, told = fitting_calibration(config.calibration, config.settings, engine, source)
+        for line in told:
+            print(one_line(line))
         status.update(f"asking {len(probes)} questions in two passes")
         return check_setup(
             probes,
             engine,
-            config.settings,
+            settings,
             batch_size=config.batch_size,
         )
 

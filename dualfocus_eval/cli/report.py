@@ -14,6 +14,7 @@ from dualfocus_eval.common.escaping import one_line
 
 if TYPE_CHECKING:
     from dualfocus_eval.analysis.runs import Run
+    from dualfocus_eval.method.selection.calibration import Calibration
 
 __all__ = ["main"]
 
@@ -26,9 +27,11 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from dualfocus_eval.common.tables import print_line
+    from dualfocus_eval.method.selection.calibration import load_calibration
     from dualfocus_eval.report.writing import report_run, report_runs
 
-    runs, unread = _read(chosen.runs)
+    calibration = load_calibration(chosen.calibration) if chosen.calibration else None
+    runs, unread = _read(chosen.runs, calibration)
     if not runs:
         raise UserError("; ".join(unread))
     if len(chosen.runs) == 1:
@@ -58,10 +61,14 @@ def _parser() -> argparse.ArgumentParser:
         "*_results.json; runs of other models are reported as far as possible",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the report to")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="a calibrated choice to judge beside the "
+        "rules, on the questions about images that it was not fitted on",
+    )  # fmt: skip
     return parser
 
 
-def _read(places: Sequence[Path]) -> tuple[dict[str, Run], list[str]]:
+def _read(places: Sequence[Path], calibration: Calibration | None) -> tuple[dict[str, Run], list[str]]:
     """The runs by a name for each, and why others cannot be read."""
     from dualfocus_eval.analysis.reading import read_run
 
@@ -69,7 +76,7 @@ def _read(places: Sequence[Path]) -> tuple[dict[str, Run], list[str]]:
     unread = []
     for number, place in enumerate(places, 1):
         try:
-            run = read_run(place)
+            run = read_run(place, calibration=calibration)
         except UserError as error:
             unread.append(str(error))
         else:

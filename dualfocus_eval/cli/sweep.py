@@ -14,9 +14,10 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.common.files import check_writable
 from dualfocus_eval.common.registry import Registry
-from dualfocus_eval.harness.arguments import check
+from dualfocus_eval.harness.arguments import check, resolve
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.second_pass import SECOND_PASSES
+from dualfocus_eval.method.settings import Settings
 
 if TYPE_CHECKING:
     from dualfocus_eval.analysis.runs import Run
@@ -71,6 +72,7 @@ def _sweep(chosen: argparse.Namespace, rest: Sequence[str]) -> tuple[Sweep, dict
         )
     if "," in str(chosen.out):
         raise UserError(f"--out {chosen.out}: a comma would end a model argument; choose another folder")
+    rule = _one_rule(given)
     variants, refused = _allowed(variants_of(groundings, passes), given)
     if not variants:
         raise UserError("; ".join(f"{name}: {why}" for name, why in refused.items()))
@@ -82,7 +84,8 @@ def _sweep(chosen: argparse.Namespace, rest: Sequence[str]) -> tuple[Sweep, dict
         ) from None
     forwarded = ["--tasks", chosen.tasks, "--batch_size", str(chosen.batch_size), *rest]
     forwarded += ["--limit", chosen.limit] if chosen.limit is not None else []
-    return Sweep(forwarded, chosen.model_args, given.get("strategy"), variants, chosen.out), refused
+    model_args = ",".join(filter(None, [chosen.model_args, rule]))
+    return Sweep(forwarded, model_args, given.get("strategy"), variants, chosen.out), refused
 
 
 def _names(known: Registry[Any], listed: str) -> list[str]:
@@ -107,6 +110,20 @@ def _model_args(text: str) -> dict[str, Any]:
             "strategy=micro"
         )
     return given
+
+
+def _one_rule(given: Mapping[str, Any]) -> str:
+    """The model argument that has one rule decide in every setting; empty where one does.
+
+    A checkpoint's own calibrated choice was fitted on one setting: it would decide there alone.
+    """
+    config = resolve(given)
+    if config.calibration is None or config.sources["selection"] != "checkpoint":
+        return ""
+    rule = f"selection={Settings.selection}"
+    why = "the checkpoint's own calibrated choice was fitted on one setting"
+    print(one_line(f"dualfocus sweep: {rule} in every setting: {why}"), file=sys.stderr)
+    return rule
 
 
 def _allowed(variants: Sequence[Variant], given: Mapping[str, Any]) -> tuple[list[Variant], dict[str, str]]:

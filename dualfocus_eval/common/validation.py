@@ -63,17 +63,21 @@ class OneOf:
     names: Callable[[], Iterable[str]]
     missing: Callable[[], Mapping[str, str]] = dict
     """Names that would be allowed, and why each cannot be used."""
+    accepts: Callable[[str], bool] = lambda value: False
+    """What is allowed beside the names."""
+    besides: str = ""
+    """The same in words, for messages and documentation."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, handler(source))
 
     def _known(self, value: str) -> str:
         names = list(self.names())
-        if value in names:
+        if value in names or self.accepts(value):
             return value
         if value in (missing := self.missing()):
             raise ValueError(f"{value!r} cannot be used: {missing[value]}")
-        raise ValueError(_not_one_of(value, names))
+        raise ValueError(_not_one_of(value, [*names, *filter(None, [self.besides])]))
 
 
 def validated(kind: type[T], values: Any, where: str) -> T:
@@ -180,7 +184,9 @@ def _shown(value: Any) -> str:
 def allowed(hint: Any) -> str:
     """The values of an annotated type in words, for documentation: ``a whole number, at least 1, or none``."""
     choices = choices_of(hint)
-    words = ["one of: " + ", ".join(choices)] if choices else [_KINDS[_bare(hint)], " and ".join(_bounds(hint))]
+    besides = [entry.besides for entry in _constraints(hint) if isinstance(entry, OneOf) and entry.besides]
+    named = ["one of: " + ", ".join([*choices, *besides])]
+    words = named if choices else [_KINDS[_bare(hint)], " and ".join(_bounds(hint))]
     return ", ".join([word for word in words if word] + ["or none"] * (NoneType in get_args(hint)))
 
 

@@ -77,7 +77,7 @@ def convert(source: SourceCheckpoint, out: Path, tower_folder: Path | None, reci
         ids = {f"{name}_token_id": getattr(plan.config.text_config, f"{name}_token_id") for name in SPECIAL_TOKENS}
         GenerationConfig(**ids).save_pretrained(work)
         settings = {
-            "inference": dict(recipe.inference),
+            "inference": dict(recipe.taught),
             "provenance": _provenance(source, recipe, plan.files, tower_folder),
         }
         (work / "dualfocus.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -33,8 +33,9 @@ _UNREAD = re.compile(
     r"|(?!adapter_model\.).*\.(bin|bin\.index\.json|pt|pth|ckpt|gguf|onnx|h5|msgpack)"
     # What training leaves behind.
     r"|(trainer_state|training|manifest|stage|modelcard|(all|train|eval)_results)\.json|events\.out\.tfevents.*|complete"
-    # Its inference settings are resolved into the run's settings, which have a key of their own.
-    r"|dualfocus\.json",
+    # Its inference settings are resolved into the run's settings, which have a key of their own. A calibrated choice
+    # picks among answers, and names the checkpoint by this very digest.
+    r"|(dualfocus|calibration)\.json",
     re.IGNORECASE,
 )
 """Names of files that cannot change an answer."""

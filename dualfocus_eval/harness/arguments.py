@@ -6,7 +6,7 @@ argument is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -14,18 +14,20 @@ from typing import Annotated, Any, Literal, get_type_hints
 import pydantic.dataclasses
 from pydantic import BeforeValidator, Field
 
-from dualfocus_eval.common.errors import CheckpointError, UserError
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.old_names import renamed
 from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT
 from dualfocus_eval.common.validation import CLOSED, partial, validated
-from dualfocus_eval.engines.checkpoint_files import checkpoint_file, read_json
 from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.families import Family, family_of
 from dualfocus_eval.families.generic import UNKNOWN, generic_family
+from dualfocus_eval.harness.calibrated import named_calibration
+from dualfocus_eval.harness.checkpoint_settings import checkpoint_json, checkpoint_settings
 from dualfocus_eval.harness.family_notes import family_warnings, refuse_unknown_sizes
+from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.method.settings import ONLY_WITH, Settings
-from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, inference_settings, load_recipe, recipe_names
+from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe, recipe_names
 
 __all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
 
@@ -81,6 +83,8 @@ class RunConfig:
     """Questions answered together."""
     system_prompt: str | None = None
     trace_dir: Path | None = None
+    calibration: Calibration | None = None
+    """The calibrated choice that ``settings.selection`` names, if it does."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each setting came from: argument, recipe, checkpoint, family or default."""
     warnings: tuple[str, ...] = ()
@@ -104,7 +108,9 @@ def check(given: Mapping[str, Any]) -> tuple[str, ...]:
     arguments, recipe, warnings = _parsed(given)
     if recipe is not None and not arguments.get("pretrained") and arguments.get("engine") != "server":
         _trained(recipe)
-    _settings({**(recipe.inference if recipe else {}), **arguments})
+    values = {**(recipe.inference if recipe else {}), **arguments}
+    named_calibration(values)
+    _settings(values)
     return warnings
 
 
@@ -120,16 +126,13 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
     family = _family(pretrained, revision) if pretrained else generic_family(UNKNOWN)
     layers = [
         _Layer("family", dict(family.settings) if family else {}),
-        _checkpoint_layer(pretrained, revision),
-        _checkpoint_layer(arguments.get("peft"), None),
+        _Layer("checkpoint", *checkpoint_settings(pretrained, revision)),
+        _Layer("checkpoint", *checkpoint_settings(arguments.get("peft"), None)),
         _Layer("recipe", recipe.inference if recipe else {}),
         _Layer("argument", {name: arguments[name] for name in INFERENCE_KEYS if name in arguments}),
     ]
-    values: dict[str, Any] = {}
-    sources = dict.fromkeys(INFERENCE_KEYS, "default")
-    for layer in layers:
-        values |= layer.values
-        sources |= dict.fromkeys(layer.values, layer.source)
+    values, sources = _merged(layers)
+    calibration = named_calibration(values)
     batch_size = arguments.get("batch_size", 1)
     trace_dir = arguments.get("trace_dir")
     settings = _settings(values)
@@ -145,9 +148,20 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
         trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
+        calibration=calibration,
         sources=sources,
         warnings=(*warnings, *(warning for layer in layers for warning in layer.warnings)),
     )
+
+
+def _merged(layers: Iterable[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the layers say together, a later one above those before it, and where each setting came from."""
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(INFERENCE_KEYS, "default")
+    for layer in layers:
+        values |= layer.values
+        sources |= dict.fromkeys(layer.values, layer.source)
+    return values, sources
 
 
 def _idle_options(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
@@ -180,7 +194,7 @@ def _served(arguments: Mapping[str, Any]) -> ServerConfig:
     served = served_model(config)
     # A name without an owner is the server's own, such as gpt-4o, and no repository of the hub.
     places = [place for place in (served.root, served.model) if place and "/" in place and not config.pretrained]
-    found = (place for place in places if _checkpoint_json(place, "config.json", config.revision))
+    found = (place for place in places if checkpoint_json(place, "config.json", config.revision))
     return replace(config, model=served.model, pretrained=config.pretrained or next(found, None))
 
 
@@ -236,35 +250,10 @@ def _embedded_checkpoint() -> str:
     return load_recipe(EMBEDDED_CHECKPOINT).pretrained or ""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=CLOSED)
-class _CheckpointFile:
-    """A checkpoint's or adapter's ``dualfocus.json``."""
-
-    inference: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Any = None
-
-
-def _checkpoint_layer(checkpoint: str | None, revision: str | None) -> _Layer:
-    """What a checkpoint or adapter says of itself; nothing where it has no ``dualfocus.json``."""
-    found = _checkpoint_json(checkpoint, "dualfocus.json", revision) if checkpoint else {}
-    where = f"{checkpoint}/dualfocus.json"
-    file = validated(_CheckpointFile, found, where)
-    return _Layer("checkpoint", *inference_settings(file.inference, f"{where}, inference"))
-
-
 def _family(pretrained: str, revision: str | None) -> Family | None:
     """The checkpoint's family; None where its configuration cannot be had: the engine refuses it with the reason."""
-    model_type = str(_checkpoint_json(pretrained, "config.json", revision).get("model_type", ""))
+    model_type = str(checkpoint_json(pretrained, "config.json", revision).get("model_type", ""))
     return family_of(model_type) if model_type else None
-
-
-def _checkpoint_json(checkpoint: str, name: str, revision: str | None) -> dict[str, Any]:
-    """A JSON file of a checkpoint folder or hub repository; empty when there is none. Raises ``CheckpointError``."""
-    try:
-        path = checkpoint_file(checkpoint, name, revision)
-    except CheckpointError:  # no such repository: the engine, which needs it, says so
-        return {}
-    return read_json(path) if path is not None else {}
 
 
 def _system_prompt(value: str | None) -> str | None:

@@ -10,7 +10,7 @@ from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.base import EngineBound
 from dualfocus_eval.method.second_pass import SECOND_PASSES
-from dualfocus_eval.method.selection import RULES
+from dualfocus_eval.method.selection import RULES, needs_of
 from dualfocus_eval.method.settings import Settings
 
 __all__ = ["fitting_settings", "refuse_likelihoods", "refuse_tasks_without_boxes", "rules_without_scores"]
@@ -85,7 +85,7 @@ def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, t
     unscored = engine.scoring_problem
     if unscored is None:
         return settings, told
-    if "micro_context_scores" in RULES[settings.selection].needs:
+    if "micro_context_scores" in needs_of(settings.selection):
         raise UserError(
             f"selection={settings.selection} cannot be used: {unscored}; rules that need no scores: "
             f"{', '.join(rules_without_scores())}"

@@ -16,6 +16,7 @@ from dualfocus_eval.common.escaping import json_number
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.selection import costs_of
+from dualfocus_eval.method.selection.base import SelectionRule
 from dualfocus_eval.traces.record import Trace
 
 __all__ = ["FAILED_METRIC", "Outcomes", "add_to_results", "extend_evaluator", "failure_notice"]
@@ -33,10 +34,11 @@ class Outcomes:
 
     rows: dict[str, Row] = field(default_factory=dict)
 
-    def add_trace(self, trace: Trace, rule: str | None) -> None:
-        """Keep what reports and other tools ask of an answer; ``rule`` decides between two candidates."""
+    def add_trace(self, trace: Trace, rule: str | None, fitted: SelectionRule | None = None) -> None:
+        """Keep what reports and other tools ask of an answer; ``rule`` decides between two candidates, ``fitted`` being
+        the calibrated choice if it names one."""
         box = trace.grounding.box if trace.grounding else None
-        costs = costs_of(trace).get(rule) if rule else None
+        costs = costs_of(trace, fitted).get(rule) if rule else None
         self.rows[trace.key] = {
             "answer": trace.text,
             "macro": trace.macro and trace.macro.text,

@@ -21,6 +21,7 @@ from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.starting import start_engine
 from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
@@ -30,7 +31,7 @@ from dualfocus_eval.harness.summary import Summary, print_failures, print_summar
 from dualfocus_eval.harness.together import OtherRuns, release_engine, shared_engine
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.method.sharing import answer_under_all
+from dualfocus_eval.method.sharing import StoredRun, answer_under_all
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
@@ -61,7 +62,10 @@ class Session:
         self._before = copy.deepcopy(self._engine.counters)
         self._checkpoint = self._engine.identity
         self._environment = self._engine.environment
-        self._settings, unscored = fitting_settings(config.settings, self._engine)
+        self._calibration, settings, told = fitting_calibration(
+            config.calibration, config.settings, self._engine, config.sources.get("selection", "default")
+        )
+        self._settings, unscored = fitting_settings(settings, self._engine)
         self._key = StoreKey.of(self._settings, self._engine)
         self.settings_key, self.arithmetic = self._key.settings_key, self._key.arithmetic
         info = self._engine.info
@@ -73,7 +77,7 @@ class Session:
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
-        for warning in (*config.warnings, *unscored, *ignored_arguments(config, self._engine)):
+        for warning in (*config.warnings, *told, *unscored, *ignored_arguments(config, self._engine)):
             self.warn(warning)
         if alone_despite_accelerate(accelerator):
             self.warn(ALONE)
@@ -104,6 +108,7 @@ class Session:
         return {
             "settings": asdict(self._settings),
             "settings_from": dict(self.config.sources),
+            "calibration": self._calibration.content if self._calibration else None,
             "engine": asdict(self.config.engine) | {"prefix_cache_gib": self._prefix_cache_gib},
             "no_prefix_reuse": self._no_reuse,
             "limited_prefix_reuse": self._limited_reuse,
@@ -131,12 +136,13 @@ class Session:
         Every answer is stored as it comes.
         """
         engine, store = self.engine, self.store
+        own = StoredRun(self._settings, store, self._calibration)
         others = self._others.opened(engine, self._accelerator.process_index)
 
         def run(batch: tuple[B, Sequence[Question]]) -> tuple[B, list[Trace]]:
             if others:
-                return batch[0], answer_under_all(batch[1], engine.call_engine(), [(self._settings, store), *others])
-            return batch[0], answer(batch[1], engine.call_engine(), self._settings, store=store)
+                return batch[0], answer_under_all(batch[1], engine.call_engine(), [own, *others])
+            return batch[0], answer(batch[1], engine.call_engine(), own.settings, store=store, fitted=own.fitted)
 
         before = store.reused
         try:
@@ -150,10 +156,10 @@ class Session:
         self._summary.resumed += store.reused - before
 
     def _count(self, traces: Sequence[Trace]) -> None:
-        rule = self.config.settings.selection if self.config.settings.strategy == "dualfocus" else None
+        rule = self._settings.selection if self._settings.strategy == "dualfocus" else None
         for trace in traces:
-            self._summary.add_trace(trace)
-            self._outcomes.add_trace(trace, rule)
+            self._summary.add_trace(trace, self._calibration)
+            self._outcomes.add_trace(trace, rule, self._calibration)
             if trace.error:
                 logger.warning(one_line(f"{trace.key} failed: {trace.error.kind}: {trace.error.message}"))
 
@@ -245,6 +251,6 @@ class Session:
         options = {
             name: getattr(self.config.engine, name) for name in IMAGE_OPTIONS if hasattr(self.config.engine, name)
         }
-        values = asdict(self.config.settings) | options
+        values = asdict(self._settings) | options
         lines = [f"{name}={value} ({self.config.sources[name]})" for name, value in values.items()]
         logger.info(f"dualfocus {self.config.engine.described}: " + ", ".join(lines))

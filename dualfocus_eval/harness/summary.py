@@ -15,6 +15,7 @@ from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.engines.base import Counters, Failure
 from dualfocus_eval.method.pipeline import Likelihood
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.traces.record import Decision, Trace
 
 __all__ = ["Summary", "print_failures", "print_summary"]
@@ -42,6 +43,8 @@ class Summary:
     agreeing: int = 0
     """Questions whose two candidates are the same answer."""
     selected: Counter[str] = field(default_factory=Counter)
+    fitted_on: int = 0
+    """Questions about images that the calibrated choice was fitted on."""
     unwritten: int = 0
     """Answers that could not be stored."""
     rewritten: int = 0
@@ -63,9 +66,10 @@ class Summary:
     """Budget of the prefix cache, over all ranks."""
     seconds: Counter[str] = field(default_factory=Counter)
 
-    def add_trace(self, trace: Trace) -> None:
+    def add_trace(self, trace: Trace, calibration: Calibration | None = None) -> None:
         """Count one answered or failed question."""
         self.questions += 1
+        self.fitted_on += calibration is not None and any(calibration.has_seen(one.digest) for one in trace.images)
         problems = {problem.kind: problem.message for problem in (trace.error, trace.cause) if problem}
         self.causes.update(problems.keys())
         self.examples = problems | self.examples
@@ -127,6 +131,11 @@ class Summary:
             found.append(
                 f"no box was found for any of {self.grounded} questions, so all of them have the macro answer; run "
                 "`dualfocus check` with the same --model_args"
+            )
+        if self.fitted_on:
+            found.append(
+                f"{self.fitted_on} of {self.questions} questions are about images that the calibrated choice was "
+                "fitted on: their scores are no test of it, and reports leave them out where they judge it"
             )
         return tuple(found)
 

@@ -18,10 +18,10 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.server.config import ServerConfig
 from dualfocus_eval.harness.arguments import RunConfig, resolve
+from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings
 from dualfocus_eval.harness.store_key import StoreKey
-from dualfocus_eval.method.settings import Settings
-from dualfocus_eval.traces.store import TraceStore
+from dualfocus_eval.method.sharing import StoredRun
 
 __all__ = ["OtherRuns", "Together", "other_runs", "release_engine", "runs_together", "shared_engine"]
 
@@ -77,28 +77,31 @@ class OtherRuns:
 
     def __init__(self, configs: Sequence[RunConfig]) -> None:
         self._configs = configs
-        self._opened: list[tuple[Settings, TraceStore]] = []
+        self._opened: list[StoredRun] = []
 
-    def opened(self, engine: RunEngine, rank: int) -> Sequence[tuple[Settings, TraceStore]]:
-        """Their settings and trace stores, opened at the first call: those that can be made with this engine."""
+    def opened(self, engine: RunEngine, rank: int) -> Sequence[StoredRun]:
+        """They, with their trace stores opened at the first call: those that can be made with this engine."""
         if not self._opened:
             self._opened = [found for config in self._configs if (found := _opened(config, engine, rank))]
         return self._opened
 
     def close(self) -> None:
         """Close the stores."""
-        for _, store in self._opened:
-            store.close()
+        for run in self._opened:
+            run.store.close()
         self._opened = []
 
 
-def _opened(config: RunConfig, engine: RunEngine, rank: int) -> tuple[Settings, TraceStore] | None:
+def _opened(config: RunConfig, engine: RunEngine, rank: int) -> StoredRun | None:
     try:
-        settings, _ = fitting_settings(config.settings, engine)
+        fitted, chosen, _ = fitting_calibration(
+            config.calibration, config.settings, engine, config.sources.get("selection", "default")
+        )
+        settings, _ = fitting_settings(chosen, engine)
         store = StoreKey.of(settings, engine).open_store(Path(str(config.trace_dir)), rank)
     except UserError:  # its own run will say why
         return None
-    return settings, store
+    return StoredRun(settings, store, fitted)
 
 
 _running: ContextVar[Together | None] = ContextVar("running_together", default=None)

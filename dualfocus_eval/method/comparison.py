@@ -38,7 +38,9 @@ def decide(pairs: Sequence[Pair], engine: Engine, settings: Settings) -> list[De
 def _compared(pair: Pair, scores: ContextScores | Failure | None) -> Decided:
     """What every rule picks whose needs are known (Eq. 8)."""
     known = scores if isinstance(scores, ContextScores) else None
-    candidates = Candidates(pair.macro, pair.micro, pair.grounding.response, known)
+    candidates = Candidates(
+        pair.macro, pair.micro, pair.grounding.response, known, pair.question.kind, pair.grounding.box
+    )
     cause = scores if isinstance(scores, Failure) else None
     return Decided(pair, picks(candidates), Decision.NLL, known, cause)
 

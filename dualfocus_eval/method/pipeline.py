@@ -14,6 +14,7 @@ from dualfocus_eval.method.conversations import macro_conversation
 from dualfocus_eval.method.passes import check, first_pass, macro_pass, micro_conversation, second_pass
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.selection import reselect
+from dualfocus_eval.method.selection.base import SelectionRule
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.method.states import Decided, Failed, MacroOnly, MicroOnly, Outcome, Pair, Unzoomed, Zoomed
 from dualfocus_eval.traces.record import Cost, Decision, ImageInfo, Trace
@@ -40,12 +41,13 @@ def answer(
     *,
     settings_key: str = "",
     store: TraceStore | None = None,
+    fitted: SelectionRule | None = None,
 ) -> list[Trace]:
     """Answer one batch; traces in the order of ``questions``. No question's failure ends the batch or raises.
 
     With a ``store``, a question that it holds an answer to is not computed again, and every new trace is appended to
     it. ``settings_key`` (see `settings.settings_key`) is written into the traces; a store brings its own, and the
-    arithmetic.
+    arithmetic. ``fitted`` is the calibrated choice that ``settings.selection`` names, if it does.
     """
     known = [store.get(question) if store else None for question in questions]
     unknown = [question for question, trace in zip(questions, known, strict=True) if trace is None]
@@ -54,15 +56,16 @@ def answer(
     cost = Cost.between(before, engine.counters, len(unknown))
     key = store.settings_key if store else settings_key
     arithmetic = store.arithmetic if store else {}
+    decided = partial(reselect, rule=settings.selection, fitted=fitted)
     computed = [
-        reselect(_trace(outcome, settings, key, arithmetic, None if place else cost), settings.selection)
+        decided(_trace(outcome, settings, key, arithmetic, None if place else cost))
         for place, outcome in enumerate(outcomes)
     ]
     if store:
         for trace in computed:
             store.put(trace)
     remaining = iter(computed)
-    return [reselect(trace, settings.selection) if trace else next(remaining) for trace in known]
+    return [decided(trace) if trace else next(remaining) for trace in known]
 
 
 def loglikelihood(

@@ -21,13 +21,15 @@ from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.tiles import GRIDS
 from dualfocus_eval.method.prompts import PROMPT_SETS
 from dualfocus_eval.method.second_pass import SECOND_PASSES
-from dualfocus_eval.method.selection import RULES
+from dualfocus_eval.method.selection import RULES, needs_of
+from dualfocus_eval.method.selection.calibration import is_calibration, is_calibration_file
 
 __all__ = [
     "ONLY_WITH",
     "CropRuleName",
     "PromptSetName",
     "Settings",
+    "candidate_settings",
     "not_installed",
     "settings_key",
     "stored_settings",
@@ -39,7 +41,15 @@ stored before it are not reused. 2: letters are read in more forms, and option t
 
 GroundingName = Annotated[str, OneOf(lambda: GROUNDING.items, lambda: GROUNDING.missing)]
 SecondPassName = Annotated[str, OneOf(lambda: SECOND_PASSES.items, lambda: SECOND_PASSES.missing)]
-RuleName = Annotated[str, OneOf(lambda: RULES.items, lambda: RULES.missing)]
+RuleName = Annotated[
+    str,
+    OneOf(
+        lambda: RULES.items,
+        lambda: RULES.missing,
+        lambda value: is_calibration_file(value) or is_calibration(value),
+        "the file of a calibrated choice (*.json)",
+    ),
+]
 ConventionName = Annotated[str, OneOf(box_conventions)]
 PromptSetName = Annotated[str, OneOf(lambda: PROMPT_SETS)]
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
@@ -68,7 +78,8 @@ class Settings:
     second_pass: SecondPassName = "append_crop"
     """What the model is shown of the region."""
     selection: RuleName = "micro_context"
-    """Which rule picks the answer where the candidates differ. The trace records every rule whose needs are known."""
+    """Which rule picks the answer where the candidates differ. The trace records every rule whose needs are known. A
+    file that `dualfocus calibrate` wrote becomes the name of what is in it."""
     score_all: bool = True
     """Score candidates in micro context even where ``selection`` does not need it, so that the trace allows every
     ablation."""
@@ -101,6 +112,10 @@ class Settings:
     answer. With 0 the block of thinking is closed before it begins. No effect on checkpoints without such a block."""
 
     def __post_init__(self) -> None:
+        if is_calibration_file(self.selection):
+            raise ValueError(
+                f"selection={self.selection!r} is a file: read it with `load_calibration`, and give its name"
+            )
         if self.grounding == "detector" and self.detector is None and self.strategy != "macro":
             raise ValueError(
                 "grounding='detector' needs the detector's name: pass detector=FOLDER or a hub id, such as "
@@ -112,7 +127,7 @@ class Settings:
             raise ValueError(
                 f"jitter={self.jitter:g} moves the boxes of grounding='shifted', not of {self.grounding!r}"
             )
-        needs_response = self.strategy == "dualfocus" and "grounding_response" in RULES[self.selection].needs
+        needs_response = self.strategy == "dualfocus" and "grounding_response" in needs_of(self.selection)
         if needs_response and not GROUNDING[self.grounding].responds:
             raise ValueError(
                 f"selection={self.selection!r} needs the model's own words for the region, which "
@@ -122,7 +137,7 @@ class Settings:
     @property
     def scores_candidates(self) -> bool:
         """Whether candidates that differ are scored in micro context."""
-        needed = "micro_context_scores" in RULES[self.selection].needs
+        needed = "micro_context_scores" in needs_of(self.selection)
         return self.strategy == "dualfocus" and (self.score_all or needed)
 
 
@@ -136,7 +151,8 @@ def not_installed(settings: Mapping[str, Any]) -> dict[str, str]:
     """Those of ``settings`` that name an extension which is not installed here, with its name."""
     hints = get_type_hints(Settings, include_extras=True)
     named = {name: settings[name] for name in _EXTENSIBLE if isinstance(settings.get(name), str)}
-    return {name: value for name, value in named.items() if value not in choices_of(hints[name])}
+    missing = {name: value for name, value in named.items() if value not in choices_of(hints[name])}
+    return {name: value for name, value in missing.items() if name != "selection" or not is_calibration(value)}
 
 
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +165,16 @@ def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     foreign = not_installed(values)
     known = {name: value for name, value in values.items() if name not in foreign}
     return asdict(validated(Settings, known, "settings")) | foreign
+
+
+_NOT_OF_CANDIDATES = frozenset({"selection", "score_all", "max_thinking_tokens", "detector"})
+"""Of a detector the content counts, and not its name."""
+
+
+def candidate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that can change a candidate or its scores, of every model: all but the selection rule and its like."""
+    left_out = {name for name, method in ONLY_WITH.items() if settings["grounding"] != method} | _NOT_OF_CANDIDATES
+    return {name: value for name, value in settings.items() if name not in left_out}
 
 
 def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
@@ -168,10 +194,7 @@ def settings_key(settings: Settings, identity: Mapping[str, str]) -> str:
 
 def _two_pass_settings(settings: Settings) -> dict[str, Any]:
     """What can change a region, a crop, a micro answer or a score."""
-    left_out = {"selection", "score_all", "max_thinking_tokens", "detector"}
-    left_out |= {name for name, method in ONLY_WITH.items() if settings.grounding != method}
-    relevant = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    return relevant | {
+    return candidate_settings(asdict(settings)) | {
         "scores_candidates": settings.scores_candidates,
         "grounding_version": GROUNDING[settings.grounding].version,
         "second_pass_version": SECOND_PASSES[settings.second_pass].version,

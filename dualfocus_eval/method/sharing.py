@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dualfocus_eval.engines.base import (
@@ -24,11 +25,12 @@ from dualfocus_eval.engines.base import (
 from dualfocus_eval.method.passes import macro_request
 from dualfocus_eval.method.pipeline import answer
 from dualfocus_eval.method.question import Question
+from dualfocus_eval.method.selection.base import SelectionRule
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.traces.record import Cost, Trace
 from dualfocus_eval.traces.store import TraceStore
 
-__all__ = ["SharingEngine", "answer_under_all"]
+__all__ = ["SharingEngine", "StoredRun", "answer_under_all"]
 
 RequestT = TypeVar("RequestT", bound=Hashable)
 _Work = Mapping[str, float]
@@ -36,22 +38,30 @@ _Work = Mapping[str, float]
 _SECONDS = "seconds of "
 
 
-def answer_under_all(
-    questions: Sequence[Question], engine: Engine, runs: Sequence[tuple[Settings, TraceStore]]
-) -> list[Trace]:
+@dataclass(frozen=True)
+class StoredRun:
+    """What tells one run from another of the same model."""
+
+    settings: Settings
+    store: TraceStore
+    fitted: SelectionRule | None = None
+    """The calibrated choice that ``settings.selection`` names, if it does."""
+
+
+def answer_under_all(questions: Sequence[Question], engine: Engine, runs: Sequence[StoredRun]) -> list[Trace]:
     """Answer one batch under the settings of each run, and store the answers there; the traces of the first run.
 
     The macro answers of the first run, stored ones too, are those of all. The cost in each trace is that of its setting
     alone.
     """
-    (first, store), *others = runs
+    first, *others = runs
     sharing = SharingEngine(engine)
-    traces = answer(questions, sharing, first, store=store)
+    traces = answer(questions, sharing, first.settings, store=first.store, fitted=first.fitted)
     for question, trace in zip(questions, traces, strict=True):
         if trace.macro is not None:
-            sharing.keep(macro_request(question, first), trace.macro, trace.cost)
-    for settings, other in others:
-        answer(questions, sharing, settings, store=other)
+            sharing.keep(macro_request(question, first.settings), trace.macro, trace.cost)
+    for run in others:
+        answer(questions, sharing, run.settings, store=run.store, fitted=run.fitted)
     return traces
 
 

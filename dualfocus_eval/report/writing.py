@@ -12,6 +12,7 @@ from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections import (
     boxes,
+    calibration,
     categories,
     confidence,
     cost,
@@ -56,6 +57,7 @@ def sections_of(run: Run) -> list[Section]:
         categories.category_section(run),
         strategies.pope_section(run),
         selection.selection_section(run),
+        calibration.calibration_section(run),
         confidence.confidence_section(run),
         thresholds.threshold_section(run),
         boxes.box_section(run),

@@ -65,6 +65,8 @@ class Fallback(StrEnum):
     GROUNDING_FAILED = "grounding_failed"
     MICRO_FAILED = "micro_failed"
     SCORING_FAILED = "scoring_failed"
+    NOT_CALIBRATED = "not_calibrated"
+    """The calibrated choice was fitted on no answers of this kind, or lacks one of its features here."""
 
 
 class TraceFormatError(ValueError):

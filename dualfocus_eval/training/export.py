@@ -38,7 +38,7 @@ def export(
     """
     model.to(dtype)
     refuse_non_finite_weights(model.named_parameters(), f"{target} is not written")
-    settings = {"inference": dict(recipe.inference), "provenance": _provenance(recipe, log)}
+    settings = {"inference": dict(recipe.taught), "provenance": _provenance(recipe, log)}
     if adapter is not None:
         with _Replaced(target.with_name("adapter")) as folder:
             shutil.copytree(adapter, folder, dirs_exist_ok=True)

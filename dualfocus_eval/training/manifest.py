@@ -106,7 +106,7 @@ def write_manifest(out: Path, recipe: Recipe, plan: TuningPlan, folders: Sequenc
     """``manifest.json``: the recipe as it was read, and every stage's data and what it was trained with."""
     content = {
         "recipe": recipe.path.name,
-        "inference": dict(recipe.inference),
+        "inference": dict(recipe.taught),
         "train": asdict(plan),
         "stages": [
             {

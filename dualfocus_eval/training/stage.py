@@ -118,7 +118,7 @@ def _evaluator(run: StageRun, processor: Any, family: Family) -> Any:
         return None
     from dualfocus_eval.training.evaluation import TaskEvaluator
 
-    model_args = {**run.recipe.inference, "pretrained": run.base.name, "batch_size": stage.micro_batch_size}
+    model_args = {**run.recipe.taught, "pretrained": run.base.name, "batch_size": stage.micro_batch_size}
     return TaskEvaluator(stage.evaluate, model_args, processor, family, run.folder / "traces")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from dualfocus_eval.common.resources import resource_folder
 from dualfocus_eval.engines.base import Failure
 from dualfocus_eval.method.boxes import BoxOutcome
 from dualfocus_eval.method.selection import RULES, reselect
+from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.method.settings import Settings
 from dualfocus_eval.tiny.effect import SCENES
 from dualfocus_eval.traces.record import Decision, Grounding, ImageInfo, Pathway, Trace
@@ -149,11 +151,18 @@ def _counts(answers: Sequence[Answered]) -> dict[str, Any]:
     return {"questions": len(answers), "failures": _failures(answers)}
 
 
-def read_with(folder: Path, answers: Sequence[Answered]) -> Run:
+def read_with(folder: Path, answers: Sequence[Answered], calibration: Calibration | None = None) -> Run:
     """`read_run`, the documents being those of ``answers``."""
+    with documents_of(answers):
+        return reading.read_run(folder, calibration=calibration)
+
+
+@contextmanager
+def documents_of(answers: Sequence[Answered]) -> Iterator[None]:
+    """Runs are read with these documents."""
     tasks = {name: _task(name, [answer for answer in answers if answer.task == name]) for name in _names(answers)}
     with patch.object(reading, "load_tasks", lambda names, _: ({name: tasks[name] for name in names}, {})):
-        return reading.read_run(folder)
+        yield
 
 
 def run_of(answers: Sequence[Answered], rule: str = "own_context", **engine: Any) -> Run:
@@ -184,4 +193,4 @@ def _metric_names(task: str) -> list[dict[str, str]]:
     return [{"metric": entry["metric"]} for entry in task_config(task)["metric_list"]]
 
 
-__all__ = ["SCENES", "Answered", "answered", "read_with", "run_of", "scene", "task_config", "write_run"]
+__all__ = ["SCENES", "Answered", "answered", "documents_of", "read_with", "run_of", "scene", "task_config", "write_run"]

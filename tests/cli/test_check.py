@@ -144,6 +144,13 @@ def test_too_few_questions_are_no_proof_that_nothing_is_off(
 
 
 @pytest.mark.usefixtures("loaded", "not_repeated")
+def test_a_calibrated_choice_that_does_not_apply_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    _, printed, complaints = run(["--limit", "2", "--model_args", "margin=25"], capsys)
+    assert "the checkpoint's own calibration was fitted on answers of other settings: margin 12.0 -> 25.0" in printed
+    assert not any("calibration" in line for line in complaints)
+
+
+@pytest.mark.usefixtures("loaded", "not_repeated")
 def test_a_limit_above_the_number_of_scenes_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed, complaints = run(["--limit", "1000"], capsys)
     (line,) = complaints

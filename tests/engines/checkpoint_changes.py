@@ -179,6 +179,7 @@ HARMLESS: dict[str, Change] = {
     "folder name": lambda folder: folder.rename(folder.with_name("renamed")),
     "a page about it": written("README.md", "# Better than ever"),
     "its provenance": written("dualfocus.json", '{"provenance": {"python": "3.12"}}'),
+    "its calibrated choice": written("calibration.json", "{}"),
     "its training": written("trainer_state.json", "{}"),
     "a later checkpoint inside": written("checkpoint-500/model.safetensors", "x"),
     "code that is not run": written("modeling_other.py", "print(1)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.engines.base import Completion
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Candidates:
     micro: Completion
     grounding_response: Completion | None = None
     scores: ContextScores | None = None
+    kind: str = ""
+    """`question.AnswerKind`."""
+    box: Box | None = None
+    """Where the region lies, as fractions of the image."""
 
 
 class SelectionRule(Protocol):
