@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dualfocus_eval.common.errors import UserError
-from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.selection.calibration import (
     Calibration,
@@ -18,7 +17,7 @@ from dualfocus_eval.method.selection.calibration import (
 )
 from dualfocus_eval.method.settings import Settings, candidate_settings
 
-__all__ = ["fitting_calibration", "named_calibration", "refuse_other_model"]
+__all__ = ["KnownModel", "fitting_calibration", "named_calibration", "refuse_other_model"]
 
 
 def named_calibration(values: MutableMapping[str, Any]) -> Calibration | None:
@@ -38,8 +37,17 @@ def named_calibration(values: MutableMapping[str, Any]) -> Calibration | None:
     return found
 
 
+class KnownModel(Protocol):
+    """As much of a `running.RunEngine` as tells which model it runs."""
+
+    @property
+    def identity(self) -> str: ...
+    @property
+    def environment(self) -> Mapping[str, Any]: ...
+
+
 def fitting_calibration(
-    calibration: Calibration | None, settings: Settings, engine: RunEngine, source: str
+    calibration: Calibration | None, settings: Settings, engine: KnownModel, source: str
 ) -> tuple[Calibration | None, Settings, tuple[str, ...]]:
     """What goes with the model of ``engine``: the calibration, the settings, and what the user is to be told.
 

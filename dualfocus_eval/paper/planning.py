@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dualfocus_eval.analysis.reading import read_run
 from dualfocus_eval.analysis.runs import Run
@@ -15,6 +17,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.environment import packages
 from dualfocus_eval.engines.identity import checkpoint_name, engine_digest
 from dualfocus_eval.harness.arguments import resolve
+from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.method.grounding import GROUNDING
 from dualfocus_eval.method.grounding.base import OwnModel
 from dualfocus_eval.paper.experiment import Experiment, Request, RunSpec
@@ -107,7 +110,16 @@ def _made_so(run: Run, model_args: str) -> bool:
         config = resolve(arguments)
         if isinstance(GROUNDING[config.settings.grounding], OwnModel) or not isinstance(config.engine, EngineConfig):
             return False
-        checkpoint = f"{checkpoint_name(config.engine)}-{engine_digest(config.engine)}"
+        model = _Model(f"{checkpoint_name(config.engine)}-{engine_digest(config.engine)}")
+        _, settings, _ = fitting_calibration(config.calibration, config.settings, model, config.sources["selection"])
     except UserError:  # a repository of the hub that has not been downloaded
         return False
-    return run.record.get("checkpoint") == checkpoint and dict(run.settings) == asdict(config.settings)
+    return run.record.get("checkpoint") == model.identity and dict(run.settings) == asdict(settings)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint that is not loaded."""
+
+    identity: str
+    environment: Mapping[str, Any] = field(default_factory=dict)
