@@ -14,6 +14,7 @@ from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.harness.lmms_eval_command import Outcome, run_lmms_eval
+from dualfocus_eval.harness.task_index import tasks_indexed_once
 from dualfocus_eval.harness.together import runs_together
 
 __all__ = ["MACRO", "Sweep", "Variant", "run_sweep", "variants_of"]
@@ -96,7 +97,7 @@ def run_sweep(sweep: Sweep) -> tuple[dict[str, Outcome], Counters]:
     baseline cannot be run: nothing else could.
     """
     outcomes: dict[str, Outcome] = {}
-    with runs_together(list(sweep.others())) as together:
+    with tasks_indexed_once(), runs_together(list(sweep.others())) as together:
         for number, variant in enumerate([MACRO, *sweep.variants], 1):
             words = f"setting {number} of {len(sweep.variants) + 1}: {variant.name}"
             print(one_line(f"dualfocus sweep: {words}"), file=sys.stderr, flush=True)
