@@ -69,12 +69,12 @@ class Expected:
     second: str
 
     def verdict(self, found: Estimate) -> str:
-        """By the interval of the paired difference, second less first."""
+        """By the interval of the paired difference, first less second."""
         if self.sign == "≈":
             return "yes" if found.low <= 0 <= found.high else "no"
-        if found.high < 0:
-            return "yes"
         if found.low > 0:
+            return "yes"
+        if found.high < 0:
             return "no"
         return "yes" if self.sign == "≥" else "not shown"
 
@@ -188,20 +188,22 @@ def order_table(tasks: Sequence[Looked]) -> Table:
             cells += [_points(found), expected.verdict(found)]
         rows.append((f"{_short(expected.first)} {expected.sign} {_short(expected.second)}", len(both), *cells))
     notes = (
-        "Paired differences in points, second less first, with 95% intervals clustered by image.",
+        "Paired differences in points, first less second, with 95% intervals clustered by image.",
         "not shown: the interval includes 0. Only an interval without 0 speaks against ≥ and ≈.",
     )
     return Table("Order", tuple(header), (tuple(rows),), notes)
 
 
 def _difference(pairs: pd.DataFrame, choice: Choice) -> Estimate:
-    return mean_difference(pairs[f"{choice}_first"], pairs[f"{choice}_second"], pairs["cluster"])
+    """First less second."""
+    return mean_difference(pairs[f"{choice}_second"], pairs[f"{choice}_first"], pairs["cluster"])
 
 
 def _paired(found: Looked, expected: Expected) -> pd.DataFrame:
     """The scores of both settings' answers, question by question."""
     first, second = (_scores(found.runs[setting]) for setting in (expected.first, expected.second))
-    return first.join(second.drop(columns="cluster"), how="inner", lsuffix="_first", rsuffix="_second")
+    second = second.drop(columns="cluster")
+    return first.merge(second, left_index=True, right_index=True, suffixes=("_first", "_second"))
 
 
 def _scores(run: Run) -> pd.DataFrame:
