@@ -1,7 +1,7 @@
 """What runs when: `make test-quick`, `make test` and `make test-all` choose by what this file says, and nothing else.
 
 `slow` tests run under `make test-all` only, `quick` ones under `make test-quick` too. Hypothesis tries 100 examples,
-1,000 under HYPOTHESIS_PROFILE=all (`make test-all`) and 100,000 under HYPOTHESIS_PROFILE=prove.
+300 under HYPOTHESIS_PROFILE=all (`make test-all`) and 100,000 under HYPOTHESIS_PROFILE=prove.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ NOT_QUICK = (
 
 ROOT = Path(__file__).parent
 
-for profile, examples in (("default", 100), ("all", 1_000)):
+for profile, examples in (("default", 100), ("all", 300)):
     settings.register_profile(profile, max_examples=examples, deadline=None)
 settings.register_profile(
     "prove", max_examples=100_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
