@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dualfocus_eval.analysis.choices import Choice, scores_of
@@ -137,10 +138,13 @@ def settings_table(found: Looked) -> Table:
     micro, selected = found.effects("micro"), found.effects("selected")
     n, images = micro[0].comparison.questions, micro[0].comparison.images
     header = (
-        "setting", "macro %", "micro %", "micro less macro", "wrong to right", "right to wrong", "left of the gain %",
-        "selected %", "selected less macro",
+        "setting", "crop % of image", "of the object in it %", "macro %", "micro %", "micro less macro",
+        "wrong to right", "right to wrong", "left of the gain %", "selected %", "selected less macro",
     )  # fmt: skip
-    rows = tuple(_row(one, two) for one, two in zip(micro, selected, strict=True))
+    rows = tuple(
+        (one.setting, *_shown(found.runs[one.setting]), *_worth(one, two))
+        for one, two in zip(micro, selected, strict=True)
+    )
     note = f"{n:,} questions about {images:,} images"
     for effect in micro:
         if effect.comparison.questions != n:
@@ -148,10 +152,21 @@ def settings_table(found: Looked) -> Table:
     return Table(TASKS[found.task], header, (rows,), (f"{note}.",))
 
 
-def _row(micro: Effect, selected: Effect) -> tuple[Cell, ...]:
+def _shown(run: Run) -> tuple[Number, Number]:
+    """Mean shares: of the image in the crop, and of the data set's box in it."""
+    rows = run.answers[run.answers["crop_left"].notna()]
+    sizes = rows[["width", "height"]].to_numpy()
+    low, high = (rows[sides].to_numpy() / sizes for sides in (["crop_left", "crop_top"], ["crop_right", "crop_bottom"]))
+    truth_low, truth_high = (rows[[f"truth_x{corner}", f"truth_y{corner}"]].to_numpy() for corner in (1, 2))
+    common = np.clip(np.minimum(high, truth_high) - np.maximum(low, truth_low), 0, None).prod(axis=1)
+    shares = ((high - low).prod(axis=1), common / (truth_high - truth_low).prod(axis=1))
+    area, held = (Number(100 * float(share.mean())) for share in shares)
+    return area, held
+
+
+def _worth(micro: Effect, selected: Effect) -> tuple[Cell, ...]:
     found, chosen = micro.comparison, selected.comparison
     return (
-        micro.setting,
         Number(100 * found.first),
         Number(100 * found.second),
         _points(found.difference),

@@ -25,9 +25,9 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Looked:
 def test_settings_beside_macro_answers(found: Looked) -> None:
     (reference, center) = settings_table(found).rows
     assert [str(cell).partition(" (")[0] for cell in reference] == [
-        REFERENCE, "50.0", "90.0", "+40.0", "30", "6", "None", "90.0", "+40.0",
+        REFERENCE, "18.0", "100.0", "50.0", "90.0", "+40.0", "30", "6", "None", "90.0", "+40.0",
     ]  # fmt: skip
-    assert center[4:6] == (0, 0)
+    assert center[6:8] == (0, 0)
 
 
 def test_the_order_is_judged_by_its_interval(found: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
