@@ -69,8 +69,8 @@ class Measured:
     sweep: Spent
     alone: Spent
     """Of a run for each setting."""
-    least: Spent
-    """Of these runs, if what the first pass takes were counted once."""
+    first_pass_once: Spent
+    """Of these runs, if what their first passes have in common were counted once: S + 5P in place of 5S + 5P."""
 
 
 def measure(options: Sequence[str], scratch: Path) -> Measured:
@@ -106,11 +106,11 @@ def spent(arguments: Sequence[str], out: Path) -> Spent:
 
 def table(found: Measured, title: str) -> Table:
     """A row for each kind of work."""
-    header = ("work", "five runs", "sweep", "sweep ÷ five runs", "least ÷ five runs")
+    header = ("work", "five runs", "sweep", "sweep ÷ five runs", "first pass once ÷ five runs")
     rows = []
     for name, words in NAMES.items():
-        sweep, alone, least = (getattr(one, name) for one in (found.sweep, found.alone, found.least))
-        ratios = (Number(value / alone, decimals=2) for value in (sweep, least))
+        sweep, alone, once = (getattr(one, name) for one in (found.sweep, found.alone, found.first_pass_once))
+        ratios = (Number(value / alone, decimals=2) for value in (sweep, once))
         rows.append((words, Number(alone, decimals=0), Number(sweep, decimals=0), *ratios))
     return Table(title, header, (tuple(rows),))
 
