@@ -128,6 +128,9 @@ def test_a_run_of_another_checkpoint_is_made_again(
     (folder / "generation_config.json").write_text('{"max_length": 77}')
     assert reproduce("table4", *arguments) == 0
     assert len(reproduce.commands) == 1
+    (folder / "dualfocus.json").write_text('{"inference": {"box_convention": "unit", "margin": 40}}')
+    assert reproduce("table4", *arguments) == 0
+    assert len(reproduce.commands) == 1
 
 
 def test_a_wrong_argument_ends_with_the_status_of_the_run(reproduce: Reproducer) -> None:
