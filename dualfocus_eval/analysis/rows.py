@@ -21,7 +21,8 @@ __all__ = [
 _CORNERS = ("x1", "y1", "x2", "y2")
 _SIDES = ("left", "top", "right", "bottom")
 COUNTERS = ("questions", "images_encoded", "tokens_prefilled", "tokens_reused", "decode_steps", "batch_halvings")
-PHASES = ("preprocess", "vision", "prefill", "decode")
+PHASES = ("preprocess", "vision", "prefill", "decode", "detector")
+"""Whose seconds traces tell; the last is not the model's, and only `grounding=detector` has it."""
 
 
 OTHER_PICKS = "other_picks"

@@ -109,9 +109,13 @@ def cost_of(run: Run, task: str) -> SettingCost:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the (cost, score) points that no other one beats in both, from the cheapest to the dearest."""
+    """Places of the (cost, score) points that no other one beats in both, from the cheapest to the dearest.
+
+    A point that is not known in full, with a NaN, is not among them.
+    """
     front: list[int] = []
-    for place in sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1])):
+    known = [place for place, point in enumerate(points) if not np.isnan(point).any()]
+    for place in sorted(known, key=lambda place: (points[place][0], -points[place][1])):
         if not front or points[place][1] > points[front[-1]][1]:
             front.append(place)
     return front

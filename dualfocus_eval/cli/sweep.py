@@ -48,9 +48,10 @@ def main(argv: Sequence[str]) -> int:
     sys.stdout.flush()
     problems = {**refused, **{name: "; ".join(found.remarks) for name, found in outcomes.items() if found.status}}
     made = [variant for variant in sweep.variants if variant.name in outcomes and outcomes[variant.name].status < 2]
+    notes = {name: "; ".join(found.remarks) for name, found in outcomes.items() if found.remarks and not found.status}
     if outcomes[MACRO.name].status < 2:
-        _report(sweep, made, problems, done)
-    for name, why in problems.items():
+        _report(sweep, made, problems, notes, done)
+    for name, why in {**problems, **notes}.items():
         print(one_line(f"dualfocus sweep: {name}: {why}"), file=sys.stderr)
     broken = any(outcome.status > 2 for outcome in outcomes.values())
     return 3 if broken else 1 if problems else 0
@@ -69,6 +70,8 @@ def _sweep(chosen: argparse.Namespace, rest: Sequence[str]) -> tuple[Sweep, dict
         raise UserError(
             "a sweep is one process: for several devices use device_map=auto, or engine=server with several servers"
         )
+    if "," in str(chosen.out):
+        raise UserError(f"--out {chosen.out}: a comma would end a model argument; choose another folder")
     rule = _one_rule(given)
     variants, refused = _allowed(variants_of(groundings, passes), given)
     if not variants:
@@ -182,7 +185,9 @@ def _readable(sweep: Sweep, made: Sequence[Variant], problems: dict[str, str]) -
     return runs
 
 
-def _report(sweep: Sweep, made: Sequence[Variant], problems: dict[str, str], done: Counters) -> None:
+def _report(
+    sweep: Sweep, made: Sequence[Variant], problems: dict[str, str], notes: Mapping[str, str], done: Counters
+) -> None:
     """Print the tables and write the page; ``problems`` get what is wrong with the runs' files."""
     from rich.console import Console
 
@@ -199,7 +204,7 @@ def _report(sweep: Sweep, made: Sequence[Variant], problems: dict[str, str], don
     runs = _readable(sweep, made, problems)
     reference = _REFERENCE if _REFERENCE in runs else next(iter(runs), "")
     sections = sweep_sections(macro, runs, reference) if runs else []
-    faults = [f"{name}: {why}" for name, why in problems.items()]
+    faults = [f"{name}: {why}" for name, why in {**problems, **notes}.items()]
     for name, run in {MACRO.name: macro, **runs}.items():
         faults += [f"{name}: {fault}" for fault in run.faults if not fault.harmless]
     index = write_report(sweep.out, f"Sweep: {run_title(macro)}, {len(runs)} settings", sections, faults)

@@ -60,7 +60,7 @@ class Detector:
         return [box for box in clipped if box.area > 0]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache  # a sweep compares several, batch by batch
 def load_detector(place: str) -> Detector:
     """The detector in the folder, or of the hub id ``place``; loaded once. Raises ``UserError`` where it is none."""
     try:

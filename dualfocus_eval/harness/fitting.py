@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from dualfocus_eval.common.errors import UserError
@@ -35,17 +35,28 @@ def refuse_likelihoods(settings: Settings, engine: RunEngine) -> None:
         )
 
 
-def refuse_tasks_without_boxes(settings: Settings, boxes: Mapping[str, str | None]) -> None:
+def refuse_tasks_without_boxes(
+    settings: Settings, boxes: Mapping[str, str | None], columns: Mapping[str, Collection[str]] | None = None
+) -> None:
     """Raise ``UserError`` where regions are to be the data set's and tasks have none.
 
-    ``boxes`` has the column of each task's boxes, or None (`structure.Structure.box`).
+    ``boxes`` has the column of each task's boxes, or None (`structure.Structure.box`); ``columns`` those that its
+    documents have, as far as they are known.
     """
-    without = sorted(task for task, column in boxes.items() if column is None)
-    if settings.grounding == "truth" and settings.strategy != "macro" and without:
+    if settings.grounding != "truth" or settings.strategy == "macro":
+        return
+    if without := sorted(task for task, column in boxes.items() if column is None):
         raise UserError(
             f"grounding=truth looks at the data set's own boxes, of which {', '.join(without)} names no column: leave "
             "it out, add the column to its YAML (metadata: {dualfocus: {box: COLUMN}}), or choose another grounding"
         )
+    for task, known in sorted((columns or {}).items()):
+        if known and boxes[task] not in known:
+            raise UserError(
+                f"grounding=truth looks at the data set's own boxes, and the documents of {task} have no column "
+                f"{boxes[task]!r}: prepare the data set from a release with boxes (`dualfocus tasks` names the "
+                "command), or choose another grounding"
+            )
 
 
 def fitting_settings(settings: Settings, engine: RunEngine) -> tuple[Settings, tuple[str, ...]]:

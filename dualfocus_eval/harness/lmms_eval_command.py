@@ -32,6 +32,8 @@ class Outcome:
     broken before it was scored."""
     remarks: tuple[str, ...]
     """Why it is not 0."""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The configuration of every task that was scored, by the task's name."""
 
 
 def run_lmms_eval(argv: Sequence[str]) -> Outcome:
@@ -54,7 +56,7 @@ def run_lmms_eval(argv: Sequence[str]) -> Outcome:
     finally:
         sys.argv = previous
         lmms_eval.cli_evaluate_single = watch.inner
-    return Outcome(max(watch.statuses, default=BROKEN), tuple(watch.remarks))
+    return Outcome(max(watch.statuses, default=BROKEN), tuple(watch.remarks), watch.configs)
 
 
 @dataclass
@@ -66,6 +68,8 @@ class _Watch:
     statuses: list[int] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """Why the exit status is not 0."""
+    configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """See `Outcome.configs`."""
 
     def evaluate(self, args: argparse.Namespace) -> Any:
         """Run one evaluation and note how it ended. A mistake of the user ends this one, not those after it."""
@@ -82,6 +86,7 @@ class _Watch:
                 raise SystemExit(MISUSED) from None
             return None, None
         self.remarks += faults
+        self.configs |= (results or {}).get("configs", {})
         self.statuses.append(INCOMPLETE if faults else OK)
         return results, samples
 
@@ -107,6 +112,11 @@ def _prepare(args: argparse.Namespace) -> None:
         place = f"{args.output_path}/traces"
         if isinstance(args.model_args, dict):
             args.model_args = {**args.model_args, "trace_dir": place}
+        elif "," in place:
+            raise UserError(
+                f"--output_path {args.output_path}: a comma would end a model argument, trace_dir; choose another "
+                "folder, or name one with --model_args trace_dir=FOLDER"
+            )
         else:
             args.model_args = ",".join(filter(None, [args.model_args, f"trace_dir={place}"]))
 

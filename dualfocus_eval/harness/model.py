@@ -154,7 +154,9 @@ class _DualFocus(lmms):
         tasks = {instance.task_name: instance.metadata for instance in instances}
         structures = {name: read_structure(metadata, name) for name, metadata in tasks.items()}
         refuse_tasks_without_boxes(
-            self.session.config.settings, {name: structure.box for name, structure in structures.items()}
+            self.session.config.settings,
+            {name: structure.box for name, structure in structures.items()},
+            {name: self._columns(name) for name in structures},
         )
         grouped = [name for name, structure in structures.items() if structure.grouped_rows]
         self.session.take_flags(flags_of(instances), tasks, grouped)
@@ -183,6 +185,10 @@ class _DualFocus(lmms):
 
     def _dataset(self, request: Request) -> Any:
         return self.task_dict[request.task][request.split]
+
+    def _columns(self, task: str) -> set[str]:
+        """Those of the task's documents; none where the task does not tell."""
+        return {name for split in self.task_dict[task].values() for name in getattr(split, "column_names", None) or ()}
 
     def _continuation(self, instance: Instance, request: Request | None) -> str:
         target = instance.args[1]

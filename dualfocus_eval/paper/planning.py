@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dualfocus_eval.analysis.reading import read_run
@@ -77,7 +77,8 @@ def _argument(name: str) -> re.Pattern[str]:
 
 
 def finished_run(plan: PlannedRun) -> Run | None:
-    """The run, if it has been carried out completely with this checkpoint and these versions of packages; else None.
+    """The run, if it has been carried out completely with this checkpoint, these settings and these versions of
+    packages; else None.
 
     What a server serves, and what a detector's files are, shows only when they are used: such runs are made again, from
     stored answers.
@@ -89,20 +90,24 @@ def finished_run(plan: PlannedRun) -> Run | None:
     if run.record is None or run.lost or run.failures:
         return None
     current = run.record.get("environment", {}).get("packages") == packages()
-    return run if current and run.record.get("checkpoint") == _checkpoint(plan.model_args) else None
+    return run if current and _made_so(run, plan.model_args) else None
 
 
-def _checkpoint(model_args: str) -> str | None:
-    """What a run with these model arguments records as its checkpoint; None where that is not known beforehand."""
+def _made_so(run: Run, model_args: str) -> bool:
+    """Whether the run is of what these model arguments stand for now: a recipe's settings change, and checkpoints do.
+
+    False where that is not known beforehand.
+    """
     from lmms_eval.utils import simple_parse_args_string
 
     arguments = simple_parse_args_string(model_args)
-    if arguments.get("engine") == "server":  # resolving its arguments would ask it
-        return None
+    if run.record is None or arguments.get("engine") == "server":  # resolving its arguments would ask it
+        return False
     try:
         config = resolve(arguments)
         if isinstance(GROUNDING[config.settings.grounding], OwnModel) or not isinstance(config.engine, EngineConfig):
-            return None
-        return f"{checkpoint_name(config.engine)}-{engine_digest(config.engine)}"
+            return False
+        checkpoint = f"{checkpoint_name(config.engine)}-{engine_digest(config.engine)}"
     except UserError:  # a repository of the hub that has not been downloaded
-        return None
+        return False
+    return run.record.get("checkpoint") == checkpoint and dict(run.settings) == asdict(config.settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -47,18 +48,18 @@ def with_questions(dataset: Any) -> Any:
 def _numbered(rows: Iterable[dict]) -> Iterator[tuple[int, int]]:
     """Number of the question and of the cycle of every row.
 
-    Rows of one question share its text and its options. A cycle that comes a second time begins another question, of
-    the same words about another image.
+    Rows of one question share its text and its options. A cycle that comes a second time is of another question, of the
+    same words about another image.
     """
-    number, asked = -1, dict[Any, tuple[int, list[str]]]()
+    times, cycles = Counter[Any](), Counter[int]()
+    numbers: dict[Any, int] = {}
     for row in rows:
-        words, cycle = (row["question"], *sorted(_options(row).values())), str(row["cycle_category"])
-        if words not in asked or cycle in asked[words][1]:
-            number += 1
-            asked[words] = (number, [])
-        question, cycles = asked[words]
-        cycles.append(cycle)
-        yield question, len(cycles) - 1
+        words = (row["question"], *sorted(_options(row).values()))
+        asked = words, str(row["cycle_category"])
+        number = numbers.setdefault((words, times[asked]), len(numbers))
+        yield number, cycles[number]
+        times[asked] += 1
+        cycles[number] += 1
 
 
 def _options(doc: dict) -> dict[str, str]:

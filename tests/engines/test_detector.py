@@ -51,6 +51,13 @@ def _own_detector() -> None:
     load_detector.cache_clear()
 
 
+def test_several_detectors_stay_loaded(detectors: dict[str, Path]) -> None:
+    """A sweep asks them in turn, batch by batch."""
+    loaded = [load_detector(str(folder)) for folder in detectors.values()]
+    assert len(loaded) > 1
+    assert [load_detector(str(folder)) for folder in detectors.values()] == loaded
+
+
 def settings_of(folder: Path, **changes: Any) -> Settings:
     return Settings(grounding="detector", detector=str(folder), strategy="micro", **changes)
 

@@ -89,6 +89,12 @@ def test_flags_that_work(evaluate: Callable[..., Outcome]) -> None:
     assert len(silent.samples) == 2
 
 
+def test_a_comma_in_the_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--tasks", TASK, "--limit", "1", "--model_args", "strategy=macro"]
+    assert main([*arguments, "--output_path", str(tmp_path / "one,two")]) == 2
+    assert "one,two: a comma would end a model argument, trace_dir" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "flags",
     [

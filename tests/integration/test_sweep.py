@@ -127,6 +127,8 @@ def test_on_a_server(sweep: Sweep, served: str, tmp_path: Path) -> None:
         (["--grounding", "shifted"], "needs jitter, the number of pixels"),
         (["--grounding", "shifted:25"], "'shifted:25' is not NAME or NAME:ARGUMENT=VALUE"),
         (["--grounding", "text_box:strategy=macro"], "is not NAME or NAME:ARGUMENT=VALUE"),
+        (["--grounding", "text_box:dtype=bfloat16"], "those of all settings go to --model_args"),
+        (["--out", "one,two"], "--out one,two: a comma would end a model argument"),
         (["--grounding", "shifted:jiter=25"], "Did you mean jitter?"),
         (["--grounding", ","], "no grounding method is named"),
         (["--model_args", "grounding=center"], "a sweep sets grounding itself: name it with --grounding"),

@@ -121,6 +121,13 @@ def test_the_base_size_is_what_the_model_sees_but_smaller_than_the_image() -> No
         assert base - image_size[1] / 24 <= height <= max(SCALES) * base + image_size[1] / 24
 
 
+def test_an_image_seen_at_its_own_size_but_for_rounding_is_zoomed_into() -> None:
+    """Qwen-VL's processors round an image to whole cells of 28 pixels."""
+    grid = ImageGrid(17, 23, seen=(644, 476))
+    box = best_window(spot(8, 11, grid=grid), grid, (640, 480))
+    assert 240 - 28 <= min(box.width * 640, box.height * 480) <= max(box.width * 640, box.height * 480) <= 300
+
+
 def test_padding_weighs_nothing_and_is_no_part_of_a_region() -> None:
     """An image of 200 x 100 pixels in a square of 200: the upper and lower five of twenty rows show nothing of it."""
     padded = ImageGrid(20, 20, seen=(50, 50), covers=Box(0, -0.5, 1, 1.5))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.analysis.sweeping import cost_of, effects_of, pareto_front
 from dualfocus_eval.report.page import write_report
+from dualfocus_eval.report.sections.cost import cost_section
 from dualfocus_eval.report.sections.sweep import sweep_sections
 from dualfocus_eval.tiny.effect import SCENES
-from tests.analysis.runs import answered, run_of, scene
+from dualfocus_eval.traces.record import Cost
+from tests.analysis.runs import Answered, answered, run_of, scene
 
 REFERENCE = "text_box + append_crop"
+OTHER = "other"
 WRONG_TO_RIGHT, RIGHT_TO_WRONG = 30, 6
 QUESTIONS = 60
 
@@ -89,6 +95,45 @@ def test_the_page_has_tables_and_figure(macro: Run, runs: dict[str, Run], tmp_pa
     assert {"selected_differences", "cost"} <= {path.stem for path in (tmp_path / "tables").iterdir()}
 
 
+def test_a_setting_that_leaves_out_a_task_has_no_numbers_there(
+    macro: Run, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    of_all = {"truth + append_crop": runs[REFERENCE], REFERENCE: of_two_tasks(runs[REFERENCE])}
+    write_report(tmp_path, "Sweep", sweep_sections(of_two_tasks(macro), of_all, REFERENCE))
+    tables = {path.stem: json.loads(path.read_text())["rows"] for path in (tmp_path / "tables").glob("*.json")}
+    assert [row["setting"] for row in tables["micro_differences"]] == ["macro (% right)", *of_all]
+    assert [row[OTHER] is None for row in tables["micro_differences"]] == [False, True, False]
+    assert [row["setting"] for row in tables["cost"] if row["task"] == OTHER] == ["macro", REFERENCE]
+    assert [row["setting"] for row in tables["cost"] if row["task"] == SCENES] == ["macro", *of_all]
+    assert (tmp_path / "figures" / "accuracy_and_cost.png").is_file()
+
+
+def of_two_tasks(run: Run) -> Run:
+    """The same questions once more, as another task's."""
+    again = run.answers.assign(task=OTHER, key=run.answers["key"].str.replace(SCENES, OTHER))
+    return replace(run, answers=pd.concat([again, run.answers], ignore_index=True), computed={})
+
+
+def test_servers_count_neither_images_nor_time() -> None:
+    macro = run_of([costing(server=2.0)], base_url=["http://localhost"])
+    cost = sweep_sections(macro, {REFERENCE: macro}, REFERENCE)[-1].tables["cost"]
+    assert [row[3] for row in cost.sections[0]] == [None, None]
+    assert [row[-1] for row in cost.sections[0]] == [None, None]
+    assert "Servers count neither images nor time." in cost.notes
+
+
+def test_the_seconds_of_a_detector_count() -> None:
+    run = run_of([costing(decode=0.5, detector=2.0)])
+    assert cost_of(run, SCENES).seconds == 2.5
+    assert [row[0] for row in cost_section(run).tables["time"].sections[0]][-2:] == ["detector", "all phases"]
+
+
+def costing(**seconds: float) -> Answered:
+    """A question that took so many seconds in each phase."""
+    asked = answered(SCENES, scene(0, "red"), "blue", "red")
+    return replace(asked, trace=replace(asked.trace, cost=Cost(1, 2, 9, 4, 3, 0, seconds)))
+
+
 def test_runs_without_costs_have_none(macro: Run) -> None:
     cost: Any = cost_of(macro, SCENES)
     assert cost.questions == 0
@@ -101,6 +146,7 @@ def test_runs_without_costs_have_none(macro: Run) -> None:
         ([(1, 1), (2, 2), (3, 1.5), (2, 1)], [0, 1]),
         ([(2, 5), (1, 5), (1, 4)], [1]),
         ([(3, 1), (2, 2), (1, 3)], [2]),
+        ([(nan, 1), (2, 2), (1, nan), (1, 1)], [3, 1]),
         ([], []),
     ],
 )

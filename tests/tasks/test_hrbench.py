@@ -51,6 +51,8 @@ def test_equal_words_about_another_image_are_another_question(config: Config) ->
     """In the release's order, and with the cycles one after the other."""
     same = [entry(index % 4) | {"index": str(index)} for index in range(8)]
     assert config["process_docs"](release(same))["question_number"][:] == [0] * 4 + [1] * 4
+    by_cycle = [entry(index // 2) | {"index": str(index)} for index in range(8)]
+    assert config["process_docs"](release(by_cycle))["question_number"][:] == [0, 1] * 4
     mixed = [entry(index) for index in (0, 4, 1, 5, 2, 6, 3, 7)]
     assert config["process_docs"](release(mixed))["question_number"][:] == [0, 1] * 4
 

@@ -13,8 +13,8 @@ What it leaves open is decided here:
 
 - The question is the macro prompt, whose states the engine has already.
 - Neighbours are the windows one cell to the left, right, top and bottom, as far as there are any.
-- A window as large as the image zooms into nothing. So where the model sees the image no smaller than it is, the base
-  size is half the image's shorter side.
+- A window as large as the image zooms into nothing. So where the model sees the image no smaller than it is, but for
+  rounding to whole cells, the base size is half the image's shorter side.
 - Cells in the padding around an image weigh nothing.
 """
 
@@ -50,7 +50,7 @@ SCALES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 @dataclass(frozen=True)
 class _Attention:
     name: str = "attention"
-    version: int = 1
+    version: int = 2
     responds: bool = False
 
     def problem(self, engine: Engine, settings: GroundingSettings) -> str | None:
@@ -136,7 +136,8 @@ def _in_image(grid: ImageGrid) -> Any:
 def _window_sizes(grid: ImageGrid, image_size: Size) -> Iterator[tuple[int, int]]:
     """(rows, columns) of each window in whole cells, the smallest first; about square in pixels of the image."""
     shorter = min(image_size)
-    base = min(grid.seen) if min(grid.seen) < shorter else shorter / 2
+    rounding = grid.seen[1] / grid.rows / 2
+    base = min(grid.seen) if min(grid.seen) + rounding < shorter else shorter / 2
     cell = grid.part(0, 0)
     width, height = cell.width * image_size[0], cell.height * image_size[1]
     for scale in SCALES:

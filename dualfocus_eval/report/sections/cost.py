@@ -57,7 +57,7 @@ def cost_section(run: Run) -> Section:
     reuse = Number(100 * spent["tokens_reused"] / positions if positions else math.nan, unit="%")
     time: list[tuple[Cell, ...]] = [
         (name, Number(value, unit="s"), Number(1000 * value / questions, unit="ms"))
-        for name, value in [(phase, spent[f"seconds_{phase}"]) for phase in PHASES] + [("all phases", seconds)]
+        for name, value in [*_phases(spent), ("all phases", seconds)]
     ]
     notes = (f"{reuse}% of all prompt tokens were reused from a cached prefix.",)
     tables = {
@@ -65,6 +65,12 @@ def cost_section(run: Run) -> Section:
         "time": Table("Time", ("phase", "seconds", "ms per question"), (tuple(time),)),
     }
     return Section("cost", "Cost", text, tables)
+
+
+def _phases(spent: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Each phase and its seconds; that of a detector only where there was one."""
+    found = [(phase, spent[f"seconds_{phase}"]) for phase in PHASES]
+    return [(phase, seconds) for phase, seconds in found if seconds or phase != "detector"]
 
 
 def _on_servers(spent: Mapping[str, float], positions: float, generated: Sequence[tuple[str, float]]) -> Section:
@@ -101,7 +107,7 @@ def second_pass_share(run: Run, task: str) -> float:
     images = len(crops) + int(rows.loc[rows["traced"], "cluster"].nunique())
     micro = _sum(rows["micro_tokens"].to_numpy())
     generated = sum(_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
-    seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
+    seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES if phase != "detector")
     if not (images and generated and seconds):
         return math.nan
     decoding = spent["seconds_decode"] / seconds

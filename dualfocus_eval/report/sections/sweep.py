@@ -15,6 +15,7 @@ from dualfocus_eval.analysis.sweeping import Effect, SettingCost, cost_of, effec
 from dualfocus_eval.common.escaping import figure_text
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Drawing, Section
+from dualfocus_eval.report.sections.cost import of_servers
 from dualfocus_eval.report.style import GREY, INK, panels
 
 __all__ = ["sweep_sections"]
@@ -56,7 +57,8 @@ def _gain_section(choice: Choice, title: str, effects: Mapping[str, Sequence[Eff
 
 def _overview(title: str, effects: Mapping[str, Sequence[Effect]]) -> Table:
     """Settings by tasks."""
-    names = list(dict.fromkeys(effect.setting for found in effects.values() for effect in found))
+    fullest_first = sorted(effects.values(), key=len, reverse=True)  # a task may lack settings
+    names = list(dict.fromkeys(effect.setting for found in fullest_first for effect in found))
     by_place = {(effect.setting, task): effect.comparison for task, found in effects.items() for effect in found}
     baseline: list[Cell] = ["macro (% right)"]
     for found in effects.values():
@@ -124,45 +126,61 @@ def _cost_section(macro: Run, runs: Mapping[str, Run]) -> Section:
         "scoring."
     )
     every = {"macro": macro, **runs}
-    costs = {task: {name: cost_of(run, task) for name, run in every.items()} for task in macro.task_names}
+    costs = {
+        task: {name: cost_of(run, task) for name, run in every.items() if task in run.task_names}
+        for task in macro.task_names
+    }
     header = (
         "setting", "task", "questions", "images encoded", "tokens prefilled", "tokens reused", "tokens decoded",
         "seconds",
     )  # fmt: skip
-    rows = tuple(tuple(_cost(name, task, cost) for name, cost in found.items()) for task, found in costs.items())
-    note = "A batch with questions of two tasks counts for that of its first question."
+    served = of_servers(macro)
+    rows = tuple(
+        tuple(_cost(name, task, cost, served) for name, cost in found.items()) for task, found in costs.items()
+    )
+    notes = (
+        "A batch with questions of two tasks counts for that of its first question.",
+        *(("Servers count neither images nor time.",) if served else ()),
+    )
     caption = (
         "Score of the answer that each setting gives against its cost, with 95% intervals. Tokens computed are those "
         "prefilled and decoded. Line: the Pareto front, the settings that no other one beats in both."
     )
     figures = {"accuracy_and_cost": Drawing(caption, lambda: _draw(every, costs))} if costs else {}
-    return Section("cost", "Cost", text, {"cost": Table("Cost per question", header, rows, (note,))}, figures)
+    return Section("cost", "Cost", text, {"cost": Table("Cost per question", header, rows, notes)}, figures)
 
 
-def _cost(name: str, task: str, cost: SettingCost) -> tuple[Cell, ...]:
-    counts = (cost.images_encoded, cost.tokens_prefilled, cost.tokens_reused, cost.decode_steps)
+def _cost(name: str, task: str, cost: SettingCost, served: bool) -> tuple[Cell, ...]:
+    tokens = (cost.tokens_prefilled, cost.tokens_reused, cost.decode_steps)
     return (
-        name, task, cost.questions, *(Number(count, decimals=2) for count in counts), Number(cost.seconds, decimals=4),
-    )  # fmt: skip
+        name,
+        task,
+        cost.questions,
+        None if served else Number(cost.images_encoded, decimals=2),
+        *(Number(count, decimals=2) for count in tokens),
+        None if served else Number(cost.seconds, decimals=4),
+    )
 
 
 def _draw(runs: Mapping[str, Run], costs: Mapping[str, Mapping[str, SettingCost]]) -> Any:
     looks = _looks(list(runs))
     figure, axes = panels(len(costs), columns=2, width=4.6, height=3.4)
     for axis, (task, found) in zip(axes, costs.items(), strict=True):
-        scores = {name: _score(run, task) for name, run in runs.items()}
-        points = [(found[name].tokens, scores[name].value) for name in runs]
+        scores = {name: _score(runs[name], task) for name in found}
+        points = [(cost.tokens, scores[name].value) for name, cost in found.items()]
         front = [points[place] for place in pareto_front(points)]
-        axis.plot(*zip(*front, strict=True), color=GREY, linewidth=1, drawstyle="steps-post", zorder=1)
-        for name, (cost, value) in zip(runs, points, strict=True):
+        if front:
+            axis.plot(*zip(*front, strict=True), color=GREY, linewidth=1, drawstyle="steps-post", zorder=1)
+        for name, (cost, value) in zip(found, points, strict=True):
             color, marker = looks[name]
             axis.plot([cost] * 2, [scores[name].low, scores[name].high], color=color, linewidth=0.8, alpha=0.6)
             axis.plot(cost, value, marker, color=color, markersize=6, label=figure_text(name), linestyle="none")
         axis.set_title(figure_text(task), fontsize=9)
         axis.set_xlabel("tokens computed per question", fontsize=8)
         axis.set_ylabel("score, %" if scores["macro"].unit == "%" else "score", fontsize=8)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    shown = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    labels = [label for label in map(figure_text, runs) if label in shown]
+    figure.legend([shown[label] for label in labels], labels, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
