@@ -69,6 +69,7 @@ docs: $(INSTALLED)  ## Build the documentation site into build/site; any warning
 prove: $(INSTALLED) $(VLLM_INSTALLED)  ## Run the long proofs (hours) and write their pages in docs/.
 	$(BIN)/python -m measurements.exactness --checkpoint models/dualfocus-tiny --write
 	$(BIN)/python -m measurements.coverage --write
+	$(BIN)/python -m measurements.where_to_look --write
 	$(BIN)/python -m measurements.gate
 	$(BIN)/python -m measurements.injected_faults --write
 	VLLM_ENV="$(abspath $(VLLM_ENV))" $(BIN)/python -m measurements.server_exactness --write
@@ -80,6 +81,7 @@ bench: $(INSTALLED)  ## Measure speed and memory and write the figures into docs
 	$(BIN)/python -m measurements.memory --write
 	$(BIN)/python -m measurements.curation --write
 	$(BIN)/python -m measurements.report_scale --write
+	$(BIN)/python -m measurements.sweep_cost --write
 
 tiny: $(INSTALLED)  ## Train the embedded checkpoint again.
 	$(BIN)/dualfocus train models/dualfocus-tiny.yaml

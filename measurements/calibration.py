@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 from dualfocus_eval.cli.calibrate import main as calibrate
@@ -92,7 +93,9 @@ def _make_default() -> None:
 def write_other_scenes(tasks: Path) -> None:
     """A copy of the tasks folder whose embedded sets show other scenes, no two sets the same."""
     shutil.copytree(resource_folder("tasks"), tasks)
-    in_place_of = {module: partial(_other_scenes, times=TIMES) for module in (gqa, mmbench, seed, textvqa)}
+    in_place_of: dict[ModuleType, Callable[[int, int], Iterator[Scene]]] = {
+        module: partial(_other_scenes, times=TIMES) for module in (gqa, mmbench, seed, textvqa)
+    }
     in_place_of |= {scenes: partial(_other_scenes, times=1), pope: _existence_scenes}
     for module in SETS:
         with patch.object(module, "held_out", in_place_of[module]):

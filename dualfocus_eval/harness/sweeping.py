@@ -17,6 +17,7 @@ from dualfocus_eval.engines.base import Counters
 from dualfocus_eval.harness.arguments import ARGUMENTS
 from dualfocus_eval.harness.lmms_eval_command import Outcome, run_lmms_eval
 from dualfocus_eval.harness.structure import read_structure
+from dualfocus_eval.harness.task_index import tasks_indexed_once
 from dualfocus_eval.harness.together import runs_together
 from dualfocus_eval.method.grounding.controls import TRUTH
 from dualfocus_eval.method.settings import Settings
@@ -113,7 +114,7 @@ def run_sweep(sweep: Sweep) -> tuple[dict[str, Outcome], Counters]:
     run: nothing else could.
     """
     outcomes: dict[str, Outcome] = {}
-    with runs_together(list(sweep.others())) as together:
+    with tasks_indexed_once(), runs_together(list(sweep.others())) as together:
         for number, variant in enumerate([MACRO, *sweep.variants], 1):
             words = f"setting {number} of {len(sweep.variants) + 1}: {variant.name}"
             print(one_line(f"dualfocus sweep: {words}"), file=sys.stderr, flush=True)

@@ -6,11 +6,14 @@ points before it builds its task manager, so that code which runs then can still
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -23,9 +26,10 @@ from dualfocus_eval.harness.building import adapt_building
 from dualfocus_eval.harness.stop_texts import tell_stop_texts_apart
 from dualfocus_eval.harness.structure import read_structure
 
-__all__ = ["index_our_tasks", "prepared_config", "task_manager"]
+__all__ = ["index_our_tasks", "prepared_config", "task_manager", "tasks_indexed_once"]
 
 _MODULE = "lmms_eval.tasks"
+_indices: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar("task_indices", default=None)
 
 
 def index_our_tasks() -> None:
@@ -52,6 +56,16 @@ def task_manager(names: Sequence[str], include_path: Sequence[str] = ()) -> Any:
     return manager if known else TaskManager("ERROR", list(include_path) or None, model_name="dualfocus")
 
 
+@contextmanager
+def tasks_indexed_once() -> Iterator[None]:
+    """Let the runs in the block share one index of all tasks; else each reads lmms-eval's thousands of YAMLs anew."""
+    token = _indices.set({})
+    try:
+        yield
+    finally:
+        _indices.reset(token)
+
+
 def _extend(module: ModuleType) -> None:
     from lmms_eval.api.task import Task, TaskConfig
 
@@ -74,7 +88,13 @@ def _index_ours(manager: Any) -> None:
         known = {os.path.realpath(folder) for folder in folders}
         if include_defaults and os.path.realpath(ours) not in known:
             folders.append(ours)
-        return original(self, include_path=folders or None, include_defaults=include_defaults)
+        indices, key = _indices.get(), (*folders, include_defaults)
+        if indices is not None and key in indices:
+            return copy.deepcopy(indices[key])
+        index = original(self, include_path=folders or None, include_defaults=include_defaults)
+        if indices is not None:
+            indices[key] = copy.deepcopy(index)
+        return index
 
     initialize_tasks.with_dualfocus = True  # type: ignore[attr-defined]
     manager.initialize_tasks = initialize_tasks

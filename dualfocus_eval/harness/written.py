@@ -74,7 +74,10 @@ def _count_fault(task: str, rows: Sequence[Mapping[str, Any]], record: Mapping[s
 
 
 def _trace_fault(samples: Samples, record: Mapping[str, Any]) -> str | None:
-    """Whether each answer in the samples is stored: a rerun and the reports take it from there."""
+    """Whether each answer in the samples is stored: a rerun and the reports take it from there.
+
+    Either candidate will do. A trace that an earlier run stored has what that run's rule selected.
+    """
     missing = {
         f"{task}/{row['doc_id']}": row["dualfocus"]["answer"]
         for task, rows in samples.items()
@@ -83,7 +86,8 @@ def _trace_fault(samples: Samples, record: Mapping[str, Any]) -> str | None:
     }
     wanted = record["traces"], record["settings_key"], LoadCounts(), record.get("arithmetic")
     for trace in read_traces(*wanted) if missing else ():
-        if missing.get(trace.key) == trace.text:
+        texts = {trace.text, *(candidate.text for candidate in (trace.macro, trace.micro) if candidate)}
+        if missing.get(trace.key) in texts:
             del missing[trace.key]
     if not missing:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,18 @@ def finished(tmp_path: Path) -> Finished:
 def test_whole_files_have_no_faults(finished: Finished) -> None:
     finished.write()
     assert finished.results_file.is_file()
+    assert finished.faults == []
+
+
+def test_a_stored_trace_that_another_rule_decided_has_the_answer_too(finished: Finished) -> None:
+    macro = Completion("blue", (1, 0), (-0.5, -0.5), "eos")
+    micro = Completion("red 0 ↑", (1, 0), (-0.5, -0.5), "eos")
+    shutil.rmtree(finished.traces)
+    with TraceStore(finished.traces, KEY) as store:
+        for number in range(4):
+            two = replace(micro, text=f"red {number} ↑")
+            store.put(Trace(f"t/{number}", "digest", KEY, "short", (), macro, two, selected="macro"))
+    finished.write()
     assert finished.faults == []
 
 

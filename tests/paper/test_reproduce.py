@@ -13,7 +13,7 @@ import pytest
 
 import dualfocus_eval.cli.eval
 from dualfocus_eval.cli.main import main
-from tests.random_detectors import save_random_detector
+from tests.random_detectors import DETECTORS, save_random_detector
 
 FILES = {
     "table1": "tables/main.csv",
@@ -171,12 +171,13 @@ def llava_next(tmp_path: Path) -> Path:
     return tmp_path / "llava-next"
 
 
-def test_regions_of_a_detector(reproduce: Reproducer, tmp_path: Path) -> None:
-    detector = save_random_detector(tmp_path / "detector")
+@pytest.mark.parametrize("model_type", DETECTORS)
+def test_regions_of_a_detector(reproduce: Reproducer, model_type: str, tmp_path: Path) -> None:
+    detector = save_random_detector(tmp_path / "detector", model_type)
     assert reproduce("table11", "--detector", str(detector)) == 0
     labels = [row[""] for row in reproduce.rows("table11", "rows")]
     assert labels == ["macro", "two passes, the model's boxes", "two passes, detector"]
-    save_random_detector(detector, seed=1)
+    save_random_detector(detector, model_type, seed=1)
     assert reproduce("table11", "--detector", str(detector)) == 0
     (command,) = reproduce.commands
     assert "grounding=detector" in command
