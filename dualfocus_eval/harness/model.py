@@ -188,7 +188,8 @@ class _DualFocus(lmms):
 
     def _columns(self, task: str) -> set[str]:
         """Those of the task's documents; none where the task does not tell."""
-        return {name for split in self.task_dict[task].values() for name in getattr(split, "column_names", None) or ()}
+        splits = self.task_dict.get(task, {}).values()
+        return {name for split in splits for name in getattr(split, "column_names", None) or ()}
 
     def _continuation(self, instance: Instance, request: Request | None) -> str:
         target = instance.args[1]
