@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.report.opening import model_name, opening_of
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections import (
@@ -33,7 +34,8 @@ def report_run(run: Run, out: Path) -> Path:
     Raises ``UserError`` where ``out`` cannot be written.
     """
     with _kept():
-        return write_report(out, f"DualFocus: {run_title(run)}", sections_of(run), [str(fault) for fault in run.faults])
+        faults = [str(fault) for fault in run.faults]
+        return write_report(out, f"DualFocus: {run_title(run)}", sections_of(run), faults, opening_of(run))
 
 
 def report_runs(runs: Mapping[str, Run], unread: Sequence[str], out: Path) -> Path:
@@ -52,7 +54,6 @@ def report_runs(runs: Mapping[str, Run], unread: Sequence[str], out: Path) -> Pa
 def sections_of(run: Run) -> list[Section]:
     """Every subject of a report, in the order of its page."""
     return [
-        overview.run_section(run),
         strategies.strategy_section(run),
         categories.category_section(run),
         strategies.pope_section(run),
@@ -63,6 +64,7 @@ def sections_of(run: Run) -> list[Section]:
         boxes.box_section(run),
         cost.cost_section(run),
         questions.question_section(run),
+        overview.run_section(run),
         published.main_section(run),
         overview.official_section(run),
         published.published_section(),
@@ -71,8 +73,7 @@ def sections_of(run: Run) -> list[Section]:
 
 def run_title(run: Run) -> str:
     """The run's model and its number of questions."""
-    model = run.record["engine"]["pretrained"] if run.record else run.results.get("model_name") or "another model"
-    return f"{Path(str(model)).name}, {len(run.answers):,} questions"
+    return f"{model_name(run)}, {len(run.answers):,} questions"
 
 
 @contextmanager

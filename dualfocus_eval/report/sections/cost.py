@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +13,24 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["cost_section", "of_servers", "second_pass_share", "totals"]
+__all__ = ["Overhead", "cost_section", "of_servers", "overhead", "second_pass_share", "times", "totals"]
 
 _CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What a run computed, beside what its macro answers alone need; NaN where it is not known."""
+
+    images: int
+    """Images and crops, each counted once."""
+    macro_images: int
+    tokens: int
+    """Generated tokens."""
+    macro_tokens: int
+    seconds: float
+    macro_seconds: float
+    """An estimate, as `second_pass_share`."""
 
 
 def totals(run: Run) -> dict[str, float]:
@@ -44,8 +60,9 @@ def cost_section(run: Run) -> Section:
         for name, column in (("boxes (A1)", "box"), ("macro answers", "macro"), ("micro answers", "micro"))
     ]
     positions = spent["tokens_prefilled"] + spent["tokens_reused"]
+    against = _overhead_table(run)
     if of_servers(run):
-        return _on_servers(spent, positions, generated)
+        return _on_servers(spent, positions, generated, against)
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
     counts = [
         ("images encoded", spent["images_encoded"]),
@@ -61,6 +78,7 @@ def cost_section(run: Run) -> Section:
     ]
     notes = (f"{reuse}% of all prompt tokens were reused from a cached prefix.",)
     tables = {
+        **against,
         "work": _work(counts, questions, notes),
         "time": Table("Time", ("phase", "seconds", "ms per question"), (tuple(time),)),
     }
@@ -73,7 +91,12 @@ def _phases(spent: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(phase, seconds) for phase, seconds in found if seconds or phase != "detector"]
 
 
-def _on_servers(spent: Mapping[str, float], positions: float, generated: Sequence[tuple[str, float]]) -> Section:
+def _on_servers(
+    spent: Mapping[str, float],
+    positions: float,
+    generated: Sequence[tuple[str, float]],
+    against: Mapping[str, Table],
+) -> Section:
     """Servers tell neither how many images they encode nor how long their phases take."""
     text = (
         "Counted from the servers' replies. Answers reused from an earlier run count with their original cost. Servers "
@@ -85,7 +108,7 @@ def _on_servers(spent: Mapping[str, float], positions: float, generated: Sequenc
         ("tokens generated", spent["decode_steps"]),
         *generated,
     ]
-    return Section("cost", "Cost", text, {"work": _work(counts, spent["questions"])})
+    return Section("cost", "Cost", text, {**against, "work": _work(counts, spent["questions"])})
 
 
 def _work(counts: Iterable[tuple[str, float]], questions: float, notes: tuple[str, ...] = ()) -> Table:
@@ -93,6 +116,49 @@ def _work(counts: Iterable[tuple[str, float]], questions: float, notes: tuple[st
         (name, int(value), Number(value / questions, decimals=2)) for name, value in counts
     )
     return Table(f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (rows,), notes)
+
+
+def overhead(run: Run) -> Overhead | None:
+    """What the second pass added to the run; None where there are no macro answers or no micro answers."""
+    rows = run.answers
+    macro, boxes, micro = (_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
+    if not (macro and micro):
+        return None
+    crops = len(rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna())
+    images = int(rows.loc[rows["macro_text"].notna(), "cluster"].nunique())
+    tokens = macro + boxes + micro
+    spent = totals(run)
+    seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES if phase != "detector")
+    decoding = spent["seconds_decode"] / seconds if seconds else math.nan
+    share = (1 - decoding) * images / (images + crops) + decoding * macro / tokens
+    total = seconds + spent["seconds_detector"]
+    return Overhead(images + crops, images, int(tokens), int(macro), total or math.nan, share * seconds)
+
+
+def _overhead_table(run: Run) -> dict[str, Table]:
+    """`overhead`, a row for each kind of work that is known."""
+    found = overhead(run)
+    if found is None:
+        return {}
+    rows: list[tuple[Cell, ...]] = [
+        ("generated tokens", found.tokens, found.macro_tokens, times(found.tokens, found.macro_tokens))
+    ]
+    if not of_servers(run):
+        rows.insert(0, ("images and crops", found.images, found.macro_images, times(found.images, found.macro_images)))
+    if not math.isnan(found.macro_seconds):
+        ratio = times(found.seconds, found.macro_seconds)
+        rows.append(("time", Number(found.seconds, unit="s"), Number(found.macro_seconds, unit="s"), ratio))
+    notes = (
+        "An image or crop counts once, however many questions are about it. The time of one pass is an estimate: "
+        "images stand for preprocessing, vision and prefill, generated tokens for decoding.",
+    )
+    header = ("what", "this run", "one pass (macro)", "times")
+    return {"overhead": Table("Cost against one pass", header, (tuple(rows),), notes)}
+
+
+def times(run: float, one_pass: float) -> Number:
+    """How many times the cost of one pass."""
+    return Number(run / one_pass if one_pass else math.nan)
 
 
 def second_pass_share(run: Run, task: str) -> float:
