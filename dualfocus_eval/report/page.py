@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import markdown, markdown_target, visible
-from dualfocus_eval.common.tables import Cell, Number, cell_text, to_csv, to_json, to_markdown
+from dualfocus_eval.common.tables import Cell, Number, Table, cell_text, to_csv, to_json, to_markdown
 from dualfocus_eval.report.assets import inlined
 from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.section import Section
@@ -126,8 +126,10 @@ def _html(
         "bracketed": lambda text: f"({text})" if text else "",
         "coordinate": lambda value: f"{value:.2f}",
         "exact": _exact,
+        "breakable": _breakable,
+        "numeric_columns": _numeric_columns,
     }
-    environment.tests["measured"] = lambda cell: isinstance(cell, Number | int)
+    environment.tests["measured"] = _is_measured
     template = environment.get_template(_TEMPLATE)
     return template.render(
         title=title, sections=sections, figures=figures, faults=faults, opening=opening,
@@ -138,6 +140,26 @@ def _html(
 def _harmless(value: Any) -> Any:
     """What the template shows: texts as `visible`; what is marked as markup is this package's own."""
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _breakable(heading: str) -> str:
+    """A heading as markup that may be broken after an underscore, and not before the star of the rule that decided."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(escape(part) for part in visible(heading).replace(" *", "\u00a0*").split("_"))
+
+
+def _is_measured(cell: Cell) -> bool:
+    return isinstance(cell, Number | int)
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    """Whether a column is of numbers, as right-aligned ones are, and not of texts with some numbers among them."""
+    columns = [[row[place] for row in table.rows] for place in range(len(table.header))]
+    return [
+        place > 0 and sum(map(_is_measured, column)) > sum(isinstance(cell, str) for cell in column)
+        for place, column in enumerate(columns)
+    ]
 
 
 def _exact(cell: Cell) -> str:
