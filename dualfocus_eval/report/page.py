@@ -27,6 +27,8 @@ __all__ = ["write_report"]
 _TEMPLATE = "page.html.jinja"
 _TABLES = ("csv", "json")
 _PICTURES = ("svg", "png")
+_LONGEST, _LONGEST_HEADING = 500, 100
+"""Characters of a text that the page shows; CSV, JSON and Markdown hold it whole."""
 _CLIP = re.compile(r'(?<=url\(#)p[0-9a-f]{10}(?=\))|(?<=id=")p[0-9a-f]{10}(?=")')
 _REPRODUCIBLE = {"svg.hashsalt": "dualfocus", "svg.fonttype": "path"}
 
@@ -146,7 +148,8 @@ def _breakable(heading: str) -> str:
     """A heading as markup that may be broken after an underscore, and not before the star of the rule that decided."""
     from markupsafe import Markup, escape
 
-    return Markup("_<wbr>").join(escape(part) for part in visible(heading).replace(" *", "\u00a0*").split("_"))
+    text = visible(_shown(heading, _LONGEST_HEADING)).replace(" *", "\u00a0*")
+    return Markup("_<wbr>").join(map(escape, text.split("_")))
 
 
 def _is_measured(cell: Cell) -> bool:
@@ -168,9 +171,10 @@ def _exact(cell: Cell) -> str:
     return "" if not isinstance(value, int | float) or math.isnan(value) else repr(value)
 
 
-def _shown(cell: Cell) -> str:
-    """A cell without its interval, which stands below it in smaller type."""
-    return cell_text(replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell)
+def _shown(cell: Cell, longest: int = _LONGEST) -> str:
+    """A cell without its interval, which stands below it in smaller type; of a long text its beginning."""
+    text = cell_text(replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell)
+    return text if len(text) <= longest else f"{text[:longest]} ... ({len(text):,} characters)"
 
 
 def _interval(cell: Cell) -> str:

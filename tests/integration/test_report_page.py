@@ -141,7 +141,7 @@ def test_settings_and_published_numbers_come_after_the_results(index: Path, open
     tab = open_page(index)
     order = [link.get_attribute("href") for link in tab.page.locator(".contents a").all()]
     assert order[:3] == ["#result", "#strategies", "#categories"]
-    assert order[order.index("#questions") + 1 :] == ["#run", "#main", "#official", "#published"]
+    assert order[order.index("#questions") + 1 :] == ["#run", "#official", "#published"]
     sections = [f"#{section.get_attribute('id')}" for section in tab.page.locator("main section").all()]
     assert sections == order
 
@@ -262,9 +262,10 @@ def test_it_is_readable_for_everybody_and_does_not_scroll_sideways(
     assert serious_issues(tab) == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_no_text_runs_or_breaks_the_page(run: Run, tmp_path: Path, open_page: OpenPage, width: int) -> None:
-    """Texts of questions and answers lie in the run; here they are everything that a page shows."""
+@pytest.fixture(scope="module")
+def hostile(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A page on which every text is hostile, and the report of a run whose questions, answers and faults are."""
+    out = tmp_path_factory.mktemp("hostile")
     results = tuple(
         TaskResult(text, text, "1 of 2", 3, Number(70.0, unit="%"), Number(60.0, unit="%"), Number(10.0, 1.0, 19.0))
         for text in HOSTILE
@@ -274,19 +275,20 @@ def test_no_text_runs_or_breaks_the_page(run: Run, tmp_path: Path, open_page: Op
         Section(f"s{i}", text, text, {f"table_{i}": table}, links=[(text, "javascript:window.ran=7")])
         for i, text in enumerate(HOSTILE)
     ]
-    opening = Opening(" ".join(HOSTILE), results, HOSTILE)
-    tab = open_page(write_report(tmp_path / "all", HOSTILE[2], sections, HOSTILE, opening), width=width)
-    for link in tab.page.locator("main a").all():
-        assert not (link.get_attribute("href") or "").startswith("javascript:")
-    tab.page.locator("thead .sort").first.click()
-    assert tab.page.evaluate("window.ran") is None
-    assert overflow(tab) == 0
-    assert tab.page.locator("main img, main script").count() == 0
-    faulty = replace(run, faults=tuple(Fault(1, text) for text in HOSTILE))
-    tab = open_page(report_run(faulty, tmp_path / "run"), width=width)
-    assert tab.page.evaluate("window.ran") is None
-    assert overflow(tab) == 0
-    assert tab.page.locator(".faults li").count() == len(HOSTILE)
+    page = write_report(out / "all", HOSTILE[2], sections, HOSTILE, Opening(" ".join(HOSTILE), results, HOSTILE))
+    return page, report_run(replace(run, faults=tuple(Fault(1, text) for text in HOSTILE)), out / "run")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_text_runs_or_breaks_the_page(hostile: tuple[Path, Path], open_page: OpenPage, width: int) -> None:
+    for page in hostile:
+        tab = open_page(page, width=width)
+        assert tab.page.locator(".faults li").count() == len(HOSTILE)
+        assert tab.page.locator("main a[href^='javascript']").count() == 0
+        assert tab.page.locator("main script, main img:not([src^='figures/'])").count() == 0
+        tab.page.locator("thead .sort").first.click()
+        assert tab.page.evaluate("window.ran") is None
+        assert overflow(tab) == 0
 
 
 def test_the_policy_refuses_what_is_not_the_pages_own(index: Path, open_page: OpenPage) -> None:
@@ -302,7 +304,7 @@ def test_the_policy_refuses_what_is_not_the_pages_own(index: Path, open_page: Op
         }"""
     )
     assert tab.page.evaluate("window.ran") is None
-    assert len(tab.errors) == 3
+    assert len(tab.errors) >= 3
     assert all("Content Security Policy" in error for error in tab.errors)
     tab.errors.clear()
 
