@@ -14,13 +14,15 @@ from dualfocus_eval.analysis.choices import heading
 from dualfocus_eval.analysis.measures import is_share, metric, scale_notes
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Number
-from dualfocus_eval.report.sections.cost import of_servers, overhead, times
+from dualfocus_eval.report.sections.cost import GENERATED, IMAGES, overhead, times
 from dualfocus_eval.report.sections.selection import gain
 
 __all__ = ["Bar", "Opening", "TaskResult", "model_name", "opening_of"]
 
 _NAMED = 6
 """Tasks that the sentence names."""
+_COSTS = {IMAGES: "images", GENERATED: "generated tokens"}
+"""What the sentence tells of `cost.overhead`; time is an estimate, which the table says."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,9 @@ def _method(run: Run) -> str:
 
 
 def _cost(run: Run) -> str:
-    found = overhead(run)
-    if found is None:
-        return ""
-    images = "" if of_servers(run) else f"{times(found.images, found.macro_images)} times the images and "
-    return f", at {images}{times(found.tokens, found.macro_tokens)} times the generated tokens of one pass"
+    costs = overhead(run)
+    words = [f"{times(*costs[kind])} times the {name}" for kind, name in _COSTS.items() if kind in costs]
+    return f", at {' and '.join(words)} of one pass" if words else ""
 
 
 def _notes(run: Run, results: tuple[TaskResult, ...]) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,24 +12,11 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["Overhead", "cost_section", "of_servers", "overhead", "second_pass_share", "times", "totals"]
+__all__ = ["GENERATED", "IMAGES", "cost_section", "of_servers", "overhead", "second_pass_share", "times", "totals"]
 
+IMAGES, GENERATED = "images and crops", "generated tokens"
+"""Kinds of work that `overhead` tells."""
 _CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
-
-
-@dataclass(frozen=True)
-class Overhead:
-    """What a run computed, beside what its macro answers alone need; NaN where it is not known."""
-
-    images: int
-    """Images and crops, each counted once."""
-    macro_images: int
-    tokens: int
-    """Generated tokens."""
-    macro_tokens: int
-    seconds: float
-    macro_seconds: float
-    """An estimate, as `second_pass_share`."""
 
 
 def totals(run: Run) -> dict[str, float]:
@@ -118,47 +104,46 @@ def _work(counts: Iterable[tuple[str, float]], questions: float, notes: tuple[st
     return Table(f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (rows,), notes)
 
 
-def overhead(run: Run) -> Overhead | None:
-    """What the second pass added to the run; None where there are no macro answers or no micro answers."""
-    rows = run.answers
+def overhead(run: Run) -> dict[str, tuple[float, float]]:
+    """What the run computed, and what its macro answers alone need, by kind of work; only the kinds that are known.
+
+    Nothing without macro answers to all questions, or without any micro answer.
+    """
+    rows, spent = run.answers, totals(run)
     macro, boxes, micro = (_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
-    if not (macro and micro):
-        return None
-    crops = len(rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna())
-    images = int(rows.loc[rows["macro_text"].notna(), "cluster"].nunique())
+    if "macro" not in run.choices or not (macro and micro):
+        return {}
     tokens = macro + boxes + micro
-    spent = totals(run)
+    found = {GENERATED: (tokens, macro)}
+    if of_servers(run):
+        return found
+    images = int(rows.loc[rows["macro_text"].notna(), "cluster"].nunique())
+    crops = len(rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna())
+    found = {IMAGES: (images + crops, images), **found}
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES if phase != "detector")
-    decoding = spent["seconds_decode"] / seconds if seconds else math.nan
-    share = (1 - decoding) * images / (images + crops) + decoding * macro / tokens
-    total = seconds + spent["seconds_detector"]
-    return Overhead(images + crops, images, int(tokens), int(macro), total or math.nan, share * seconds)
+    if seconds:
+        decoding = spent["seconds_decode"] / seconds
+        share = (1 - decoding) * images / (images + crops) + decoding * macro / tokens
+        found["time, s"] = (seconds + spent["seconds_detector"], share * seconds)
+    return found
+
+
+def times(run: float, one_pass: float) -> Number:
+    """How many times the cost of one pass."""
+    return Number(run / one_pass)
 
 
 def _overhead_table(run: Run) -> dict[str, Table]:
-    """`overhead`, a row for each kind of work that is known."""
-    found = overhead(run)
-    if found is None:
-        return {}
     rows: list[tuple[Cell, ...]] = [
-        ("generated tokens", found.tokens, found.macro_tokens, times(found.tokens, found.macro_tokens))
+        (kind, *(int(value) if kind in (IMAGES, GENERATED) else Number(value) for value in costs), times(*costs))
+        for kind, costs in overhead(run).items()
     ]
-    if not of_servers(run):
-        rows.insert(0, ("images and crops", found.images, found.macro_images, times(found.images, found.macro_images)))
-    if not math.isnan(found.macro_seconds):
-        ratio = times(found.seconds, found.macro_seconds)
-        rows.append(("time", Number(found.seconds, unit="s"), Number(found.macro_seconds, unit="s"), ratio))
     notes = (
         "An image or crop counts once, however many questions are about it. The time of one pass is an estimate: "
         "images stand for preprocessing, vision and prefill, generated tokens for decoding.",
     )
     header = ("what", "this run", "one pass (macro)", "times")
-    return {"overhead": Table("Cost against one pass", header, (tuple(rows),), notes)}
-
-
-def times(run: float, one_pass: float) -> Number:
-    """How many times the cost of one pass."""
-    return Number(run / one_pass if one_pass else math.nan)
+    return {"overhead": Table("Cost against one pass", header, (tuple(rows),), notes)} if rows else {}
 
 
 def second_pass_share(run: Run, task: str) -> float:

@@ -30,7 +30,9 @@ def gain(run: Run, task: str, choice: Choice) -> tuple[int, Number]:
     if not paired.any():
         return 0, Number(math.nan)
     share = are_shares(rows[_SCORES])
-    return int(paired.sum()), points(before[paired], after[paired], rows["cluster"][paired], share=share)
+    found = points(before[paired], after[paired], rows["cluster"][paired], share=share)
+    # The oracle never loses.
+    return int(paired.sum()), replace(found, low=max(found.low, 0.0)) if choice == "oracle" else found
 
 
 def selection_section(run: Run) -> Section:
