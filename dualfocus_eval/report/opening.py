@@ -117,9 +117,9 @@ def _result(run: Run, task: str, main: str) -> TaskResult:
     n, score = metric(run, task, main, selected)
     failed = str(run.failures.get(task, ""))
     share = is_share(run, task, main) if task in run.tasks else score.unit == "%"
-    if "macro" not in choices:
+    pairs, difference = gain(run, task, selected) if "macro" in choices else (0, Number(math.nan))
+    if not pairs:
         return TaskResult(task, main, failed, n, score, share=share)
-    pairs, difference = gain(run, task, selected)
     return TaskResult(task, main, failed, pairs, score, metric(run, task, main, "macro")[1], difference, share)
 
 
