@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,12 +87,13 @@ def test_a_bar_shows_the_lower_score_and_the_difference(macro: float, score: flo
 
 def test_scores_that_are_no_shares_have_no_bar() -> None:
     run = run_of([asked(i, i % 2 == 0, i % 3 == 0) for i in range(6)])
-    run.answers["score_selected"] *= 7
-    run.answers["score_macro"] *= 7
-    for records in run.metrics[SCENES].values():
-        for metrics in filter(None, records):
-            metrics.update({name: 7 * value for name, value in metrics.items() if isinstance(value, int | float)})
-    run.computed.clear()
+    run.answers[["score_macro", "score_micro", "score_selected"]] *= 7
+    records = [record for records in run.metrics[SCENES].values() for record in records if record]
+    for record in {id(metrics): metrics for metrics in records}.values():
+        record["accuracy"] = {"score": 7 * record["accuracy"]["score"]}
+    task = run.tasks[SCENES]
+    mean = {"accuracy": lambda records: fmean(record["score"] for record in records)}
+    run = replace(run, tasks={SCENES: SimpleNamespace(**{**vars(task), "aggregation": lambda: mean})}, computed={})
     (result,) = opening_of(run).results
     assert (result.share, result.bar) == (False, None)
     assert result.line.startswith(f"{SCENES}, accuracy: macro 3.50, selected ")
