@@ -17,7 +17,7 @@ from dualfocus_eval.common.tables import Number
 from dualfocus_eval.report.sections.cost import GENERATED, IMAGES, overhead, times
 from dualfocus_eval.report.sections.selection import gain
 
-__all__ = ["Bar", "Opening", "TaskResult", "model_name", "opening_of"]
+__all__ = ["Bar", "Opening", "TaskResult", "counted", "model_name", "opening_of"]
 
 _NAMED = 6
 """Tasks that the sentence names."""
@@ -127,9 +127,9 @@ def _sentence(run: Run) -> str:
     """Model, questions, tasks, how the answers were chosen, cost."""
     names = run.task_names
     listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    asked, images = _counted(len(run.answers), "question"), _counted(run.answers["cluster"].nunique(), "image")
+    asked, images = counted(len(run.answers), "question"), counted(run.answers["cluster"].nunique(), "image")
     what = f"{model_name(run)} answered {asked} about {images}" if names else f"{model_name(run)} left no answers here"
-    tasks = f" in {_counted(len(names), 'task')} ({listed})" if names else ""
+    tasks = f" in {counted(len(names), 'task')} ({listed})" if names else ""
     return f"{what}{tasks}{_method(run)}."
 
 
@@ -165,7 +165,8 @@ def _notes(run: Run, results: tuple[TaskResult, ...]) -> tuple[str, ...]:
     return (*notes, *scale_notes([result.task for result in results if not result.share]))
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """``1 question``, ``2 questions``."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 

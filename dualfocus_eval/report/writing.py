@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualfocus_eval.analysis.runs import Run
-from dualfocus_eval.report.opening import model_name, opening_of
+from dualfocus_eval.report.opening import counted, model_name, opening_of
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections import (
@@ -73,7 +73,7 @@ def sections_of(run: Run) -> list[Section]:
 
 def run_title(run: Run) -> str:
     """The run's model and its number of questions."""
-    return f"{model_name(run)}, {len(run.answers):,} questions"
+    return f"{model_name(run)}, {counted(len(run.answers), 'question')}"
 
 
 @contextmanager
