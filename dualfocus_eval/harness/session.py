@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
+from dualfocus_eval.harness.noting import documents_of, scoring_arguments
+from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
@@ -32,6 +35,7 @@ from dualfocus_eval.harness.together import OtherRuns, release_engine, shared_en
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.sharing import StoredRun, answer_under_all
+from dualfocus_eval.traces.progress import Progress, write_progress
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
@@ -129,6 +133,28 @@ class Session:
     def batch_size(self) -> int:
         """Questions in one call of the engine."""
         return self.engine.questions_per_call(self.config.batch_size)
+
+    def note_progress(self, requests: Iterable[Request], flags: Mapping[str, Any]) -> None:
+        """Write down beside the traces what this process is about to ask, so that `dualfocus view` can follow the run.
+
+        The run goes on where it cannot be written.
+        """
+        note = Progress(
+            started=time.time(),
+            processes=self._accelerator.num_processes,
+            settings_key=self.settings_key,
+            arithmetic=self.arithmetic,
+            model=self.config.engine.described,
+            strategy=self._settings.strategy,
+            selection=self._settings.selection,
+            questions=documents_of(requests),
+            arguments=scoring_arguments(flags),
+            trace_bytes=self.store.size,
+        )
+        try:
+            write_progress(self.trace_folder, note, self._accelerator.process_index)
+        except OSError as error:
+            self.warn(f"dualfocus view cannot follow this run: {self.trace_folder} ({error.strerror})")
 
     def answered(self, batches: Iterable[tuple[B, Sequence[Question]]]) -> Iterator[tuple[B, list[Trace]]]:
         """What comes with each batch, and traces in the order of its questions; batches in the order they are done.
