@@ -25,8 +25,8 @@ from dualfocus_eval.harness.arguments import RunConfig
 from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
-from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.noting import documents_of, scoring_arguments
+from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
 from dualfocus_eval.harness.store_key import StoreKey
