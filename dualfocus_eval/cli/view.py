@@ -49,9 +49,9 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualfocus view",
-        description="Show a run in the browser. While it answers: progress, rate, time left, scores so far and failures, "
-        "updated every two seconds. When it has ended: its report, which is made if the folder has none. Only "
-        "this machine can connect.",
+        description="Show a run in the browser. While it answers: progress, rate, time left, scores so far and "
+        "failures, updated every two seconds. When it has ended: its report, which is made if the folder has none. "
+        "Only this machine can connect.",
         epilog="exit status: 0 stopped with Ctrl-C; 2 no such run, or the port cannot be used; 3 an error in "
         "dualfocus-eval itself.",
         allow_abbrev=False,

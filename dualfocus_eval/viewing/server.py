@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import posixpath
+import sys
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,12 +40,21 @@ def open_server(watch: Watch, port: int) -> ThreadingHTTPServer:
     Raises ``UserError`` where the port is taken or not allowed.
     """
     try:
-        server = ThreadingHTTPServer((HOST, port), partial(_Handler, watch))
+        return _Server((HOST, port), partial(_Handler, watch))
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"--port {port} cannot be used: {why}; choose another, or 0 for any that is free") from error
-    server.daemon_threads = True
-    return server
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, none of which keeps the command from ending."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection is no error."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -89,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """The same without content."""
+        self.do_GET()
 
     def log_message(self, *_: Any) -> None:
         """Requests are not logged."""
