@@ -29,7 +29,9 @@ _PAGE = {
 }
 _REPORT = "/report/"
 _SECONDS_OF_SILENCE = 30
-_STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+_STRICT = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+)
 _ALONE = "form-action 'none'; frame-ancestors 'none'"
 """The report's pages bring a policy of their own, to which this is added."""
 
@@ -89,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path == "/":
             self._redirect(f"{_REPORT}index.html" if self._watch.report else "/live.html")
+        elif path == "/favicon.ico":  # browsers ask for it on their own
+            self._send(b"", "image/x-icon", _STRICT + _ALONE)
         elif path == "/state.json":
             self._send(self._watch.state, "application/json", _STRICT + _ALONE)
         elif path in _PAGE:

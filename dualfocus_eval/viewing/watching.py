@@ -48,11 +48,15 @@ class Watch:
         if not times:
             self.report, self._reported = None, ()
             return self._follow(notes)
-        if times != self._reported and self._clock() - times[-1] >= _SETTLED:
-            self._reported = times
-            self._make_report()
-        elif times != self._reported:
+        if times == self._reported:
+            return False
+        if self._clock() - times[-1] < _SETTLED:
             self._publish("scoring")
+            return False
+        if self._live and self._read(self._live):
+            return True  # what was answered last is shown before the report
+        self._reported = times
+        self._make_report()
         return False
 
     def _notes(self) -> RunNotes | None:
@@ -79,10 +83,14 @@ class Watch:
         self._problem = ""
         if self._live is None or notes.by_file != self._live.notes.by_file:
             self._live = LiveRun(notes, self.place, clock=self._clock)
-        self._live.refresh()
-        self._publish("scoring" if self._live.complete else "answering")
-        more = self._live.score()
-        self._publish("scoring" if self._live.complete else "answering")
+        return self._read(self._live)
+
+    def _read(self, live: LiveRun) -> bool:
+        """Show what is new, and score some of it; whether there is more to score."""
+        live.refresh()
+        self._publish("scoring" if live.complete else "answering")
+        more = live.score()
+        self._publish("scoring" if live.complete else "answering")
         return more
 
     def _make_report(self) -> None:
