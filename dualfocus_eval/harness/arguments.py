@@ -71,7 +71,7 @@ class RunArguments:
     """Folder of the traces, where a rerun finds its answers. By default ``dualfocus eval`` chooses one below
     ``--output_path``, lmms-eval one in the user's cache."""
     trace_images: Annotated[KeptImages, BeforeValidator(_size_text)] = "768"
-    """Which images the trace folder keeps for the report's inspector: none, each with its longer side at most 768 px, or
+    """Which images the trace folder keeps for the inspector: none, each with its longer side at most 768 px, or
     each in its own size. No effect on answers, nor on ``df.load``, which keeps none."""
 
 
