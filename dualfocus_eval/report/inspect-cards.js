@@ -54,6 +54,9 @@ const cards = (() => {
     Object.assign(element.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * width}%`, height: `${100 * height}%` });
   }
 
+  /** The width in px at which a picture of that shape fits into a field; very tall ones stay wide enough to be seen. */
+  const sized = (width, height, most, highest) => Math.max(60, Math.min(most, (highest * width) / height));
+
   function outline(kind, box) {
     const element = make("div", `outline ${kind}`);
     place(element, box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1);
@@ -75,7 +78,7 @@ const cards = (() => {
     const { width, height, kept } = card.image;
     const frame = make("div", kept ? "frame" : "frame missing");
     frame.style.aspectRatio = `${width} / ${height}`;
-    frame.style.maxWidth = `${Math.max(160, Math.min(560, (420 * width) / height))}px`;
+    frame.style.width = `${sized(width, height, 520, 340)}px`;
     if (kept) frame.append(picture(card, data, `The image of ${card.key}`));
     else frame.append(make("span", "gone", "no picture"));
     if (card.truth) frame.append(outline("truth", card.truth));
@@ -99,7 +102,7 @@ const cards = (() => {
     if (!card.image.kept) return null;
     const frame = make("div", "frame cut");
     frame.style.aspectRatio = `${width} / ${height}`;
-    frame.style.maxWidth = `${Math.max(80, Math.min(320, (320 * width) / height))}px`;
+    frame.style.width = `${sized(width, height, 280, 280)}px`;
     const image = picture(card, data, `The sub-region of ${card.key}`);
     place(image, -left / width, -top / height, card.image.width / width, card.image.height / height);
     frame.append(image);
@@ -126,7 +129,7 @@ const cards = (() => {
     if (!names.length) {
       return side.error ? null : make("p", "", "answer: ", words(side.answer ?? ""), " ", make("span", `chip ${tone(side.score)}`, right(side.score)));
     }
-    const head = make("tr", "", make("td"), ...["answer", "PPL", "PPL compared", ""].map((text, at) => {
+    const head = make("tr", "", make("td"), ...["answer", "PPL", "compared", ""].map((text, at) => {
       const cell = make(text ? "th" : "td", at === 1 || at === 2 ? "number" : "", text);
       if (text) cell.scope = "col";
       return cell;
@@ -136,7 +139,7 @@ const cards = (() => {
   }
 
   /** Why this answer was selected, in a sentence. */
-  function why(side) {
+  function why(side, run) {
     if (side.error) return `The question failed: ${side.error}.`;
     if (side.skipped_micro) return "No second pass: the macro answer was confident enough.";
     if (side.fallback && !side.micro) return `Only the macro answer: ${side.fallback}.`;
@@ -144,7 +147,8 @@ const cards = (() => {
     if (known(side.macro?.cost) && known(side.micro?.cost)) {
       const [own, other] = side.selected === "micro" ? ["micro", "macro"] : ["macro", "micro"];
       const fallback = side.fallback ? ` Fallback: ${side.fallback}.` : "";
-      return `Selected ${own} by the rule ${side.rule}: perplexity ${perplexity(side[own].cost)} against ${perplexity(side[other].cost)}.${fallback}`;
+      const what = run.compared ? ` (${run.compared})` : "";
+      return `Selected ${own}: the rule ${side.rule}${what} has ${perplexity(side[own].cost)} for it and ${perplexity(side[other].cost)} for ${other}; the lower one is selected.${fallback}`;
     }
     return `Selected ${side.selected}: ${side.decision}.`;
   }
@@ -165,9 +169,10 @@ const cards = (() => {
     if (run.name) element.append(make("h3", "", run.name));
     const chips = make("p", "chips", ...facets.map(({ label, classes }) => make("span", `chip ${classes}`, label)));
     if (facets.length) element.append(chips);
-    if (card.image) element.append(make("div", "figures", framed(card, side, data), cropped(card, side, data)));
-    const reason = why(side);
-    element.append(...[answers(side), reason ? make("p", "", reason) : null, grounding(side)].filter(Boolean));
+    const reason = why(side, run);
+    const text = make("div", "reading", answers(side), reason ? make("p", "", reason) : null, grounding(side));
+    const figures = card.image ? make("div", "figures", framed(card, side, data), cropped(card, side, data)) : null;
+    element.append(make("div", "looking", figures, text));
     return element;
   }
 

@@ -11,6 +11,7 @@ from typing import Any
 from dualfocus_eval.analysis.cards import Card, cards_of
 from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS
 from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.method.selection import label_of
 from dualfocus_eval.report.asking_again import asking_again
 from dualfocus_eval.report.inspector_data import Entry, Facet, Index, Range, data_files, rounded, write_data
 from dualfocus_eval.report.kept_pictures import KEPT_FOLDER, copy_pictures, kept_pictures
@@ -75,10 +76,16 @@ def inspector_of(run: Run, title: str) -> Inspector:
         notes=pictures.notes,
         facets=facets,
         ranges=ranges,
-        runs=[{"name": "", "ask": asking_again(run)}],
+        runs=[run_values(run)],
         pictures=KEPT_FOLDER if pictures.files else None,
     )
     return Inspector(index, len(run.answers), lambda: _entries(run, pictures.files), pictures.files)
+
+
+def run_values(run: Run, name: str = "") -> dict[str, Any]:
+    """What the cards of a run have in common: what it is called, how to ask again, what its rule compares."""
+    rule = run.settings.get("selection")
+    return {"name": name, "ask": asking_again(run), "compared": label_of(rule) if rule else None}
 
 
 def _entries(run: Run, pictures: Mapping[str, Path]) -> Iterator[Entry]:
