@@ -21,7 +21,7 @@ from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.starting import start_engine
-from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.arguments import KEPT_SIDES, RunConfig
 from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
@@ -35,6 +35,7 @@ from dualfocus_eval.harness.together import OtherRuns, release_engine, shared_en
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.sharing import StoredRun, answer_under_all
+from dualfocus_eval.traces.pictures import PictureStore
 from dualfocus_eval.traces.progress import Progress, write_progress
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
@@ -78,6 +79,7 @@ class Session:
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
+        self._pictures: PictureStore | None = None
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
@@ -105,6 +107,14 @@ class Session:
             if self._not_reused and self._accelerator.is_main_process:
                 logger.warning(one_line("; ".join(self._not_reused)))
         return self._store
+
+    @property
+    def pictures(self) -> PictureStore:
+        """The images of this rank's questions; opened at the first question."""
+        if self._pictures is None:
+            side = KEPT_SIDES[self.config.trace_images]
+            self._pictures = PictureStore(self.trace_folder, side, rank=self._accelerator.process_index)
+        return self._pictures
 
     @property
     def record(self) -> dict[str, Any]:
@@ -161,11 +171,12 @@ class Session:
 
         Every answer is stored as it comes.
         """
-        engine, store = self.engine, self.store
+        engine, store, pictures = self.engine, self.store, self.pictures
         own = StoredRun(self._settings, store, self._calibration)
         others = self._others.opened(engine, self._accelerator.process_index)
 
         def run(batch: tuple[B, Sequence[Question]]) -> tuple[B, list[Trace]]:
+            pictures.keep(picture for question in batch[1] for picture in question.images)
             if others:
                 return batch[0], answer_under_all(batch[1], engine.call_engine(), [own, *others])
             return batch[0], answer(batch[1], engine.call_engine(), own.settings, store=store, fitted=own.fitted)
@@ -177,6 +188,7 @@ class Session:
                 yield what, traces
         except RunEndedError:
             store.close()  # this process may begin another run
+            pictures.close()
             self._others.close()
             raise
         self._summary.resumed += store.reused - before
@@ -248,7 +260,10 @@ class Session:
             self._store.close()
             self._summary.unwritten += self._store.unwritten
             self._summary.rewritten += self._store.rewritten
-        self._engine = self._store = None
+        if self._pictures:
+            self._pictures.close()
+            self._summary.pictures_unwritten += self._pictures.failures
+        self._engine = self._store = self._pictures = None
         if self._accelerator.num_processes > 1:
             summaries, outcomes = zip(*gather_object([(self._summary, self._outcomes)]), strict=True)
             self._summary, self._outcomes = Summary.merged(summaries), Outcomes.merged(outcomes)

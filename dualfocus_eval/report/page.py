@@ -34,8 +34,12 @@ class _Figure:
     caption: str
 
 
-def write_report(out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = ()) -> Path:
+def write_report(
+    out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = (), *, beside: Sequence[str] = ()
+) -> Path:
     """Write everything below ``out`` and return its index.html; empty sections are left out.
+
+    ``beside`` names further files of the report, relative to ``out``, which the caller writes afterwards.
 
     An earlier report there is replaced, and the reports of runs that it links to.
 
@@ -44,8 +48,8 @@ def write_report(out: Path, title: str, sections: Sequence[Section], faults: Seq
     """
     sections = [section for section in sections if not section.empty]
     try:
-        reports = [Path(target).parent.name for section in sections for _, target in section.links]
-        take_folder(out, _files(sections), reports)
+        folders = (Path(target).parent.name for section in sections for _, target in section.links)
+        take_folder(out, [*_files(sections), *beside], [name for name in folders if name])
         for section in sections:
             for name, table in (*section.tables.items(), *section.data.items()):
                 (out / "tables" / f"{name}.csv").write_text(to_csv(table), encoding="utf-8")

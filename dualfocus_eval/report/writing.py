@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.report.inspector import inspector_of, inspector_section
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections import (
@@ -32,8 +34,17 @@ def report_run(run: Run, out: Path) -> Path:
 
     Raises ``UserError`` where ``out`` cannot be written.
     """
+    inspector = inspector_of(run, f"Every answer: {run_title(run)}")
+    beside = inspector.files if len(run.answers) else []
     with _kept():
-        return write_report(out, f"DualFocus: {run_title(run)}", sections_of(run), [str(fault) for fault in run.faults])
+        faults = [str(fault) for fault in run.faults]
+        index = write_report(out, f"DualFocus: {run_title(run)}", sections_of(run), faults, beside=beside)
+        if beside:
+            try:
+                inspector.write(out)
+            except OSError as error:
+                raise UserError(f"--out: {out} cannot be written: {error}") from error
+    return index
 
 
 def report_runs(runs: Mapping[str, Run], unread: Sequence[str], out: Path) -> Path:
@@ -63,6 +74,7 @@ def sections_of(run: Run) -> list[Section]:
         boxes.box_section(run),
         cost.cost_section(run),
         questions.question_section(run),
+        inspector_section(run),
         published.main_section(run),
         overview.official_section(run),
         published.published_section(),
