@@ -22,8 +22,10 @@ __all__ = ["export_run"]
 def export_run(run: Run, form: ExportFormat, out: Path) -> Sequence[str]:
     """Write the run's questions to the folder ``out``, and say what of the run is not in it.
 
-    Raises ``UserError`` where ``out`` has something in it, or cannot be written.
+    Raises ``UserError`` for a run without questions, and where ``out`` has something in it or cannot be written.
     """
+    if run.answers.empty:
+        raise UserError(f"{run.path} has no questions to export: its samples are not there (--log_samples)")
     kept = kept_pictures(run)
     exported = Exported(run.name, _about(run), partial(cards_of, run), kept.files)
     try:
