@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command not in ("GET", "HEAD"):
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED)
             return False
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         if self.headers.get_all("Host") not in [[f"{name}:{port}"] for name in _NAMES]:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
             return False
