@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -14,7 +14,10 @@ from dualfocus_eval.common.escaping import json_number, visible
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.report.kept_pictures import kept_pictures
 
-__all__ = ["ROWS", "log_answers"]
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = ["ROWS", "answers_table", "log_answers"]
 
 ROWS = 1_000
 """At most so many questions are in the table, at even distances; W&B's pages get slow with more pictures."""
@@ -33,14 +36,22 @@ def log_answers(run: Run) -> Sequence[str]:
     import wandb
 
     kept, count = kept_pictures(run), len(run.answers)
-    chosen = {place * count // ROWS for place in range(ROWS)} if count > ROWS else set(range(count))
-    table = wandb.Table(columns=list(_COLUMNS), allow_mixed_types=True)
-    for place, card in enumerate(cards_of(run)):
-        if place in chosen:
-            table.add_data(*_row(card, kept.files.get(card.image.digest) if card.image else None))
-    wandb.log({"dualfocus/answers": table})
+    wandb.log({"dualfocus/answers": answers_table(run, kept.files)})
     left_out = (f"the table of answers has {ROWS:,} of {count:,} questions",) if count > ROWS else ()
     return (*left_out, *kept.notes)
+
+
+def answers_table(run: Run, pictures: Mapping[str, Path]) -> wandb.Table:
+    """A row per question; ``pictures`` are the kept ones by `cards.CardImage.digest`."""
+    import wandb
+
+    count = len(run.answers)
+    chosen = {place * count // ROWS for place in range(ROWS)} if count > ROWS else range(count)
+    table = wandb.Table(columns=list(_COLUMNS))
+    for place, card in enumerate(cards_of(run)):
+        if place in chosen:
+            table.add_data(*_row(card, pictures.get(card.image.digest) if card.image else None))
+    return table
 
 
 def _row(card: Card, picture: Path | None) -> tuple[Any, ...]:
