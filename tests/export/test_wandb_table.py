@@ -33,8 +33,7 @@ def test_pictures_boxes_and_crops(tmp_path: Path) -> None:
     first, bad, alone, failed = rows
     assert Image.open(files[first["image"]["path"]]).size == (40, 20)
     assert Image.open(files[first["crop"]["path"]]).size == (12, 12)  # 120 of 400 by 120 of 200 pixels
-    (boxes,) = first["image"]["boxes"].values()
-    found = json.loads(files[boxes["path"]].read_text())["box_data"]
+    found = first["image"]["boxes"]["boxes"]
     assert [box["box_caption"] for box in found] == ["box", "sub-region", "truth"]
     assert found[0]["position"] == {"minX": 0.1, "minY": 0.1, "maxX": 0.3, "maxY": 0.5}
     assert (first["macro"], first["micro"], first["selected"], first["outcome"]) == ("blue", "red", "micro", "gained")
