@@ -17,7 +17,9 @@ from dualfocus_eval.report.inspector_data import Entry, Facet, Index, Range, dat
 from dualfocus_eval.report.kept_pictures import KEPT_FOLDER, copy_pictures, kept_pictures
 from dualfocus_eval.report.section import Section
 
-__all__ = ["PAGE", "Inspector", "card_values", "inspector_of", "inspector_section", "side_values"]
+__all__ = [
+    "PAGE", "Inspector", "card_values", "inspector_of", "inspector_section", "run_values", "searched", "side_values",
+]  # fmt: skip
 
 PAGE = "inspect.html"
 _FOLDER = "inspect"
@@ -73,6 +75,7 @@ def inspector_of(run: Run, title: str) -> Inspector:
     ranges = [Range("gap", "Confidence gap, nats"), Range("area", "Box area, % of the image", 100)]
     index = Index(
         title=title,
+        about=(),
         notes=pictures.notes,
         facets=facets,
         ranges=ranges,
