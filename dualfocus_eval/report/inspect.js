@@ -245,6 +245,7 @@ dualfocus.onIndex((data) => {
 
   // --- start ---
 
+  byId("filtering").open = !matchMedia("(max-width: 760px)").matches;
   document.title = byId("title").textContent = visible(data.title);
   byId("about").append(...data.about.map((text) => make("p", "note", text)));
   if (data.notes.length) {
