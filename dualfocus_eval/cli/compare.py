@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_runs(parser, second="another run of the same questions, by any model")
     parser.add_argument("--flips", type=Path, metavar="FILE", help="write every question whose score changed, as CSV")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write a page with both runs' boxes and answers side by side, which opens "
+        "--out", type=Path, metavar="DIR", help="write a page with both runs' boxes and answers side by side; it opens "
         "with the questions whose score changed",
     )  # fmt: skip
     return parser

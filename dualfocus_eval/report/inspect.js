@@ -31,7 +31,11 @@ dualfocus.onIndex((data) => {
       wanted.facets[at] = new Set(value === "wanted" ? facet.wanted.values : value === "" ? [] : [Number(value)]);
       update();
     });
-    if (facet.values.length > 1 || facet.name !== "task") byId("facets").append(make("label", "", `${facet.label} `, select));
+    if (facet.values.length > 1 || facet.name !== "task") {
+      const label = make("label", "", facet.label);
+      label.htmlFor = select.id = `facet-${at}`;
+      byId("facets").append(make("span", "range", label, " ", select));
+    }
     if (!facet.values.length) select.disabled = true;
     return select;
   });
