@@ -8,7 +8,7 @@ dualfocus.onIndex((data) => {
   const questions = new Questions(data);
   const outcomeTone = { gained: "good", both_right: "good", right: "good", kept: "good", b_better: "good", lost: "bad", both_wrong: "bad", wrong: "bad", missed: "bad", failed: "bad", b_worse: "bad" };
   const wanted = {
-    facets: data.facets.map((facet) => new Set(facet.wanted)),
+    facets: data.facets.map(({ wanted: { values } }) => new Set(values)),
     ranges: data.ranges.map(() => [null, null]),
     query: "",
     order: "run",
@@ -25,11 +25,17 @@ dualfocus.onIndex((data) => {
     const select = make("select", "control");
     select.append(new Option("any", ""));
     facet.values.forEach(({ label }, value) => select.append(new Option(visible(label).slice(0, 80), value)));
+    if (facet.wanted.label) select.append(new Option(facet.wanted.label, "wanted", false, true));
     select.addEventListener("change", () => {
-      wanted.facets[at] = new Set(select.value === "" ? [] : [Number(select.value)]);
+      const { value } = select;
+      wanted.facets[at] = new Set(value === "wanted" ? facet.wanted.values : value === "" ? [] : [Number(value)]);
       update();
     });
-    if (facet.values.length > 1 || facet.name !== "task") byId("facets").append(make("label", "", `${facet.label} `, select));
+    if (facet.values.length > 1 || facet.name !== "task") {
+      const label = make("label", "", facet.label);
+      label.htmlFor = select.id = `facet-${at}`;
+      byId("facets").append(make("span", "range", label, " ", select));
+    }
     if (!facet.values.length) select.disabled = true;
     return select;
   });
@@ -44,7 +50,7 @@ dualfocus.onIndex((data) => {
     });
     return input;
   }));
-  data.ranges.forEach((range, at) => byId("ranges").append(make("label", "", range.label), ...bounds[at]));
+  data.ranges.forEach((range, at) => byId("ranges").append(make("span", "range", `${range.label} `, ...bounds[at])));
 
   const orders = [["run", "as in the run"], ...data.ranges.flatMap(({ name, label }) => [[`${name} down`, `${label}, largest first`], [`${name} up`, `${label}, smallest first`]]), ["random", "random"]];
   byId("order").append(...orders.map(([value, label]) => new Option(label, value)));
@@ -80,7 +86,7 @@ dualfocus.onIndex((data) => {
     wanted.facets = data.facets.map(() => new Set());
     wanted.ranges = data.ranges.map(() => [null, null]);
     wanted.query = byId("query").value = "";
-    bounds.flat().forEach((input) => { input.value = ""; });
+    [...facetSelects, ...bounds.flat()].forEach((field) => { field.value = ""; });
   }
 
   /** Select anew and show the first page, or the one with the card at a place. */
@@ -90,9 +96,6 @@ dualfocus.onIndex((data) => {
     facetSelects.forEach((select, at) => {
       const { values } = data.facets[at];
       values.forEach(({ label }, value) => { select.options[value + 1].text = `${visible(label).slice(0, 80)} (${found.counts[at][value].toLocaleString("en")})`; });
-      const [chosen] = wanted.facets[at];
-      // Several values are chosen only by the page itself; "any" then stands for them.
-      select.value = wanted.facets[at].size === 1 ? chosen : "";
     });
     page = place < 0 ? 0 : Math.floor(Math.max(0, selected.indexOf(place)) / PAGE);
     return render(place);
@@ -246,7 +249,9 @@ dualfocus.onIndex((data) => {
 
   // --- start ---
 
+  byId("filtering").open = !matchMedia("(max-width: 760px)").matches;
   document.title = byId("title").textContent = visible(data.title);
+  byId("about").append(...data.about.map((text) => make("p", "note", text)));
   if (data.notes.length) {
     byId("notes").className = "faults";
     byId("notes").hidden = false;

@@ -13,15 +13,19 @@ from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.method.selection import label_of
 from dualfocus_eval.report.asking_again import asking_again
+from dualfocus_eval.report.assets import inlined
 from dualfocus_eval.report.inspector_data import Entry, Facet, Index, Range, data_files, rounded, write_data
 from dualfocus_eval.report.kept_pictures import KEPT_FOLDER, copy_pictures, kept_pictures
 from dualfocus_eval.report.section import Section
 
-__all__ = ["PAGE", "Inspector", "card_values", "inspector_of", "inspector_section", "side_values"]
+__all__ = [
+    "PAGE", "Inspector", "card_values", "inspector_of", "inspector_section", "run_values", "searched", "side_values",
+]  # fmt: skip
 
 PAGE = "inspect.html"
 _FOLDER = "inspect"
-_ASSETS = ("base.css", "inspect.css", "inspect-data.js", "inspect-cards.js", "inspect-asking.js", "inspect.js")
+_STYLES = ("base.css", "inspect.css")
+_SCRIPTS = ("inspect-data.js", "inspect-cards.js", "inspect-asking.js", "inspect.js")
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,24 @@ class Inspector:
     @property
     def files(self) -> list[str]:
         """The files of the page, relative to its folder."""
-        data = [f"{_FOLDER}/{name}" for name in (*_ASSETS, *data_files(self.count))]
+        data = [f"{_FOLDER}/{name}" for name in data_files(self.count)]
         return [PAGE, *data, *(f"{KEPT_FOLDER}/{digest}.jpg" for digest in self.pictures)]
 
     def write(self, out: Path) -> Path:
         """Write the page below ``out``; it shows its pictures wherever that folder is moved. Raises ``OSError``."""
         (out / _FOLDER).mkdir(parents=True, exist_ok=True)
-        package = resources.files("dualfocus_eval.report")
-        for name in _ASSETS:
-            (out / _FOLDER / name).write_bytes((package / name).read_bytes())
         write_data(out / _FOLDER, self.index, self.entries())
         copy_pictures(self.pictures, out / KEPT_FOLDER)
-        (out / PAGE).write_bytes((package / PAGE).read_bytes())
+        (out / PAGE).write_text(_page(), encoding="utf-8")
         return out / PAGE
+
+
+def _page() -> str:
+    """The page is the same for every run: all that is a run's own lies in the data beside it."""
+    style, script = inlined(*_STYLES), inlined(*_SCRIPTS)
+    page = (resources.files("dualfocus_eval.report") / PAGE).read_text(encoding="utf-8")
+    page = page.replace("@STYLE_SOURCE@", style.source).replace("@SCRIPT_SOURCE@", script.source)
+    return page.replace("@STYLE@", style.text).replace("@SCRIPT@", script.text)
 
 
 def inspector_section(run: Run) -> Section:
@@ -73,6 +82,7 @@ def inspector_of(run: Run, title: str) -> Inspector:
     ranges = [Range("gap", "Confidence gap, nats"), Range("area", "Box area, % of the image", 100)]
     index = Index(
         title=title,
+        about=(),
         notes=pictures.notes,
         facets=facets,
         ranges=ranges,

@@ -50,6 +50,8 @@ class Facet:
     """What a reader is told of a value, and the order of the list; others follow, sorted, as they are."""
     wanted: Sequence[str] = ()
     """The values that are chosen when the page opens; none for all."""
+    wanted_words: str = ""
+    """What these values are called together."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class Index:
     """What the page shows beside the cards."""
 
     title: str
+    about: Sequence[str]
+    """What is shown."""
     notes: Sequence[str]
-    """What the reader should know first."""
+    """What is missing."""
     facets: Sequence[Facet]
     ranges: Sequence[Range]
     runs: Sequence[dict[str, Any]]
@@ -139,6 +143,7 @@ class _Columns:
         index, places = self._index, self._places
         return {
             "title": index.title,
+            "about": list(index.about),
             "notes": list(index.notes),
             "runs": list(index.runs),
             "pictures": index.pictures,
@@ -171,7 +176,7 @@ def _facet(facet: Facet, sets: dict[tuple[str, ...], int], codes: list[int]) -> 
         "values": [{"value": value, "label": facet.words.get(value, value)} for value in ordered],
         "sets": [[place[value] for value in values] for values in sets],
         "codes": codes,
-        "wanted": [place[value] for value in facet.wanted if value in place],
+        "wanted": {"values": [place[value] for value in facet.wanted if value in place], "label": facet.wanted_words},
     }
 
 

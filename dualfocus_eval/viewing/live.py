@@ -148,13 +148,13 @@ def _by_kind(answers: Mapping[Any, _Answer], kind_of: Callable[[_Answer], str | 
 def _scores(found: TaskScores | None) -> dict[str, Any]:
     if found is None:
         return {"scored": 0, "metric": None, "share": True, "scores": {}, "difference": None}
-    difference = found.difference()
+    summary = found.summary()
     return {
         "scored": len(found.rows),
         "metric": found.main,
-        "share": found.share,
-        "scores": {pathway: _numbers(estimate) for pathway, estimate in found.estimates().items()},
-        "difference": _numbers(difference) if difference else None,
+        "share": summary.share,
+        "scores": {pathway: _numbers(estimate) for pathway, estimate in summary.means.items()},
+        "difference": _numbers(summary.difference) if summary.difference else None,
     }
 
 

@@ -17,7 +17,7 @@ from dualfocus_eval.analysis.scoring import document_reader, included_folders, l
 from dualfocus_eval.common.errors import first_line
 from dualfocus_eval.traces.record import Pathway, Trace
 
-__all__ = ["PATHWAYS", "Candidates", "TaskScores", "candidates_of", "load_scores"]
+__all__ = ["PATHWAYS", "Candidates", "ScoreSummary", "TaskScores", "candidates_of", "load_scores"]
 
 PATHWAYS = ("macro", "micro", "selected")
 
@@ -46,6 +46,18 @@ def candidates_of(trace: Trace, selection: str) -> Candidates:
     )
 
 
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What the scores of one task come to, with intervals clustered by image."""
+
+    share: bool
+    """Whether all scores lie between 0 and 1, so that they can be shown in percent."""
+    means: Mapping[str, Estimate]
+    """By pathway, those with any score."""
+    difference: Estimate | None
+    """What selecting gains over macro, question by question; None where no question has both scores."""
+
+
 @dataclass
 class TaskScores:
     """The scores of one task's answers; a document that is scored again replaces what it scored before."""
@@ -58,10 +70,12 @@ class TaskScores:
     """By document: the cluster, and the scores of `PATHWAYS`; NaN where a pathway has none."""
     unscorable: Counter[str] = field(default_factory=Counter)
     """Why answers could not be scored."""
+    _summary: ScoreSummary | None = None
 
     def add(self, answers: Iterable[tuple[int, Candidates]]) -> None:
         """Score the answers to documents, best in their order."""
         for doc_id, found in answers:
+            self._summary = None
             try:
                 scores = self._scores(self.document(doc_id), found)
             except Exception as error:  # the task's own code and data
@@ -78,33 +92,29 @@ class TaskScores:
         micro = macro if found.micro in (None, found.macro) else scored(found.micro)
         return macro, micro, micro if found.selected == "micro" else macro
 
-    def estimates(self) -> dict[str, Estimate]:
-        """The mean score of each pathway that has any, with its interval clustered by image."""
+    def summary(self) -> ScoreSummary:
+        """What the scores so far come to; computed anew where there are more."""
+        if self._summary is None:
+            self._summary = self._summarized()
+        return self._summary
+
+    def _summarized(self) -> ScoreSummary:
         columns, clusters = self._columns()
+        share = intervals.are_shares(np.concatenate([*columns.values()]))
         known = {name: ~np.isnan(column) for name, column in columns.items()}
-        share = self.share
         estimated = intervals.rate if share else intervals.mean
-        return {
+        means = {
             name: estimated(column[known[name]], clusters[known[name]])
             for name, column in columns.items()
             if known[name].any()
         }
-
-    def difference(self) -> Estimate | None:
-        """What selecting gains over macro, question by question; None where no question has both scores."""
-        columns, clusters = self._columns()
-        both = ~np.isnan(columns["macro"]) & ~np.isnan(columns["selected"])
-        if not both.any():
-            return None
+        both = known["macro"] & known["selected"]
         before, after = columns["macro"][both], columns["selected"][both]
-        if self.share:
-            return intervals.mean_difference(before, after, clusters[both])
-        return intervals.mean(after - before, clusters[both])
-
-    @property
-    def share(self) -> bool:
-        """Whether all scores lie between 0 and 1, so that they can be shown in percent."""
-        return intervals.are_shares([score for row in self.rows.values() for score in row[1:]])
+        if not both.any():
+            return ScoreSummary(share, means, None)
+        if share:
+            return ScoreSummary(share, means, intervals.mean_difference(before, after, clusters[both]))
+        return ScoreSummary(share, means, intervals.mean(after - before, clusters[both]))
 
     def _columns(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         clusters, *scores = zip(*self.rows.values(), strict=True) if self.rows else ((), (), (), ())

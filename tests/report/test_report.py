@@ -127,7 +127,7 @@ def test_markup_in_questions_and_answers_is_only_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
     assert "script" not in page.tags
     assert not any(name.startswith("on") for name in page.attributes)
-    assert all(target.startswith(("tables/", "figures/", "#")) for target in page.targets)
+    assert all(target.startswith(("tables/", "figures/", "#", "inspect.html")) for target in page.targets)
     markdown = (index.parent / "report.md").read_text()
     assert "<script" not in markdown
     assert "<img" not in markdown
