@@ -132,10 +132,12 @@ def load_scores(
     folders, unusable = included_folders({"config": {"resolved_cli_args": arguments}}, place)
     loaded, unloaded = load_tasks(tasks, folders)
     tags = arguments.get("reasoning_tags")
-    scores = {
-        name: TaskScores(document_reader(task), own_scoring(task, tags), _main_metric(task))
-        for name, task in loaded.items()
-    }
+    scores: dict[str, TaskScores] = {}
+    for name, task in loaded.items():
+        try:
+            scores[name] = TaskScores(document_reader(task), own_scoring(task, tags), _main_metric(task))
+        except Exception as error:  # the task's own code and data cost its scores, never the page
+            unloaded[name] = f"{type(error).__name__}: {first_line(error)}"
     return scores, {name: "; ".join([why, *unusable]) for name, why in unloaded.items()}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from PIL import Image
 
 from dualfocus_eval.analysis.runs import Run
@@ -15,8 +16,6 @@ from dualfocus_eval.export.wandb_table import answers_table
 from dualfocus_eval.report.kept_pictures import kept_pictures
 from tests.analysis.runs import SCENES, answered, scene
 from tests.export.test_export import KEPT, made_run, questions
-
-wandb = pytest.importorskip("wandb")
 
 
 def stored(run: Run) -> tuple[list[dict[str, Any]], dict[str, Path]]:

@@ -103,6 +103,9 @@ def test_a_run_is_watched_until_its_report(
     page.get_by_role("link", name="Open the report").click()
     expect(page).to_have_url(re.compile(r"/report/index\.html$"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("DualFocus")
+    page.goto(f"{address}/report/inspect.html")
+    expect(page.locator("#cards img").first).to_be_visible(timeout=30_000)
+    assert page.locator("#cards img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0

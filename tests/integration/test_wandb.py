@@ -8,11 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.integration.conftest import BIN, Run
-
-pytest.importorskip("wandb")
 
 
 def test_the_table_of_answers(run: Run, tmp_path: Path) -> None:

@@ -182,3 +182,41 @@ def test_a_run_of_one_question_has_whole_numbers(tmp_path: Path) -> None:
     found = run.snapshot()
     assert (found["left"], found["answered"]) == (None, 1)
     json.dumps(found, allow_nan=False)
+
+
+def test_a_task_whose_data_cannot_be_read_costs_its_scores_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dualfocus_eval.viewing import scoring
+
+    class Broken:
+        config = None
+
+        @property
+        def eval_docs_no_media(self) -> None:
+            raise OSError("the file is gone")
+
+    monkeypatch.setattr(scoring, "load_tasks", lambda *_: ({TASK: Broken()}, {}))
+    note(tmp_path / "traces", {TASK: (0,)})
+    put(tmp_path / "traces", [trace(0)])
+    run = live(tmp_path)
+    run.refresh()
+    assert not run.score()
+    assert run.snapshot()["remarks"] == [f"{TASK} cannot be scored here: OSError: the file is gone"]
+
+
+def test_text_that_a_task_cannot_score_is_counted(tmp_path: Path) -> None:
+    from dualfocus_eval.viewing.scoring import Candidates, TaskScores
+
+    def score(doc: object, text: str) -> dict[str, float]:
+        return {"accuracy": float(text)}
+
+    scores = TaskScores(lambda number: {}, score, "accuracy")
+    scores.add([(0, Candidates("1", "0", "micro", "a")), (1, Candidates("no", None, "macro", "b"))])
+    scores.add([(2, Candidates("7", "1", "macro", "c"))])
+    assert scores.unscorable == {"ValueError: could not convert string to float: 'no'": 1}
+    summary = scores.summary()
+    assert not summary.share
+    assert {name: found.value for name, found in summary.means.items()} == {"macro": 4, "micro": 0.5, "selected": 3.5}
+    assert summary.difference
+    assert summary.difference.value == -0.5
