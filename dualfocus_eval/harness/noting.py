@@ -1,15 +1,42 @@
-"""What the note on a run's progress (`traces.progress`) takes from lmms-eval's requests and flags."""
+"""The note on a run's progress (`traces.progress`), of lmms-eval's requests and flags."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dualfocus_eval.harness.requests import Request
+from dualfocus_eval.method.settings import Settings
+from dualfocus_eval.traces.progress import Progress
+from dualfocus_eval.traces.store import TraceStore
 
-__all__ = ["documents_of", "scoring_arguments"]
+__all__ = ["documents_of", "progress_of", "scoring_arguments"]
 
 _SCORING = ("include_path", "reasoning_tags")
+
+
+def progress_of(
+    requests: Iterable[Request],
+    flags: Mapping[str, Any],
+    store: TraceStore,
+    settings: Settings,
+    model: str,
+    processes: int,
+) -> Progress:
+    """The note of a process that begins now to ask ``requests`` and to keep the answers in ``store``."""
+    return Progress(
+        started=time.time(),
+        processes=processes,
+        settings_key=store.settings_key,
+        arithmetic=store.arithmetic,
+        model=model,
+        strategy=settings.strategy,
+        selection=settings.selection,
+        questions=documents_of(requests),
+        arguments=scoring_arguments(flags),
+        trace_bytes=store.size,
+    )
 
 
 def documents_of(requests: Iterable[Request]) -> dict[str, tuple[int, ...]]:

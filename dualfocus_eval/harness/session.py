@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from dualfocus_eval.harness.arguments import KEPT_SIDES, RunConfig
 from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
-from dualfocus_eval.harness.noting import documents_of, scoring_arguments
+from dualfocus_eval.harness.noting import progress_of
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
@@ -36,7 +35,7 @@ from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.sharing import StoredRun, answer_under_all
 from dualfocus_eval.traces.pictures import PictureStore
-from dualfocus_eval.traces.progress import Progress, write_progress
+from dualfocus_eval.traces.progress import write_progress
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
@@ -149,18 +148,8 @@ class Session:
 
         The run goes on where it cannot be written.
         """
-        note = Progress(
-            started=time.time(),
-            processes=self._accelerator.num_processes,
-            settings_key=self.settings_key,
-            arithmetic=self.arithmetic,
-            model=self.config.engine.described,
-            strategy=self._settings.strategy,
-            selection=self._settings.selection,
-            questions=documents_of(requests),
-            arguments=scoring_arguments(flags),
-            trace_bytes=self.store.size,
-        )
+        model, processes = self.config.engine.described, self._accelerator.num_processes
+        note = progress_of(requests, flags, self.store, self._settings, model, processes)
         try:
             write_progress(self.trace_folder, note, self._accelerator.process_index)
         except OSError as error:
