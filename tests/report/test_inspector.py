@@ -102,7 +102,7 @@ def test_a_run_that_has_no_single_answers_has_no_page(tmp_path: Path) -> None:
 
 
 def test_data_are_json_in_ascii_in_files_of_equal_length(tmp_path: Path) -> None:
-    hostile = "</script>\u2028\ud83d\ude00 \x00 é"
+    hostile = "</script>\u2028\U0001f600 \x00 é"
     facet = Facet("kind", "Kind", {"b": "second", "a": "first"}, wanted=("a", "none"))
     entries = [
         Entry("task", place, [("a", "c") if place % 2 else None], [math.nan if place else 0.123456789], [hostile], {})
@@ -124,6 +124,7 @@ def test_data_are_json_in_ascii_in_files_of_equal_length(tmp_path: Path) -> None
 def arguments_of(folder: Path, settings: dict[str, tuple[Any, str]], **engine: Any) -> str:
     path = write_run(folder, [answered(SCENES, scene(1, "red"), "red", "blue")], **engine) / "1_results.json"
     record = json.loads(path.read_text())["config"]["resolved_cli_args"]["dualfocus"]
+    record["settings_from"] = {}
     for name, (value, source) in settings.items():
         record["settings"][name], record["settings_from"][name] = value, source
     asked = asking_again(Run(path, {}, record, run_of([answered(SCENES, scene(1, "red"), "red", "blue")]).answers))
