@@ -3,7 +3,7 @@
 
 /** What the data files call with their content. */
 const dualfocus = (() => {
-  const KEPT_CHUNKS = 64;
+  const KEPT_CHUNKS = 40;
   const loading = new Map(); // file name -> promise
   const chunks = new Map(); // number of a chunk -> its cards, the least recently used first
   const received = new Map(); // file name -> content, between a script's run and its load event

@@ -19,7 +19,7 @@ from dualfocus_eval.report.kept_pictures import KEPT_FOLDER, copy_pictures, kept
 from dualfocus_eval.report.section import Section
 
 __all__ = [
-    "PAGE", "Inspector", "card_values", "inspector_of", "inspector_section", "run_values", "searched", "side_values",
+    "PAGE", "Inspector", "card_parts", "inspector_of", "inspector_section", "run_values", "searched",
 ]  # fmt: skip
 
 PAGE = "inspect.html"
@@ -100,13 +100,14 @@ def run_values(run: Run, name: str = "") -> dict[str, Any]:
 
 def _entries(run: Run, pictures: Mapping[str, Path]) -> Iterator[Entry]:
     for card in cards_of(run):
+        question, side = card_parts(card, pictures)
         yield Entry(
             task=card.task,
             doc_id=card.doc_id,
             facets=(card.task, str(card.outcome), card.categories, card.fallback, card.decision or None),
             ranges=(card.gap, card.box.clipped().area if card.box else float("nan")),
             texts=searched(card),
-            card=card_values(card, pictures) | {"sides": [side_values(card)]},
+            card=question | {"sides": [side]},
         )
 
 
@@ -116,26 +117,21 @@ def searched(card: Card) -> list[str]:
     return [card.question, *card.options, card.target, *answers]
 
 
-def card_values(card: Card, pictures: Mapping[str, Path]) -> dict[str, Any]:
-    """What a question is, whoever answers it."""
-    values = card.to_dict()
-    found: dict[str, Any] = rounded({name: values[name] for name in _QUESTION})
+def card_parts(card: Card, pictures: Mapping[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a question is, whoever answers it, and what the run made of it; what is not known has no key."""
+    values = rounded(card.to_dict())
+    question = {name: values.pop(name) for name in _QUESTION if name in values}
     if card.prompt == card.question:
-        found.pop("prompt", None)
+        question.pop("prompt", None)
     if card.image:
-        found["image"]["kept"] = card.image.digest in pictures
-    return found
-
-
-def side_values(card: Card) -> dict[str, Any]:
-    """What a run made of the question."""
-    values = {name: value for name, value in card.to_dict().items() if name not in _QUESTION}
+        question["image"]["kept"] = card.image.digest in pictures
     if card.macro or card.micro:
-        values.pop("answer")
+        values.pop("answer", None)
+    if not card.skipped_micro:
+        values.pop("skipped_micro")
     if card.crop_outside:
         values["crop_outside"] = True
-    found: dict[str, Any] = rounded({name: value for name, value in values.items() if value is not False})
-    return found
+    return question, values
 
 
 _QUESTION = ("task", "doc_id", "key", "question", "prompt", "options", "target", "image", "truth", "categories")

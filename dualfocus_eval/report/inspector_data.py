@@ -190,10 +190,9 @@ def _json(value: Any) -> str:
 
 def rounded(value: Any) -> Any:
     """``value`` for JSON, its numbers with six digits, and its keys without those whose value is None or empty."""
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return _rounded(value)
-    if isinstance(value, dict):
-        return {name: rounded(item) for name, item in value.items() if item is not None and item != [] and item != ""}
-    if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return value
+    if kind is dict:
+        return {name: rounded(item) for name, item in value.items() if item or item == 0}
+    return [rounded(item) for item in value] if kind is list else value

@@ -13,7 +13,7 @@ from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.report.folder import take_folder
-from dualfocus_eval.report.inspector import Inspector, card_values, run_values, searched, side_values
+from dualfocus_eval.report.inspector import Inspector, card_parts, run_values, searched
 from dualfocus_eval.report.inspector_data import Entry, Facet, Index, Range
 from dualfocus_eval.report.kept_pictures import KEPT_FOLDER, kept_pictures
 
@@ -74,6 +74,7 @@ def _entries(first: Run, second: Run, pairs: pd.DataFrame, pictures: Mapping[str
 
 def _entry(card: Card, other: Card, pictures: Mapping[str, Path]) -> Entry:
     sides = (card, other)
+    (question, one), (other_question, two) = (card_parts(side, pictures) for side in sides)
     return Entry(
         task=card.task,
         doc_id=card.doc_id,
@@ -86,7 +87,7 @@ def _entry(card: Card, other: Card, pictures: Mapping[str, Path]) -> Entry:
         ),
         ranges=(*(side.gap for side in sides), *(side.box.clipped().area if side.box else math.nan for side in sides)),
         texts=[*searched(card), *searched(other)],
-        card=card_values(card if card.image else other, pictures) | {"sides": [side_values(side) for side in sides]},
+        card=(question if card.image else other_question) | {"sides": [one, two]},
     )
 
 
