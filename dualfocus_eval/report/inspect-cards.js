@@ -153,14 +153,15 @@ const cards = (() => {
     return `Selected ${side.selected}: ${side.decision}.`;
   }
 
-  function grounding(side) {
+  function grounding(side, run) {
     if (!known(side.box_text) && !side.grounding) return null;
     const parts = ["The model's text for the box: ", known(side.box_text) ? words(side.box_text, "code", "") : "(none)"];
-    if (side.grounding && side.grounding !== "ok") parts.push(" ", make("span", "chip warn", side.grounding));
+    if (side.grounding && side.grounding !== "ok") parts.push(": ", make("span", "chip warn", side.grounding));
     if (side.box) {
       const corners = [side.box.x1, side.box.y1, side.box.x2, side.box.y2].map((corner) => corner.toFixed(2)).join(", ");
-      parts.push(` read as [${corners}] of the image`);
+      parts.push(`, read as [${corners}] of the image`);
     }
+    if (known(side.box_text) && run.reading) parts.push(` (${run.reading})`);
     return make("p", "note", ...parts);
   }
 
@@ -170,7 +171,7 @@ const cards = (() => {
     const chips = make("p", "chips", ...facets.map(({ label, classes }) => make("span", `chip ${classes}`, label)));
     if (facets.length) element.append(chips);
     const reason = why(side, run);
-    const text = make("div", "reading", answers(side), reason ? make("p", "", reason) : null, grounding(side));
+    const text = make("div", "reading", answers(side), reason ? make("p", "", reason) : null, grounding(side, run));
     const figures = card.image ? make("div", "figures", framed(card, side, data), cropped(card, side, data)) : null;
     element.append(make("div", "looking", figures, text));
     return element;

@@ -93,9 +93,12 @@ def inspector_of(run: Run, title: str) -> Inspector:
 
 
 def run_values(run: Run, name: str = "") -> dict[str, Any]:
-    """What the cards of a run have in common: what it is called, how to ask again, what its rule compares."""
+    """What the cards of a run have in common: what it is called, how to ask again, what its rule compares, and by which
+    settings it reads boxes."""
     rule = run.settings.get("selection")
-    return {"name": name, "ask": asking_again(run), "compared": label_of(rule) if rule else None}
+    reading = [f"{name}={run.settings[name]}" for name in ("box_convention", "box_frame") if name in run.settings]
+    compared = label_of(rule) if rule else None
+    return {"name": name, "ask": asking_again(run), "compared": compared, "reading": ", ".join(reading)}
 
 
 def _entries(run: Run, pictures: Mapping[str, Path]) -> Iterator[Entry]:
