@@ -110,7 +110,8 @@ class Questions {
       const none = low === null && high === null;
       return none ? null : [(low ?? -Infinity) / range.scale, (high ?? Infinity) / range.scale, range.values];
     }).filter(Boolean);
-    const words = wanted.query.toLowerCase().split(/\s+/).filter(Boolean);
+    // While the texts are being loaded the search waits; other filters need not.
+    const words = this.texts ? wanted.query.toLowerCase().split(/\s+/).filter(Boolean) : [];
     const counts = facets.map((facet) => new Uint32Array(facet.sets.length));
     const order = this.order(wanted.order, wanted.seed);
     const places = new Uint32Array(this.count);

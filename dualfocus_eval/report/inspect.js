@@ -7,96 +7,18 @@ dualfocus.onIndex((data) => {
   const byId = (id) => document.getElementById(id);
   const questions = new Questions(data);
   const outcomeTone = { gained: "good", both_right: "good", right: "good", kept: "good", b_better: "good", lost: "bad", both_wrong: "bad", wrong: "bad", missed: "bad", failed: "bad", b_worse: "bad" };
-  const wanted = {
-    facets: data.facets.map(({ wanted: { values } }) => new Set(values)),
-    ranges: data.ranges.map(() => [null, null]),
-    query: "",
-    order: "run",
-    seed: 0,
-  };
   let selected = new Uint32Array(0);
   let page = 0;
   let rendering = 0; // which of several renderings is the last
   let current = -1; // the place of the card that keys act on
 
-  // --- filters ---
-
-  const facetSelects = data.facets.map((facet, at) => {
-    const select = make("select", "control");
-    select.append(new Option("any", ""));
-    facet.values.forEach(({ label }, value) => select.append(new Option(visible(label).slice(0, 80), value)));
-    if (facet.wanted.label) select.append(new Option(facet.wanted.label, "wanted", false, true));
-    select.addEventListener("change", () => {
-      const { value } = select;
-      wanted.facets[at] = new Set(value === "wanted" ? facet.wanted.values : value === "" ? [] : [Number(value)]);
-      update();
-    });
-    if (facet.values.length > 1 || facet.name !== "task") {
-      const label = make("label", "", facet.label);
-      label.htmlFor = select.id = `facet-${at}`;
-      byId("facets").append(make("span", "range", label, " ", select));
-    }
-    if (!facet.values.length) select.disabled = true;
-    return select;
-  });
-
-  const bounds = data.ranges.map((range, at) => ["from", "to"].map((end, side) => {
-    const input = make("input", "control bound");
-    Object.assign(input, { type: "number", step: "any", min: "0", placeholder: end });
-    input.setAttribute("aria-label", `${range.label}, ${end}`);
-    input.addEventListener("input", () => {
-      wanted.ranges[at][side] = input.value === "" || Number.isNaN(input.valueAsNumber) ? null : input.valueAsNumber;
-      update();
-    });
-    return input;
-  }));
-  data.ranges.forEach((range, at) => byId("ranges").append(make("span", "range", `${range.label} `, ...bounds[at])));
-
-  const orders = [["run", "as in the run"], ...data.ranges.flatMap(({ name, label }) => [[`${name} down`, `${label}, largest first`], [`${name} up`, `${label}, smallest first`]]), ["random", "random"]];
-  byId("order").append(...orders.map(([value, label]) => new Option(label, value)));
-  byId("order").addEventListener("change", () => {
-    wanted.order = byId("order").value;
-    byId("seed-label").hidden = wanted.order !== "random";
-    update();
-  });
-  byId("seed").addEventListener("input", () => {
-    wanted.seed = byId("seed").valueAsNumber || 0;
-    update();
-  });
-  byId("query").addEventListener("input", async () => {
-    wanted.query = byId("query").value;
-    if (wanted.query.trim() && !questions.texts) {
-      byId("status").textContent = "loading the texts …";
-      try {
-        await questions.loadTexts();
-      } catch (error) {
-        byId("status").textContent = `The search does not work: ${error.message}.`;
-        return;
-      }
-    }
-    update();
-  });
-  byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("clear").addEventListener("click", () => {
-    clear();
-    update();
-  });
-
-  function clear() {
-    wanted.facets = data.facets.map(() => new Set());
-    wanted.ranges = data.ranges.map(() => [null, null]);
-    wanted.query = byId("query").value = "";
-    [...facetSelects, ...bounds.flat()].forEach((field) => { field.value = ""; });
-  }
+  const controls = filterControls(data, questions, () => update());
 
   /** Select anew and show the first page, or the one with the card at a place. */
   function update(place = -1) {
-    const found = questions.select(wanted);
+    const found = questions.select(controls.wanted);
     selected = found.places;
-    facetSelects.forEach((select, at) => {
-      const { values } = data.facets[at];
-      values.forEach(({ label }, value) => { select.options[value + 1].text = `${visible(label).slice(0, 80)} (${found.counts[at][value].toLocaleString("en")})`; });
-    });
+    controls.showCounts(found.counts);
     page = place < 0 ? 0 : Math.floor(Math.max(0, selected.indexOf(place)) / PAGE);
     return render(place);
   }
@@ -220,7 +142,7 @@ dualfocus.onIndex((data) => {
       byId("status").textContent = `There is no question ${visible(key).slice(0, 120)}.`;
       return false;
     }
-    if (!selected.includes(place)) clear();
+    if (!selected.includes(place)) controls.clear();
     update(place);
     return true;
   }
@@ -257,7 +179,7 @@ dualfocus.onIndex((data) => {
     byId("notes").hidden = false;
     byId("notes").append(make("ul", "", ...data.notes.map((note) => make("li", "", note))));
   }
-  selected = questions.select(wanted).places;
+  selected = questions.select(controls.wanted).places;
   const missing = location.hash.length > 1 && !follow();
   const told = byId("status").textContent;
   if (!location.hash || missing) update().then(() => { if (missing && told) byId("status").textContent = told; });

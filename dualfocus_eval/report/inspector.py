@@ -25,7 +25,7 @@ __all__ = [
 PAGE = "inspect.html"
 _FOLDER = "inspect"
 _STYLES = ("base.css", "inspect.css")
-_SCRIPTS = ("inspect-data.js", "inspect-cards.js", "inspect-asking.js", "inspect.js")
+_SCRIPTS = ("inspect-data.js", "inspect-cards.js", "inspect-asking.js", "inspect-filters.js", "inspect.js")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from playwright.sync_api import Locator, expect
 
 from dualfocus_eval.analysis.cards import Card, cards_of
 from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS, Outcome
+from dualfocus_eval.analysis.pairing import pair_runs
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.cli.ask import _parser
+from dualfocus_eval.report.inspector_pair import write_pair
 from dualfocus_eval.tiny.effect import SCENES
 from tests.integration.browser import OpenPage, Tab, overflow, serious_issues
-from tests.integration.inspected import HOSTILE, hostile, pair_at, report_at, some
+from tests.integration.inspected import HOSTILE, hostile, pair_at, report_at, run_at, some
 
 COUNT = 57
 
@@ -286,11 +288,10 @@ def test_the_copied_command_is_one_that_ask_takes(tab: Tab) -> None:
 def test_the_keyboard_reaches_everything_and_nothing_is_hard_to_read(
     made: tuple[Run, Path], open_page: OpenPage
 ) -> None:  # fmt: skip
-    for settings in ({"color_scheme": "light"}, {"color_scheme": "dark"}):
-        for width in (1400, 420):
-            tab = ready(open_page(made[1], width=width, **settings))
-            assert serious_issues(tab) == []
-            assert overflow(tab) == 0
+    for scheme, width in (("light", 1400), ("dark", 420)):
+        tab = ready(open_page(made[1], width=width, color_scheme=scheme))
+        assert serious_issues(tab) == []
+        assert overflow(tab) == 0
 
 
 def test_dark_mode(made: tuple[Run, Path], open_page: OpenPage) -> None:
@@ -377,6 +378,8 @@ def test_a_lost_data_file_is_named_and_the_rest_works(tmp_path: Path, made: Any,
     tab = ready(open_page(copy / "inspect.html"))
     tab.page.get_by_label("Search").fill("red")
     expect(tab.page.locator("#status")).to_contain_text("The search does not work: inspect/texts-00000.js")
+    choose(tab, "Category", "count")
+    expect(tab.page.locator("#status")).to_have_text(f"{COUNT // 3} of {COUNT} questions")
     assert [error for error in tab.errors if "ERR_FILE_NOT_FOUND" not in error] == []
     tab.errors.clear()
 
@@ -402,6 +405,14 @@ def test_two_runs_open_with_the_questions_whose_score_differs(tmp_path: Path, op
     choose(tab, "Order", "Confidence gap in B, nats, largest first")
     assert serious_issues(tab) == []
     assert overflow(tab) == 0
+
+
+def test_two_runs_that_agree_open_without_a_card(tmp_path: Path, open_page: OpenPage) -> None:
+    run = run_at(tmp_path / "run", some(5))
+    tab = open_page(write_pair(run, run, pair_runs(run, run).rows, "A and A", tmp_path / "page"))
+    expect(tab.page.locator("#status")).to_have_text("0 of 5 questions")
+    tab.page.get_by_role("button", name="Clear filters").click()
+    expect(tab.page.locator("#status")).to_have_text("5 of 5 questions")
 
 
 def test_without_javascript_the_page_says_what_to_do(made: tuple[Run, Path], open_page: OpenPage) -> None:
