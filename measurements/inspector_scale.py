@@ -54,14 +54,9 @@ _TRIED = (
     ("a search that finds all", "query", "input", ""),
 )
 
-_PROMPT = (
-    "a filter: outcome",
-    "a filter: category",
-    "no category",
-    "no outcome",
-    "a search",
-    "a search that finds all",
-)
+_PROMPT = {
+    "a filter: outcome", "a filter: category", "no category", "no outcome", "a search", "a search that finds all",
+}  # fmt: skip
 """Those that the limit holds for."""
 
 

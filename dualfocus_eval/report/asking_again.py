@@ -17,7 +17,7 @@ _ENGINE = (
     "image_aspect", "min_pixels", "max_pixels",
 )  # fmt: skip
 """What of the engine's record decides an answer."""
-_NOTHING = (None, False, "auto", "checkpoint", [], ())
+_NOTHING: tuple[Any, ...] = (None, False, "auto", "checkpoint", [], ())
 
 
 def asking_again(run: Run) -> dict[str, Any] | None:
