@@ -9,6 +9,7 @@ questions; the report is made by the real command in a process of its own.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -35,7 +36,7 @@ from dualfocus_eval.traces.record import ContextScores, Cost, Decision, Groundin
 PAGE = Path("docs/reports.md")
 LIMIT_SECONDS, LIMIT_GB = 60, 2
 """On two cores."""
-QUESTIONS_PER_IMAGE = 6
+QUESTIONS_PER_IMAGE = 5
 BATCH = 16
 SECONDS = dict.fromkeys(("preprocess", "vision", "prefill", "decode"), 0.1)
 KEY = "made-up"
@@ -141,6 +142,11 @@ def _docs(made: Made, count: int, draw: random.Random) -> Iterator[dict[str, Any
             }  # fmt: skip
 
 
+def digest_of(made: Made, number: int) -> str:
+    """Names an image as a trace does."""
+    return hashlib.blake2b(f"{made.task}-{number}".encode(), digest_size=16).hexdigest()
+
+
 def _trace(made: Made, doc_id: int, draw: random.Random) -> Trace:
     macro, micro = (_completion(draw.choice(made.answers), 2, draw) for _ in range(2))
     grounding_response = _completion("[0.10, 0.20, 0.40, 0.60]", 10, draw)
@@ -155,7 +161,7 @@ def _trace(made: Made, doc_id: int, draw: random.Random) -> Trace:
         question_digest=f"{draw.getrandbits(128):032x}",
         settings_key=KEY,
         kind=made.kind,
-        images=(ImageInfo(f"{made.task}-{doc_id // QUESTIONS_PER_IMAGE:08}", 640, 480),),
+        images=(ImageInfo(digest_of(made, doc_id // QUESTIONS_PER_IMAGE), 640, 480),),
         macro=macro,
         micro=micro,
         grounding=Grounding(grounding_response, BoxOutcome.OK, Box(x, y, x + side, y + side), Crop(10, 20, 200, 210)),

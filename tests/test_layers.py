@@ -21,7 +21,7 @@ LAYERS = (
     {"training", "serving"},
     {"analysis"},
     {"report", "gate", "check"},
-    {"paper"},
+    {"paper", "viewing", "export"},
     {"tiny"},
     {"api", ""},
     {"cli", "plugin", "__main__"},

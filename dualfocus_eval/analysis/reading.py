@@ -47,7 +47,8 @@ def _read(place: Path, path: Path, faults: list[Fault], given: Calibration | Non
     record, remarks = _record(results)
     calibration = calibration_of(record, given, path)
     samples = _sample_files(path, results)
-    rows, reading = _trace_rows(record, path, place, calibration) if record else (TraceRows(), [])
+    files = find_traces(record, path, place) if record else []
+    rows, reading = _trace_rows(record, files, calibration) if record else (TraceRows(), [])
     faults += remarks + reading
     traced = record if rows.newest else None
     included, unusable_folders = included_folders(results, place if place.is_dir() else path.parent)
@@ -74,7 +75,8 @@ def _read(place: Path, path: Path, faults: list[Fault], given: Calibration | Non
     answers = pd.concat(parts, ignore_index=True) if parts else answers_table([])
     if rows.newest and samples:
         faults.append(Fault(len(rows.newest), "traces are of questions that this run did not ask", harmless=True))
-    run = Run(path, results, record, answers, tasks, metrics, calibration=calibration)
+    folder = files[0].parent if files else None
+    run = Run(path, results, record, answers, tasks, metrics, trace_folder=folder, calibration=calibration)
     return replace(run, faults=(*_failed(run), *fitted_on(run), *faults))
 
 
@@ -167,10 +169,9 @@ def _sample_files(path: Path, results: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _trace_rows(
-    record: Mapping[str, Any], path: Path, place: Path, calibration: Calibration | None
+    record: Mapping[str, Any], files: Sequence[Path], calibration: Calibration | None
 ) -> tuple[TraceRows, list[Fault]]:
     rows = TraceRows(fitted=calibration)
-    files = find_traces(record, path, place)
     if not files:
         return rows, [Fault(1, f"trace folder is missing ({record['traces']}): only the run's own scores are known")]
     counts = LoadCounts()

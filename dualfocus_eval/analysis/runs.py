@@ -75,6 +75,8 @@ class Run:
     metrics: Mapping[str, Mapping[Choice, Sequence[Metrics | None]]] = field(default_factory=dict)
     """By task: the scored records of ``macro``, ``micro`` and ``selected``, in the order of the task's rows."""
     faults: tuple[Fault, ...] = ()
+    trace_folder: Path | None = None
+    """Where the traces are, and the pictures (`traces.pictures.picture_file`); None where there are no traces."""
     calibration: Calibration | None = None
     """The calibrated choice that decided, or that is shown beside the rules."""
     computed: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)

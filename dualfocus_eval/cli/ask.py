@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files; the question is asked of each")
     parser.add_argument("--question", metavar="TEXT", help="the bare question; a format hint is added")
+    parser.add_argument(
+        "--doc", metavar="TASK/NUMBER", help="ask a question of a task again, with its own image and prompt, instead"
+    )
     parser.add_argument("--options", metavar="A,B,...", help="make it multiple choice; texts separated by commas")
     parser.add_argument(
         "--model_args", default="", metavar="NAME=VALUE,...", help="as for dualfocus eval, e.g. pretrained=FOLDER"
@@ -120,6 +123,8 @@ def _asked(chosen: argparse.Namespace) -> list[Asked]:
     """The questions with their images. Raises ``UserError`` where none of the images can be opened."""
     from dualfocus_eval.api.asking import QuestionText, ask_about
 
+    if chosen.doc is not None:
+        return [_document(chosen)]
     if not chosen.images and chosen.question is None and chosen.options is None:
         return [_example()]
     if not chosen.images:
@@ -132,6 +137,18 @@ def _asked(chosen: argparse.Namespace) -> list[Asked]:
     if len(failures) == len(asked):
         raise UserError("; ".join(failures))
     return asked
+
+
+def _document(chosen: argparse.Namespace) -> Asked:
+    if chosen.images or chosen.question is not None or chosen.options is not None:
+        raise UserError("--doc names image, question and options: leave IMAGE, --question and --options out")
+    from dualfocus_eval.api.asking import Asked
+    from dualfocus_eval.harness.documents import question_named
+
+    question = question_named(chosen.doc)
+    if question.failure:
+        raise UserError(question.failure.message)
+    return Asked(question, chosen.doc)
 
 
 def _example() -> Asked:

@@ -55,6 +55,11 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             raise UserError(f"--flips: {chosen.flips} cannot be written: {error}") from error
         print_line(f"{len(flips):,} flips: {chosen.flips}", console)
+    if chosen.out:
+        from dualfocus_eval.report.inspector_pair import write_pair
+
+        page = write_pair(first, second, pairs, f"A and B: {first.name} and {second.name}", chosen.out)
+        print_line(f"both runs' answers: {page}", console)
     return status_of(first, second)
 
 
@@ -70,4 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_runs(parser, second="another run of the same questions, by any model")
     parser.add_argument("--flips", type=Path, metavar="FILE", help="write every question whose score changed, as CSV")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write a page with both runs' boxes and answers side by side; it opens "
+        "with the questions whose score changed",
+    )  # fmt: skip
     return parser

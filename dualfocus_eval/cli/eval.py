@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import yaml
 from yaml import YAMLError
 
 from dualfocus_eval.cli.model_args import plain_arguments
-from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.errors import UserError, first_line
 from dualfocus_eval.common.escaping import one_line
 from dualfocus_eval.common.files import check_writable
 from dualfocus_eval.common.naming import refuse_unknown
 from dualfocus_eval.harness.arguments import check
 from dualfocus_eval.harness.flags import FLAGS
 from dualfocus_eval.harness.lmms_eval_command import run_lmms_eval
+from dualfocus_eval.harness.written import results_file
 
 __all__ = ["main"]
 
@@ -47,11 +48,27 @@ def main(argv: Sequence[str]) -> int:
             check(plain_arguments("--model_args", chosen.model_args or run.get("model_args") or ""))
         if output := chosen.output_path or run.get("output_path"):
             _check_writable(Path(output))
-    outcome = run_lmms_eval(forwarded)
+    outcome = run_lmms_eval(forwarded, after=_log_answers)
     sys.stdout.flush()  # the remarks come last where both go into one file
     for remark in outcome.remarks:
         print(one_line(f"dualfocus eval: {remark}"), file=sys.stderr)
     return outcome.status
+
+
+def _log_answers(args: argparse.Namespace, results: Mapping[str, Any]) -> list[str]:
+    """Add the table of answers to a run's page on W&B; why there is none, or not all of it."""
+    if not args.wandb_args:
+        return []
+    if not (args.output_path and args.log_samples):
+        return ["W&B has no table of answers: it needs --output_path and --log_samples"]
+    from dualfocus_eval.analysis.reading import read_run
+    from dualfocus_eval.export.wandb_table import log_answers
+
+    try:
+        left_out = log_answers(read_run(results_file(args.output_path, results)))
+    except Exception as error:  # whatever W&B or its network raises: the run itself is whole
+        return [f"W&B has no table of answers: {type(error).__name__}: {first_line(error)}"]
+    return [f"W&B: {what}" for what in left_out]
 
 
 def _read_config(path: str) -> list[dict[str, Any]]:

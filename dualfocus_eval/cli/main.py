@@ -26,6 +26,8 @@ COMMANDS = {
     "train": "train a model from its recipe",
     "convert": "convert a checkpoint from the original LLaVA layout",
     "report": "turn a finished run into a page, tables and figures",
+    "view": "show a run in the browser: its progress while it answers, then its report",
+    "export": "write a finished run's questions for pandas, Hugging Face datasets or FiftyOne",
     "calibrate": "fit the choice between both answers on a finished run",
     "compare": "compare two runs question by question",
     "join": "decide between the answers of two runs by perplexity",

@@ -31,12 +31,15 @@ _LONGEST_NAME = 255
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; when the block ends well, the file takes ``target``'s place."""
-    name = os.fsencode(target.name)
-    if len(name) + len(".partial") > _LONGEST_NAME:
+def replacing(target: Path, *, writer: str = "") -> Iterator[Path]:
+    """A path beside ``target`` to write to; when the block ends well, the file takes ``target``'s place.
+
+    Processes that may write the same file at once need a ``writer`` each, a short name of their own.
+    """
+    name, ending = os.fsencode(target.name), f".{writer}.partial" if writer else ".partial"
+    if len(name) + len(ending) > _LONGEST_NAME:
         name = hashlib.sha256(name).hexdigest().encode()
-    partial = target.with_name(f"{os.fsdecode(name)}.partial")
+    partial = target.with_name(f"{os.fsdecode(name)}{ending}")
     yield partial
     os.replace(partial, target)
 

@@ -6,6 +6,7 @@ argument is refused at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from dualfocus_eval.method.selection.calibration import Calibration
 from dualfocus_eval.method.settings import ONLY_WITH, Settings
 from dualfocus_eval.recipe import INFERENCE_KEYS, Recipe, load_recipe, recipe_names
 
-__all__ = ["ARGUMENTS", "RunArguments", "RunConfig", "check", "resolve"]
+__all__ = ["ARGUMENTS", "KEPT_SIDES", "KeptImages", "RunArguments", "RunConfig", "check", "resolve"]
 
 
 def _not_auto(value: Any) -> Any:
@@ -39,6 +40,15 @@ def _not_auto(value: Any) -> Any:
             "by itself. Give a number."
         )
     return value
+
+
+KeptImages = Literal["off", "768", "full"]
+KEPT_SIDES: Mapping[KeptImages, float | None] = {"off": None, "768": 768, "full": math.inf}
+"""The longest side of the images that the trace folder keeps, in pixels (`traces.pictures.PictureStore`)."""
+
+
+def _size_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value  # lmms-eval's parser makes a number of it
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=CLOSED)
@@ -60,6 +70,9 @@ class RunArguments:
     trace_dir: str | None = None
     """Folder of the traces, where a rerun finds its answers. By default ``dualfocus eval`` chooses one below
     ``--output_path``, lmms-eval one in the user's cache."""
+    trace_images: Annotated[KeptImages, BeforeValidator(_size_text)] = "768"
+    """Which images the trace folder keeps for the inspector: none, each with its longer side at most 768 px, or
+    each in its own size. No effect on answers, nor on ``df.load``, which keeps none."""
 
 
 _ENGINE_TYPES = get_type_hints(EngineConfig, include_extras=True)
@@ -83,6 +96,8 @@ class RunConfig:
     """Questions answered together."""
     system_prompt: str | None = None
     trace_dir: Path | None = None
+    trace_images: KeptImages = "768"
+    """Which images the trace folder keeps."""
     calibration: Calibration | None = None
     """The calibrated choice that ``settings.selection`` names, if it does."""
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -148,6 +163,7 @@ def resolve(given: Mapping[str, Any]) -> RunConfig:
         batch_size=batch_size,
         system_prompt=_system_prompt(arguments.get("system_prompt")),
         trace_dir=Path(trace_dir).expanduser() if trace_dir else None,
+        trace_images=arguments.get("trace_images", "768"),
         calibration=calibration,
         sources=sources,
         warnings=(*warnings, *(warning for layer in layers for warning in layer.warnings)),

@@ -86,7 +86,10 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "reasoning_tags": _works("lmms-eval removes the tagged text before it scores"),
     "verbosity": _works("how much lmms-eval logs"),
-    "wandb_args": _LOGGED,
+    "wandb_args": _works(
+        "a feature of lmms-eval; needs its package and an account. With `dualfocus eval`, --output_path and "
+        "--log_samples, the page has a table of answers with pictures, boxes and crops"
+    ),
     "swanlab_args": _LOGGED,
     "timezone": _works("the time zone of the time stamps in results' file names"),
     "hf_hub_log_args": _works("uploads results and samples to the hub"),

@@ -36,15 +36,19 @@ class Outcome:
     """The configuration of every task that was scored, by the task's name."""
 
 
-def run_lmms_eval(argv: Sequence[str]) -> Outcome:
-    """Run lmms-eval's command line in this process.
+After = Callable[[argparse.Namespace, Mapping[str, Any]], Sequence[str]]
+"""From the arguments and the results of an evaluation to what went wrong with something that is done after it."""
+
+
+def run_lmms_eval(argv: Sequence[str], after: After | None = None) -> Outcome:
+    """Run lmms-eval's command line in this process, and ``after`` each evaluation of our model, in its first process.
 
     It prints what breaks a run and then ends with 0; its inner function is watched for the truth. Raises whatever is
     no mistake of the user and happens outside an evaluation.
     """
     from lmms_eval import __main__ as lmms_eval
 
-    watch = _Watch(lmms_eval.cli_evaluate_single)
+    watch = _Watch(lmms_eval.cli_evaluate_single, after)
     lmms_eval.cli_evaluate_single = watch.evaluate
     previous, sys.argv = sys.argv, ["lmms-eval", *argv]
     try:
@@ -65,6 +69,8 @@ class _Watch:
 
     inner: Callable[[argparse.Namespace], Any]
     """lmms-eval's function that runs one evaluation."""
+    after: After | None = None
+    """See `run_lmms_eval`."""
     statuses: list[int] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """Why the exit status is not 0."""
@@ -77,6 +83,8 @@ class _Watch:
             _prepare(args)
             results, samples = self.inner(args)
             faults = [] if results is None else _faults(args, results, samples)  # only the first rank has results
+            if self.after and results and "dualfocus" in results:
+                faults += self.after(args, results)
         except Exception as error:
             self.note_error(error)
             if not _is_mistake(error):

@@ -100,6 +100,7 @@ class _DualFocus(lmms):
         started = time.perf_counter()
         traces: dict[str, Trace] = {}
         asked = [request for request in read if request]
+        self.session.note_progress(asked, flags_of(requests))
         with self._progress(len(asked)) as progress:
             for batch, found in self.session.answered(self._batches(asked)):
                 traces |= {request.key: trace for request, trace in zip(batch, found, strict=True)}

@@ -20,11 +20,13 @@ from dualfocus_eval.engines.config import IMAGE_OPTIONS
 from dualfocus_eval.engines.prefix_cache import GIB
 from dualfocus_eval.engines.running import RunEngine
 from dualfocus_eval.engines.starting import start_engine
-from dualfocus_eval.harness.arguments import RunConfig
+from dualfocus_eval.harness.arguments import KEPT_SIDES, RunConfig
 from dualfocus_eval.harness.calibrated import fitting_calibration
 from dualfocus_eval.harness.fitting import fitting_settings, refuse_likelihoods
 from dualfocus_eval.harness.flags import refuse_flags, without_effect
+from dualfocus_eval.harness.noting import progress_of
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
+from dualfocus_eval.harness.requests import Request
 from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
@@ -32,6 +34,8 @@ from dualfocus_eval.harness.together import OtherRuns, release_engine, shared_en
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.sharing import StoredRun, answer_under_all
+from dualfocus_eval.traces.pictures import PictureStore
+from dualfocus_eval.traces.progress import write_progress
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
 
@@ -74,6 +78,7 @@ class Session:
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
         self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
         self._store: TraceStore | None = None
+        self._pictures: PictureStore | None = None
         self._not_reused: tuple[str, ...] = ()
         if accelerator.is_main_process:
             self._show_settings()
@@ -103,6 +108,14 @@ class Session:
         return self._store
 
     @property
+    def pictures(self) -> PictureStore:
+        """The images of this rank's questions; opened at the first question."""
+        if self._pictures is None:
+            side = KEPT_SIDES[self.config.trace_images]
+            self._pictures = PictureStore(self.trace_folder, side, rank=self._accelerator.process_index)
+        return self._pictures
+
+    @property
     def record(self) -> dict[str, Any]:
         """What stands in the results file: the resolved settings, what ran them, where the traces are, the counts."""
         return {
@@ -130,16 +143,29 @@ class Session:
         """Questions in one call of the engine."""
         return self.engine.questions_per_call(self.config.batch_size)
 
+    def note_progress(self, requests: Iterable[Request], flags: Mapping[str, Any]) -> None:
+        """Write down beside the traces what this process is about to ask, so that `dualfocus view` can follow the run.
+
+        The run goes on where it cannot be written.
+        """
+        model, processes = self.config.engine.described, self._accelerator.num_processes
+        note = progress_of(requests, flags, self.store, self._settings, model, processes)
+        try:
+            write_progress(self.trace_folder, note, self._accelerator.process_index)
+        except OSError as error:
+            self.warn(f"dualfocus view cannot follow this run: {self.trace_folder} ({error.strerror})")
+
     def answered(self, batches: Iterable[tuple[B, Sequence[Question]]]) -> Iterator[tuple[B, list[Trace]]]:
         """What comes with each batch, and traces in the order of its questions; batches in the order they are done.
 
         Every answer is stored as it comes.
         """
-        engine, store = self.engine, self.store
+        engine, store, pictures = self.engine, self.store, self.pictures
         own = StoredRun(self._settings, store, self._calibration)
         others = self._others.opened(engine, self._accelerator.process_index)
 
         def run(batch: tuple[B, Sequence[Question]]) -> tuple[B, list[Trace]]:
+            pictures.keep(picture for question in batch[1] for picture in question.images)
             if others:
                 return batch[0], answer_under_all(batch[1], engine.call_engine(), [own, *others])
             return batch[0], answer(batch[1], engine.call_engine(), own.settings, store=store, fitted=own.fitted)
@@ -151,6 +177,7 @@ class Session:
                 yield what, traces
         except RunEndedError:
             store.close()  # this process may begin another run
+            pictures.close()
             self._others.close()
             raise
         self._summary.resumed += store.reused - before
@@ -222,7 +249,10 @@ class Session:
             self._store.close()
             self._summary.unwritten += self._store.unwritten
             self._summary.rewritten += self._store.rewritten
-        self._engine = self._store = None
+        if self._pictures:
+            self._pictures.close()
+            self._summary.pictures_unwritten += self._pictures.failures
+        self._engine = self._store = self._pictures = None
         if self._accelerator.num_processes > 1:
             summaries, outcomes = zip(*gather_object([(self._summary, self._outcomes)]), strict=True)
             self._summary, self._outcomes = Summary.merged(summaries), Outcomes.merged(outcomes)

@@ -49,6 +49,8 @@ class Summary:
     """Answers that could not be stored."""
     rewritten: int = 0
     """Answers that vanished from the disk in mid-run and were stored anew."""
+    pictures_unwritten: Counter[str] = field(default_factory=Counter)
+    """Pictures that could not be kept in the trace folder, by the reason."""
     images_encoded: int = 0
     tokens_prefilled: int = 0
     tokens_reused: int = 0
@@ -188,6 +190,7 @@ def _rows(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "[red]answers that could not be stored[/red]", f"[red]{summary.unwritten}[/red]"
     if summary.rewritten:
         yield "answers that vanished from the traces, stored anew", f"{summary.rewritten}"
+    yield from _by_kind("[red]pictures that could not be stored[/red]", summary.pictures_unwritten)
     if summary.grounded:
         yield "boxes parsed", _of(summary.boxes_parsed, summary.grounded)
     yield from _by_kind("fallbacks to macro", summary.fallbacks)

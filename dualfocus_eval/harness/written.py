@@ -13,10 +13,19 @@ from typing import Any
 
 from dualfocus_eval.traces.trace_files import LoadCounts, read_traces
 
-__all__ = ["file_faults"]
+__all__ = ["file_faults", "results_file"]
 
 Samples = Mapping[str, Sequence[Mapping[str, Any]]]
 """By task: the rows of its sample file."""
+
+
+_RESULTS = "_results.json"
+
+
+def results_file(output_path: str, results: Mapping[str, Any]) -> Path:
+    """Where lmms-eval writes these results below ``output_path``."""
+    folder = Path(output_path) / str(results.get("model_name_sanitized"))
+    return folder / f"{str(results['date']).replace(':', '-')}{_RESULTS}"
 
 
 def file_faults(output_path: str, results: Mapping[str, Any], samples: Samples | None) -> list[str]:
@@ -24,12 +33,12 @@ def file_faults(output_path: str, results: Mapping[str, Any], samples: Samples |
 
     ``results`` and ``samples`` are what lmms-eval has just written; ``samples`` is None where none were asked for.
     """
-    folder = Path(output_path) / str(results.get("model_name_sanitized"))
-    begin = str(results["date"]).replace(":", "-")
-    faults = [_text_fault(folder / f"{begin}_results.json", _dumped(results, indent=2))]
+    path = results_file(output_path, results)
+    begin = path.name.removesuffix(_RESULTS)
+    faults = [_text_fault(path, _dumped(results, indent=2))]
     record = results.get("dualfocus")
     for task, rows in (samples or {}).items():
-        faults.append(_rows_fault(folder / f"{begin}_samples_{task}.jsonl", rows))
+        faults.append(_rows_fault(path.with_name(f"{begin}_samples_{task}.jsonl"), rows))
         if record:
             faults.append(_count_fault(task, rows, record))
     if samples and record and not record["summary"]["unwritten"]:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import markdown, markdown_target, visible
-from dualfocus_eval.common.tables import Cell, Number, cell_text, to_csv, to_json, to_markdown
+from dualfocus_eval.common.tables import Cell, Number, Table, cell_text, to_csv, to_json, to_markdown
+from dualfocus_eval.report.assets import inlined
 from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.style import PLAIN_TEXT
@@ -19,11 +20,15 @@ from dualfocus_eval.report.style import PLAIN_TEXT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dualfocus_eval.report.opening import Opening
+
 __all__ = ["write_report"]
 
 _TEMPLATE = "page.html.jinja"
 _TABLES = ("csv", "json")
 _PICTURES = ("svg", "png")
+_LONGEST, _LONGEST_HEADING = 500, 100
+"""Characters of a text that the page shows; CSV, JSON and Markdown hold it whole."""
 _CLIP = re.compile(r'(?<=url\(#)p[0-9a-f]{10}(?=\))|(?<=id=")p[0-9a-f]{10}(?=")')
 _REPRODUCIBLE = {"svg.hashsalt": "dualfocus", "svg.fonttype": "path"}
 
@@ -34,8 +39,19 @@ class _Figure:
     caption: str
 
 
-def write_report(out: Path, title: str, sections: Sequence[Section], faults: Sequence[str] = ()) -> Path:
+def write_report(
+    out: Path,
+    title: str,
+    sections: Sequence[Section],
+    faults: Sequence[str] = (),
+    *,
+    opening: Opening | None = None,
+    beside: Sequence[str] = (),
+) -> Path:
     """Write everything below ``out`` and return its index.html; empty sections are left out.
+
+    A page with an ``opening`` begins with it; others begin with their first section. ``beside`` names further files of
+    the report, relative to ``out``, which the caller writes afterwards.
 
     An earlier report there is replaced, and the reports of runs that it links to.
 
@@ -44,15 +60,15 @@ def write_report(out: Path, title: str, sections: Sequence[Section], faults: Seq
     """
     sections = [section for section in sections if not section.empty]
     try:
-        reports = [Path(target).parent.name for section in sections for _, target in section.links]
-        take_folder(out, _files(sections), reports)
+        folders = (Path(target).parent.name for section in sections for _, target in section.links)
+        take_folder(out, [*_files(sections), *beside], [name for name in folders if name])
         for section in sections:
             for name, table in (*section.tables.items(), *section.data.items()):
                 (out / "tables" / f"{name}.csv").write_text(to_csv(table), encoding="utf-8")
                 (out / "tables" / f"{name}.json").write_text(to_json(table), encoding="utf-8")
         figures = {section.name: _write_figures(section, out) for section in sections}
-        (out / "report.md").write_text(_markdown(title, sections, figures, faults), encoding="utf-8")
-        (out / "index.html").write_text(_html(title, sections, figures, faults), encoding="utf-8")
+        (out / "report.md").write_text(_markdown(title, sections, figures, faults, opening), encoding="utf-8")
+        (out / "index.html").write_text(_html(title, sections, figures, faults, opening), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error}") from error
     return out / "index.html"
@@ -97,7 +113,11 @@ def _lay_out(figure: Figure) -> None:
 
 
 def _html(
-    title: str, sections: Sequence[Section], figures: Mapping[str, Sequence[_Figure]], faults: Sequence[str]
+    title: str,
+    sections: Sequence[Section],
+    figures: Mapping[str, Sequence[_Figure]],
+    faults: Sequence[str],
+    opening: Opening | None,
 ) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -105,19 +125,63 @@ def _html(
         loader=PackageLoader("dualfocus_eval.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if isinstance(value, str) else value,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "interval": _interval}
-    environment.tests["measured"] = lambda cell: isinstance(cell, Number | int)
+    environment.filters |= {
+        "shown": _shown,
+        "interval": _interval,
+        "bracketed": lambda text: f"({text})" if text else "",
+        "coordinate": lambda value: f"{value:.2f}",
+        "exact": _exact,
+        "breakable": _breakable,
+        "numeric_columns": _numeric_columns,
+    }
+    environment.tests["measured"] = _is_measured
     template = environment.get_template(_TEMPLATE)
-    return template.render(title=title, sections=sections, figures=figures, faults=faults)
+    return template.render(
+        title=title, sections=sections, figures=figures, faults=faults, opening=opening,
+        style=inlined("base.css", "page.css"), script=inlined("page.js"),
+    )  # fmt: skip
 
 
-def _shown(cell: Cell) -> str:
-    """A cell without its interval, which stands below it in smaller type."""
-    return cell_text(replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell)
+def _harmless(value: Any) -> Any:
+    """What the template shows: texts as `visible`; what is marked as markup is this package's own."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _breakable(heading: str) -> str:
+    """A heading as markup that may be broken after an underscore, and not before the star of the rule that decided."""
+    from markupsafe import Markup, escape
+
+    text = visible(_shown(heading, _LONGEST_HEADING)).replace(" *", "\u00a0*")
+    return Markup("_<wbr>").join(map(escape, text.split("_")))
+
+
+def _is_measured(cell: Cell) -> bool:
+    return isinstance(cell, Number | int)
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    """Whether a column is of numbers, as right-aligned ones are, and not of texts with some numbers among them."""
+    columns = [[row[place] for row in table.rows] for place in range(len(table.header))]
+    return [
+        place > 0 and sum(map(_is_measured, column)) > sum(isinstance(cell, str) for cell in column)
+        for place, column in enumerate(columns)
+    ]
+
+
+def _exact(cell: Cell) -> str:
+    """The number by which a cell is sorted; empty where there is none."""
+    value = cell.value if isinstance(cell, Number) else cell
+    return "" if not isinstance(value, int | float) or math.isnan(value) else repr(value)
+
+
+def _shown(cell: Cell, longest: int = _LONGEST) -> str:
+    """A cell without its interval, which stands below it in smaller type; of a long text its beginning."""
+    text = cell_text(replace(cell, low=math.nan, high=math.nan) if isinstance(cell, Number) else cell)
+    return text if len(text) <= longest else f"{text[:longest]} ... ({len(text):,} characters)"
 
 
 def _interval(cell: Cell) -> str:
@@ -127,9 +191,17 @@ def _interval(cell: Cell) -> str:
 
 
 def _markdown(
-    title: str, sections: Sequence[Section], figures: Mapping[str, Sequence[_Figure]], faults: Sequence[str]
+    title: str,
+    sections: Sequence[Section],
+    figures: Mapping[str, Sequence[_Figure]],
+    faults: Sequence[str],
+    opening: Opening | None,
 ) -> str:
     parts = [f"# {markdown(title)}"]
+    if opening:
+        parts.append(markdown(opening.sentence))
+        parts.append("\n".join(f"- {markdown(result.line)}" for result in opening.results))
+        parts += map(markdown, opening.notes)
     if faults:
         parts.append("\n".join(f"- {markdown(fault)}" for fault in faults))
     for section in sections:

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.report.inspector import inspector_of, inspector_section
+from dualfocus_eval.report.opening import counted, model_name, opening_of
 from dualfocus_eval.report.page import write_report
 from dualfocus_eval.report.section import Section
 from dualfocus_eval.report.sections import (
@@ -32,8 +35,19 @@ def report_run(run: Run, out: Path) -> Path:
 
     Raises ``UserError`` where ``out`` cannot be written.
     """
+    inspector = inspector_of(run, f"Every answer: {run_title(run)}")
+    beside = inspector.files if len(run.answers) else []
     with _kept():
-        return write_report(out, f"DualFocus: {run_title(run)}", sections_of(run), [str(fault) for fault in run.faults])
+        faults = [str(fault) for fault in run.faults]
+        index = write_report(
+            out, f"DualFocus: {run_title(run)}", sections_of(run), faults, opening=opening_of(run), beside=beside
+        )
+        if beside:
+            try:
+                inspector.write(out)
+            except OSError as error:
+                raise UserError(f"--out: {out} cannot be written: {error}") from error
+    return index
 
 
 def report_runs(runs: Mapping[str, Run], unread: Sequence[str], out: Path) -> Path:
@@ -52,7 +66,6 @@ def report_runs(runs: Mapping[str, Run], unread: Sequence[str], out: Path) -> Pa
 def sections_of(run: Run) -> list[Section]:
     """Every subject of a report, in the order of its page."""
     return [
-        overview.run_section(run),
         strategies.strategy_section(run),
         categories.category_section(run),
         strategies.pope_section(run),
@@ -63,6 +76,8 @@ def sections_of(run: Run) -> list[Section]:
         boxes.box_section(run),
         cost.cost_section(run),
         questions.question_section(run),
+        inspector_section(run),
+        overview.run_section(run),
         published.main_section(run),
         overview.official_section(run),
         published.published_section(),
@@ -71,8 +86,7 @@ def sections_of(run: Run) -> list[Section]:
 
 def run_title(run: Run) -> str:
     """The run's model and its number of questions."""
-    model = run.record["engine"]["pretrained"] if run.record else run.results.get("model_name") or "another model"
-    return f"{Path(str(model)).name}, {len(run.answers):,} questions"
+    return f"{model_name(run)}, {counted(len(run.answers), 'question')}"
 
 
 @contextmanager

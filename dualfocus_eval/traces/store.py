@@ -87,6 +87,11 @@ class TraceStore:
         """Sentences on questions whose only stored answers are of another arithmetic: how many, and what differs."""
 
     @property
+    def size(self) -> int:
+        """Bytes of this rank's file, as far as they are known to be there."""
+        return self._size
+
+    @property
     def unwritten(self) -> int:
         """Answers that could not be written so far."""
         return len(self._unwritten)

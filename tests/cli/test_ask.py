@@ -15,6 +15,7 @@ from PIL import Image
 import dualfocus_eval as df
 from dualfocus_eval.api import model as api_model
 from dualfocus_eval.cli.main import main
+from dualfocus_eval.harness.documents import question_named
 from tests.api.conftest import example, model, photo, scenes
 
 __all__ = ["example", "model", "photo", "scenes"]
@@ -76,6 +77,14 @@ def test_the_answers_are_printed_and_drawn(
 
 
 @pytest.mark.usefixtures("loaded")
+def test_a_question_of_a_task_is_asked_as_the_evaluation_asks_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "--doc", "df_pope_mini_random/3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["image"], found["answer"]) == ("df_pope_mini_random/3", "no")
+    assert "single word or phrase" in question_named("df_pope_mini_random/3").prompt
+
+
+@pytest.mark.usefixtures("loaded")
 def test_of_several_images_a_bad_one_costs_no_other(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing, moving = photo.with_name("missing.png"), photo.with_name("moving.gif")
     frames = [Image.new("RGB", (60, 60), color) for color in ("red", "blue")]
@@ -115,6 +124,11 @@ def test_of_several_images_a_bad_one_costs_no_other(photo: Path, capsys: pytest.
         (["photo.png", *QUESTION, "--out", "text.jpg/x.png"], "--out text.jpg/x.png cannot be written"),
         (["photo.png", *QUESTION, "--model_args", "dtyp=float32"], "Did you mean dtype"),
         (["photo.png", *QUESTION, "--model_args", "dtype"], "'dtype' is not NAME=VALUE"),
+        (["--doc", "df_scenes_mini"], "names no question: write TASK/NUMBER"),
+        (["--doc", "df_scenes_mini/-1"], "names no question"),
+        (["--doc", "df_scenes_mini/100000"], "counted from 0"),
+        (["--doc", "no_such_task/0"], "task no_such_task cannot be loaded"),
+        (["--doc", "df_scenes_mini/0", "photo.png"], "leave IMAGE, --question and --options out"),
     ],
 )
 def test_mistakes_are_one_line_and_load_no_model(

@@ -150,6 +150,23 @@ def test_runs_without_a_common_question_are_refused(tmp_path: Path) -> None:
         pair_runs(first, second)
 
 
+def test_the_command_writes_a_page_of_both_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (gate_run(tmp_path / name, questions(texts)) for name, texts in (("a", "yyn"), ("b", "ynn")))
+    for _ in range(2):
+        assert main(["compare", str(first), str(second), "--out", str(tmp_path / "page")]) == 0
+    assert "both runs' answers: " in capsys.readouterr().out
+    index = (tmp_path / "page" / "inspect" / "index.js").read_text()
+    found = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+    changes = next(facet for facet in found["facets"] if facet["name"] == "change")
+    assert [changes["values"][changes["sets"][code][0]]["value"] for code in changes["codes"]] == [
+        "same_right", "b_worse", "same_wrong",
+    ]  # fmt: skip
+    assert changes["wanted"]["values"] == [0]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "inspect.html").write_text("mine")
+    assert main(["compare", str(first), str(second), "--out", str(tmp_path / "mine")]) == 2
+
+
 def test_the_command_shows_and_writes_flips_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nasty = 'no \x1b[31m[bold]x[/bold], "quoted"\nline \u202e' + "long" * 200
     first = gate_run(tmp_path / "a", [asked(0, "yes"), asked(1, "no"), asked(2, "yes")])

@@ -57,7 +57,8 @@ def test_a_wrong_argument_is_refused_before_anything_is_loaded(given: dict[str, 
 def test_the_documented_arguments_exist() -> None:
     documented = (
         "pretrained revision peft device device_map dtype attn_implementation batch_size max_batch_size strategy "
-        "selection adaptive_nll recipe prefix_cache_gib trace_dir system_prompt min_pixels max_pixels trust_remote_code"
+        "selection adaptive_nll recipe prefix_cache_gib trace_dir trace_images system_prompt min_pixels max_pixels "
+        "trust_remote_code"
     )
     assert set(documented.split()) <= set(ARGUMENTS)
 

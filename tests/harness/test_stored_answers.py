@@ -55,6 +55,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "max_batch_size": 64,
     "prefix_cache_gib": 0,
     "trace_dir": "elsewhere",
+    "trace_images": "off",
     "selection": "own_context",
 }
 """Arguments that change no answer, whatever their value."""

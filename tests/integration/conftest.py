@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.integration.browser import browser, open_page
+
+__all__ = ["browser", "open_page"]
+
 BIN = Path(sys.executable).parent
 
 

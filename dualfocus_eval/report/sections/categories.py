@@ -1,13 +1,11 @@
-"""Scores per category: SEED's dimensions, MMBench's levels, GQA's types, and whatever else a task tells apart.
-
-A category is a metric that only some of a task's questions count in. Categories that share no question stand together.
-"""
+"""Scores per category: SEED's dimensions, MMBench's levels, GQA's types, and whatever else a task tells apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dualfocus_eval.analysis.categories import partitions
 from dualfocus_eval.analysis.choices import Choice
 from dualfocus_eval.analysis.measures import is_share, metrics_of, scale_notes
 from dualfocus_eval.analysis.runs import Run
@@ -17,7 +15,7 @@ from dualfocus_eval.report.section import Drawing, Section
 from dualfocus_eval.report.sections.strategies import choice_notes
 from dualfocus_eval.report.style import COLORS, panels
 
-__all__ = ["category_section", "partitions"]
+__all__ = ["category_section"]
 
 _PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected")
 
@@ -42,25 +40,6 @@ def category_section(run: Run) -> Section:
             figures[f"categories_{task}"] = Drawing(f"{task} by category{unit}", _drawing(run, task, groups, unit))
     text = "Scores per category, as in the paper's figure 4. Small categories have wide intervals."
     return Section("categories", "Categories", text, tables, figures)
-
-
-def partitions(run: Run, task: str) -> list[list[str]]:
-    """The task's categories in the order of its YAML, in groups within which no two share a question."""
-    listed = [str(entry["metric"]) for entry in run.results.get("configs", {}).get(task, {}).get("metric_list") or ()]
-    columns = run.columns(task, "selected")
-    members = {name: set(columns[name][0]) for name in listed if name in columns}
-    scored = len(set().union(*(places for places, _ in columns.values())))
-    groups: list[list[str]] = []
-    taken: set[int] = set()
-    for name, questions in members.items():
-        if not 0 < len(questions) < scored:
-            continue
-        if not groups or questions & taken:
-            groups.append([])
-            taken = set()
-        groups[-1].append(name)
-        taken |= questions
-    return groups
 
 
 def _row(name: str, found: Mapping[Choice, Mapping[str, tuple[int, Any]]]) -> tuple[Cell, ...]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dualfocus_eval.analysis.categories import partitions
 from dualfocus_eval.analysis.intervals import are_shares, jackknife
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.escaping import figure_text
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Drawing, Section
-from dualfocus_eval.report.sections.categories import partitions
 from dualfocus_eval.report.sections.strategies import INTERVALS
 from dualfocus_eval.report.style import COLORS, GREY, panels
 from dualfocus_eval.traces.record import Pathway

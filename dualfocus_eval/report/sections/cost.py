@@ -12,8 +12,10 @@ from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
 
-__all__ = ["cost_section", "of_servers", "second_pass_share", "totals"]
+__all__ = ["GENERATED", "IMAGES", "cost_section", "of_servers", "overhead", "second_pass_share", "times", "totals"]
 
+IMAGES, GENERATED = "images and crops", "generated tokens"
+"""Kinds of work that `overhead` tells."""
 _CROP = ["cluster", "crop_left", "crop_top", "crop_right", "crop_bottom"]
 
 
@@ -44,8 +46,9 @@ def cost_section(run: Run) -> Section:
         for name, column in (("boxes (A1)", "box"), ("macro answers", "macro"), ("micro answers", "micro"))
     ]
     positions = spent["tokens_prefilled"] + spent["tokens_reused"]
+    against = _overhead_table(run)
     if of_servers(run):
-        return _on_servers(spent, positions, generated)
+        return _on_servers(spent, positions, generated, against)
     seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES)
     counts = [
         ("images encoded", spent["images_encoded"]),
@@ -61,6 +64,7 @@ def cost_section(run: Run) -> Section:
     ]
     notes = (f"{reuse}% of all prompt tokens were reused from a cached prefix.",)
     tables = {
+        **against,
         "work": _work(counts, questions, notes),
         "time": Table("Time", ("phase", "seconds", "ms per question"), (tuple(time),)),
     }
@@ -73,7 +77,12 @@ def _phases(spent: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(phase, seconds) for phase, seconds in found if seconds or phase != "detector"]
 
 
-def _on_servers(spent: Mapping[str, float], positions: float, generated: Sequence[tuple[str, float]]) -> Section:
+def _on_servers(
+    spent: Mapping[str, float],
+    positions: float,
+    generated: Sequence[tuple[str, float]],
+    against: Mapping[str, Table],
+) -> Section:
     """Servers tell neither how many images they encode nor how long their phases take."""
     text = (
         "Counted from the servers' replies. Answers reused from an earlier run count with their original cost. Servers "
@@ -85,7 +94,7 @@ def _on_servers(spent: Mapping[str, float], positions: float, generated: Sequenc
         ("tokens generated", spent["decode_steps"]),
         *generated,
     ]
-    return Section("cost", "Cost", text, {"work": _work(counts, spent["questions"])})
+    return Section("cost", "Cost", text, {**against, "work": _work(counts, spent["questions"])})
 
 
 def _work(counts: Iterable[tuple[str, float]], questions: float, notes: tuple[str, ...] = ()) -> Table:
@@ -93,6 +102,48 @@ def _work(counts: Iterable[tuple[str, float]], questions: float, notes: tuple[st
         (name, int(value), Number(value / questions, decimals=2)) for name, value in counts
     )
     return Table(f"Work for {int(questions):,} questions", ("what", "in all", "per question"), (rows,), notes)
+
+
+def overhead(run: Run) -> dict[str, tuple[float, float]]:
+    """What the run computed, and what its macro answers alone need, by kind of work; only the kinds that are known.
+
+    Nothing without macro answers to all questions, or without any micro answer.
+    """
+    rows, spent = run.answers, totals(run)
+    macro, boxes, micro = (_sum(rows[f"{name}_tokens"].to_numpy()) for name in ("macro", "box", "micro"))
+    if "macro" not in run.choices or not (macro and micro):
+        return {}
+    tokens = macro + boxes + micro
+    found = {GENERATED: (tokens, macro)}
+    if of_servers(run):
+        return found
+    images = int(rows.loc[rows["macro_text"].notna(), "cluster"].nunique())
+    crops = len(rows.loc[rows["micro_text"].notna(), _CROP].drop_duplicates().dropna())
+    found = {IMAGES: (images + crops, images), **found}
+    seconds = sum(spent[f"seconds_{phase}"] for phase in PHASES if phase != "detector")
+    if seconds:
+        decoding = spent["seconds_decode"] / seconds
+        share = (1 - decoding) * images / (images + crops) + decoding * macro / tokens
+        found["time, s"] = (seconds + spent["seconds_detector"], share * seconds)
+    return found
+
+
+def times(run: float, one_pass: float) -> Number:
+    """How many times the cost of one pass."""
+    return Number(run / one_pass)
+
+
+def _overhead_table(run: Run) -> dict[str, Table]:
+    rows: list[tuple[Cell, ...]] = [
+        (kind, *(int(value) if kind in (IMAGES, GENERATED) else Number(value) for value in costs), times(*costs))
+        for kind, costs in overhead(run).items()
+    ]
+    notes = (
+        "An image or crop counts once, however many questions are about it. The time of one pass is an estimate: "
+        "images stand for preprocessing, vision and prefill, generated tokens for decoding.",
+    )
+    header = ("what", "this run", "one pass (macro)", "times")
+    return {"overhead": Table("Cost against one pass", header, (tuple(rows),), notes)} if rows else {}
 
 
 def second_pass_share(run: Run, task: str) -> float:

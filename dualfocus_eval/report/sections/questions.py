@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dualfocus_eval.analysis.choices import deciding_costs, decision_words
+from dualfocus_eval.analysis.outcomes import Outcome, outcomes_of
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.escaping import figure_text, visible
 from dualfocus_eval.common.tables import Cell, Number, Table
@@ -67,14 +68,8 @@ def shortened(text: Any) -> str:
 
 
 def _kinds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    two = rows[rows["micro_text"].notna() & rows["score_macro"].notna()]
-    selected = two["score_selected"]
-    best = two[["score_macro", "score_micro"]].max(axis=1)
-    return {
-        "gained": two[selected > two["score_macro"]],
-        "lost": two[selected < two["score_macro"]],
-        "missed": two[(selected < best) & (selected >= two["score_macro"])],
-    }
+    outcomes = outcomes_of(rows)
+    return {str(kind): rows[outcomes == kind] for kind in (Outcome.GAINED, Outcome.LOST, Outcome.MISSED)}
 
 
 def _row(kind: str, row: pd.Series, rule: str) -> tuple[Cell, ...]:

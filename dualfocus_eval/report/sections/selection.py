@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,21 +12,38 @@ from dualfocus_eval.analysis.choices import Choice, picked_micro, rule_choice, r
 from dualfocus_eval.analysis.intervals import are_shares
 from dualfocus_eval.analysis.measures import points, rate, scale_notes
 from dualfocus_eval.analysis.runs import Run
-from dualfocus_eval.common.tables import Cell, Table
+from dualfocus_eval.common.tables import Cell, Number, Table
 from dualfocus_eval.report.section import Section
-from dualfocus_eval.report.sections.strategies import INTERVALS
+from dualfocus_eval.report.sections.strategies import INTERVALS, STAR
 
-__all__ = ["selection_section"]
+__all__ = ["gain", "selection_section"]
+
+_SCORES = ["score_macro", "score_micro", "score_selected"]
+
+
+def gain(run: Run, task: str, choice: Choice) -> tuple[int, Number]:
+    """What ``choice`` gains over the macro answers of the same questions: how many pairs there are, and the mean
+    difference of their scores as `measures.points` gives it; (0, NaN) without pairs."""
+    rows = run.of(task)
+    before, after = scores_of(rows, "macro"), scores_of(rows, choice)
+    paired = ~np.isnan(before) & ~np.isnan(after)
+    if not paired.any():
+        return 0, Number(math.nan)
+    share = are_shares(rows[_SCORES])
+    found = points(before[paired], after[paired], rows["cluster"][paired], share=share)
+    # The oracle never loses.
+    return int(paired.sum()), replace(found, low=max(found.low, 0.0)) if choice == "oracle" else found
 
 
 def selection_section(run: Run) -> Section:
-    """The four-way split, and each rule's accuracy and regret, task by task."""
+    """What each choice gains over macro; the four-way split, and each rule's accuracy and regret, task by task."""
     text = (
         "Selection matters only if one candidate scores higher than the other. A rule's accuracy is how often it "
         "then picks the better one. Its regret is what the oracle would gain over it."
     )
+    gains = _gain_table(run)
     if "oracle" not in run.choices:
-        return Section("selection", "Selection", text)
+        return Section("selection", "Selection", text if gains else "", gains)
     rules = [rule_choice(rule) for rule in run.rules]
     split: list[tuple[Cell, ...]] = []
     accuracy: list[tuple[Cell, ...]] = []
@@ -42,7 +60,7 @@ def selection_section(run: Run) -> Section:
         accuracy.append((task, len(differ), images, *(_accuracy(differ, rule) for rule in rules)))
         regret.append((task, len(rows), *(_regret(rows, rule) for rule in rules)))
     if not split:
-        return Section("selection", "Selection", text)
+        return Section("selection", "Selection", text, gains)
     own = [task for task in run.task_names if not are_shares(run.of(task)[["score_macro", "score_micro"]])]
     scores = (
         "For scores other than 0 and 1 (TextVQA), only the higher one counts as right; if both are equal and "
@@ -54,6 +72,7 @@ def selection_section(run: Run) -> Section:
     )
     header = ("task", "n", "both right", "macro only", "micro only", "neither", "with two answers", "same answer")
     tables = {
+        **gains,
         "split": Table("Who is right (% of questions)", header, (tuple(split),), (INTERVALS, scores, alone)),
         "selection": Table(
             "Accuracy of selection if one candidate scores higher (%)",
@@ -69,6 +88,31 @@ def selection_section(run: Run) -> Section:
         ),
     }
     return Section("selection", "Selection", text, tables)
+
+
+def _gain_table(run: Run) -> dict[str, Table]:
+    """Paired differences from the macro answers; nothing where the run has no second choice."""
+    choices = {choice: heading for choice, heading in run.shown_choices.items() if choice != "macro"}
+    if "macro" not in run.choices:
+        return {}
+    rows: list[tuple[Cell, ...]] = []
+    own = []
+    for task in run.task_names:
+        found = [gain(run, task, choice) for choice in choices]
+        if not any(n for n, _ in found):
+            continue
+        images = run.of(task).loc[run.of(task)["score_macro"].notna(), "cluster"].nunique()
+        rows.append((task, max(n for n, _ in found), images, *(number for _, number in found)))
+        own += [] if any(number.unit == "points" for _, number in found) else [task]
+    header = ("task", "n", "images", *choices.values())
+    notes = (
+        "The score of each question is compared with that of its macro answer: MMBench by row, not by circular "
+        "question, and POPE by accuracy.",
+        INTERVALS,
+        *((STAR,) if any("*" in heading for heading in choices.values()) else ()),
+        *scale_notes(own),
+    )
+    return {"gain": Table("Gain over macro alone (points)", header, (tuple(rows),), notes)} if rows else {}
 
 
 def four_way(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
