@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
@@ -27,6 +28,7 @@ from dualfocus_eval.harness.flags import refuse_flags, without_effect
 from dualfocus_eval.harness.noting import progress_of
 from dualfocus_eval.harness.outcomes import Outcomes, add_to_results, failure_notice
 from dualfocus_eval.harness.requests import Request
+from dualfocus_eval.harness.run_folder import RunFolder
 from dualfocus_eval.harness.starting_notes import ALONE, alone_despite_accelerate, ignored_arguments
 from dualfocus_eval.harness.store_key import StoreKey
 from dualfocus_eval.harness.summary import Summary, print_failures, print_summary
@@ -34,7 +36,6 @@ from dualfocus_eval.harness.together import OtherRuns, release_engine, shared_en
 from dualfocus_eval.method.pipeline import Likelihood, answer, loglikelihood
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.sharing import StoredRun, answer_under_all
-from dualfocus_eval.traces.pictures import PictureStore
 from dualfocus_eval.traces.progress import write_progress
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.store import TraceStore
@@ -76,10 +77,8 @@ class Session:
         self._no_reuse = info.no_reuse
         self._limited_reuse = info.limited_reuse if config.settings.strategy != "macro" else None
         self._prefix_cache_gib = self._engine.prefix_cache_bytes / GIB
-        self.trace_folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
-        self._store: TraceStore | None = None
-        self._pictures: PictureStore | None = None
-        self._not_reused: tuple[str, ...] = ()
+        folder = config.trace_dir or user_cache_path("dualfocus-eval") / "traces" / self.settings_key
+        self._folder = RunFolder(folder, self._key, KEPT_SIDES[config.trace_images], accelerator)
         if accelerator.is_main_process:
             self._show_settings()
         for warning in (*config.warnings, *told, *unscored, *ignored_arguments(config, self._engine)):
@@ -98,22 +97,14 @@ class Session:
         return self._engine
 
     @property
-    def store(self) -> TraceStore:
-        """This rank's traces; opened at the first question."""
-        if self._store is None:
-            self._store = self._key.open_store(self.trace_folder, self._accelerator.process_index)
-            self._not_reused = self._store.not_reused
-            if self._not_reused and self._accelerator.is_main_process:
-                logger.warning(one_line("; ".join(self._not_reused)))
-        return self._store
+    def trace_folder(self) -> Path:
+        """Where traces and pictures are."""
+        return self._folder.path
 
     @property
-    def pictures(self) -> PictureStore:
-        """The images of this rank's questions; opened at the first question."""
-        if self._pictures is None:
-            side = KEPT_SIDES[self.config.trace_images]
-            self._pictures = PictureStore(self.trace_folder, side, rank=self._accelerator.process_index)
-        return self._pictures
+    def store(self) -> TraceStore:
+        """This rank's traces; opened at the first question."""
+        return self._folder.store
 
     @property
     def record(self) -> dict[str, Any]:
@@ -131,7 +122,7 @@ class Session:
             "processes": self._accelerator.num_processes,
             "settings_key": self.settings_key,
             "arithmetic": self.arithmetic,
-            "not_reused": list(self._not_reused),
+            "not_reused": list(self._folder.not_reused),
             "traces": str(self.trace_folder.absolute()),
             "summary": self._summary.as_dict(),
             "warnings": list(self._warnings),
@@ -160,7 +151,7 @@ class Session:
 
         Every answer is stored as it comes.
         """
-        engine, store, pictures = self.engine, self.store, self.pictures
+        engine, store, pictures = self.engine, self._folder.store, self._folder.pictures
         own = StoredRun(self._settings, store, self._calibration)
         others = self._others.opened(engine, self._accelerator.process_index)
 
@@ -176,8 +167,7 @@ class Session:
                 self._count(traces)
                 yield what, traces
         except RunEndedError:
-            store.close()  # this process may begin another run
-            pictures.close()
+            self._folder.close()
             self._others.close()
             raise
         self._summary.resumed += store.reused - before
@@ -245,14 +235,8 @@ class Session:
                 self.warn(warning)
             release_engine(self._engine)
         self._others.close()
-        if self._store:
-            self._store.close()
-            self._summary.unwritten += self._store.unwritten
-            self._summary.rewritten += self._store.rewritten
-        if self._pictures:
-            self._pictures.close()
-            self._summary.pictures_unwritten += self._pictures.failures
-        self._engine = self._store = self._pictures = None
+        self._folder.finish(self._summary)
+        self._engine = None
         if self._accelerator.num_processes > 1:
             summaries, outcomes = zip(*gather_object([(self._summary, self._outcomes)]), strict=True)
             self._summary, self._outcomes = Summary.merged(summaries), Outcomes.merged(outcomes)
