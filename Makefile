@@ -23,7 +23,8 @@ demo: $(INSTALLED)  ## Answer the embedded benchmarks, show the scores, write a 
 
 effect: $(INSTALLED)  ## Answer the embedded sets again and renew the tables and pictures of README and docs.
 	rm -rf build/effect
-	$(BIN)/dualfocus demo --output_path build/effect --pictures docs/figures --markdown README.md docs/effect.md
+	$(BIN)/dualfocus demo --output_path build/effect --markdown README.md docs/effect.md
+	$(BIN)/python -m measurements.screenshots build/effect/report docs/figures
 
 # A process per core and a thread per process; a file stays together, so that what its tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

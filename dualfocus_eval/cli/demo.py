@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from dualfocus_eval.common.errors import UserError
 
 __all__ = ["main"]
 
-PICTURES = ("example.png", "strategies.png", "categories_df_seed_img_mini.png")
-"""What README and docs/reports.md show."""
 TASKS = "df_mini"
 _NEEDED = "strategy=dualfocus,score_all=true,adaptive_nll=none"
 """Both candidates of every question, scored for every rule."""
@@ -31,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     status = _evaluate(chosen, output)
     if status > 1:
         return status
-    _report(output, chosen.pictures, chosen.markdown)
+    _report(output, chosen.markdown)
     return status
 
 
@@ -58,9 +55,6 @@ def _parser() -> argparse.ArgumentParser:
         "--batch_size", type=int, default=16, metavar="N", help="questions answered together (default: 16)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
-    parser.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help=f"also copy {', '.join(PICTURES)} to this folder"
-    )
     parser.add_argument(
         "--markdown",
         type=Path,
@@ -89,14 +83,13 @@ def _evaluate(chosen: argparse.Namespace, output: Path) -> int:
     return evaluate(arguments)
 
 
-def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
+def _report(output: Path, pages: Sequence[Path]) -> None:
     from rich.console import Console
 
     from dualfocus_eval.analysis.reading import read_run
     from dualfocus_eval.common.tables import fill_page, print_line, print_table, to_markdown
-    from dualfocus_eval.report.example import draw_example
     from dualfocus_eval.report.writing import report_run
-    from dualfocus_eval.tiny.effect import choose_example, effect_tables
+    from dualfocus_eval.tiny.effect import effect_tables
 
     run, console = read_run(output), Console()
     tables = effect_tables(run)
@@ -104,14 +97,6 @@ def _report(output: Path, pictures: Path | None, pages: Sequence[Path]) -> None:
     for table in tables.values():
         print_table(table, console)
     index = report_run(run, output / "report")
-    figures = index.parent / "figures"
-    if example := choose_example(run):
-        draw_example(run, example, figures / "example.png")
-    if pictures:
-        pictures.mkdir(parents=True, exist_ok=True)
-        for name in PICTURES:
-            if (figures / name).is_file():
-                shutil.copyfile(figures / name, pictures / name)
     print_line(f"report: {index}", console)
     for page in pages:
         fill_page(page, {name: to_markdown(table) for name, table in tables.items()})

@@ -66,6 +66,7 @@ def report_runs(runs: Mapping[str, Run], unread: Sequence[str], out: Path) -> Pa
 def sections_of(run: Run) -> list[Section]:
     """Every subject of a report, in the order of its page."""
     return [
+        inspector_section(run),
         strategies.strategy_section(run),
         categories.category_section(run),
         strategies.pope_section(run),
@@ -76,7 +77,6 @@ def sections_of(run: Run) -> list[Section]:
         boxes.box_section(run),
         cost.cost_section(run),
         questions.question_section(run),
-        inspector_section(run),
         overview.run_section(run),
         published.main_section(run),
         overview.official_section(run),

@@ -19,7 +19,6 @@ __all__ = [
     "POPE",
     "SCENES",
     "box_table",
-    "choose_example",
     "difference_table",
     "effect_tables",
     "run_table",
@@ -132,23 +131,6 @@ def run_table(run: Run) -> Table:
         ("wall time", f"{run.seconds:.0f} s"),
     )
     return Table(title="Run", header=("what", "value"), sections=(rows,))
-
-
-def choose_example(run: Run) -> str | None:
-    """The key of the first question, by its id, where zooming paid: macro wrong, micro right and selected.
-
-    Without one: micro right and macro wrong whatever was selected, then any with two candidates; None without any.
-    """
-    rows = run.of(SCENES)
-    docs = run.tasks[SCENES].eval_docs_no_media
-    ids = pd.Series([str(docs[doc_id]["question_id"]) for doc_id in rows["doc_id"]], index=rows.index)
-    two = rows.loc[ids.sort_values(kind="stable").index]
-    two = two[two["micro_text"].notna() & two["macro_text"].notna()]
-    saved = two["score_micro"] > two["score_macro"]
-    for wanted in (saved & (scores_of(two, "selected") > 0), saved, two["traced"]):
-        if wanted.any():
-            return str(two["key"][wanted].iloc[0])
-    return None
 
 
 def _kind_is(run: Run, kinds: Sequence[str]) -> np.ndarray:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
 from dualfocus_eval.common.tables import Number
 from dualfocus_eval.method.selection import RULES, candidates_of, label_of, picks
 from dualfocus_eval.method.selection.deciding import lower_nll
-from dualfocus_eval.report import example
 from dualfocus_eval.report.sections.questions import question_section
 from dualfocus_eval.tiny.effect import SCENES
 from dualfocus_eval.traces.record import ContextScores, Decision
@@ -64,28 +61,3 @@ def test_where_something_else_decided_no_perplexity_is_shown(decision: Decision,
     (found,), _ = shown([replace(row, trace=replace(row.trace, decision=decision))], "own_context")
     assert (found["decided by"], found["selected"]) == (words, "micro")
     assert all(isinstance(cell, Number) and math.isnan(cell.value) for cell in (found["PPL macro"], found["PPL micro"]))
-
-
-def texts_of(row: Answered, rule: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the example's picture says."""
-    drawn: list[Figure] = []
-    monkeypatch.setattr(example, "_encoder_view", lambda engine: lambda image: image)
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
-    example.draw_example(run_of([row], rule), row.trace.key, path / "example.png")
-    (figure,) = drawn
-    return " | ".join(text.get_text() for axis in [figure, *figure.axes] for text in axis.texts)
-
-
-def test_the_example_names_the_rule_and_shows_what_it_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = next(
-        row
-        for row in disagreements()
-        if row.trace.picks == {"own_context": "macro", "micro_context": "micro", "released": "micro"}
-    )
-    assert row.trace.scores
-    said = texts_of(row, "micro_context", tmp_path, monkeypatch)
-    for nll in (row.trace.scores.macro_nll, row.trace.scores.micro_nll):
-        assert f"PPL {math.exp(nll):.3f} (rule micro_context)" in said
-    assert f"Rule micro_context: the lower perplexity is selected ({label_of('micro_context')})" in said
-    agreed = replace(row, trace=replace(row.trace, decision=Decision.AGREEMENT))
-    assert "Selected, not by perplexity: same answer" in texts_of(agreed, "micro_context", tmp_path, monkeypatch)
