@@ -285,6 +285,21 @@ def test_the_copied_command_is_one_that_ask_takes(tab: Tab) -> None:
     assert "pretrained=some/checkpoint" in chosen.model_args
 
 
+def test_without_its_task_a_question_is_asked_about_the_kept_picture(tab: Tab, made: tuple[Run, Path]) -> None:
+    command = """([key, options]) => {
+      const image = { digest: key, kept: true };
+      const run = { ask: { model_args: "", tasks: [] } };
+      const card = { task: "gone", key: "gone/1", image, question: "What's <it>?", options };
+      return asking.command(card, run, { pictures: "images" });
+    }"""
+    digest = next((made[1].parent / "images").iterdir()).stem
+    program, name, *arguments = shlex.split(tab.page.evaluate(command, [digest, ["a b", "c"]]))
+    chosen = _parser().parse_args(arguments)
+    assert (program, name, chosen.question, chosen.options) == ("dualfocus", "ask", "What's <it>?", "a b,c")
+    assert Path(chosen.images[0]).is_file()
+    assert tab.page.evaluate(command, [digest, ["a, b", "c"]]) is None
+
+
 def test_the_keyboard_reaches_everything_and_nothing_is_hard_to_read(
     made: tuple[Run, Path], open_page: OpenPage
 ) -> None:  # fmt: skip
