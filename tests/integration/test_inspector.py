@@ -17,6 +17,8 @@ from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS, Outcome
 from dualfocus_eval.analysis.pairing import pair_runs
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.cli.ask import _parser
+from dualfocus_eval.report.inspector import Inspector
+from dualfocus_eval.report.inspector_data import Entry, Facet, Index
 from dualfocus_eval.report.inspector_pair import write_pair
 from dualfocus_eval.tiny.effect import SCENES
 from tests.integration.browser import OpenPage, Tab, overflow, serious_issues
@@ -343,6 +345,37 @@ def test_hostile_texts_are_texts(tmp_path: Path, open_page: OpenPage, width: int
         expect(tab.page.locator("#status")).not_to_contain_text("0 of")
     for number, text in enumerate(HOSTILE):
         assert tab.page.evaluate("text => asking.quoted(text)", text) == quoted_by_python(text), number
+
+
+def test_hostile_names_of_tasks_and_categories_are_texts_with_links_that_work(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    names = [*HOSTILE, "a/b%20c#d?e", ".."]
+    index = Index(
+        title="<b>title</b>", about=["<i>about</i>"], notes=["<script>note</script>"], pictures=None,
+        facets=[Facet("task", "Task"), Facet("category", "Category")], ranges=[],
+        runs=[{"name": "", "ask": {"model_args": "", "tasks": names}, "compared": None, "reading": ""}],
+    )  # fmt: skip
+    entries = [
+        Entry(
+            name, 7, [name, (name, "plain")], [], [name],
+            {"task": name, "key": f"{name}/7", "question": name, "categories": [name], "sides": [{"answer": name}]},
+        )
+        for name in names
+    ]  # fmt: skip
+    page = Inspector(index, len(entries), lambda: entries).write(tmp_path)
+    tab = ready(open_page(page, width=420))
+    assert tab.page.title() == "<b>title</b>"
+    assert overflow(tab) == 0
+    assert tab.page.locator("#cards script, #cards b, #cards a[href^='javascript']").count() == 0
+    tab.page.get_by_text("Filters", exact=True).click()
+    for place in range(len(names)):
+        tab.page.locator(".card h2 a").nth(place).click()
+        expect(tab.page.locator(".card:focus")).to_have_id(f"card-{place}")
+        tab.page.get_by_label("Task", exact=True).select_option(index=place + 1)
+        expect(tab.page.locator("#status")).to_have_text(f"1 of {len(names)} questions")
+        tab.page.get_by_label("Task", exact=True).select_option(index=0)
+        expect(tab.page.locator(".card")).to_have_count(len(names))
 
 
 def quoted_by_python(text: str) -> str:
