@@ -245,10 +245,16 @@ def test_every_card_has_a_link_of_its_own(made: tuple[Run, Path], open_page: Ope
     tab = ready(open_page(f"{made[1].as_uri()}#{SCENES}/45"))
     expect(focused(tab)).to_have_text(f"{SCENES}/45")
     expect(tab.page.locator("#page")).to_have_text("page 3 of 3")
+    place = tab.page.locator(".card:focus").bounding_box()
+    assert place
+    assert 0 <= place["y"] <= 40
     choose(tab, "Outcome", OUTCOME_WORDS[Outcome.FAILED])
     tab.page.evaluate(f"location.hash = '{SCENES}/3'")  # which the filter leaves out
     expect(focused(tab)).to_have_text(f"{SCENES}/3")
     expect(tab.page.locator("#status")).to_have_text(f"{COUNT} of {COUNT} questions")
+    place = tab.page.locator(".card:focus").bounding_box()
+    assert place
+    assert 0 <= place["y"] <= 40
     tab.page.locator(".card h2 a").nth(5).click()
     assert tab.page.url.endswith(f"#{SCENES}/5")
 
