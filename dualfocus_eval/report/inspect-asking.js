@@ -22,6 +22,7 @@ const asking = (() => {
     const settings = run.ask.model_args ? [`--model_args ${quoted(run.ask.model_args)}`] : [];
     if (run.ask.tasks.includes(card.task)) return ["dualfocus ask", `--doc=${quoted(card.key)}`, ...settings].join(" ");
     if (!card.image?.kept || !card.question) return null;
+    if (card.options?.some((option) => option.includes(","))) return null; // --options are separated by commas
     const options = card.options?.length > 1 ? [`--options=${quoted(card.options.join(","))}`] : [];
     return ["dualfocus ask", quoted(pathOf(card, data)), `--question=${quoted(card.question)}`, ...options, ...settings].join(" ");
   }

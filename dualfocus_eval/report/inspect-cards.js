@@ -135,7 +135,11 @@ const cards = (() => {
       return cell;
     }));
     const table = make("table", "answers", make("thead", "", head), make("tbody", "", ...names.map((name) => answerRow(name, side))));
-    return make("div", "wide", table);
+    const frame = make("div", "wide", table);
+    frame.tabIndex = 0; // where it is too narrow for the table, the arrow keys scroll it
+    frame.setAttribute("role", "group");
+    frame.setAttribute("aria-label", "Answers");
+    return frame;
   }
 
   /** Why this answer was selected, in a sentence. */

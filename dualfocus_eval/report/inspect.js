@@ -107,7 +107,7 @@ dualfocus.onIndex((data) => {
     if (!element) return;
     current = place;
     element.focus({ preventScroll: true });
-    element.scrollIntoView({ block: "start" });
+    element.scrollIntoView({ block: "start", behavior: "instant" });
   }
 
   function turn(step) {

@@ -19,7 +19,7 @@ from dualfocus_eval.report.kept_pictures import KEPT_FOLDER, copy_pictures, kept
 from dualfocus_eval.report.section import Section
 
 __all__ = [
-    "PAGE", "Inspector", "card_parts", "inspector_of", "inspector_section", "run_values", "searched",
+    "Inspector", "card_parts", "inspector_of", "inspector_section", "run_values", "searched",
 ]  # fmt: skip
 
 PAGE = "inspect.html"

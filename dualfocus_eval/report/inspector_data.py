@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHUNK", "TEXTS", "Entry", "Facet", "Index", "Range", "data_files", "rounded", "write_data"]
+__all__ = ["CHUNK", "Entry", "Facet", "Index", "Range", "data_files", "rounded", "write_data"]
 
 CHUNK = 200
 """Cards in a file. A page of the inspector shows few, from as many files in a random order."""

@@ -17,6 +17,8 @@ from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS, Outcome
 from dualfocus_eval.analysis.pairing import pair_runs
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.cli.ask import _parser
+from dualfocus_eval.report.inspector import Inspector
+from dualfocus_eval.report.inspector_data import Entry, Facet, Index
 from dualfocus_eval.report.inspector_pair import write_pair
 from dualfocus_eval.tiny.effect import SCENES
 from tests.integration.browser import OpenPage, Tab, overflow, serious_issues
@@ -243,10 +245,16 @@ def test_every_card_has_a_link_of_its_own(made: tuple[Run, Path], open_page: Ope
     tab = ready(open_page(f"{made[1].as_uri()}#{SCENES}/45"))
     expect(focused(tab)).to_have_text(f"{SCENES}/45")
     expect(tab.page.locator("#page")).to_have_text("page 3 of 3")
+    place = tab.page.locator(".card:focus").bounding_box()
+    assert place
+    assert 0 <= place["y"] <= 40
     choose(tab, "Outcome", OUTCOME_WORDS[Outcome.FAILED])
     tab.page.evaluate(f"location.hash = '{SCENES}/3'")  # which the filter leaves out
     expect(focused(tab)).to_have_text(f"{SCENES}/3")
     expect(tab.page.locator("#status")).to_have_text(f"{COUNT} of {COUNT} questions")
+    place = tab.page.locator(".card:focus").bounding_box()
+    assert place
+    assert 0 <= place["y"] <= 40
     tab.page.locator(".card h2 a").nth(5).click()
     assert tab.page.url.endswith(f"#{SCENES}/5")
 
@@ -283,6 +291,21 @@ def test_the_copied_command_is_one_that_ask_takes(tab: Tab) -> None:
     chosen = _parser().parse_args(arguments)
     assert (program, command, chosen.doc) == ("dualfocus", "ask", f"{SCENES}/2")
     assert "pretrained=some/checkpoint" in chosen.model_args
+
+
+def test_without_its_task_a_question_is_asked_about_the_kept_picture(tab: Tab, made: tuple[Run, Path]) -> None:
+    command = """([key, options]) => {
+      const image = { digest: key, kept: true };
+      const run = { ask: { model_args: "", tasks: [] } };
+      const card = { task: "gone", key: "gone/1", image, question: "What's <it>?", options };
+      return asking.command(card, run, { pictures: "images" });
+    }"""
+    digest = next((made[1].parent / "images").iterdir()).stem
+    program, name, *arguments = shlex.split(tab.page.evaluate(command, [digest, ["a b", "c"]]))
+    chosen = _parser().parse_args(arguments)
+    assert (program, name, chosen.question, chosen.options) == ("dualfocus", "ask", "What's <it>?", "a b,c")
+    assert Path(chosen.images[0]).is_file()
+    assert tab.page.evaluate(command, [digest, ["a, b", "c"]]) is None
 
 
 def test_the_keyboard_reaches_everything_and_nothing_is_hard_to_read(
@@ -328,6 +351,37 @@ def test_hostile_texts_are_texts(tmp_path: Path, open_page: OpenPage, width: int
         expect(tab.page.locator("#status")).not_to_contain_text("0 of")
     for number, text in enumerate(HOSTILE):
         assert tab.page.evaluate("text => asking.quoted(text)", text) == quoted_by_python(text), number
+
+
+def test_hostile_names_of_tasks_and_categories_are_texts_with_links_that_work(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    names = [*HOSTILE, "a/b%20c#d?e", ".."]
+    index = Index(
+        title="<b>title</b>", about=["<i>about</i>"], notes=["<script>note</script>"], pictures=None,
+        facets=[Facet("task", "Task"), Facet("category", "Category")], ranges=[],
+        runs=[{"name": "", "ask": {"model_args": "", "tasks": names}, "compared": None, "reading": ""}],
+    )  # fmt: skip
+    entries = [
+        Entry(
+            name, 7, [name, (name, "plain")], [], [name],
+            {"task": name, "key": f"{name}/7", "question": name, "categories": [name], "sides": [{"answer": name}]},
+        )
+        for name in names
+    ]  # fmt: skip
+    page = Inspector(index, len(entries), lambda: entries).write(tmp_path)
+    tab = ready(open_page(page, width=420))
+    assert tab.page.title() == "<b>title</b>"
+    assert overflow(tab) == 0
+    assert tab.page.locator("#cards script, #cards b, #cards a[href^='javascript']").count() == 0
+    tab.page.get_by_text("Filters", exact=True).click()
+    for place in range(len(names)):
+        tab.page.locator(".card h2 a").nth(place).click()
+        expect(tab.page.locator(".card:focus")).to_have_id(f"card-{place}")
+        tab.page.get_by_label("Task", exact=True).select_option(index=place + 1)
+        expect(tab.page.locator("#status")).to_have_text(f"1 of {len(names)} questions")
+        tab.page.get_by_label("Task", exact=True).select_option(index=0)
+        expect(tab.page.locator(".card")).to_have_count(len(names))
 
 
 def quoted_by_python(text: str) -> str:
