@@ -128,8 +128,10 @@ def card_parts(card: Card, pictures: Mapping[str, Path]) -> tuple[dict[str, Any]
         question.pop("prompt", None)
     if card.image:
         question["image"]["kept"] = card.image.digest in pictures
-    if card.macro or card.micro:
-        values.pop("answer", None)
+    for name in ("macro", "micro"):
+        if name in values:
+            values[name].setdefault("text", "")  # an answer without any text is one, too
+            values.pop("answer", None)
     if not card.skipped_micro:
         values.pop("skipped_micro")
     if card.crop_outside:

@@ -70,7 +70,8 @@ def some(count: int, *, flipped: bool = False) -> list[Answered]:
 
 
 def hostile() -> list[Answered]:
-    """Questions whose every text is hostile, one whose sub-region leaves its image, and one whose picture is gone."""
+    """Questions whose every text is hostile, one whose sub-region leaves its image, one whose answers are empty, and two whose
+    pictures are gone."""
     image = pictures(1)[0].digest
     found = [
         answered(SCENES, scene(place, text, question=text, kind=text), text, f"{text} too", doc_id=place, image=image)
@@ -78,6 +79,7 @@ def hostile() -> list[Answered]:
     ]
     outside = answered(SCENES, scene(90, "red"), "red", "blue", doc_id=90, image=image)
     found.append(replace(outside, trace=_with_crop(outside.trace, Crop(300, 100, 5_000, 190))))
+    found.append(answered(SCENES, scene(93, "red"), "", " ", doc_id=93, image=image))
     found.append(answered(SCENES, scene(91, "red"), "red", "blue", doc_id=91, image="f" * 32))
     found.append(answered(SCENES, scene(92, "red"), "red", "blue", doc_id=92, image="../../../etc/passwd"))
     return found

@@ -339,6 +339,9 @@ def test_hostile_texts_are_texts(tmp_path: Path, open_page: OpenPage, width: int
         assert text in shown
     assert "Show all 10,000 characters" in shown
     assert "\\u202egnirts" in shown
+    assert "undefined" not in shown
+    empty = tab.page.locator(".card").filter(has_text=f"{SCENES}/93")
+    expect(empty.locator("td.text")).to_have_text(["(nothing)", "(nothing)"])
     assert "\\x03\\x1b[31m" in shown
     assert "The sub-region lies outside of the image" in shown
     assert tab.page.locator(".frame.missing").count() >= 2
