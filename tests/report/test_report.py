@@ -115,6 +115,8 @@ def test_everything_that_the_page_refers_to_is_there(tmp_path: Path) -> None:
     for name in ("strategies", "adaptive", "perplexity", "reliability", "box_areas", "object_size", "questions"):
         for ending in ("svg", "png"):
             assert (index.parent / "figures" / f"{name}.{ending}").stat().st_size > 1_000
+    for picture in (index.parent / "figures").glob("*.svg"):
+        assert "mathdefault" not in picture.read_text(), picture  # an axis' label as the text of a formula
     pictures = re.findall(r"\]\((figures/[^)]+)\)", (index.parent / "report.md").read_text())
     assert len(pictures) > 6
     assert all((index.parent / picture).is_file() for picture in pictures)

@@ -22,6 +22,7 @@ _CORNERS = ("x1", "y1", "x2", "y2")
 SIZE_CLASSES = 5
 """Classes of object size, each with as many questions."""
 _PLOTTED: tuple[Choice, ...] = ("macro", "micro", "selected")
+_AREA_TICKS = (1e-3, 1e-2, 1e-1, 1.0)
 
 
 def box_section(run: Run) -> Section:
@@ -122,7 +123,9 @@ def _draw_areas(asked: dict[str, pd.DataFrame]) -> Any:
         area = _area(_boxes(rows[rows["box_x1"].notna()], "box"))
         axis.hist(np.clip(area, edges[0], 1.0), bins=edges, color=COLORS["micro"])
         axis.set_xscale("log")
-        axis.set_xlabel("share of the image", fontsize=8)
+        # Not matplotlib's own labels, which are formulas: those are off (`style.PLAIN_TEXT`).
+        axis.set_xticks(_AREA_TICKS, [f"{100 * tick:g}" for tick in _AREA_TICKS])
+        axis.set_xlabel("% of the image", fontsize=8)
         axis.set_title(figure_text(task), fontsize=9)
     return figure
 
