@@ -70,6 +70,10 @@ const cards = (() => {
     image.loading = "lazy";
     image.decoding = "async";
     image.draggable = false;
+    image.addEventListener("error", () => { // it was there when the page was made
+      image.parentElement.classList.add("missing");
+      image.replaceWith(make("span", "gone", "no picture"));
+    });
     return image;
   }
 

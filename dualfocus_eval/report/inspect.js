@@ -156,6 +156,8 @@ dualfocus.onIndex((data) => {
       return;
     }
     if (!(event.key in keys)) return;
+    const frame = event.key.startsWith("Arrow") && event.target.closest?.(".wide");
+    if (frame && frame.scrollWidth > frame.clientWidth) return; // there the arrows scroll
     event.preventDefault();
     keys[event.key]();
   });
@@ -174,6 +176,11 @@ dualfocus.onIndex((data) => {
   byId("filtering").open = !matchMedia("(max-width: 760px)").matches;
   document.title = byId("title").textContent = visible(data.title);
   byId("about").append(...data.about.map((text) => make("p", "note", text)));
+  if (data.report) {
+    const link = make("a", "", "The report: scores, tables and figures");
+    link.href = data.report;
+    byId("about").append(make("p", "note screen-only", link));
+  }
   if (data.notes.length) {
     byId("notes").className = "faults";
     byId("notes").hidden = false;

@@ -88,6 +88,7 @@ def inspector_of(run: Run, title: str) -> Inspector:
         ranges=ranges,
         runs=[run_values(run)],
         pictures=KEPT_FOLDER if pictures.files else None,
+        report="index.html",
     )
     return Inspector(index, len(run.answers), lambda: _entries(run, pictures.files), pictures.files)
 

@@ -79,6 +79,8 @@ class Index:
     """Of each run what its cards have in common."""
     pictures: str | None
     """The folder of the pictures, relative to the page; None where there are none."""
+    report: str | None = None
+    """The report's page, relative to this one; None where there is none."""
 
 
 def data_files(count: int) -> list[str]:
@@ -147,6 +149,7 @@ class _Columns:
             "notes": list(index.notes),
             "runs": list(index.runs),
             "pictures": index.pictures,
+            "report": index.report,
             "count": len(places),
             "chunk": CHUNK,
             "texts": TEXTS,

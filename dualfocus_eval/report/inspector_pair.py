@@ -10,6 +10,7 @@ import pandas as pd
 
 from dualfocus_eval.analysis.cards import Card, cards_of
 from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS
+from dualfocus_eval.analysis.pairing import changed_engine, changed_settings
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.report.folder import take_folder
@@ -37,10 +38,12 @@ def write_pair(first: Run, second: Run, pairs: pd.DataFrame, title: str, out: Pa
     Raises ``UserError`` where the folder cannot be written, or holds files of the same names that no report wrote.
     """
     pictures = kept_pictures(first, second)
+    changed = [*changed_settings(first, second), *filter(None, [changed_engine(first, second)])]
+    changes = [f"From A to B: {', '.join(changed)}"] if changed else []
     outcomes = {str(outcome): words for outcome, words in OUTCOME_WORDS.items()}
     index = Index(
         title=title,
-        about=[f"{name}: {run.path}" for name, run in zip(_NAMES, (first, second), strict=True)],
+        about=[*(f"{name}: {run.path}" for name, run in zip(_NAMES, (first, second), strict=True)), *changes],
         notes=pictures.notes,
         facets=[
             Facet("task", "Task"),

@@ -70,8 +70,8 @@ def some(count: int, *, flipped: bool = False) -> list[Answered]:
 
 
 def hostile() -> list[Answered]:
-    """Questions whose every text is hostile, one whose sub-region leaves its image, one whose answers are empty, and two whose
-    pictures are gone."""
+    """Questions whose every text is hostile, one whose sub-region leaves its image, one whose answers are empty, and
+    two whose pictures are gone."""
     image = pictures(1)[0].digest
     found = [
         answered(SCENES, scene(place, text, question=text, kind=text), text, f"{text} too", doc_id=place, image=image)
@@ -111,6 +111,6 @@ def report_at(folder: Path, answers: Sequence[Answered], *, kept: bool = True) -
 
 def pair_at(folder: Path, count: int) -> tuple[Run, Run, Path]:
     """Two runs, and the page that shows both."""
-    runs = [run_at(folder / name, some(count, flipped=name == "b")) for name in ("a", "b")]
-    page = write_pair(*runs, pair_runs(*runs).rows, "A and B", folder / "page")
-    return runs[0], runs[1], page
+    first = run_at(folder / "a", some(count))
+    second = run_at(folder / "b", some(count, flipped=True), rule="micro_context")
+    return first, second, write_pair(first, second, pair_runs(first, second).rows, "A and B", folder / "page")

@@ -226,6 +226,17 @@ def test_keys_go_from_card_to_card_and_across_pages(tab: Tab, forward: str, back
     assert tab.page.url.endswith(f"#{SCENES}/19")
 
 
+def test_arrow_keys_scroll_answers_that_are_wider_than_the_page(made: tuple[Run, Path], open_page: OpenPage) -> None:
+    tab = ready(open_page(made[1], width=300))
+    frame = tab.page.locator(".card .wide").first
+    frame.focus()
+    tab.page.keyboard.press("ArrowRight")
+    expect(frame).to_be_focused()
+    tab.page.wait_for_function("frame => frame.scrollLeft > 0", arg=frame.element_handle())
+    tab.page.keyboard.press("j")
+    expect(focused(tab)).to_have_text(f"{SCENES}/1")
+
+
 def test_the_help_lists_the_keys_and_typing_is_not_taken_for_them(tab: Tab) -> None:
     tab.page.keyboard.press("?")
     help_box = tab.page.get_by_role("dialog", name="Keys")
@@ -441,6 +452,23 @@ def test_a_lost_data_file_is_named_and_the_rest_works(tmp_path: Path, made: Any,
     tab.errors.clear()
 
 
+def test_a_picture_that_is_lost_after_the_report_leaves_an_empty_frame(
+    tmp_path: Path, made: Any, open_page: OpenPage
+) -> None:
+    copy = Path(shutil.copytree(made[1].parent, tmp_path / "report"))
+    shutil.rmtree(copy / "images")
+    tab = ready(open_page(copy / "inspect.html"))
+    expect(tab.page.locator(".card").first.locator(".frame.missing")).to_have_count(2)
+    expect(tab.page.locator(".card").first.locator("img")).to_have_count(0)
+    assert [error for error in tab.errors if "ERR_FILE_NOT_FOUND" not in error] == []
+    tab.errors.clear()
+
+
+def test_the_page_leads_back_to_its_report(tab: Tab) -> None:
+    tab.page.get_by_role("link", name="The report").click()
+    expect(tab.page.locator("#result")).to_be_visible()
+
+
 def test_two_runs_open_with_the_questions_whose_score_differs(tmp_path: Path, open_page: OpenPage) -> None:
     first, second, page = pair_at(tmp_path, COUNT)
     both = list(zip(cards_of(first), cards_of(second), strict=True))
@@ -453,6 +481,7 @@ def test_two_runs_open_with_the_questions_whose_score_differs(tmp_path: Path, op
     expect(card.locator(".side h3")).to_have_text(["A", "B"])
     expect(card.locator(".outline.box")).to_have_count(2)
     expect(card.get_by_role("button", name="Copy the command that asks B again")).to_have_count(1)
+    assert "From A to B: selection own_context -> micro_context" in tab.page.locator("#about").inner_text()
     choose(tab, "From A to B", "B scores higher")
     expect_keys(tab, [one.key for one, two in both if two.score > one.score], total=len(both))
     choose(tab, "From A to B", "any")
