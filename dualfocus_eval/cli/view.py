@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
@@ -19,7 +21,10 @@ _SECONDS = 2.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve the page until Ctrl-C; 0 then. Raises ``UserError`` for a missing folder or a port that cannot be used."""
+    """Serve the page until Ctrl-C, or until the process or its terminal is ended; 0 then.
+
+    Raises ``UserError`` for a missing folder or a port that cannot be used.
+    """
     chosen = _parser().parse_args(argv)
     if not chosen.run.exists():
         raise UserError(f"there is no run {chosen.run}; name the --output_path of a run")
@@ -28,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     from dualfocus_eval.viewing.server import HOST, open_server
     from dualfocus_eval.viewing.watching import Watch
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     with tempfile.TemporaryDirectory(prefix="dualfocus-view-") as work:
         watch = Watch(chosen.run, Path(work))
         with open_server(watch, chosen.port) as server:
@@ -44,6 +51,11 @@ def main(argv: Sequence[str]) -> int:
             finally:
                 server.shutdown()
     return 0
+
+
+def _stop(*_: Any) -> NoReturn:
+    """End as with Ctrl-C: the temporary folder of the report, pictures included, is removed."""
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -122,15 +122,21 @@ function showRemarks(remarks) {
   }));
 }
 
-async function look() {
+/** What the server knows; null where it does not answer. */
+async function asked() {
   try {
     const answer = await fetch("/state.json", { cache: "no-store" });
-    if (!answer.ok) throw new Error(answer.statusText);
-    show(await answer.json());
+    return answer.ok ? await answer.json() : null;
   } catch {
-    at("phase").textContent = "dualfocus view does not answer: it was stopped. This page shows the last state.";
+    return null;
   }
+}
+
+async function look() {
+  const state = await asked();
   setTimeout(look, EVERY);
+  if (state) show(state);
+  else at("phase").textContent = "dualfocus view does not answer: it was stopped. This page shows the last state.";
 }
 
 look();

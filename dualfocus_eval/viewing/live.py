@@ -99,7 +99,7 @@ class LiveRun:
         rate = fresh / spent if fresh and spent > 0 else None
         remaining = max(0, self._asked - answered)
         return {
-            "model": self.notes.first.model,
+            "model": Path(self.notes.first.model).name,  # as `report.opening.model_name` has it
             "strategy": self.notes.first.strategy,
             "selection": self.notes.first.selection,
             "asked": self._asked,

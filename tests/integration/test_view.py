@@ -26,15 +26,20 @@ View = Callable[[Path], tuple[subprocess.Popen[str], str]]
 
 
 @pytest.fixture
-def view(environment: dict[str, str]) -> Iterator[View]:
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command makes its temporary folder."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture
+def view(environment: dict[str, str], temporary: Path) -> Iterator[View]:
     """A function that starts the command for a folder; the process and the address."""
     started: list[subprocess.Popen[str]] = []
 
     def view(place: Path) -> tuple[subprocess.Popen[str], str]:
         command = [str(BIN / "dualfocus"), "view", str(place), "--port", "0"]
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        env = {**environment, "TMPDIR": str(temporary)}
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started.append(process)
         assert process.stdout
         line = process.stdout.readline()
@@ -147,12 +152,17 @@ def test_a_killed_run_with_bad_texts(view: View, open_page: OpenPage, tmp_path: 
     assert serious_issues(tab) == []
 
 
-def test_the_command_is_stopped_while_a_page_is_open(view: View, open_page: OpenPage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_is_stopped_while_a_page_is_open(
+    view: View, open_page: OpenPage, tmp_path: Path, temporary: Path, number: signal.Signals
+) -> None:
     note(tmp_path / "traces", {TASK: range(2)}, started=time.time())
     process, address = view(tmp_path)
     tab = open_page(address, origin=address)
     expect(tab.page.locator("#answered")).to_have_text("0 of 2", timeout=30_000)
-    process.send_signal(signal.SIGINT)
+    assert len(list(temporary.iterdir())) == 1
+    process.send_signal(number)
     assert process.wait(timeout=30) == 0
-    expect(tab.page.locator("#phase")).to_contain_text("was stopped")
+    assert list(temporary.iterdir()) == []
+    expect(tab.page.locator("#phase")).to_contain_text("was stopped", timeout=30_000)
     tab.errors.clear()  # the browser logs that nobody answers

@@ -18,7 +18,7 @@ from tests.viewing.runs import TASK, note, put, trace
 @pytest.fixture
 def watch(tmp_path: Path) -> Watch:
     place = tmp_path / "run"
-    note(place / "traces", {TASK: range(3)}, model="<script>\u202emodel")
+    note(place / "traces", {TASK: range(3)}, model="/models/<script>\u202emodel")
     put(place / "traces", [trace(0)])
     report = tmp_path / "report"
     (report / "tables").mkdir(parents=True)
