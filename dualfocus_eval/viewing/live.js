@@ -6,7 +6,7 @@ const SILENT = 30; // seconds without an answer after which the page says so
 const PHASES = {
   waiting: "No question has been asked here yet. The page changes when the run begins.",
   answering: "The run is answering.",
-  scoring: "Every question is answered. lmms-eval scores the answers and writes the results.",
+  scoring: "Every question is answered. lmms-eval is scoring the answers and writing the results.",
   reporting: "The run has ended. Its report is being made.",
   finished: "The run has ended.",
 };
@@ -75,7 +75,7 @@ function phase(state) {
   const run = state.run;
   if (state.phase === "finished" && !state.report) return "The run has ended, and its report cannot be made.";
   if (state.phase === "answering" && run && run.idle >= SILENT) {
-    return `No new answer for ${duration(run.idle)}. If the run was stopped, the same command goes on where it ended.`;
+    return `No new answer for ${duration(run.idle)}. If the run was stopped, start the same command again to resume it.`;
   }
   return PHASES[state.phase];
 }
