@@ -140,7 +140,7 @@ def test_the_page_opens_with_the_numbers_of_its_tables(index: Path, open_page: O
 def test_settings_and_published_numbers_come_after_the_results(index: Path, open_page: OpenPage) -> None:
     tab = open_page(index)
     order = [link.get_attribute("href") for link in tab.page.locator(".contents a").all()]
-    assert order[:3] == ["#result", "#strategies", "#categories"]
+    assert order[:4] == ["#result", "#inspector", "#strategies", "#categories"]
     assert order[order.index("#questions") + 1 :] == ["#run", "#official", "#published"]
     sections = [f"#{section.get_attribute('id')}" for section in tab.page.locator("main section").all()]
     assert sections == order
@@ -275,7 +275,8 @@ def hostile(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
         Section(f"s{i}", text, text, {f"table_{i}": table}, links=[(text, "javascript:window.ran=7")])
         for i, text in enumerate(HOSTILE)
     ]
-    page = write_report(out / "all", HOSTILE[2], sections, HOSTILE, Opening(" ".join(HOSTILE), results, HOSTILE))
+    opening = Opening(" ".join(HOSTILE), results, HOSTILE)
+    page = write_report(out / "all", HOSTILE[2], sections, HOSTILE, opening=opening)
     return page, report_run(replace(run, faults=tuple(Fault(1, text) for text in HOSTILE)), out / "run")
 
 
