@@ -172,6 +172,23 @@ def test_scores_are_the_tasks_own_by_pathway(tmp_path: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "skipped", "shown"),
+    [("macro", False, {"selected"}), ("micro", False, {"selected"}), ("dualfocus", True, {"macro", "selected"})],
+)
+def test_only_pathways_that_answer_every_question_have_a_score(
+    tmp_path: Path, strategy: str, skipped: bool, shown: set[str]
+) -> None:
+    note(tmp_path / "traces", {TASK: range(2)}, strategy=strategy)
+    put(tmp_path / "traces", [trace(0, skipped_micro=skipped), trace(1, "red", "blue")])
+    run = live(tmp_path)
+    run.refresh()
+    run.score()
+    (task,) = run.snapshot()["tasks"]
+    assert set(task["scores"]) == shown
+    assert (task["difference"] is not None) == ("macro" in shown)
+
+
 def test_a_run_of_one_question_has_whole_numbers(tmp_path: Path) -> None:
     note(tmp_path / "traces", {TASK: (0,)})
     put(tmp_path / "traces", [trace(0)])
