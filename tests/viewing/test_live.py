@@ -125,6 +125,17 @@ def test_a_process_that_has_not_begun_is_named(tmp_path: Path) -> None:
     assert not run.complete
 
 
+def test_a_run_whose_first_process_has_not_begun_is_waited_for(tmp_path: Path) -> None:
+    note(tmp_path / "traces", {TASK: (1, 3)}, rank=1, processes=3)
+    assert find_notes(tmp_path) is None
+    note(tmp_path / "traces", {TASK: (2, 5)}, rank=2, processes=3)
+    note(tmp_path / "traces", {TASK: (0, 4)}, processes=3)
+    (tmp_path / "traces" / "progress.rank0001.json").unlink()
+    found = find_notes(tmp_path)
+    assert found
+    assert (sorted(found.by_file), found.missing) == (["traces.rank0000.jsonl", "traces.rank0002.jsonl"], 1)
+
+
 def test_failures_and_fallbacks_by_kind(tmp_path: Path) -> None:
     note(tmp_path / "traces", {TASK: range(9)})
     put(tmp_path / "traces", [failed(0), failed(1), failed(2, "too_long", "9,000 tokens"), fallen(3), trace(4)])
