@@ -55,9 +55,7 @@ class FiftyOne:
 def _sample(card: Card) -> Mapping[str, Any]:
     assert card.image
     row = plain_row(card, None)
-    width, height = card.image.width, card.image.height
-    crop = card.crop
-    shown = Box(crop.left / width, crop.top / height, crop.right / width, crop.bottom / height) if crop else None
+    shown = card.crop.within((card.image.width, card.image.height)) if card.crop else None
     return {
         "filepath": f"{_DATA}/{card.image.digest}.jpg",
         "tags": [row["task"]],
