@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -19,7 +20,10 @@ _SECONDS = 2.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve the page until Ctrl-C; 0 then. Raises ``UserError`` for a missing folder or a port that cannot be used."""
+    """Serve the page until Ctrl-C or a signal to end; 0 then.
+
+    Raises ``UserError`` for a missing folder or a port that cannot be used.
+    """
     chosen = _parser().parse_args(argv)
     if not chosen.run.exists():
         raise UserError(f"there is no run {chosen.run}; name the --output_path of a run")
@@ -28,6 +32,9 @@ def main(argv: Sequence[str]) -> int:
     from dualfocus_eval.viewing.server import HOST, open_server
     from dualfocus_eval.viewing.watching import Watch
 
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) == signal.SIG_DFL:  # and not ignored, as nohup has it
+            signal.signal(name, signal.default_int_handler)  # as Ctrl-C, so that the temporary report goes too
     with tempfile.TemporaryDirectory(prefix="dualfocus-view-") as work:
         watch = Watch(chosen.run, Path(work))
         with open_server(watch, chosen.port) as server:

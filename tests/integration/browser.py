@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 __all__ = ["OpenPage", "Tab", "browser", "open_page", "overflow", "serious_issues"]
 
 _NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
 _LOCAL = ("file:", "data:", "blob:", "about:")
 OpenPage = Callable[..., "Tab"]
+expect.set_options(timeout=30_000)  # milliseconds that a page may take: other tests run on the same cores
 
 
 @dataclass
