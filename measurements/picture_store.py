@@ -29,7 +29,7 @@ _SOON = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; status 1 where pictures cost more than the limit, or a file is not whole."""
+    """Print the table; status 1 where pictures cost more than the limit, or a file is not whole or there is none."""
     parser = argparse.ArgumentParser(prog="python -m measurements.picture_store", description=__doc__)
     parser.add_argument("--tasks", default="df_mini", metavar="NAMES")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("of them damaged", broken),
     )
     print(to_markdown(Table("Pictures", ("what", "value"), (rows,))))
-    return int(added > LIMIT_PERCENT or broken > 0)
+    return int(added > LIMIT_PERCENT or broken > 0 or left == 0)
 
 
 def _run(command: Sequence[str], size: str, folder: Path) -> subprocess.Popen[bytes]:

@@ -157,7 +157,8 @@ def _cards(
     names = list(columns)
     for place, cells in enumerate(zip(*columns.values(), strict=True)):
         row = dict(zip(names, cells, strict=True))
-        image = CardImage(row["cluster"], int(row["width"]), int(row["height"])) if row["width"] > 0 else None
+        known = row["width"] > 0 and row["height"] > 0
+        image = CardImage(row["cluster"], int(row["width"]), int(row["height"])) if known else None
         yield Card(
             task=row["task"],
             doc_id=row["doc_id"],

@@ -88,6 +88,14 @@ class Run:
         return self.path.parent.name
 
     @property
+    def model(self) -> str:
+        """Its checkpoint, or the name under which a server or lmms-eval has it; empty where nothing says."""
+        if self.record is None:
+            return str(self.results.get("model_name") or "")
+        engine = self.record["engine"]
+        return str(engine.get("pretrained") or engine.get("model") or "")
+
+    @property
     def seconds(self) -> float:
         """Wall time of the evaluation, model loading included; NaN where the results do not say."""
         try:

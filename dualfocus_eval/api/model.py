@@ -139,7 +139,8 @@ class Model:
         return [answers[place] for place in range(len(asked))]
 
     def _answer_batch(self, asked: Sequence[Asked]) -> list[Answer]:
-        questions = [replace(one.question, system=self._config.system_prompt) for one in asked]
+        given = self._config.system_prompt  # else a task's question keeps its own
+        questions = [replace(one.question, system=given or one.question.system) for one in asked]
         key = self._key.settings_key
         traces = answer(
             questions,

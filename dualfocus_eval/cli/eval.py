@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +49,22 @@ def main(argv: Sequence[str]) -> int:
             check(plain_arguments("--model_args", chosen.model_args or run.get("model_args") or ""))
         if output := chosen.output_path or run.get("output_path"):
             _check_writable(Path(output))
-    outcome = run_lmms_eval(forwarded, after=_log_answers)
+    notes: list[str] = []
+    outcome = run_lmms_eval(forwarded, after=partial(_log_answers, notes))
     sys.stdout.flush()  # the remarks come last where both go into one file
-    for remark in outcome.remarks:
+    for remark in (*notes, *outcome.remarks):
         print(one_line(f"dualfocus eval: {remark}"), file=sys.stderr)
     return outcome.status
 
 
-def _log_answers(args: argparse.Namespace, results: Mapping[str, Any]) -> list[str]:
-    """Add the table of answers to a run's page on W&B; why there is none, or not all of it."""
+def _log_answers(notes: list[str], args: argparse.Namespace, results: Mapping[str, Any]) -> list[str]:
+    """Add the table of answers to a run's page on W&B; why that failed. What the table lacks is added to ``notes``:
+    nothing is wrong with a run whose table has a part of its questions, or no pictures."""
     if not args.wandb_args:
         return []
     if not (args.output_path and args.log_samples):
-        return ["W&B has no table of answers: it needs --output_path and --log_samples"]
+        notes.append("W&B has no table of answers: it needs --output_path and --log_samples")
+        return []
     from dualfocus_eval.analysis.reading import read_run
     from dualfocus_eval.export.wandb_table import log_answers
 
@@ -68,7 +72,8 @@ def _log_answers(args: argparse.Namespace, results: Mapping[str, Any]) -> list[s
         left_out = log_answers(read_run(results_file(args.output_path, results)))
     except Exception as error:  # whatever W&B or its network raises: the run itself is whole
         return [f"W&B has no table of answers: {type(error).__name__}: {first_line(error)}"]
-    return [f"W&B: {what}" for what in left_out]
+    notes += [f"W&B: {what}" for what in left_out]
+    return []
 
 
 def _read_config(path: str) -> list[dict[str, Any]]:

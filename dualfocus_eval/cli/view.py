@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import one_line
@@ -21,7 +20,7 @@ _SECONDS = 2.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve the page until Ctrl-C, or until the process or its terminal is ended; 0 then.
+    """Serve the page until Ctrl-C or a signal to end; 0 then.
 
     Raises ``UserError`` for a missing folder or a port that cannot be used.
     """
@@ -33,8 +32,9 @@ def main(argv: Sequence[str]) -> int:
     from dualfocus_eval.viewing.server import HOST, open_server
     from dualfocus_eval.viewing.watching import Watch
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) == signal.SIG_DFL:  # and not ignored, as nohup has it
+            signal.signal(name, signal.default_int_handler)  # as Ctrl-C, so that the temporary report goes too
     with tempfile.TemporaryDirectory(prefix="dualfocus-view-") as work:
         watch = Watch(chosen.run, Path(work))
         with open_server(watch, chosen.port) as server:
@@ -51,11 +51,6 @@ def main(argv: Sequence[str]) -> int:
             finally:
                 server.shutdown()
     return 0
-
-
-def _stop(*_: Any) -> NoReturn:
-    """End as with Ctrl-C: the temporary folder of the report, pictures included, is removed."""
-    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,6 +63,11 @@ class Crop:
         """(width, height) in pixels."""
         return self.right - self.left, self.bottom - self.top
 
+    def within(self, image_size: Size) -> Box:
+        """The same part as fractions of the image, whose pictures may be of any size."""
+        width, height = image_size
+        return Box(self.left / width, self.top / height, self.right / width, self.bottom / height)
+
 
 def union(boxes: Iterable[tuple[NumberT, NumberT, NumberT, NumberT]]) -> tuple[NumberT, NumberT, NumberT, NumberT]:
     """The smallest of boxes in pixels, (x1, y1, x2, y2), that holds all of ``boxes`` (at least one)."""

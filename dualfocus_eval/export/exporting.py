@@ -47,9 +47,8 @@ def export_run(run: Run, form: ExportFormat, out: Path) -> Sequence[str]:
 
 def _about(run: Run) -> dict[str, Any]:
     """What the run was, for formats that have a place for it."""
-    record = run.record or {}
     return {
-        "model": str(record["engine"]["pretrained"]) if record else str(run.results.get("model_name") or ""),
+        "model": run.model,
         "tasks": list(run.task_names),
         "settings": {
             name: value for name, value in run.settings.items() if isinstance(value, str | int | float | bool)

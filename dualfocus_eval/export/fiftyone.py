@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dualfocus_eval.analysis.cards import Candidate, Card
 from dualfocus_eval.common.escaping import json_number, json_text
@@ -55,11 +56,10 @@ class FiftyOne:
 def _sample(card: Card) -> Mapping[str, Any]:
     assert card.image
     row = plain_row(card, None)
-    width, height = card.image.width, card.image.height
-    crop = card.crop
-    shown = Box(crop.left / width, crop.top / height, crop.right / width, crop.bottom / height) if crop else None
+    shown = card.crop.within((card.image.width, card.image.height)) if card.crop else None
     return {
-        "filepath": f"{_DATA}/{card.image.digest}.jpg",
+        # A digest is any text of a trace; none leads out of the folder, and a picture's own has nothing to quote.
+        "filepath": f"{_DATA}/{quote(card.image.digest, safe='')}.jpg",
         "tags": [row["task"]],
         "metadata": None,
         **{name: row[name] for name in _PLAIN},

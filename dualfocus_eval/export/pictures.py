@@ -11,7 +11,7 @@ IMAGES = "images"
 """The folder of the pictures, relative to the export."""
 
 
-def picture_name(exported: Exported, card: Card, folder: str = IMAGES) -> str | None:
+def picture_name(exported: Exported, card: Card) -> str | None:
     """Where the picture of a question lies in the export; None where the run has none."""
     path = exported.picture_of(card)
-    return None if path is None else f"{folder}/{path.name}"
+    return None if path is None else f"{IMAGES}/{path.name}"

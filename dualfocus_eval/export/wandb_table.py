@@ -83,7 +83,7 @@ def _pictures(card: Card, path: Path | None) -> tuple[Any, Any]:
         picture = None
     if picture is None or card.image is None:
         return None, None
-    region = _region(card)
+    region = card.crop.within((card.image.width, card.image.height)) if card.crop else None
     found = {1: card.box, 2: region, 3: card.truth}
     data = [_position(number, box) for number, box in found.items() if box]
     boxes = {"boxes": {"box_data": data, "class_labels": _CLASSES}} if data else None
@@ -95,14 +95,6 @@ def _pictures(card: Card, path: Path | None) -> tuple[Any, Any]:
         left, top, right, bottom = map(round, sides)
         crop = wandb.Image(picture.crop((left, top, max(right, left + 1), max(bottom, top + 1))))
     return wandb.Image(picture, boxes=boxes), crop
-
-
-def _region(card: Card) -> Box | None:
-    """The sub-region as fractions of the image: the kept picture may be smaller than that."""
-    if card.crop is None or card.image is None:
-        return None
-    width, height, crop = card.image.width, card.image.height, card.crop
-    return Box(crop.left / width, crop.top / height, crop.right / width, crop.bottom / height)
 
 
 def _position(number: int, box: Box) -> Mapping[str, Any]:

@@ -48,6 +48,8 @@ KEPT_SIDES: Mapping[KeptImages, float | None] = {"off": None, "768": 768, "full"
 
 
 def _size_text(value: Any) -> Any:
+    if str(value) == "False":  # what YAML makes of off, in a --config
+        return "off"
     return str(value) if type(value) is int else value  # lmms-eval's parser makes a number of it
 
 

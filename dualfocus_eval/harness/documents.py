@@ -15,7 +15,7 @@ from dualfocus_eval.method.question import Question
 __all__ = ["question_named"]
 
 
-def question_named(key: str, system_prompt: str | None = None) -> Question:
+def question_named(key: str) -> Question:
     """The question ``TASK/NUMBER`` of a trace: the task's document of that number, counted from 0.
 
     Raises ``UserError`` for what names no question, and where the task or its data cannot be loaded.
@@ -36,7 +36,7 @@ def question_named(key: str, system_prompt: str | None = None) -> Question:
             raise UserError(f"{key}: task {name} has {documents:,} questions, counted from 0")
         task.build_all_requests(limit=1, offset=int(number))
     request = read_chat(task.instances[0])
-    return chat_question(request, task.dataset[request.split], system_prompt)
+    return chat_question(request, task.dataset[request.split], None)
 
 
 @contextmanager

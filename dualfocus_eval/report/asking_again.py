@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dualfocus_eval.analysis.runs import Run
+from dualfocus_eval.analysis.scoring import run_argument
 from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT
+from dualfocus_eval.harness.task_index import task_manager
 from dualfocus_eval.method.selection.calibration import is_calibration
 
 __all__ = ["asking_again"]
@@ -24,13 +26,22 @@ def asking_again(run: Run) -> dict[str, Any] | None:
     """``model_args`` for ``dualfocus ask``, and the tasks whose documents it finds; None for a run of another model."""
     if run.record is None:
         return None
-    return {"model_args": ",".join(_arguments(run)), "tasks": list(run.tasks)}
+    return {"model_args": ",".join(_arguments(run)), "tasks": _tasks(run)}
+
+
+def _tasks(run: Run) -> list[str]:
+    """Those that ``dualfocus ask``, which takes no ``--include_path``, can load too."""
+    names = list(run.tasks)
+    if not names or not run_argument(run.results, "include_path"):
+        return names
+    known = set(task_manager(names).all_tasks)
+    return [name for name in names if name in known]
 
 
 def _arguments(run: Run) -> Iterator[str]:
     record = run.record or {}
     engine = record["engine"]
-    embedded = Path(str(engine["pretrained"])).name == EMBEDDED_CHECKPOINT  # which brings its recipe along
+    embedded = Path(run.model).name == EMBEDDED_CHECKPOINT  # which brings its recipe along
     if engine.get("base_url"):
         yield "engine=server"
     for name in _ENGINE:

@@ -106,9 +106,8 @@ def opening_of(run: Run) -> Opening:
 
 
 def model_name(run: Run) -> str:
-    """The last part of the checkpoint's name, or the name that lmms-eval gives the model."""
-    model = run.record["engine"]["pretrained"] if run.record else run.results.get("model_name") or "another model"
-    return Path(str(model)).name
+    """The last part of the checkpoint's name, or of the name that a server or lmms-eval has for the model."""
+    return Path(run.model or "another model").name
 
 
 def _result(run: Run, task: str, main: str) -> TaskResult:

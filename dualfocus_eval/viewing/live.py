@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dualfocus_eval.common.escaping import json_number
 from dualfocus_eval.traces.record import Trace
 from dualfocus_eval.traces.trace_files import COMPLETE, completeness
 from dualfocus_eval.viewing.notes import RunNotes
-from dualfocus_eval.viewing.scoring import Candidates, TaskScores, candidates_of, load_scores
+from dualfocus_eval.viewing.scoring import PATHWAYS, Candidates, TaskScores, candidates_of, load_scores
 from dualfocus_eval.viewing.tail import TraceTail
 
 __all__ = ["LiveRun"]
@@ -43,6 +43,7 @@ class LiveRun:
         self._tail = TraceTail(notes.folder)
         self._answers: dict[tuple[str, int], _Answer] = {}
         self._pending: dict[tuple[str, int], Candidates] = {}
+        self._skipped = False
         self._scores: dict[str, TaskScores] | None = None
         self._unscored: dict[str, str] = {}
 
@@ -67,6 +68,7 @@ class LiveRun:
             problem.message if problem else "",
         )
         self._pending[place] = candidates_of(trace, self.notes.first.selection)
+        self._skipped |= trace.skipped_micro
 
     def score(self) -> bool:
         """Score some of the answers that are not scored yet; whether there are more. The first call takes seconds."""
@@ -115,12 +117,19 @@ class LiveRun:
             "remarks": self._remarks(),
         }
 
+    @property
+    def _pathways(self) -> tuple[str, ...]:
+        """Those that answer every question, as in the run's report: others' scores would be of other questions."""
+        if self.notes.first.strategy != "dualfocus":
+            return ("selected",)
+        return ("macro", "selected") if self._skipped else PATHWAYS
+
     def _tasks(self) -> list[dict[str, Any]]:
         answered = Counter(task for task, _ in self._answers)
         failed = Counter(task for (task, _), answer in self._answers.items() if answer.failure)
         return [
             {"name": name, "asked": len(documents), "answered": answered[name], "failed": failed[name]}
-            | _scores((self._scores or {}).get(name))
+            | _scores((self._scores or {}).get(name), self._pathways)
             for name, documents in self.notes.asked.items()
         ]
 
@@ -145,7 +154,7 @@ def _by_kind(answers: Mapping[Any, _Answer], kind_of: Callable[[_Answer], str | 
     return [{"kind": kind, "count": count, "example": examples.get(kind, "")} for kind, count in counts.most_common()]
 
 
-def _scores(found: TaskScores | None) -> dict[str, Any]:
+def _scores(found: TaskScores | None, pathways: Sequence[str]) -> dict[str, Any]:
     if found is None:
         return {"scored": 0, "metric": None, "share": True, "scores": {}, "difference": None}
     summary = found.summary()
@@ -153,8 +162,8 @@ def _scores(found: TaskScores | None) -> dict[str, Any]:
         "scored": len(found.rows),
         "metric": found.main,
         "share": summary.share,
-        "scores": {pathway: _numbers(estimate) for pathway, estimate in summary.means.items()},
-        "difference": _numbers(summary.difference) if summary.difference else None,
+        "scores": {name: _numbers(summary.means[name]) for name in pathways if name in summary.means},
+        "difference": _numbers(summary.difference) if summary.difference and "macro" in pathways else None,
     }
 
 

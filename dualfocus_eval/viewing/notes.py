@@ -64,17 +64,18 @@ class RunNotes:
 
 
 def find_notes(place: Path) -> RunNotes | None:
-    """The notes of a run whose ``--output_path`` or trace folder is ``place``; None where there are none (yet).
+    """The notes of a run whose ``--output_path`` or trace folder is ``place``; None where its first process has left
+    none (yet).
 
     Those of more processes than the run has are of an earlier run. Raises `ProgressFormatError` for a damaged note.
     """
     for folder in (place / "traces", place):
         try:
-            notes = [read_progress(path) for path in progress_files(folder)]
+            notes = {path.stem: read_progress(path) for path in progress_files(folder)}
         except OSError:  # replaced while it was listed; the next look finds it
             continue
-        if notes:
-            kept = notes[: notes[0].processes]
-            named = {f"traces.rank{rank:04d}.jsonl": note for rank, note in enumerate(kept)}
-            return RunNotes(folder, named, notes[0].processes - len(kept))
+        if first := notes.get("progress.rank0000"):
+            end = f"progress.rank{first.processes:04d}"
+            kept = {f"traces{name.removeprefix('progress')}.jsonl": note for name, note in notes.items() if name < end}
+            return RunNotes(folder, kept, first.processes - len(kept))
     return None

@@ -88,9 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer from the page, its data or the report."""
-        path = urlsplit(self.path).path
+        path, report = urlsplit(self.path).path, self._watch.report  # which may go at any time: a new run begins
         if path == "/":
-            self._redirect(f"{_REPORT}index.html" if self._watch.report else "/live.html")
+            self._redirect(f"{_REPORT}index.html" if report else "/live.html")
         elif path == "/favicon.ico":  # browsers ask for it on their own
             self._send(b"", "image/x-icon", _STRICT + _ALONE)
         elif path == "/state.json":
@@ -98,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in _PAGE:
             package, name, kind = _PAGE[path]
             self._send(files(package).joinpath(name).read_bytes(), kind, _STRICT + _ALONE)
-        elif path.startswith(_REPORT) and self._watch.report:
-            self._send_file(self._watch.report, path.removeprefix(_REPORT))
+        elif path.startswith(_REPORT) and report:
+            self._send_file(report, path.removeprefix(_REPORT))
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 

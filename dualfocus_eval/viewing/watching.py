@@ -50,7 +50,7 @@ class Watch:
             return self._follow(notes)
         if times == self._reported:
             return False
-        if self._clock() - times[-1] < _SETTLED:
+        if abs(self._clock() - times[-1]) < _SETTLED:  # later than now: files of a machine with another clock
             self._publish("scoring")
             return False
         if self._live and self._read(self._live):
@@ -133,8 +133,8 @@ def _current_report(place: Path) -> Path | None:
     """A report in the run's folder that is newer than its results."""
     made = place / "report" / "index.html"
     listed = place / "report" / "files.json"
-    results = [path.stat().st_mtime for path in place.rglob(_RESULTS)] if place.is_dir() else []
-    if results and made.is_file() and listed.is_file() and made.stat().st_mtime >= max(results):
+    results = [_written(path) for path in place.rglob(_RESULTS)] if place.is_dir() else []
+    if results and made.is_file() and listed.is_file() and _written(made) >= max(results):
         return made.parent
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from dualfocus_eval.common.geometry import Box, Crop
 from dualfocus_eval.report.sections.questions import question_section
 from dualfocus_eval.report.sections.selection import four_way
 from dualfocus_eval.tiny.effect import POPE, SCENES
-from dualfocus_eval.traces.record import Pathway
+from dualfocus_eval.traces.record import ImageInfo, Pathway
 from tests.analysis.runs import Answered, answered, failing, run_of, scene
 
 ANSWERS = ("red", "blue", "green")
@@ -131,6 +132,13 @@ def test_a_crop_outside_its_image_is_known_as_such() -> None:
     (card,) = cards_of(run_of([one]))
     moved = Card(**{**vars(card), "crop": Crop(300, 100, 500, 190)})
     assert moved.crop_outside
+
+
+@pytest.mark.parametrize("size", [(0, 200), (400, 0), (-4, 200), (400, -2)])
+def test_an_image_without_an_extent_is_none(size: tuple[int, int]) -> None:
+    one = answered(SCENES, scene(1, "red"), "blue", "red", doc_id=1)
+    (card,) = cards_of(run_of([replace(one, trace=replace(one.trace, images=(ImageInfo("a" * 32, *size),)))]))
+    assert card.image is None
 
 
 def test_a_category_is_a_metric_of_some_questions_only() -> None:

@@ -187,6 +187,12 @@ def test_the_system_prompt_is_that_of_the_arguments(scenes: Scenes) -> None:
     assert answer.trace.question_digest == answer.question.digest
 
 
+def test_a_question_of_a_task_keeps_its_own_system_turn(photo: Path, model: df.Model) -> None:
+    asked = ask_about(photo, QuestionText("What is it?"))
+    of_a_task = replace(asked, question=replace(asked.question, system="The task says so."))
+    assert [answer.question.system for answer in model.answer([asked, of_a_task])] == [None, "The task says so."]
+
+
 def test_an_image_may_come_as_anything_that_shows_it(photo: Path, model: df.Model) -> None:
     question = "What color is the label on the ball?"
     pixels = Image.open(photo).convert("RGB")

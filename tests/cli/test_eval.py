@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from lmms_eval import __main__ as lmms_eval
 
+from dualfocus_eval.analysis import reading
+from dualfocus_eval.cli.eval import _log_answers
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.export import wandb_table
 
 RECORD = {
     "settings_key": "key",
@@ -77,6 +80,24 @@ def test_exit_status_and_last_line(
     last = capfd.readouterr().err.strip().splitlines()[-1:]
     assert [line for line in last if line.startswith("dualfocus eval:")] == ([words] if words else [])
     assert lmms_eval.cli_evaluate_single is inner
+
+
+@pytest.mark.parametrize(
+    ("log_samples", "note"),
+    [
+        (False, "W&B has no table of answers: it needs --output_path and --log_samples"),
+        (True, "W&B: the table of answers has 1,000 of 5,490 questions"),
+    ],
+)
+def test_nothing_is_wrong_with_a_run_whose_table_on_wandb_lacks_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_samples: bool, note: str
+) -> None:
+    monkeypatch.setattr(reading, "read_run", lambda path: None)
+    monkeypatch.setattr(wandb_table, "log_answers", lambda run: ["the table of answers has 1,000 of 5,490 questions"])
+    args = argparse.Namespace(wandb_args="project=p", output_path=str(tmp_path), log_samples=log_samples)
+    notes: list[str] = []
+    assert _log_answers(notes, args, {"date": "1"}) == []
+    assert notes == [note]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,13 @@ def test_fiftyones_box_is_left_top_width_height(tmp_path: Path) -> None:
     assert sample["box"]["detections"][0]["bounding_box"] == [0.25, 0.5, 0.5, 0.5]
 
 
+def test_no_sample_of_fiftyones_names_a_file_elsewhere(tmp_path: Path) -> None:
+    asked = [answered(SCENES, scene(0, "red"), "blue", "red", image="../../../etc/passwd")]
+    export_run(made_run(tmp_path / "run", asked), EXPORTS["fiftyone"], tmp_path / "out")
+    (sample,) = json.loads((tmp_path / "out" / "samples.json").read_text())["samples"]
+    assert (tmp_path / "out" / sample["filepath"]).parent == tmp_path / "out" / "data"
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_folder_that_is_there_stays_as_it_is(run: Run, tmp_path: Path, form: str) -> None:
     (tmp_path / "out").mkdir()

@@ -57,8 +57,9 @@ def test_each_image_is_kept_once(checkpoint: Path, tmp_path: Path, value: str | 
     assert sizes(tmp_path) == {f"{digest}.jpg": size for digest in DIGESTS}
 
 
-def test_off_keeps_none(checkpoint: Path, tmp_path: Path) -> None:
-    run(checkpoint, tmp_path, trace_images="off")
+@pytest.mark.parametrize("value", ["off", False])  # YAML's off
+def test_off_keeps_none(checkpoint: Path, tmp_path: Path, value: str | bool) -> None:
+    run(checkpoint, tmp_path, trace_images=value)
     assert [path.name for path in tmp_path.iterdir()] == ["traces.rank0000.jsonl"]
 
 

@@ -22,7 +22,7 @@ __all__ = ["OpenPage", "Tab", "browser", "open_page", "overflow", "serious_issue
 _NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
 _LOCAL = ("file:", "data:", "blob:", "about:")
 OpenPage = Callable[..., "Tab"]
-expect.set_options(timeout=30_000)  # milliseconds, as for playwright's actions; by default 5,000, few on a busy machine
+expect.set_options(timeout=30_000)  # milliseconds that a page may take: other tests run on the same cores
 
 
 @dataclass

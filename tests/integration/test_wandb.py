@@ -27,9 +27,8 @@ def test_the_table_of_answers(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_samples_it_is_said_that_there_is_none(tmp_path: Path) -> None:
-
     env = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     command = [BIN / "dualfocus", "eval", "--tasks", "df_scenes_mini", "--limit", "1", "--wandb_args", "project=test"]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 0, done.stderr
     assert "W&B has no table of answers: it needs --output_path and --log_samples" in done.stderr

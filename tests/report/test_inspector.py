@@ -127,7 +127,8 @@ def arguments_of(folder: Path, settings: dict[str, tuple[Any, str]], **engine: A
     record["settings_from"] = {}
     for name, (value, source) in settings.items():
         record["settings"][name], record["settings_from"][name] = value, source
-    asked = asking_again(Run(path, {}, record, run_of([answered(SCENES, scene(1, "red"), "red", "blue")]).answers))
+    answers = run_of([answered(SCENES, scene(1, "red"), "red", "blue")]).answers
+    asked = asking_again(Run(path, {"config": {}}, record, answers))
     assert asked
     return str(asked["model_args"])
 
@@ -149,3 +150,12 @@ def test_the_model_arguments_that_ask_again(
     tmp_path: Path, settings: dict[str, tuple[Any, str]], engine: dict[str, Any], expected: str
 ) -> None:
     assert arguments_of(tmp_path, settings, **engine) == expected
+
+
+@pytest.mark.parametrize(("include_path", "found"), [(None, [SCENES, "my_own"]), (["/mine"], [SCENES])])
+def test_a_task_of_a_users_folder_is_not_asked_by_its_name(include_path: Any, found: list[str]) -> None:
+    run = run_of([answered(SCENES, scene(1, "red"), "red", "blue")])
+    results = {**run.results, "config": {"resolved_cli_args": {"include_path": include_path}}}
+    asked = asking_again(replace(run, results=results, tasks={**run.tasks, "my_own": None}, computed={}))
+    assert asked
+    assert asked["tasks"] == found

@@ -126,6 +126,9 @@ def test_the_sentence_says_how_answers_were_chosen() -> None:
     other = replace(run, record=None, results={**run.results, "model_name": "some/other"}, computed={})
     assert opening_of(other).sentence == f"other answered 4 questions about 2 images in 1 task ({SCENES})."
     assert opening_of(other).results[0].difference is None
+    assert run.record
+    served = {**run.record, "engine": {"pretrained": None, "model": "gpt-4o", "base_url": ["http://localhost"]}}
+    assert opening_of(replace(run, record=served, computed={})).sentence.startswith("gpt-4o answered 4 questions")
 
 
 def test_the_markdown_opens_with_the_same_lines(tmp_path: Path) -> None:

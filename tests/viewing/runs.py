@@ -56,6 +56,7 @@ def note(
     processes: int = 1,
     started: float = STARTED,
     model: str = "a model",
+    strategy: str = "dualfocus",
 ) -> Path:
     """Note that a process begins to ask; what is in its trace file already is of an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def note(
         settings_key=KEY,
         arithmetic=ARITHMETIC,
         model=model,
-        strategy="dualfocus",
+        strategy=strategy,
         selection="own_context",
         questions={task: tuple(documents) for task, documents in questions.items()},
         arguments={},

@@ -125,6 +125,17 @@ def test_a_process_that_has_not_begun_is_named(tmp_path: Path) -> None:
     assert not run.complete
 
 
+def test_a_run_whose_first_process_has_not_begun_is_waited_for(tmp_path: Path) -> None:
+    note(tmp_path / "traces", {TASK: (1, 3)}, rank=1, processes=3)
+    assert find_notes(tmp_path) is None
+    note(tmp_path / "traces", {TASK: (2, 5)}, rank=2, processes=3)
+    note(tmp_path / "traces", {TASK: (0, 4)}, processes=3)
+    (tmp_path / "traces" / "progress.rank0001.json").unlink()
+    found = find_notes(tmp_path)
+    assert found
+    assert (sorted(found.by_file), found.missing) == (["traces.rank0000.jsonl", "traces.rank0002.jsonl"], 1)
+
+
 def test_failures_and_fallbacks_by_kind(tmp_path: Path) -> None:
     note(tmp_path / "traces", {TASK: range(9)})
     put(tmp_path / "traces", [failed(0), failed(1), failed(2, "too_long", "9,000 tokens"), fallen(3), trace(4)])
@@ -170,6 +181,23 @@ def test_scores_are_the_tasks_own_by_pathway(tmp_path: Path) -> None:
     assert unknown["scores"] == {}
     assert any("no_such_task cannot be scored here" in remark for remark in found["remarks"])
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "skipped", "shown"),
+    [("macro", False, {"selected"}), ("micro", False, {"selected"}), ("dualfocus", True, {"macro", "selected"})],
+)
+def test_only_pathways_that_answer_every_question_have_a_score(
+    tmp_path: Path, strategy: str, skipped: bool, shown: set[str]
+) -> None:
+    note(tmp_path / "traces", {TASK: range(2)}, strategy=strategy)
+    put(tmp_path / "traces", [trace(0, skipped_micro=skipped), trace(1, "red", "blue")])
+    run = live(tmp_path)
+    run.refresh()
+    run.score()
+    (task,) = run.snapshot()["tasks"]
+    assert set(task["scores"]) == shown
+    assert (task["difference"] is not None) == ("macro" in shown)
 
 
 def test_a_run_of_one_question_has_whole_numbers(tmp_path: Path) -> None:

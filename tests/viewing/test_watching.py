@@ -106,6 +106,13 @@ def test_a_report_in_the_runs_folder_is_shown_while_it_is_the_newer(tmp_path: Pa
     assert watch.report == tmp_path / "work" / "report"
 
 
+def test_results_from_the_future_are_shown_too(tmp_path: Path) -> None:
+    results_in(tmp_path, STARTED + 3600)
+    watch = Watch(tmp_path, tmp_path / "work", clock=Clock())
+    watch.step()
+    assert state_of(watch)["phase"] == "finished"
+
+
 def test_results_that_cannot_be_read_are_said_once(tmp_path: Path) -> None:
     results_in(tmp_path, STARTED).write_text("{")
     os.utime(tmp_path / "20260101_000000_results.json", (STARTED, STARTED))

@@ -94,6 +94,5 @@ def _is_share(run: Run, task: str) -> bool:
 
 
 def _checkpoint(run: Run) -> str:
-    """Its checkpoint, or the name under which a server has it."""
-    engine = run.record["engine"] if run.record else {}
-    return str(engine.get("pretrained") or engine.get("model") or "")
+    """Its checkpoint, or the name under which a server has it; empty for a run of another model."""
+    return run.model if run.record else ""
