@@ -259,7 +259,7 @@ def _truth(doc: Mapping[str, Any], row: tuple[Any, ...]) -> tuple[float, ...]:
     """The document's ``box``, given in pixels, as fractions of the image."""
     width, height = row[_COLUMN["width"]], row[_COLUMN["height"]]
     box = doc.get("box")
-    if box is None or len(box) != 4 or not width > 0:
+    if box is None or len(box) != 4 or not (width > 0 and height > 0):
         return (math.nan,) * 4
     return tuple(np.asarray(box, dtype=np.float64) / (width, height, width, height))
 

@@ -32,6 +32,11 @@ def question_named(key: str) -> Question:
         except Exception as error:  # whatever a task's loading raises is about its YAML or its data
             why = f"task {name} cannot be loaded: {first_line(error)}"
             raise UserError(f"{why}; `dualfocus tasks` lists those here") from error
+        if task.OUTPUT_TYPE != "generate_until":
+            raise UserError(
+                f"{key}: task {name} scores given answers (output_type {task.OUTPUT_TYPE}) and asks for none: ask its "
+                "question with IMAGE, --question and --options"
+            )
         if int(number) >= documents:
             raise UserError(f"{key}: task {name} has {documents:,} questions, counted from 0")
         task.build_all_requests(limit=1, offset=int(number))

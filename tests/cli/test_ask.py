@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lmms_eval import tasks
 from PIL import Image
 
 import dualfocus_eval as df
 from dualfocus_eval.api import model as api_model
 from dualfocus_eval.cli.main import main
+from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.harness.documents import question_named
 from tests.api.conftest import example, model, photo, scenes
 
@@ -82,6 +84,21 @@ def test_a_question_of_a_task_is_asked_as_the_evaluation_asks_it(capsys: pytest.
     found = json.loads(capsys.readouterr().out)
     assert (found["image"], found["answer"]) == ("df_pope_mini_random/3", "no")
     assert "single word or phrase" in question_named("df_pope_mini_random/3").prompt
+
+
+def test_a_task_that_scores_given_answers_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmms_eval.api.task import ConfigurableTask
+
+    get = tasks.get_task_dict
+
+    def likelihoods(*given: Any) -> dict[str, ConfigurableTask]:
+        found: dict[str, ConfigurableTask] = get(*given)
+        found["df_scenes_mini"].OUTPUT_TYPE = "multiple_choice"
+        return found
+
+    monkeypatch.setattr(tasks, "get_task_dict", likelihoods)
+    with pytest.raises(UserError, match="scores given answers"):
+        question_named("df_scenes_mini/0")
 
 
 @pytest.mark.usefixtures("loaded")
