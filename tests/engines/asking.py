@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from dualfocus_eval.engines.base import Completion, Failure, GenerateRequest, Message, Picture
@@ -28,3 +32,16 @@ def answered(request: GenerateRequest, completion: Completion | Failure, *conten
 def completed(completion: Completion | Failure) -> Completion:
     assert isinstance(completion, Completion), completion
     return completion
+
+
+def assert_alike(found: Sequence[Completion | Failure], expected: Sequence[Completion | Failure]) -> None:
+    """The same answers, token by token, from models of the same weights in two places.
+
+    Log-probabilities may differ in their last digits: where weights lie in memory decides, on some processors, by which
+    kernel they are multiplied.
+    """
+    assert len(found) == len(expected)
+    for one, other in zip(map(completed, found), map(completed, expected), strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        assert one.gap == pytest.approx(other.gap, abs=1e-5)
+        assert replace(one, logprobs=other.logprobs, gap=other.gap) == other

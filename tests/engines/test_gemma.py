@@ -18,6 +18,7 @@ from dualfocus_eval.engines.config import EngineConfig
 from dualfocus_eval.engines.in_process import TransformersEngine, load_engine
 from dualfocus_eval.families import FAMILIES
 from measurements.random_models import build
+from tests.engines.asking import assert_alike
 
 REQUEST = GenerateRequest((Message("user", (Picture(Image.new("RGB", (40, 30), "red")), "is there a red cup")),), 4)
 Weights = dict[str, torch.Tensor]
@@ -61,4 +62,4 @@ def test_a_checkpoint_as_released_loads(family: str, layout: Callable[[Weights],
     save_file(layout(weights), tmp_path / "model.safetensors", metadata={"format": "pt"})
     engine: Any = load_engine(EngineConfig(str(tmp_path), device="cpu"))
     expected = TransformersEngine(prepare(model, processor, FAMILIES[family], family), 1, 0)
-    assert engine.generate([REQUEST]) == expected.generate([REQUEST])
+    assert_alike(engine.generate([REQUEST]), expected.generate([REQUEST]))
