@@ -13,7 +13,7 @@ from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.method.pipeline import answer
 from dualfocus_eval.method.question import Question
 from dualfocus_eval.method.settings import Settings, settings_key
-from dualfocus_eval.method.sharing import SharingEngine, answer_under_all
+from dualfocus_eval.method.sharing import SharingEngine, StoredRun, answer_under_all
 from dualfocus_eval.traces.record import Cost, Trace
 from dualfocus_eval.traces.store import TraceStore
 from tests.method.test_pipeline import ask, picture, prefer, rule, stages
@@ -32,16 +32,18 @@ def asked(count: int = 3) -> list[Question]:
     ]
 
 
-def stores(folder: Path, settings: Sequence[Settings]) -> list[tuple[Settings, TraceStore]]:
-    return [(one, TraceStore(folder / f"{number}", settings_key(one, {}))) for number, one in enumerate(settings)]
+def stored_runs(folder: Path, settings: Sequence[Settings]) -> list[StoredRun]:
+    return [
+        StoredRun(one, TraceStore(folder / f"{number}", settings_key(one, {}))) for number, one in enumerate(settings)
+    ]
 
 
 def answered(folder: Path, settings: Sequence[Settings], engine: ScriptedEngine, count: int = 3) -> list[list[Trace]]:
-    runs, questions = stores(folder, settings), asked(count)
+    runs, questions = stored_runs(folder, settings), asked(count)
     answer_under_all(questions, engine, runs)
-    traces = [[store.get(question) for question in questions] for _, store in runs]
-    for _, store in runs:
-        store.close()
+    traces = [[run.store.get(question) for question in questions] for run in runs]
+    for run in runs:
+        run.store.close()
     return traces  # type: ignore[return-value]
 
 

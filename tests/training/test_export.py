@@ -136,8 +136,8 @@ def test_adapter_and_base_are_the_merged_model(architecture: str, tmp_path: Path
     merged = logits(AutoModelForImageTextToText.from_pretrained(target), processor)
     adapted = logits(PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "adapter"), processor)
     assert not torch.allclose(trained, logits(base, processor), atol=1e-2)
-    torch.testing.assert_close(merged, trained, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(merged, adapted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(merged, trained, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(merged, adapted, rtol=1e-5, atol=1e-4)
     assert json.loads((tmp_path / "adapter" / "dualfocus.json").read_text())["inference"]["margin"] == 12
 
 
