@@ -76,7 +76,6 @@ NOT_QUICK = (
     "common/test_output.py",
     "datasets/test_prepare.py::test_a_kill_at_any_moment",
     "method/test_linear.py",
-    "report/test_example.py",
     "report/test_report.py",
     "traces/test_store.py::test_every_answer_that_was_put_survives_kill_9",
 )

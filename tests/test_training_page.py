@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from accelerate.commands.launch import launch_command_parser
 
 from dualfocus_eval.cli.main import main
 from dualfocus_eval.cli.train import plan_of
-from dualfocus_eval.common.resources import resource_folder
+from dualfocus_eval.common.resources import EMBEDDED_CHECKPOINT, resource_folder
+from dualfocus_eval.method.selection.calibration import CALIBRATION_FILE
 from dualfocus_eval.recipe import load_recipe, recipe_names
 from dualfocus_eval.training.tuning import TuningPlan
 
@@ -55,7 +57,7 @@ def only_parse(monkeypatch: pytest.MonkeyPatch) -> None:
             raise Parsed(found)
         return found
 
-    def forwarded(argv: list[str]) -> None:
+    def forwarded(argv: list[str], after: Any) -> None:
         tasks = {path.stem for path in resource_folder("tasks").glob("*/*.yaml")}
         assert set(argv[argv.index("--tasks") + 1].split(",")) <= tasks
         raise Parsed
@@ -77,6 +79,8 @@ def test_the_command_is_understood(command: str, tmp_path: Path, monkeypatch: py
     write_recipes(tmp_path)
     for recipe in re.findall(r"recipe=([\w.-]+)", command):
         (load_recipe(recipe).trained or tmp_path).mkdir(parents=True, exist_ok=True)
+    for choice in re.findall(r"selection=([\w.-]+\.json)", command):
+        shutil.copyfile(resource_folder("models") / EMBEDDED_CHECKPOINT / CALIBRATION_FILE, tmp_path / choice)
     words = shlex.split(command)
     if words[0] == "accelerate":
         with pytest.raises(Parsed) as launched:

@@ -25,6 +25,11 @@ _SECONDS = 180
 View = Callable[[Path], tuple[subprocess.Popen[str], str]]
 
 
+def _interruptible() -> None:
+    """Undo what a shell does to what it runs in the background: the tests themselves may be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the command makes its temporary folder."""
@@ -39,7 +44,9 @@ def view(environment: dict[str, str], temporary: Path) -> Iterator[View]:
     def view(place: Path) -> tuple[subprocess.Popen[str], str]:
         command = [str(BIN / "dualfocus"), "view", str(place), "--port", "0"]
         env = {**environment, "TMPDIR": str(temporary)}
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_interruptible
+        )
         started.append(process)
         assert process.stdout
         line = process.stdout.readline()
