@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["CHUNK", "Entry", "Facet", "Index", "Range", "data_files", "rounded", "write_data"]
 
-CHUNK = 200
+CHUNK = 50
 """Cards in a file. A page of the inspector shows few, from as many files in a random order."""
 TEXTS = 10_000
 """Questions in a file of texts to search."""
