@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -21,8 +20,10 @@ from typing import Any
 import numpy as np
 import psutil
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from dualfocus_eval.common.tables import Number, Table, fill_page, to_markdown
+from measurements.chromium import launched
 from measurements.report_scale import MADE, QUESTIONS_PER_IMAGE, digest_of, report, write_run
 
 PAGE = Path("docs/inspector.md")
@@ -114,11 +115,8 @@ def _write_pictures(folder: Path, questions: int) -> int:
 
 def _opened(page: Path) -> tuple[float, list[tuple[str, float]], float]:
     """Seconds until the page answers, milliseconds of each reaction, megabytes of its process."""
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
-        sandbox = os.geteuid() != 0
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), chromium_sandbox=sandbox)
+        browser = launched(playwright)
         tab = browser.new_page(viewport={"width": 1400, "height": 900})
         begun = time.perf_counter()
         tab.goto(page.as_uri())

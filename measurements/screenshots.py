@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
+from measurements.chromium import launched
 
 FIGURES = ("categories_df_seed_img_mini.png",)
 """Of the report's own."""
@@ -59,13 +60,8 @@ def card(page: Page, inspector: Path, picture: Path) -> None:
 
 @contextmanager
 def _page() -> Iterator[Page]:
-    executable = shutil.which("chromium")
-    if executable is None:
-        raise SystemExit("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        # Chromium's sandbox refuses to run as root, which containers do.
-        sandbox = os.name == "posix" and os.geteuid() != 0
-        browser = playwright.chromium.launch(executable_path=executable, chromium_sandbox=sandbox)
+        browser = launched(playwright)
         yield browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=SCALE)
         browser.close()
 

@@ -110,6 +110,11 @@ class Card:
         return abs(self.macro.cost - self.micro.cost) if self.macro and self.micro else math.nan
 
     @property
+    def sub_region(self) -> Box | None:
+        """``crop`` as fractions of the image; None without one."""
+        return self.crop.within((self.image.width, self.image.height)) if self.crop and self.image else None
+
+    @property
     def crop_outside(self) -> bool:
         """Whether the sub-region leaves the image, which no crop of ours does: the files are damaged."""
         if self.crop is None or self.image is None:

@@ -24,10 +24,20 @@ __all__ = [
     "sha256_of",
     "sole_writer",
     "try_lock",
+    "writing_out",
 ]
 
 _LONGEST_NAME = 255
 """Bytes, on the usual file systems."""
+
+
+@contextmanager
+def writing_out(out: Path) -> Iterator[None]:
+    """Raise ``UserError`` where the folder ``out``, which ``--out`` names, cannot be written in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be written: {error}") from error
 
 
 @contextmanager

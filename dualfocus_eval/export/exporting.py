@@ -13,6 +13,7 @@ from typing import Any
 from dualfocus_eval.analysis.cards import cards_of
 from dualfocus_eval.analysis.runs import Run
 from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.files import writing_out
 from dualfocus_eval.export.base import Exported, ExportFormat
 from dualfocus_eval.report.kept_pictures import kept_pictures
 
@@ -28,7 +29,7 @@ def export_run(run: Run, form: ExportFormat, out: Path) -> Sequence[str]:
         raise UserError(f"{run.path} has no questions to export: its samples are not there (--log_samples)")
     kept = kept_pictures(run)
     exported = Exported(run.name, _about(run), partial(cards_of, run), kept.files)
-    try:
+    with writing_out(out):
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out: {out} is there already: name a new folder, or empty this one")
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +41,6 @@ def export_run(run: Run, form: ExportFormat, out: Path) -> Sequence[str]:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error}") from error
     return (*kept.notes, *notes)
 
 

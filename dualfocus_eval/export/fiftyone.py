@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dualfocus_eval.analysis.cards import Candidate, Card
-from dualfocus_eval.common.escaping import json_number, json_text
+from dualfocus_eval.analysis.cards import Card
+from dualfocus_eval.common.escaping import json_text
 from dualfocus_eval.common.geometry import Box
 from dualfocus_eval.export.base import Exported, plain_row
 from dualfocus_eval.report.kept_pictures import copy_pictures
@@ -56,7 +56,6 @@ class FiftyOne:
 def _sample(card: Card) -> Mapping[str, Any]:
     assert card.image
     row = plain_row(card, None)
-    shown = card.crop.within((card.image.width, card.image.height)) if card.crop else None
     return {
         # A digest is any text of a trace; none leads out of the folder, and a picture's own has nothing to quote.
         "filepath": f"{_DATA}/{quote(card.image.digest, safe='')}.jpg",
@@ -64,20 +63,20 @@ def _sample(card: Card) -> Mapping[str, Any]:
         "metadata": None,
         **{name: row[name] for name in _PLAIN},
         "outcome": {"_cls": "Classification", "label": str(card.outcome)},
-        "macro": _answer(card.macro),
-        "micro": _answer(card.micro),
+        "macro": _answer(row["macro"]),
+        "micro": _answer(row["micro"]),
         "box": _detections("box", card.box),
-        "sub_region": _detections("sub-region", shown),
+        "sub_region": _detections("sub-region", card.sub_region),
         "truth": _detections("truth", card.truth),
     }
 
 
-def _answer(candidate: Candidate | None) -> Mapping[str, Any] | None:
+def _answer(candidate: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """One answer of a `plain_row`."""
     if candidate is None:
         return None
-    numbers = {"nll": candidate.nll, "cost": candidate.cost, "score": candidate.score, "ppl": candidate.perplexity}
-    text = candidate.text.encode("utf-8", "replace").decode()
-    return {"_cls": "Classification", "label": text} | {name: json_number(value) for name, value in numbers.items()}
+    numbers = {name: candidate[name] for name in ("nll", "cost", "score")}
+    return {"_cls": "Classification", "label": candidate["text"], **numbers, "ppl": candidate["perplexity"]}
 
 
 def _detections(label: str, box: Box | None) -> Mapping[str, Any] | None:

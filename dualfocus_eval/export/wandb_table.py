@@ -83,7 +83,7 @@ def _pictures(card: Card, path: Path | None) -> tuple[Any, Any]:
         picture = None
     if picture is None or card.image is None:
         return None, None
-    region = card.crop.within((card.image.width, card.image.height)) if card.crop else None
+    region = card.sub_region
     found = {1: card.box, 2: region, 3: card.truth}
     data = [_position(number, box) for number, box in found.items() if box]
     boxes = {"boxes": {"box_data": data, "class_labels": _CLASSES}} if data else None

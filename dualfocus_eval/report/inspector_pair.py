@@ -12,7 +12,7 @@ from dualfocus_eval.analysis.cards import Card, cards_of
 from dualfocus_eval.analysis.outcomes import OUTCOME_WORDS
 from dualfocus_eval.analysis.pairing import changed_engine, changed_settings
 from dualfocus_eval.analysis.runs import Run
-from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.files import writing_out
 from dualfocus_eval.report.folder import take_folder
 from dualfocus_eval.report.inspector import Inspector, card_parts, run_values, searched
 from dualfocus_eval.report.inspector_data import Entry, Facet, Index, Range
@@ -60,11 +60,9 @@ def write_pair(first: Run, second: Run, pairs: pd.DataFrame, title: str, out: Pa
         pictures=KEPT_FOLDER if pictures.files else None,
     )
     inspector = Inspector(index, len(pairs), lambda: _entries(first, second, pairs, pictures.files), pictures.files)
-    try:
+    with writing_out(out):
         take_folder(out, inspector.files)
         return inspector.write(out)
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error}") from error
 
 
 def _entries(first: Run, second: Run, pairs: pd.DataFrame, pictures: Mapping[str, Path]) -> Iterator[Entry]:

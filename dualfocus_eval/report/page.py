@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_eval.common.errors import UserError
 from dualfocus_eval.common.escaping import markdown, markdown_target, visible
+from dualfocus_eval.common.files import writing_out
 from dualfocus_eval.common.tables import Cell, Number, Table, cell_text, to_csv, to_json, to_markdown
 from dualfocus_eval.report.assets import inlined
 from dualfocus_eval.report.folder import take_folder
@@ -59,7 +59,7 @@ def write_report(
     the folder cannot be written, or holds files of the same names that no report wrote.
     """
     sections = [section for section in sections if not section.empty]
-    try:
+    with writing_out(out):
         folders = (Path(target).parent.name for section in sections for _, target in section.links)
         take_folder(out, [*_files(sections), *beside], [name for name in folders if name])
         for section in sections:
@@ -69,8 +69,6 @@ def write_report(
         figures = {section.name: _write_figures(section, out) for section in sections}
         (out / "report.md").write_text(_markdown(title, sections, figures, faults, opening), encoding="utf-8")
         (out / "index.html").write_text(_html(title, sections, figures, faults, opening), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error}") from error
     return out / "index.html"
 
 

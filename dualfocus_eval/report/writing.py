@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualfocus_eval.analysis.runs import Run
-from dualfocus_eval.common.errors import UserError
+from dualfocus_eval.common.files import writing_out
 from dualfocus_eval.report.inspector import inspector_of, inspector_section
 from dualfocus_eval.report.opening import counted, model_name, opening_of
 from dualfocus_eval.report.page import write_report
@@ -43,10 +43,8 @@ def report_run(run: Run, out: Path) -> Path:
             out, f"DualFocus: {run_title(run)}", sections_of(run), faults, opening=opening_of(run), beside=beside
         )
         if beside:
-            try:
+            with writing_out(out):
                 inspector.write(out)
-            except OSError as error:
-                raise UserError(f"--out: {out} cannot be written: {error}") from error
     return index
 
 

@@ -7,7 +7,6 @@ playwright's. When the test ends, each tab must have been quiet: no errors, and 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from measurements.chromium import MISSING, is_installed, launched
 
 __all__ = ["OpenPage", "Tab", "browser", "open_page", "overflow", "serious_issues"]
 
@@ -55,16 +56,12 @@ class Tab:
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, headless. It lives as long as a module's tests, since playwright keeps an event loop running,
     beside which other tests could not start theirs."""
-    executable = shutil.which("chromium")
-    if executable is None:
-        reason = "chromium is not installed: apt-get install chromium"
+    if not is_installed():
         if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
     with sync_playwright() as playwright:
-        # Chromium's sandbox refuses to run as root, which containers do.
-        sandbox = os.name == "posix" and os.geteuid() != 0
-        found = playwright.chromium.launch(executable_path=executable, chromium_sandbox=sandbox, args=[_NO_NETWORK])
+        found = launched(playwright, [_NO_NETWORK])
         yield found
         found.close()
 
