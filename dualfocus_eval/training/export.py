@@ -15,8 +15,10 @@ from dualfocus_eval.recipe import Recipe
 from dualfocus_eval.training.finite import refuse_non_finite_weights
 from dualfocus_eval.training.manifest import versions
 
-__all__ = ["export"]
+__all__ = ["EXPORTED", "export"]
 
+EXPORTED = torch.bfloat16
+"""The precision of a checkpoint's weights."""
 _SETTINGS, _LOG = "dualfocus.json", "training.json"
 
 
@@ -26,7 +28,7 @@ def export(
     processor: Any,
     target: Path,
     log: list[dict[str, Any]],
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype = EXPORTED,
     adapter: Path | None = None,
 ) -> Path:
     """Write ``model`` in ``dtype`` with processor, chat template, ``dualfocus.json`` and the stages' losses.

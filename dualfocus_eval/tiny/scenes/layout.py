@@ -12,6 +12,7 @@ from dualfocus_eval.common.geometry import Box
 __all__ = [
     "COLORS",
     "GLYPHS",
+    "GROUP_SIDE",
     "LABEL_SIDE",
     "NAMES",
     "PLACES",

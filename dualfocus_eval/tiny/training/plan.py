@@ -23,9 +23,10 @@ Objective = Literal["patch_labels", "conversations"]
 FRAMES = ("whole", "crop", "close_up", "chart")
 """Views of a scene: the whole image; one or two objects, loosely framed; one object with a mark, framed closely; and,
 like an optician's chart, a dozen marks and nothing else."""
-MIXTURE = ("macro", "grounding", "dualfocus", "choice")
+MIXTURE = ("macro", "grounding", "dualfocus", "choice", "existence")
 """Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop; multiple choice, in
-one round or two, as the mix has the kinds of plain questions and of both rounds."""
+one round or two, as the mix has the kinds of plain questions and of both rounds; POPE's questions, as Q1 or in both
+rounds."""
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
 MixtureName = Annotated[str, OneOf(lambda: MIXTURE)]
 
@@ -48,6 +49,9 @@ class Stage:
     """Weight of the loss that teaches attention where to look, for ``conversations``; 0 leaves attention alone."""
     freeze: tuple[str, ...] = ()
     """Submodules that keep their weights, e.g. ``vision_tower``."""
+    rounded: bool = False
+    """Whether it starts from the last stage's weights as a checkpoint has them, in bfloat16: what a checkpoint was
+    trained further to can then be trained from nothing, too."""
     epochs: Count = 1
     weight_decay: AtLeastZero = 0.05
     warmup: Share = 0.05

@@ -16,7 +16,7 @@ from dualfocus_eval.method.boxes import format_box
 from dualfocus_eval.method.crops import crop_of, crop_picture
 from dualfocus_eval.method.prompts import WORD_HINT, grounding_prompt, micro_prompt, scoring_prompt
 from dualfocus_eval.method.question import Question
-from dualfocus_eval.tiny.scenes.layout import PixelBox, Scene, compose, within
+from dualfocus_eval.tiny.scenes.layout import GROUP_SIDE, PixelBox, Scene, compose, within
 from dualfocus_eval.tiny.scenes.multiple_choice import (
     CHOICE_KINDS,
     HINTS,
@@ -25,7 +25,15 @@ from dualfocus_eval.tiny.scenes.multiple_choice import (
     choices_of,
     with_answers,
 )
-from dualfocus_eval.tiny.scenes.questions import ANSWERS, SceneQuestion, ask, balanced
+from dualfocus_eval.tiny.scenes.questions import (
+    ANSWERS,
+    NEGATIVES,
+    SceneQuestion,
+    absent_objects,
+    ask,
+    balanced,
+    existence,
+)
 from dualfocus_eval.tiny.scenes.render import paint
 
 __all__ = ["ASPECTS", "Evidence", "SceneConversations", "SceneSample", "as_question"]
@@ -33,6 +41,10 @@ __all__ = ["ASPECTS", "Evidence", "SceneConversations", "SceneSample", "as_quest
 TOKENS = "Reference OCR token:"
 WRONG_BOX_SHARE = 0.1
 """Share of two-round samples whose box is not the question's, so that a bad crop costs confidence in the answer."""
+GROUNDED_SHARE = 0.25
+"""Share of samples of existence questions that only ground them; the others have both rounds."""
+MISSED_SHARE = 0.4
+"""Share of those about an object whose box is the whole image all the same, as of an object that the model missed."""
 SCORING_SHARE = 0.25
 """Share of second rounds under the scoring prompt instead of Q2."""
 HINT_SHARE = 0.5
@@ -108,6 +120,8 @@ class SceneConversations(Sequence[SceneSample]):
         scene = compose(self.seed, self.start + index)
         image = paint(scene)
         kind = rng.choices(self.kinds, self.weights)[0]
+        if kind == "existence":
+            return self._existence(scene, image, rng)
         if kind == "choice":
             posed = [as_choice(choice, rng) for choice in _choices(scene, rng)]
             kind = rng.choice(self.rounds)
@@ -125,19 +139,35 @@ class SceneConversations(Sequence[SceneSample]):
         evidence = tuple((0, region_box(scene, box)) for box in boxes)
         return SceneTurn(prompt, _written(scene, asked.entry.region), evidence, grounding=True)
 
-    def _dualfocus(self, scene: Scene, image: Image.Image, posed: Sequence[Posed], rng: random.Random) -> SceneSample:
-        """Round one grounds the first question; round two asks it and others about the same objects."""
-        region = posed[0].entry.region
+    def _existence(self, scene: Scene, image: Image.Image, rng: random.Random) -> SceneSample:
+        """Existence questions alone. Whoever has looked at the whole image is asked about all objects, so that such a
+        box does not tell the answer."""
+        posed = [Posed(entry, as_question(entry)) for entry in existence_questions(scene, rng)]
+        if rng.random() < GROUNDED_SHARE:
+            return _sample([image], [0], [self._grounding(scene, asked) for asked in posed[:GROUNDING_TURNS]])
+        unseen = posed[0].entry.region == scene.frame or rng.random() < MISSED_SHARE
+        return self._dualfocus(scene, image, posed, rng, unseen=unseen)
+
+    def _dualfocus(
+        self, scene: Scene, image: Image.Image, posed: Sequence[Posed], rng: random.Random, *, unseen: bool = False
+    ) -> SceneSample:
+        """Round one grounds the first question; round two asks it and others about the same objects.
+
+        ``unseen``: the box is the whole image whatever is asked, and round two goes on with any question of ``posed``.
+        """
+        region = scene.frame if unseen else posed[0].entry.region
         first = self._grounding(scene, posed[0])
         box = _blurred(region_box(scene, region), rng)
-        if rng.random() < WRONG_BOX_SHARE:
+        if region != posed[0].entry.region:
+            first = SceneTurn(first.prompt, _written(scene, region), trained=False, grounding=True)
+        elif rng.random() < WRONG_BOX_SHARE:
             other = rng.choice(posed).entry.region
             box = region_box(scene, other)
             first = SceneTurn(first.prompt, _written(scene, other), trained=False, grounding=True)
         crop = crop_of(box, image.size, margin=self.margin)
         if crop is None:
             raise ValueError(f"{scene.image_id}: box {box} leaves no crop")
-        related = [asked for asked in posed[1:] if asked.entry.region == region]
+        related = [asked for asked in posed[1:] if unseen or asked.entry.region == region]
         turns = [first]
         for asked in [posed[0], *related[: MICRO_TURNS - 1]]:
             evidence = tuple(_seen(scene, crop, pixels) for pixels in asked.entry.evidence)
@@ -160,6 +190,19 @@ def _as_it_is(scene: Scene, entry: SceneQuestion, rng: random.Random) -> Posed:
         rng.shuffle(written)
         question = replace(question, prompt=f"{entry.question}\n{TOKENS} {', '.join(written)}\n{WORD_HINT}")
     return Posed(entry, question)
+
+
+def existence_questions(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
+    """Pairs of a present object and an absent one, in random order; those of a group, which are small, come first."""
+    sides = {item.name: item.box[2] - item.box[0] for item in scene.items}
+    present = sorted(sides, key=lambda name: (sides[name] > GROUP_SIDE[1], rng.random()))
+    absent = sorted({name for split in NEGATIVES for name in absent_objects(scene, split, 2, rng)})
+    rng.shuffle(absent)
+    pairs = (
+        [existence(scene, there, True), existence(scene, missing, False)]
+        for there, missing in zip(present, absent, strict=False)
+    )
+    return [entry for pair in pairs for entry in rng.sample(pair, len(pair))]
 
 
 def _choices(scene: Scene, rng: random.Random) -> list[SceneChoice]:

@@ -24,7 +24,7 @@ from dualfocus_eval.tiny.training.patch_labels import PatchFrames
 from dualfocus_eval.tiny.training.plan import Stage, TrainPlan
 from dualfocus_eval.tiny.training.scene_conversations import SceneConversations
 from dualfocus_eval.training.checkpoints import discard_incomplete, last_checkpoint
-from dualfocus_eval.training.export import export
+from dualfocus_eval.training.export import EXPORTED, export
 from dualfocus_eval.training.finite import refuse_non_finite_weights
 from dualfocus_eval.training.manifest import claim
 from dualfocus_eval.training.notes import finish_stage, is_finished, read_stage, result_digest
@@ -52,7 +52,7 @@ def train(recipe: Recipe, plan: TrainPlan, out: Path) -> Path:
         folder = out / f"{number + 1}-{stage.name}"
         claim(folder, stage.name, _settings(plan, number, base))
         if not is_finished(folder):
-            model, processor = _load(last) if last else _from_scratch(plan)
+            model, processor = _load(last, rounded=stage.rounded) if last else _from_scratch(plan)
             _run(stage, plan, model, processor, folder, last, start=first_scene(plan, number))
         log.append(read_stage(folder))
         last, base = folder, result_digest(folder)
@@ -78,8 +78,10 @@ def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:
     return build_model(processor.tokenizer, plan.model), processor
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, *, rounded: bool = False) -> tuple[Any, Any]:
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    if rounded:
+        model.to(EXPORTED).to(torch.float32)
     return model, AutoProcessor.from_pretrained(folder)
 
 

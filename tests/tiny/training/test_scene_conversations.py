@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +12,21 @@ import pytest
 import torch
 
 from dualfocus_eval.common.geometry import Box, Crop
-from dualfocus_eval.method.boxes import parse_box
+from dualfocus_eval.method.boxes import format_box, parse_box
 from dualfocus_eval.method.prompts import LETTER_HINT
 from dualfocus_eval.method.stems import stem_of
-from dualfocus_eval.tiny.scenes.layout import Scene, compose
+from dualfocus_eval.tiny.scenes.layout import GROUP_SIDE, Scene, compose
 from dualfocus_eval.tiny.scenes.multiple_choice import CHOICE_KINDS, choices_of
 from dualfocus_eval.tiny.scenes.questions import NOUNS, ask
 from dualfocus_eval.tiny.training.collator import ConversationCollator, Prepared, SampleEncoder
 from dualfocus_eval.tiny.training.corpus import scene_corpus
 from dualfocus_eval.tiny.training.plan import MIXTURE
-from dualfocus_eval.tiny.training.scene_conversations import SceneConversations, SceneSample, _seen
+from dualfocus_eval.tiny.training.scene_conversations import (
+    SceneConversations,
+    SceneSample,
+    _seen,
+    existence_questions,
+)
 from dualfocus_eval.training.encoding import IGNORED
 from tests.tiny.training.conftest import SHAPE
 
@@ -68,6 +74,31 @@ def test_a_wrong_box_is_never_a_target() -> None:
     wrong = [sample for sample in samples if not all(turn.trained for turn in sample.turns)]
     assert 0 < len(wrong) < 40
     assert all(not sample.turns[0].trained and all(turn.trained for turn in sample.turns[1:]) for sample in wrong)
+
+
+def test_a_box_of_the_whole_image_does_not_tell_whether_an_object_is_there() -> None:
+    """As a model that missed the object would write it; it is no example of how to answer."""
+    answered: Counter[str] = Counter()
+    for sample in conversations("existence", 200):
+        first, *others = sample.turns
+        if sum(part["type"] == "image" for message in sample.messages for part in message["content"]) == 2:
+            whole = first.answer == format_box(Box(0.0, 0.0, 1.0, 1.0), "unit", image_size=(448, 448))
+            present = others[0].answer == "yes"
+            assert not (whole and present and first.trained)
+            if whole:
+                answered.update(turn.answer for turn in others)
+    assert 0.35 < answered["yes"] / answered.total() < 0.6
+
+
+def test_existence_is_asked_of_small_objects_first() -> None:
+    for sample in range(60):
+        scene = compose(5, sample)
+        sides = {item.name: item.box[2] - item.box[0] for item in scene.items}
+        asked = existence_questions(scene, random.Random(sample))
+        assert [entry.answer for entry in asked[:2]] in (["yes", "no"], ["no", "yes"])
+        (first,) = (entry for entry in asked[:2] if entry.answer == "yes")
+        if min(sides.values()) <= GROUP_SIDE[1]:
+            assert sides[scene.items[first.referents[0]].name] <= GROUP_SIDE[1]
 
 
 def test_every_word_of_a_conversation_is_one_token(processor: Any) -> None:

@@ -30,6 +30,8 @@ train:
         batch_size: 8, learning_rate: 0}}
     - {{name: mix, objective: conversations, mix: {{macro: 1, grounding: 1, dualfocus: 1}}, guidance: 1,
         freeze: [vision_tower], samples: 16, batch_size: 8, learning_rate: 0.001}}
+    - {{name: existence, objective: conversations, mix: {{existence: 1}}, rounded: true, samples: 8, batch_size: 8,
+        learning_rate: 0}}
 """
 
 
@@ -58,7 +60,7 @@ def test_the_checkpoint_has_the_hub_layout_and_its_provenance(run: Path) -> None
         assert "vision_tower.vision_model.embeddings.class_embedding" in weights.keys()  # noqa: SIM118
     record = json.loads((checkpoint / "dualfocus.json").read_text())
     assert record["inference"] == {"margin": 12, "selection": "own_context"}
-    assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "close-ups", "mix"]
+    assert [stage["stage"] for stage in record["provenance"]["stages"]] == ["vision", "close-ups", "mix", "existence"]
 
 
 def test_the_harness_takes_the_checkpoints_settings(run: Path) -> None:
@@ -87,18 +89,26 @@ def test_a_stage_of_patch_labels_goes_on_with_the_heads_of_the_last(run: Path) -
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_rounded_stage_starts_from_what_a_checkpoint_would_have_had(run: Path) -> None:
+    """Its learning rate is zero in this recipe, so that it ends where it started."""
+    before, after = (load_file(run / "run" / stage / "model.safetensors") for stage in ("3-mix", "4-existence"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name].to(torch.bfloat16).float(), after[name]) for name in before)
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_the_parts_of_the_loss_are_logged(run: Path) -> None:
     (entry,) = json.loads((run / "run" / "checkpoint" / "training.json").read_text())[2]["losses"]
     assert entry["loss"] == pytest.approx(entry["answer_loss"] + entry["guidance_loss"], abs=1e-3)
 
 
 def test_a_finished_stage_is_not_run_again(run: Path) -> None:
-    stages = [run / "run" / stage / "stage.json" for stage in ("1-vision", "2-close-ups", "3-mix")]
+    stages = [run / "run" / stage / "stage.json" for stage in ("1-vision", "2-close-ups", "3-mix", "4-existence")]
     before = [path.stat().st_mtime_ns for path in stages]
-    stages[2].unlink()
+    stages[3].unlink()
     assert main([str(run / "small.yaml"), "--out", str(run / "run")]) == 0
-    assert stages[0].stat().st_mtime_ns == before[0]
-    assert stages[2].exists()
+    assert [path.stat().st_mtime_ns for path in stages[:3]] == before[:3]
+    assert stages[3].exists()
 
 
 @pytest.mark.parametrize(
