@@ -43,8 +43,8 @@ WRONG_BOX_SHARE = 0.1
 """Share of two-round samples whose box is not the question's, so that a bad crop costs confidence in the answer."""
 GROUNDED_SHARE = 0.25
 """Share of samples of existence questions that only ground them; the others have both rounds."""
-MISSED_SHARE = 0.4
-"""Share of those about an object whose box is the whole image all the same, as of an object that the model missed."""
+MISSED_SHARE = 0.3
+"""Share of those about an object whose box is another one all the same, as of an object that the model missed."""
 SCORING_SHARE = 0.25
 """Share of second rounds under the scoring prompt instead of Q2."""
 HINT_SHARE = 0.5
@@ -139,43 +139,57 @@ class SceneConversations(Sequence[SceneSample]):
         evidence = tuple((0, region_box(scene, box)) for box in boxes)
         return SceneTurn(prompt, _written(scene, asked.entry.region), evidence, grounding=True)
 
-    def _existence(self, scene: Scene, image: Image.Image, rng: random.Random) -> SceneSample:
-        """Existence questions alone. Whoever has looked at the whole image is asked about all objects, so that such a
-        box does not tell the answer."""
-        posed = [Posed(entry, as_question(entry)) for entry in existence_questions(scene, rng)]
-        if rng.random() < GROUNDED_SHARE:
-            return _sample([image], [0], [self._grounding(scene, asked) for asked in posed[:GROUNDING_TURNS]])
-        unseen = posed[0].entry.region == scene.frame or rng.random() < MISSED_SHARE
-        return self._dualfocus(scene, image, posed, rng, unseen=unseen)
-
-    def _dualfocus(
-        self, scene: Scene, image: Image.Image, posed: Sequence[Posed], rng: random.Random, *, unseen: bool = False
-    ) -> SceneSample:
-        """Round one grounds the first question; round two asks it and others about the same objects.
-
-        ``unseen``: the box is the whole image whatever is asked, and round two goes on with any question of ``posed``.
-        """
-        region = scene.frame if unseen else posed[0].entry.region
+    def _dualfocus(self, scene: Scene, image: Image.Image, posed: Sequence[Posed], rng: random.Random) -> SceneSample:
+        """Round one grounds the first question; round two asks it and others about the same objects."""
+        region = posed[0].entry.region
         first = self._grounding(scene, posed[0])
         box = _blurred(region_box(scene, region), rng)
-        if region != posed[0].entry.region:
-            first = SceneTurn(first.prompt, _written(scene, region), trained=False, grounding=True)
-        elif rng.random() < WRONG_BOX_SHARE:
+        if rng.random() < WRONG_BOX_SHARE:
             other = rng.choice(posed).entry.region
             box = region_box(scene, other)
-            first = SceneTurn(first.prompt, _written(scene, other), trained=False, grounding=True)
+            first = _misled(scene, first, other)
+        asked = [posed[0], *(other for other in posed[1:] if other.entry.region == region)]
+        return self._two_rounds(scene, image, first, box, asked, rng)
+
+    def _existence(self, scene: Scene, image: Image.Image, rng: random.Random) -> SceneSample:
+        """Existence questions alone. The box is no example of an answer unless an object is there, so that the model
+        rather looks where it might be, and it does not tell the answer."""
+        posed = [Posed(entry, as_question(entry)) for entry in existence_questions(scene, rng)]
+        if rng.random() < GROUNDED_SHARE:
+            there = [asked for asked in posed if asked.entry.referents]
+            return _sample([image], [0], [self._grounding(scene, asked) for asked in there[:GROUNDING_TURNS]])
+        first, region = self._grounding(scene, posed[0]), posed[0].entry.region
+        if not posed[0].entry.referents or rng.random() < MISSED_SHARE:
+            region = rng.choice((scene.frame, rng.choice(scene.items).box))
+            first = _misled(scene, first, region)
+        return self._two_rounds(scene, image, first, _blurred(region_box(scene, region), rng), posed, rng)
+
+    def _two_rounds(
+        self,
+        scene: Scene,
+        image: Image.Image,
+        first: SceneTurn,
+        box: Box,
+        asked: Sequence[Posed],
+        rng: random.Random,
+    ) -> SceneSample:
+        """``first`` in round one, ``asked`` in round two, which sees the crop of ``box``."""
         crop = crop_of(box, image.size, margin=self.margin)
         if crop is None:
             raise ValueError(f"{scene.image_id}: box {box} leaves no crop")
-        related = [asked for asked in posed[1:] if unseen or asked.entry.region == region]
         turns = [first]
-        for asked in [posed[0], *related[: MICRO_TURNS - 1]]:
-            evidence = tuple(_seen(scene, crop, pixels) for pixels in asked.entry.evidence)
+        for posed in asked[:MICRO_TURNS]:
+            evidence = tuple(_seen(scene, crop, pixels) for pixels in posed.entry.evidence)
             prompt = scoring_prompt if rng.random() < SCORING_SHARE else micro_prompt
-            asking = prompt(asked.question, self.prompt_set)
-            turns.append(SceneTurn(asking, asked.entry.answer, evidence, aspect=_aspect(asked.entry)))
+            asking = prompt(posed.question, self.prompt_set)
+            turns.append(SceneTurn(asking, posed.entry.answer, evidence, aspect=_aspect(posed.entry)))
         zoomed = crop_picture(Picture(image), crop).pixels
         return _sample([image, zoomed], [0, 1], turns)
+
+
+def _misled(scene: Scene, turn: SceneTurn, region: PixelBox) -> SceneTurn:
+    """The grounding of ``turn`` as it must not be learned: ``region`` is not what it asks for."""
+    return SceneTurn(turn.prompt, _written(scene, region), trained=False, grounding=True)
 
 
 def _one_round(scene: Scene, asked: Posed) -> SceneTurn:
