@@ -1,6 +1,6 @@
 """Does the recipe of the embedded checkpoint give that checkpoint again?
 
-    make tiny                               # trains it from nothing, about an hour on two cores
+    make tiny                               # trains it from nothing, about two hours on two cores
     python -m measurements.retrain --write    # compares the two checkpoints and fills docs/training.md
 
 On a machine of the same kind, with as many threads, the weights come out the same bit for bit, and with them the

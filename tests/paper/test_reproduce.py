@@ -101,7 +101,7 @@ def test_table10_waits_for_its_training(
     reproduce: Reproducer, other_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reproduce("table10") == 1
-    command = "dualfocus train dualfocus-tiny-without-vg (82,000 samples, 1.6 hours on 2 CPU cores)"
+    command = "dualfocus train dualfocus-tiny-without-vg (94,000 samples, 1.9 hours on 2 CPU cores)"
     assert f"not trained yet: {command}" in capsys.readouterr().err
     assert next(row["df_seed_img_mini"] for row in reproduce.rows("table10", "rows")) == "not trained yet"
     shutil.copytree(other_checkpoint, Path("runs/dualfocus-tiny-without-vg/checkpoint"))

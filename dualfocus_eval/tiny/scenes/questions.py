@@ -36,6 +36,7 @@ __all__ = [
     "ask",
     "balanced",
     "existence",
+    "some_absent",
     "with_article",
 ]
 
@@ -91,8 +92,7 @@ def ask(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
         questions.extend(_about_mark(index, item))
     questions.extend(_relations(scene.distinct))
     questions.extend(existence(scene, name, True) for name in counts)
-    absent = {name for split in NEGATIVES for name in absent_objects(scene, split, 2, rng)}
-    questions.extend(existence(scene, name, False) for name in sorted(absent))
+    questions.extend(existence(scene, name, False) for name in some_absent(scene, rng))
     return questions
 
 
@@ -138,6 +138,11 @@ def absent_objects(scene: Scene, split: str, count: int, rng: random.Random) -> 
     if split == "adversarial":
         absent.sort(key=lambda name: name not in COMMON[scene.place])
     return absent[:count]
+
+
+def some_absent(scene: Scene, rng: random.Random) -> list[str]:
+    """Absent objects of every negative split, up to two of each, sorted."""
+    return sorted({name for split in NEGATIVES for name in absent_objects(scene, split, 2, rng)})
 
 
 def _about(scene: Scene, name: str, kind: str, question: str, answer: str) -> SceneQuestion:

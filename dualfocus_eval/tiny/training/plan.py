@@ -24,9 +24,9 @@ FRAMES = ("whole", "crop", "close_up", "chart")
 """Views of a scene: the whole image; one or two objects, loosely framed; one object with a mark, framed closely; and,
 like an optician's chart, a dozen marks and nothing else."""
 MIXTURE = ("macro", "grounding", "dualfocus", "choice", "existence")
-"""Kinds of conversation samples: plain questions, Q1 with its box, both rounds with the crop; multiple choice, in
-one round or two, as the mix has the kinds of plain questions and of both rounds; POPE's questions, as Q1 or in both
-rounds."""
+"""Kinds of conversation samples. ``macro``: plain questions; ``grounding``: Q1 with its box; ``dualfocus``: both rounds
+with the crop; ``choice``: multiple choice, in one round or two, depending on which of ``macro`` and ``dualfocus`` the
+mix has; ``existence``: POPE's questions, with Q1 only or in both rounds."""
 FrameName = Annotated[str, OneOf(lambda: FRAMES)]
 MixtureName = Annotated[str, OneOf(lambda: MIXTURE)]
 
@@ -50,8 +50,8 @@ class Stage:
     freeze: tuple[str, ...] = ()
     """Submodules that keep their weights, e.g. ``vision_tower``."""
     rounded: bool = False
-    """Whether it starts from the last stage's weights as a checkpoint has them, in bfloat16: what a checkpoint was
-    trained further to can then be trained from nothing, too."""
+    """Whether the last stage's weights are first rounded to bfloat16, the precision of a checkpoint. A stage that was
+    trained on top of a published checkpoint can then be repeated from nothing."""
     epochs: Count = 1
     weight_decay: AtLeastZero = 0.05
     warmup: Share = 0.05
@@ -85,6 +85,8 @@ class TrainPlan:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("stages must be a list of at least one stage")
+        if self.stages[0].rounded:
+            raise ValueError("rounded means nothing to the first stage, which starts from nothing; take it out")
 
 
 def train_plan(recipe: Recipe) -> TrainPlan:

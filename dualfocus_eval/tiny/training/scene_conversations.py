@@ -1,4 +1,5 @@
-"""Training conversations over scenes: plain questions, grounding, and the two rounds of format (1), section 3.2."""
+"""Training conversations over scenes: plain, multiple-choice and existence questions, grounding, and the two rounds of
+format (1), section 3.2."""
 
 from __future__ import annotations
 
@@ -27,12 +28,11 @@ from dualfocus_eval.tiny.scenes.multiple_choice import (
 )
 from dualfocus_eval.tiny.scenes.questions import (
     ANSWERS,
-    NEGATIVES,
     SceneQuestion,
-    absent_objects,
     ask,
     balanced,
     existence,
+    some_absent,
 )
 from dualfocus_eval.tiny.scenes.render import paint
 
@@ -40,11 +40,13 @@ __all__ = ["ASPECTS", "Evidence", "SceneConversations", "SceneSample", "as_quest
 
 TOKENS = "Reference OCR token:"
 WRONG_BOX_SHARE = 0.1
-"""Share of two-round samples whose box is not the question's, so that a bad crop costs confidence in the answer."""
+"""Share of two-round samples, other than of existence, whose box is another question's, so that a bad crop costs
+confidence in the answer."""
 GROUNDED_SHARE = 0.25
-"""Share of samples of existence questions that only ground them; the others have both rounds."""
+"""Share of existence samples with Q1 and its box only; the others have both rounds."""
 MISSED_SHARE = 0.3
-"""Share of those about an object whose box is another one all the same, as of an object that the model missed."""
+"""Share of two-round existence samples about a present object whose box is the whole image or any object's, as if the
+model had missed it."""
 SCORING_SHARE = 0.25
 """Share of second rounds under the scoring prompt instead of Q2."""
 HINT_SHARE = 0.5
@@ -147,13 +149,13 @@ class SceneConversations(Sequence[SceneSample]):
         if rng.random() < WRONG_BOX_SHARE:
             other = rng.choice(posed).entry.region
             box = region_box(scene, other)
-            first = _misled(scene, first, other)
+            first = _untrained_box(scene, first, other)
         asked = [posed[0], *(other for other in posed[1:] if other.entry.region == region)]
         return self._two_rounds(scene, image, first, box, asked, rng)
 
     def _existence(self, scene: Scene, image: Image.Image, rng: random.Random) -> SceneSample:
-        """Existence questions alone. The box is no example of an answer unless an object is there, so that the model
-        rather looks where it might be, and it does not tell the answer."""
+        """Existence questions only. A box is a training target only if the object is present: the model should not
+        learn to answer Q1 with the whole image. Questions about present and absent objects follow every kind of box."""
         posed = [Posed(entry, as_question(entry)) for entry in existence_questions(scene, rng)]
         if rng.random() < GROUNDED_SHARE:
             there = [asked for asked in posed if asked.entry.referents]
@@ -161,7 +163,7 @@ class SceneConversations(Sequence[SceneSample]):
         first, region = self._grounding(scene, posed[0]), posed[0].entry.region
         if not posed[0].entry.referents or rng.random() < MISSED_SHARE:
             region = rng.choice((scene.frame, rng.choice(scene.items).box))
-            first = _misled(scene, first, region)
+            first = _untrained_box(scene, first, region)
         return self._two_rounds(scene, image, first, _blurred(region_box(scene, region), rng), posed, rng)
 
     def _two_rounds(
@@ -187,8 +189,8 @@ class SceneConversations(Sequence[SceneSample]):
         return _sample([image, zoomed], [0, 1], turns)
 
 
-def _misled(scene: Scene, turn: SceneTurn, region: PixelBox) -> SceneTurn:
-    """The grounding of ``turn`` as it must not be learned: ``region`` is not what it asks for."""
+def _untrained_box(scene: Scene, turn: SceneTurn, region: PixelBox) -> SceneTurn:
+    """``turn`` with the box of ``region`` as its answer, which is context and no training target."""
     return SceneTurn(turn.prompt, _written(scene, region), trained=False, grounding=True)
 
 
@@ -207,10 +209,11 @@ def _as_it_is(scene: Scene, entry: SceneQuestion, rng: random.Random) -> Posed:
 
 
 def existence_questions(scene: Scene, rng: random.Random) -> list[SceneQuestion]:
-    """Pairs of a present object and an absent one, in random order; those of a group, which are small, come first."""
+    """In pairs: one about a present object and one about an absent one, in random order within the pair. A group's
+    objects come first: they are small and easily missed."""
     sides = {item.name: item.box[2] - item.box[0] for item in scene.items}
     present = sorted(sides, key=lambda name: (sides[name] > GROUP_SIDE[1], rng.random()))
-    absent = sorted({name for split in NEGATIVES for name in absent_objects(scene, split, 2, rng)})
+    absent = some_absent(scene, rng)
     rng.shuffle(absent)
     pairs = (
         [existence(scene, there, True), existence(scene, missing, False)]

@@ -81,6 +81,8 @@ def _from_scratch(plan: TrainPlan) -> tuple[Any, Any]:
 def _load(folder: Path, *, rounded: bool = False) -> tuple[Any, Any]:
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     if rounded:
+        # This also rounds the rotary frequencies, which a checkpoint does not store. The embedded checkpoint was
+        # trained that way, so its weights would not come out again without it.
         model.to(EXPORTED).to(torch.float32)
     return model, AutoProcessor.from_pretrained(folder)
 

@@ -50,6 +50,7 @@ def test_a_good_plan_is_read(tmp_path: Path) -> None:
         ("{macro: 1}", "{macro: 0}", "positive weight"),
         ("scenes: 7", "scene: 7", "Did you mean scenes"),
         ("name: vision, ", "", "missing"),
+        ("name: vision, ", "name: vision, rounded: true, ", "rounded means nothing to the first stage"),
         ("samples: 8", "samples: 0", "samples: 0 must be at least 1"),
         ("batch_size: 4", "batch_size: 0", "batch_size: 0 must be at least 1"),
         ("learning_rate: 0.001", "learning_rate: .nan", "learning_rate: nan must be a finite number and at least 0"),

@@ -76,20 +76,25 @@ def test_a_wrong_box_is_never_a_target() -> None:
     assert all(not sample.turns[0].trained and all(turn.trained for turn in sample.turns[1:]) for sample in wrong)
 
 
-def test_the_box_of_an_existence_question_does_not_tell_its_answer() -> None:
-    """Of the whole image, or of another object: as a model writes it that missed the object or looked in vain."""
+def test_no_untrained_box_settles_an_existence_question() -> None:
+    """Neither the whole image nor an object's: both are followed by yes and by no."""
+    trained = 0
     answered: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     whole_image = format_box(Box(0.0, 0.0, 1.0, 1.0), "unit", image_size=(448, 448))
     for sample in conversations("existence", 300):
         boxes = [turn for turn in sample.turns if turn.grounding]
         assert not any(turn.trained and turn.answer == whole_image for turn in boxes)
-        if len(boxes) < len(sample.turns):
+        if len(boxes) == len(sample.turns):
+            assert all(turn.trained for turn in boxes)
+        else:
             first, second = sample.turns[:2]
-            assert first.trained <= (second.answer == "yes")
+            assert second.answer == "yes" or not first.trained
+            trained += first.trained
             if not first.trained:
                 answered[first.answer == whole_image][second.answer] += 1
     for counted in answered.values():
         assert 0.1 < counted["yes"] / counted.total() < 0.4
+    assert trained > 50
 
 
 def test_existence_is_asked_of_small_objects_first() -> None:
