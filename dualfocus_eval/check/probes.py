@@ -26,7 +26,7 @@ RAW = "image"
 """The frame in which the scenes' boxes are known."""
 FRAMES_APART = 0.7
 """The IoU of an object's box with itself in another frame is to be lower."""
-FOLDER_QUESTION = "What is the largest object in the image?"
+FOLDER_QUESTION = "What is the largest thing in the image?"
 
 
 @dataclass(frozen=True)

@@ -141,8 +141,8 @@ def test_its_dictionary_is_json(example: df.Answer) -> None:
     found = json.loads(json.dumps(example.to_dict(), allow_nan=False))
     assert found["answer"] == found["micro"]["text"] == "K"
     assert found["macro"].keys() == {"text", "nll", "perplexity", "compared_perplexity"}
-    assert found["box"] == [0.01, 0.53, 0.29, 0.79]
-    assert found["region"] == [0, 259, 137, 417]
+    assert found["box"] == [0.01, 0.54, 0.30, 0.79]
+    assert found["region"] == [0, 264, 136, 417]
     assert found["failure"] is None
 
 

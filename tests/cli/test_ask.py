@@ -65,8 +65,8 @@ def test_the_answers_are_printed_and_drawn(
     assert example.compared
     for words in (
         "photo.png: What is written on the box?",
-        "box: [0.01, 0.53, 0.29, 0.79], pixels 4, 271 to 111, 404",
-        "sub-region: pixels 0, 259 to 137, 417 (137 x 158)",
+        "box: [0.01, 0.54, 0.30, 0.79], pixels 4, 276 to 115, 404",
+        "sub-region: pixels 0, 264 to 136, 417 (136 x 153)",
         f"X {example.macro.perplexity:.3f} {example.compared[0]:.3f}",
         f"K {example.micro.perplexity:.3f} {example.compared[1]:.3f}",
         "selected: K, the micro answer",

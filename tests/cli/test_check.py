@@ -129,7 +129,7 @@ def test_a_wrong_setting_of_boxes_is_off(
 @pytest.mark.parametrize(
     ("wrong", "limit", "status", "line"),
     [
-        ("box_frame=padded_square", "8", 0, r"unsure: the boxes may fit box_frame=image \(.*8 responses are too few"),
+        ("box_frame=padded_square", "6", 0, r"unsure: the boxes may fit box_frame=image \(.*6 responses are too few"),
         ("box_convention=gemma4", "2", 1, r"off: the boxes may fit box_convention=unit \(.*give a larger --limit"),
     ],
 )
