@@ -163,7 +163,7 @@ def test_training_from_nothing_is_estimated_too(tmp_path: Path, capsys: pytest.C
     (tmp_path / "small.yaml").write_text(SCRATCH)
     assert main([str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run"), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    vision, close_ups, mix = shown.split("Stage ")[1:]
+    vision, close_ups, mix, existence = shown.split("Stage ")[1:]
     # 16 scenes give 2 images each, then 4; one conversation each.
     for part, samples, tokens, steps in ((vision, 32, 32 * 16, 4), (close_ups, 64, 64 * 16, 8)):
         assert re.search(rf"samples +{samples} *\n", part)
@@ -171,11 +171,14 @@ def test_training_from_nothing_is_estimated_too(tmp_path: Path, capsys: pytest.C
         assert re.search(rf"steps +{steps} *\n", part)
         assert "name: [?]" in part
         assert part.count("place: ") + part.count("mark_shape: ") >= 3
-    assert re.search(r"samples +16 *\n", mix)
-    assert re.search(r"steps +2 *\n", mix)
-    assert "<image: 16 tokens>" in mix
-    assert re.search(r"\[\[\d\.\d\d, .*\]</s>\]", mix)
-    assert all(re.search(r"FLOPs +\d\.\d\de\+\d\d", part) and "optimiser" in part for part in (vision, close_ups, mix))
+    for part, samples, steps in ((mix, 16, 2), (existence, 8, 1)):
+        assert re.search(rf"samples +{samples} *\n", part)
+        assert re.search(rf"steps +{steps} *\n", part)
+        assert "<image: 16 tokens>" in part
+        assert re.search(r"\[\[\d\.\d\d, .*\]</s>\]", part)
+    for part in (vision, close_ups, mix, existence):
+        assert re.search(r"FLOPs +\d\.\d\de\+\d\d", part)
+        assert "optimiser" in part
     assert not (tmp_path / "run").exists()
 
 
