@@ -36,7 +36,7 @@ from dualfocus_eval.tiny.scenes.questions import (
 )
 from dualfocus_eval.tiny.scenes.render import paint
 
-__all__ = ["ASPECTS", "Evidence", "SceneConversations", "SceneSample", "as_question"]
+__all__ = ["ASPECTS", "Evidence", "SceneConversations", "SceneSample", "as_question", "existence_questions"]
 
 TOKENS = "Reference OCR token:"
 WRONG_BOX_SHARE = 0.1
@@ -156,7 +156,7 @@ class SceneConversations(Sequence[SceneSample]):
     def _existence(self, scene: Scene, image: Image.Image, rng: random.Random) -> SceneSample:
         """Existence questions only. A box is a training target only if the object is present: the model should not
         learn to answer Q1 with the whole image. Questions about present and absent objects follow every kind of box."""
-        posed = [Posed(entry, as_question(entry)) for entry in existence_questions(scene, rng)]
+        posed = [_as_it_is(scene, entry, rng) for entry in existence_questions(scene, rng)]
         if rng.random() < GROUNDED_SHARE:
             there = [asked for asked in posed if asked.entry.referents]
             return _sample([image], [0], [self._grounding(scene, asked) for asked in there[:GROUNDING_TURNS]])
